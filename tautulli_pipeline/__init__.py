@@ -1,0 +1,1 @@
+"""Brings a Tautulli history into DuckDB whole, fast and provably complete."""

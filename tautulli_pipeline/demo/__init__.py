@@ -1,0 +1,1 @@
+"""A made-up Tautulli database, for trying the pipeline out."""

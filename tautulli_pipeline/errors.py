@@ -1,0 +1,60 @@
+"""Every fault an operator can meet, each with its exit code.
+
+A message names the operation, the thing it failed on and the cause in one line;
+the hint says what to do about it.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class PipelineError(Exception):
+    """Base of all expected faults."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ConfigurationError(PipelineError):
+    """A setting or an argument is not usable."""
+
+    exit_code = 2
+
+
+class SourceError(PipelineError):
+    """The source is unreadable or not a Tautulli database."""
+
+    exit_code = 3
+
+
+class SourceChangedError(SourceError):
+    """The source kept changing while it was copied."""
+
+
+class ImportRunningError(PipelineError):
+    """Another import of the same data directory is running."""
+
+    exit_code = 4
+
+
+class StreamError(PipelineError):
+    """JetStream is unreachable or refuses the work."""
+
+    exit_code = 5
+
+
+class WarehouseError(PipelineError):
+    """The warehouse is locked by another process or cannot be written."""
+
+    exit_code = 6
+
+
+class StoppedError(PipelineError):
+    """The work was stopped on request and can be resumed."""
+
+    exit_code = 130

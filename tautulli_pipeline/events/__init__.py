@@ -1,0 +1,1 @@
+"""Playback events: their columns, their keys, and the mapping from rows, all pure SQL text."""

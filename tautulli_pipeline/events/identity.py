@@ -1,0 +1,70 @@
+"""The keys that say which plays are the same, as SQL over whole batches.
+
+Each function takes SQL expressions and returns one. Parts may hold colons, so a key
+is only ever computed from its fields and never split.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+SOURCE: Final = "tautulli-import"
+
+# RFC 3339 spells years with four digits; seconds before year 1 or after 9999 have no form.
+FIRST_START_SECONDS: Final = -62_135_596_800
+LAST_START_SECONDS: Final = 253_402_300_799
+
+
+def quote_literal(text: str) -> str:
+    """`text` as a SQL string literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def quote_identifier(name: str) -> str:
+    """`name` as a SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def event_id(session_key: str, started_seconds: str, user_id: str) -> str:
+    """EventID as text: SHA-256 of the play's own names, shaped as a version 5 UUID."""
+    digest = f"sha256(concat_ws(':', '{SOURCE}', {session_key}, {started_seconds}, {user_id}))"
+    return _shaped_as_uuid(digest)
+
+
+def uuid_of_name(name: str, namespace: str = "6ba7b8119dad11d180b400c04fd430c8") -> str:
+    """Version 5 UUID of `name` as text (RFC 9562), by default in the URL namespace."""
+    return _shaped_as_uuid(f"sha1(unhex('{namespace}') || encode({name}))")
+
+
+def _shaped_as_uuid(hex_digest: str) -> str:
+    """The first 16 bytes with version bits 5 and variant bits 10."""
+    variant = f"translate({hex_digest}[17:17], '0123456789abcdef', '89ab89ab89ab89ab')"
+    return (
+        f"({hex_digest}[1:8] || '-' || {hex_digest}[9:12] || '-5' || {hex_digest}[14:16] || '-' || "
+        f"{variant} || {hex_digest}[18:20] || '-' || {hex_digest}[21:32])"
+    )
+
+
+def item_key(rating_key: str, title: str) -> str:
+    """What was played: the rating key or, without one, 8 bytes of the title's SHA-256."""
+    return f"coalesce({rating_key}, sha256({title})[1:16])"
+
+
+def time_bucket(started_at: str) -> str:
+    """The second a play began, in UTC; `started_at` is a TIMESTAMP in UTC."""
+    return f"strftime({started_at}, '%Y-%m-%dT%H:%M:%S')"
+
+
+def cross_source_key(
+    server_id: str, user_id: str, rating_key: str, title: str, machine_id: str, started_at: str
+) -> str:
+    """Names the same play whichever producer saw it."""
+    return (
+        f"concat_ws(':', {server_id}, {user_id}, {item_key(rating_key, title)}, "
+        f"coalesce({machine_id}, 'unknown'), {time_bucket(started_at)})"
+    )
+
+
+def correlation_key(source: str, cross_source: str, session_key: str) -> str:
+    """CorrelationKey v2.3: the producer, the cross-source key and the session."""
+    return f"concat_ws(':', {source}, {cross_source}, coalesce({session_key}, 'unknown'))"

@@ -1,0 +1,1 @@
+"""Dagster: partitions, assets, jobs and the instance that remembers them."""

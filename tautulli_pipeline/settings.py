@@ -1,0 +1,71 @@
+"""The one module that reads the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tautulli_pipeline.errors import ConfigurationError
+
+# One NATS subject token: a stream or consumer name may not hold these.
+_TOKEN = r"^[^\s.*>/\\]+$"
+
+
+class Settings(BaseSettings):
+    """What the environment says, checked before anything starts."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    import_enabled: bool = False
+    import_db_path: Path | None = None
+    import_batch_size: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    import_dry_run: bool = False
+    import_auto_start: bool = False
+    import_server_id: Annotated[str, Field(min_length=1)] = "default"
+
+    pipeline_data_dir: Path = Path("data")
+    duckdb_path: Path | None = None
+
+    nats_url: str | None = None
+    nats_stream: Annotated[str, Field(pattern=_TOKEN)] = "MEDIA_EVENTS"
+    nats_durable_name: Annotated[str, Field(pattern=_TOKEN)] = "tautulli-pipeline"
+    nats_duplicate_window_seconds: Annotated[float, Field(ge=0.1, le=86_400)] = 120
+    nats_creds: Path | None = None
+    nats_user: str | None = None
+    nats_password: SecretStr | None = None
+    nats_token: SecretStr | None = None
+    nats_tls_ca: Path | None = None
+
+    dedup_window_seconds: Annotated[float, Field(ge=0, le=86_400)] = 300
+    dedup_max_entries: Annotated[int, Field(ge=0, le=10_000_000)] = 10_000
+
+    @property
+    def data_dir(self) -> Path:
+        """Absolute path of the data directory."""
+        return self.pipeline_data_dir.expanduser().absolute()
+
+    @property
+    def warehouse_path(self) -> Path:
+        """Absolute path of the DuckDB file."""
+        return (self.duckdb_path or self.data_dir / "playback.duckdb").expanduser().absolute()
+
+
+def load_settings() -> Settings:
+    """Read the environment.
+
+    Raises:
+        ConfigurationError: a variable has a value outside its range; the message
+            names the variable, its value and what is allowed.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        fault = error.errors()[0]
+        name = str(fault["loc"][0]).upper()
+        raise ConfigurationError(
+            f"{name}={fault['input']!r} is not usable: {fault['msg'].lower()}",
+            hint=f"set {name} to an allowed value or unset it",
+        ) from None

@@ -1,0 +1,1 @@
+"""The source: a Tautulli or PlexPy database, read through a private copy."""

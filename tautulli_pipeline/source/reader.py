@@ -1,0 +1,136 @@
+"""Id ranges of the joined history tables as Arrow tables, read inside SQLite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Final
+
+import duckdb
+import pyarrow as pa
+
+from tautulli_pipeline.errors import SourceError
+from tautulli_pipeline.events.columns import (
+    FRIENDLY_NAME_LOOKUP,
+    HISTORY,
+    HISTORY_TABLES,
+    LIBRARY_LOOKUP,
+    USERNAME_LOOKUP,
+)
+from tautulli_pipeline.events.identity import quote_identifier, quote_literal
+from tautulli_pipeline.source.schema import SourceSchema
+
+_EXTENSION_WHEEL: Final = "duckdb_extension_sqlite_scanner"
+_ALIASES: Final = dict(zip(HISTORY_TABLES, ("h", "m", "i"), strict=True))
+
+
+@dataclass(frozen=True)
+class IdRange:
+    """Inclusive range of `session_history.id`."""
+
+    first: int
+    last: int
+
+
+class HistoryReader:
+    """Reads plays by id from one private copy.
+
+    DuckDB's own scan of an attached table reads the whole table for each batch, so
+    every batch runs as a query inside SQLite, where the primary key finds it.
+    """
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, schema: SourceSchema, named: Path
+    ) -> None:
+        self._connection = connection
+        self._named = named
+        self._query = quote_literal(_batch_query(schema))
+
+    def read(self, ids: IdRange, *, limit: int = 9_223_372_036_854_775_807) -> pa.Table:
+        """Plays of `ids` in id order, at most `limit`.
+
+        Returns:
+            A table of text columns named `<table>.<column>`, NULL and '' kept apart;
+            metadata and media info are NULL where a play has none.
+
+        Raises:
+            SourceError: SQLite cannot read the rows.
+        """
+        parameters = ", ".join(f"CAST({n} AS BIGINT)" for n in (ids.first, ids.last, limit))
+        try:
+            return self._connection.execute(
+                f"FROM sqlite_query('source', {self._query}, params = row({parameters}))"
+            ).to_arrow_table()
+        except duckdb.Error as error:
+            raise SourceError(
+                f"cannot read plays {ids.first} to {ids.last} of {self._named}: "
+                f"{str(error).splitlines()[0]}",
+                hint="the file is damaged; restore one of Tautulli's backups",
+            ) from error
+
+
+@contextmanager
+def open_reader(database: Path, schema: SourceSchema, *, named: Path) -> Iterator[HistoryReader]:
+    """Open the private copy `database`; `named` is the path the user gave."""
+    with duckdb.connect(config={"threads": 1}) as connection:
+        load_sqlite_scanner(connection)
+        # ATTACH takes no parameters: the quote is doubled, or a path injects SQL.
+        connection.execute(
+            f"ATTACH {quote_literal(str(database))} AS source (TYPE sqlite, READ_ONLY)"
+        )
+        yield HistoryReader(connection, schema, named)
+
+
+def load_sqlite_scanner(connection: duckdb.DuckDBPyConnection) -> None:
+    """Load the extension from its wheel; nothing is downloaded."""
+    wheel = files(_EXTENSION_WHEEL) / "extensions" / f"v{duckdb.__version__}"
+    with as_file(wheel / "sqlite_scanner.duckdb_extension") as path:
+        connection.execute(f"LOAD {quote_literal(str(path))}")
+
+
+def _batch_query(schema: SourceSchema) -> str:
+    """SQLite's own query of one batch; takes first id, last id and limit."""
+    columns = [
+        f"{_ALIASES[table]}.{quote_identifier(column)} AS {quote_identifier(f'{table}.{column}')}"
+        for table, names in schema.history_columns.items()
+        for column in names
+    ]
+    columns += [f"{sql} AS {quote_identifier(name)}" for name, sql in _lookups(schema).items()]
+    joins = [
+        f"LEFT JOIN {table} {alias} ON {alias}.id = h.id"
+        for table, alias in _ALIASES.items()
+        if table != HISTORY and schema.has(table, "id")
+    ]
+    return (
+        f"SELECT {', '.join(columns)} FROM {HISTORY} h {' '.join(joins)} "
+        "WHERE h.id BETWEEN ? AND ? ORDER BY h.id LIMIT ?"
+    )
+
+
+def _lookups(schema: SourceSchema) -> dict[str, str]:
+    """Names from the small tables; the newest row counts where one is there twice."""
+    section = next(
+        (
+            f"{_ALIASES[table]}.section_id"
+            for table in HISTORY_TABLES
+            if schema.has(table, "section_id")
+        ),
+        "NULL",
+    )
+    wanted = {
+        USERNAME_LOOKUP: ("users", "username", "user_id", "h.user_id"),
+        FRIENDLY_NAME_LOOKUP: ("users", "friendly_name", "user_id", "h.user_id"),
+        LIBRARY_LOOKUP: ("library_sections", "section_name", "section_id", section),
+    }
+    return {
+        name: (
+            f"(SELECT {column} FROM {table} WHERE {table}.{key} = {value} "
+            "ORDER BY rowid DESC LIMIT 1)"
+            if schema.has(table, column, key)
+            else "NULL"
+        )
+        for name, (table, column, key, value) in wanted.items()
+    }

@@ -1,0 +1,92 @@
+"""Which tables and columns a Tautulli file has: the file decides, never its version."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from tautulli_pipeline.errors import SourceError
+from tautulli_pipeline.events.columns import COPIED, HISTORY, HISTORY_TABLES, METADATA
+
+_REQUIRED = {
+    HISTORY: ("id", "started", "user_id"),
+    METADATA: ("id", "title"),
+}
+_LOOKUP_TABLES = ("users", "library_sections", "version_info")
+
+
+@dataclass(frozen=True)
+class SourceSchema:
+    """The tables that matter here, each with its columns as the file spells them."""
+
+    tables: Mapping[str, tuple[str, ...]]
+    tautulli_version: str | None
+
+    @property
+    def history_columns(self) -> dict[str, tuple[str, ...]]:
+        """Columns of the three history tables."""
+        return {table: self.tables.get(table, ()) for table in HISTORY_TABLES}
+
+    @property
+    def missing_columns(self) -> tuple[str, ...]:
+        """History columns of the newest Tautulli that this file lacks."""
+        present = {c.lower() for columns in self.history_columns.values() for c in columns}
+        never = {"subtitle_decision"}
+        return tuple(c.source for c in COPIED if c.source not in present | never)
+
+    def has(self, table: str, *columns: str) -> bool:
+        """Whether `table` is there with all of `columns`."""
+        return set(columns) <= {c.lower() for c in self.tables.get(table, ())}
+
+
+def read_schema(database: Path, *, named: Path) -> SourceSchema:
+    """Read the schema of a private copy.
+
+    Args:
+        database: the copy.
+        named: the path the user gave, for messages.
+
+    Raises:
+        SourceError: the file is no Tautulli database.
+    """
+    try:
+        with closing(
+            sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
+        ) as connection:
+            tables = {
+                table: _columns(connection, table) for table in (*HISTORY_TABLES, *_LOOKUP_TABLES)
+            }
+            _require_tautulli(tables, named)
+            return SourceSchema(tables, _version(connection, tables))
+    except sqlite3.DatabaseError as error:
+        raise SourceError(
+            f"cannot read the schema of {named}: {error}",
+            hint="the file is damaged; restore one of Tautulli's backups",
+        ) from error
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> tuple[str, ...]:
+    rows = connection.execute("SELECT name FROM pragma_table_info(?)", (table,))
+    return tuple(name for (name,) in rows)
+
+
+def _require_tautulli(tables: Mapping[str, tuple[str, ...]], named: Path) -> None:
+    for table, columns in _REQUIRED.items():
+        present = {c.lower() for c in tables[table]}
+        lacking = [c for c in columns if c not in present]
+        if lacking:
+            what = f"column {table}.{lacking[0]}" if present else f"table {table}"
+            raise SourceError(
+                f"{named} is not a Tautulli database: it has no {what}",
+                hint="give the path of tautulli.db, or of plexpy.db before v2.0.21",
+            )
+
+
+def _version(connection: sqlite3.Connection, tables: Mapping[str, tuple[str, ...]]) -> str | None:
+    if not {"key", "value"} <= set(tables["version_info"]):
+        return None
+    row = connection.execute("SELECT value FROM version_info WHERE key = 'version'").fetchone()
+    return str(row[0]) if row and row[0] else None

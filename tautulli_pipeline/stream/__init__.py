@@ -1,0 +1,1 @@
+"""The stream: the embedded server, the publisher and the durable consumer."""

@@ -1,0 +1,118 @@
+"""The durable pull consumer: batches of messages in, acks out after the commit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from nats.aio.msg import Msg
+
+from tautulli_pipeline.stream.connection import JetStream
+
+_GRACE_SECONDS: Final = 2.0
+_ACK: Final = b"+ACK"
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """One message as it came: `sequence` is its place in the stream."""
+
+    sequence: int
+    subject: str
+    headers: dict[str, Any]
+    payload: bytes
+    reply: str
+
+
+class DurableConsumer:
+    """Pulls batches; a message stays on the stream until it is acked."""
+
+    def __init__(self, stream: JetStream, inbox: str) -> None:
+        self._stream = stream
+        self._client = stream.client
+        self._inbox = inbox
+        self._arrived: list[Delivered] = []
+        self._enough = asyncio.Event()
+        self._wanted = 0
+        self._last_wanted_sequence: int | None = None
+        address = stream.address
+        self._pull_subject = f"$JS.API.CONSUMER.MSG.NEXT.{address.stream}.{address.durable_name}"
+
+    async def receive(self, message: Msg) -> None:
+        """Take in one message, or the server's word that a pull is over."""
+        if not message.reply.startswith("$JS.ACK."):
+            self._enough.set()
+            return
+        delivered = _delivered(message)
+        self._arrived.append(delivered)
+        if len(self._arrived) >= self._wanted or delivered.sequence == self._last_wanted_sequence:
+            self._enough.set()
+
+    async def pull(
+        self,
+        max_messages: int,
+        *,
+        max_bytes: int,
+        linger_seconds: float,
+        last_wanted_sequence: int | None = None,
+    ) -> list[Delivered]:
+        """One batch; [] when nothing came.
+
+        Args:
+            max_messages: the most it returns, but for deliveries of an earlier pull
+                that come late.
+            max_bytes: the server ends the batch before this size.
+            linger_seconds: how long to wait for the batch to fill.
+            last_wanted_sequence: the batch ends with this message in any case.
+        """
+        self._enough.clear()
+        self._wanted = max_messages
+        self._last_wanted_sequence = last_wanted_sequence
+        request = {
+            "batch": max_messages,
+            "max_bytes": max_bytes,
+            "expires": int(linger_seconds * 1e9),
+        }
+        await self._client.publish(self._pull_subject, orjson.dumps(request), reply=self._inbox)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._enough.wait(), linger_seconds + _GRACE_SECONDS)
+        batch, self._arrived = self._arrived, []
+        return batch
+
+    async def ack(self, messages: Sequence[Delivered]) -> None:
+        """Acknowledge what is committed and see that the server has it."""
+        for message in messages:
+            await self._client.publish(message.reply, _ACK)
+        await self._client.flush()
+
+    async def pending(self) -> tuple[int, int, int]:
+        """(not yet delivered, delivered but unacked, sequence up to which all is acked)."""
+        info = await self._stream.consumer_info()
+        floor = info.ack_floor.stream_seq if info.ack_floor else 0
+        return info.num_pending or 0, info.num_ack_pending or 0, floor
+
+
+def _delivered(message: Msg) -> Delivered:
+    # $JS.ACK[.domain.account].stream.consumer.deliveries.sequence.delivery.time.pending[.token]
+    tokens = message.reply.split(".")
+    sequence = int(tokens[5] if len(tokens) == 9 else tokens[7])  # noqa: PLR2004 - ADR-15
+    return Delivered(sequence, message.subject, message.headers or {}, message.data, message.reply)
+
+
+@asynccontextmanager
+async def open_consumer(stream: JetStream) -> AsyncIterator[DurableConsumer]:
+    """The durable consumer with a subscription for its deliveries."""
+    inbox = stream.client.new_inbox()
+    consumer = DurableConsumer(stream, inbox)
+    subscription = await stream.client.subscribe(
+        inbox, cb=consumer.receive, pending_msgs_limit=-1, pending_bytes_limit=-1
+    )
+    try:
+        yield consumer
+    finally:
+        if stream.client.is_connected:
+            await subscription.unsubscribe()

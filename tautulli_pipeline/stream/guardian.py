@@ -1,0 +1,241 @@
+"""Owns one nats-server: starts it, announces it, restarts it and ends it with its last user.
+
+Runs detached, from this file: ``guardian.py <nats dir> <nats-server> <lock fd>``. It imports
+nothing of the package, so it starts at once and stays small. Which kernel lock says what:
+
+- ``users.lock``: shared by every user. The guardian that gets it alone is going down, and
+  keeps it until it is gone.
+- ``guardian.lock``: handed over by the starter, held while the guardian lives.
+- ``server.lock``: held by nats-server alone, so no two servers ever share a store.
+- ``server.json``: locked by the guardian that wrote it; a free one is stale.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+USERS_LOCK = "users.lock"
+GUARDIAN_LOCK = "guardian.lock"
+SERVER_LOCK = "server.lock"
+CONNECTION_FILE = "server.json"
+CONFIG_FILE = "nats-server.conf"
+SERVER_LOG = "nats-server.log"
+GUARDIAN_LOG = "guardian.log"
+
+_READY_POLL_SECONDS = 0.02
+_USERS_POLL_SECONDS = 0.1
+_GRACE_SECONDS = 5
+_RESTART_PAUSE_SECONDS = 0.5
+_STEADY_SECONDS = 60
+_MAX_QUICK_RESTARTS = 20
+
+# Left to itself the server allows three quarters of the free disk and forgets what it already
+# holds; without a limit it fills the disk, after which the stream cannot even be purged.
+_FREE_DISK_SHARE = 0.75
+
+_CONFIG = """\
+host: "127.0.0.1"
+port: -1
+max_payload: 8MB
+authorization {{ user: "{user}", password: "{password}" }}
+jetstream {{ store_dir: ".", max_file_store: {max_file_store_bytes} }}
+ports_file_dir: "."
+log_file: "{log}"
+logfile_size_limit: 1MB
+logfile_max_num: 3
+"""
+
+_PR_SET_PDEATHSIG = 1
+_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+
+def open_private(name: str | Path, mode: str = "a") -> IO[str]:
+    """Open a text file for writing that only its owner can read."""
+    return open(name, mode, opener=lambda path, flags: os.open(path, flags, 0o600))
+
+
+def try_lock(file: IO[str], operation: int) -> bool:
+    """Take a kernel lock if it is free now."""
+    try:
+        fcntl.flock(file, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+class Guardian:
+    """The owner of the nats-server in the current directory."""
+
+    def __init__(self, binary: str) -> None:
+        self._command = [binary, "-c", str(Path.cwd() / CONFIG_FILE)]
+        self._credentials = {"user": "pipeline", "password": secrets.token_hex(32)}
+        self._users = open_private(USERS_LOCK)
+        self._announcement: IO[str] | None = None
+        self._port: int | None = None
+        self._quick_restarts = 0
+
+    def serve_until_unused(self) -> None:
+        """Keep a server running for as long as anybody uses it."""
+        self._start()
+        try:
+            while not self._is_unused():
+                if self._server.poll() is not None:
+                    self._restart()
+                elif self._announcement is None:
+                    self._announce_when_ready()
+                time.sleep(_USERS_POLL_SECONDS if self._announcement else _READY_POLL_SECONDS)
+        finally:
+            self._withdraw()
+            _end(self._server)
+
+    def _is_unused(self) -> bool:
+        return try_lock(self._users, fcntl.LOCK_EX) or self._is_removed()
+
+    def _is_removed(self) -> bool:
+        """Tell whether the directory was deleted or replaced: new users lock another file."""
+        try:
+            return not os.path.samestat(os.fstat(self._users.fileno()), os.stat(USERS_LOCK))
+        except FileNotFoundError:
+            return True
+
+    def _start(self) -> None:
+        with open_private(SERVER_LOCK) as lock:
+            _take_from_orphans(lock, self._command)
+            for leftover in Path().glob("*.ports"):
+                leftover.unlink()
+            _write_config(self._credentials)
+            self._started_at = time.monotonic()
+            self._server = subprocess.Popen(  # noqa: S603 -- the binary was located by the starter
+                [*self._command, *(["-p", str(self._port)] if self._port else [])],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(lock.fileno(),),
+                preexec_fn=_dying_with(os.getpid()),  # noqa: PLW1509 -- this process has one thread
+            )
+
+    def _restart(self) -> None:
+        self._withdraw()
+        steady = time.monotonic() - self._started_at > _STEADY_SECONDS
+        self._quick_restarts = 0 if steady else self._quick_restarts + 1
+        if self._port is None or self._quick_restarts > _MAX_QUICK_RESTARTS:
+            sys.exit(f"exit code {self._server.returncode}: {_last_words(self._server.pid)}")
+        time.sleep(_RESTART_PAUSE_SECONDS)
+        self._start()
+
+    def _announce_when_ready(self) -> None:
+        port = _bound_port(self._server.pid)
+        if port is None:
+            return
+        self._port = port
+        connection = {
+            "url": f"nats://127.0.0.1:{port}",
+            **self._credentials,
+            "server_pid": self._server.pid,
+            "guardian_pid": os.getpid(),
+        }
+        self._announcement = open_private(f"{CONNECTION_FILE}.new", "w")
+        fcntl.flock(self._announcement, fcntl.LOCK_EX)
+        json.dump(connection, self._announcement)
+        self._announcement.flush()
+        Path(self._announcement.name).replace(CONNECTION_FILE)
+
+    def _withdraw(self) -> None:
+        if self._announcement is not None:
+            Path(CONNECTION_FILE).unlink(missing_ok=True)
+            self._announcement.close()
+            self._announcement = None
+
+
+def _write_config(credentials: dict[str, str]) -> None:
+    held_bytes = sum(file.stat().st_size for file in Path("jetstream").rglob("*.blk"))
+    limit_bytes = held_bytes + int(shutil.disk_usage(".").free * _FREE_DISK_SHARE)
+    with open_private(CONFIG_FILE, "w") as config:
+        config.write(
+            _CONFIG.format(**credentials, max_file_store_bytes=limit_bytes, log=SERVER_LOG)
+        )
+
+
+def _bound_port(pid: int) -> int | None:
+    """Read the port from the file that the server writes when it accepts connections."""
+    for file in Path().glob(f"*_{pid}.ports"):
+        try:
+            return int(json.loads(file.read_text())["nats"][0].rpartition(":")[2])
+        except ValueError:
+            return None
+    return None
+
+
+def _last_words(pid: int) -> str:
+    log = Path(SERVER_LOG)
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return "; ".join(line for line in lines if line.startswith(f"[{pid}]"))[-600:]
+
+
+def _take_from_orphans(lock: IO[str], command: list[str]) -> None:
+    """Lock the store, ending a server that a killed guardian left behind.
+
+    Only a process whose command line is exactly that of this directory's server is ended.
+    """
+    deadline = time.monotonic() + 2 * _GRACE_SECONDS
+    while not try_lock(lock, fcntl.LOCK_EX):
+        if time.monotonic() > deadline:
+            sys.exit("a server left behind by an earlier guardian does not end")
+        for process in psutil.process_iter(["cmdline"]):
+            if (process.info["cmdline"] or [])[1:3] == command[1:3]:
+                _end(process)
+        time.sleep(_READY_POLL_SECONDS)
+
+
+def _end(server: subprocess.Popen[bytes] | psutil.Process) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        server.terminate()
+        try:
+            server.wait(_GRACE_SECONDS)
+        except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
+            server.kill()
+            server.wait(_GRACE_SECONDS)
+
+
+def _dying_with(guardian_pid: int) -> Callable[[], None] | None:
+    """Give what makes the kernel end the server with the guardian, where the kernel can."""
+    if _prctl is None:
+        return None
+
+    def prepare() -> None:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != guardian_pid:
+            os._exit(1)
+
+    return prepare
+
+
+def main(directory: str, binary: str, guardian_lock: str) -> None:
+    """Detach, then own the server of this directory until nobody uses it."""
+    if os.fork():
+        # An orphan is reaped by the system, whatever its starter goes on to do.
+        os._exit(0)
+    os.set_inheritable(int(guardian_lock), False)
+    os.umask(0o077)
+    os.chdir(directory)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    Guardian(binary).serve_until_unused()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

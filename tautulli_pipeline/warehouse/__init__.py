@@ -1,0 +1,1 @@
+"""The warehouse: decoding, deduplication, the table and the ledger."""

@@ -1,0 +1,159 @@
+"""Layer 2: an exact least-recently-used memory of the plays stored last."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class PlayKeys(NamedTuple):
+    """What identifies one play, and the message it came in.
+
+    Attributes:
+        session: session key together with user and start second.
+        play: rating key with user and start second; None without a rating key.
+    """
+
+    event_id: str
+    correlation_key: str
+    session: str
+    cross_source_key: str
+    play: str | None
+    source: str
+    sequence: int
+
+
+@dataclass(frozen=True)
+class BatchKeys:
+    """The keys of a batch by column, in stream order; iterating gives `PlayKeys`."""
+
+    event_ids: Sequence[str]
+    correlation_keys: Sequence[str]
+    sessions: Sequence[str]
+    cross_source_keys: Sequence[str]
+    plays: Sequence[str | None]
+    sources: Sequence[str]
+    sequences: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.event_ids)
+
+    def __getitem__(self, position: int) -> PlayKeys:
+        return PlayKeys(
+            self.event_ids[position],
+            self.correlation_keys[position],
+            self.sessions[position],
+            self.cross_source_keys[position],
+            self.plays[position],
+            self.sources[position],
+            self.sequences[position],
+        )
+
+    def all_distinct(self) -> bool:
+        """Whether no two plays of the batch share any key."""
+        named = [play for play in self.plays if play is not None]
+        columns = (self.event_ids, self.correlation_keys, self.sessions, self.cross_source_keys)
+        return all(len(set(column)) == len(column) for column in (*columns, named))
+
+
+@dataclass(frozen=True)
+class CacheHit:
+    """The stored play that an event repeats, and by which key."""
+
+    reason: str
+    stored: PlayKeys
+
+
+class DedupCache:
+    """Remembers up to `max_entries` plays for `window_seconds` each."""
+
+    def __init__(
+        self,
+        window_seconds: float,
+        max_entries: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._window_seconds = window_seconds
+        self._max_entries = max_entries
+        self._clock = clock
+        self._entries: OrderedDict[str, tuple[float, PlayKeys]] = OrderedDict()
+        self._correlations: dict[str, str] = {}
+        self._sessions: dict[str, str] = {}
+        self._cross_sources: dict[str, dict[str, str]] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def find(self, keys: PlayKeys) -> CacheHit | None:
+        """The remembered play that `keys` repeat; a hit counts as use."""
+        self._expire()
+        for reason, event_id in (
+            ("event_id", keys.event_id),
+            ("correlation_key", self._correlations.get(keys.correlation_key)),
+            ("session_key", self._sessions.get(keys.session)),
+            ("cross_source_key", self._from_another_source(keys)),
+        ):
+            if event_id is not None and event_id in self._entries:
+                self._entries.move_to_end(event_id)
+                self._entries[event_id] = (self._clock(), self._entries[event_id][1])
+                return CacheHit(reason, self._entries[event_id][1])
+        return None
+
+    def remember(self, keys: PlayKeys) -> None:
+        """Add a play that is now stored, forgetting the least recently used."""
+        if self._max_entries == 0:
+            return
+        self._entries[keys.event_id] = (self._clock(), keys)
+        self._entries.move_to_end(keys.event_id)
+        self._correlations[keys.correlation_key] = keys.event_id
+        self._sessions[keys.session] = keys.event_id
+        self._cross_sources.setdefault(keys.cross_source_key, {})[keys.source] = keys.event_id
+        while len(self._entries) > self._max_entries:
+            self._forget_oldest()
+
+    def knows_any(self, batch: BatchKeys) -> bool:
+        """Whether any play of `batch` may be remembered; False is certain."""
+        self._expire()
+        return not (
+            self._entries.keys().isdisjoint(batch.event_ids)
+            and self._correlations.keys().isdisjoint(batch.correlation_keys)
+            and self._sessions.keys().isdisjoint(batch.sessions)
+            and self._cross_sources.keys().isdisjoint(batch.cross_source_keys)
+        )
+
+    def remember_all(self, batch: BatchKeys) -> None:
+        """Add every play of `batch`, all of them new and distinct."""
+        for position in range(max(0, len(batch) - self._max_entries), len(batch)):
+            self.remember(batch[position])
+
+    def forget_all(self) -> None:
+        """Start over, as after a restart."""
+        for known in (self._entries, self._correlations, self._sessions, self._cross_sources):
+            known.clear()
+
+    def _from_another_source(self, keys: PlayKeys) -> str | None:
+        seen = self._cross_sources.get(keys.cross_source_key, {})
+        return next((event_id for source, event_id in seen.items() if source != keys.source), None)
+
+    def _expire(self) -> None:
+        # A use refreshes the time and the place, so the oldest is always first.
+        horizon = self._clock() - self._window_seconds
+        while self._entries and next(iter(self._entries.values()))[0] <= horizon:
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        event_id, (_, keys) = self._entries.popitem(last=False)
+        for known, key in (
+            (self._correlations, keys.correlation_key),
+            (self._sessions, keys.session),
+        ):
+            if known.get(key) == event_id:
+                del known[key]
+        seen = self._cross_sources[keys.cross_source_key]
+        if seen.get(keys.source) == event_id:
+            del seen[keys.source]
+        if not seen:
+            del self._cross_sources[keys.cross_source_key]

@@ -1,0 +1,111 @@
+"""Which events of a batch are new: layer 2, then layer 3, in the order of the stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tautulli_pipeline.warehouse.cache import BatchKeys, DedupCache, PlayKeys
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A row of the table that an event of the batch matches by one of the keys."""
+
+    reason: str
+    event_id: str
+    source: str
+    same_message: bool
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """An event that is not stored because `matched_event_id` already is."""
+
+    layer: str
+    reason: str
+    matched_event_id: str
+    matched_source: str
+
+
+@dataclass(frozen=True)
+class Redelivered:
+    """The same message once more: its effect is already committed."""
+
+
+Verdict = Duplicate | Redelivered
+
+
+class Deduplicator:
+    """Decides event by event, exactly as if each were written before the next is read."""
+
+    def __init__(self, cache: DedupCache) -> None:
+        self._cache = cache
+
+    def judge(self, batch: BatchKeys, stored: Mapping[int, Stored]) -> dict[int, Verdict]:
+        """Positions of `batch` that are not to be stored, each with its verdict.
+
+        Args:
+            batch: the keys of the batch, in stream order.
+            stored: by position, the row of the table each play matches.
+        """
+        if not stored and batch.all_distinct() and not self._cache.knows_any(batch):
+            self._cache.remember_all(batch)
+            return {}
+        accepted = _Accepted()
+        verdicts: dict[int, Verdict] = {}
+        for position in range(len(batch)):
+            keys = batch[position]
+            verdict = self._judge(keys, stored.get(position), accepted)
+            if verdict is None:
+                accepted.add(keys)
+                self._cache.remember(keys)
+            else:
+                verdicts[position] = verdict
+        return verdicts
+
+    def forget(self) -> None:
+        """Drop what was remembered of a batch that was rolled back."""
+        self._cache.forget_all()
+
+    def _judge(
+        self, keys: PlayKeys, stored: Stored | None, accepted: _Accepted
+    ) -> Verdict | None:
+        if stored is not None and stored.same_message:
+            return Redelivered()
+        hit = self._cache.find(keys)
+        if hit is not None:
+            if hit.stored.sequence == keys.sequence:
+                return Redelivered()
+            return Duplicate("cache", hit.reason, hit.stored.event_id, hit.stored.source)
+        if stored is not None:
+            return Duplicate("database", stored.reason, stored.event_id, stored.source)
+        earlier = accepted.find(keys)
+        if earlier is not None:
+            reason, match = earlier
+            return Duplicate("database", reason, match.event_id, match.source)
+        return None
+
+
+class _Accepted:
+    """Events of this batch that go into the table, by the keys of layer 3."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[tuple[str, str], PlayKeys] = {}
+
+    def add(self, keys: PlayKeys) -> None:
+        for key in _table_keys(keys):
+            self._by_key[key] = keys
+
+    def find(self, keys: PlayKeys) -> tuple[str, PlayKeys] | None:
+        for key in _table_keys(keys):
+            if key in self._by_key:
+                return key[0], self._by_key[key]
+        return None
+
+
+def _table_keys(keys: PlayKeys) -> list[tuple[str, str]]:
+    found = [("event_id", keys.event_id), ("correlation_key", keys.correlation_key)]
+    if keys.play is not None:
+        found.append(("rating_key_user_started", keys.play))
+    return found

@@ -1,0 +1,307 @@
+"""One batch of messages into the warehouse, in one transaction.
+
+What makes a replay safe: a row carries the stream sequence of its message, audit rows
+and dead letters are named after it, so a redelivered message changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import duckdb
+import pyarrow as pa
+
+from tautulli_pipeline.events import identity
+from tautulli_pipeline.events.identity import quote_identifier, quote_literal
+from tautulli_pipeline.warehouse.cache import BatchKeys
+from tautulli_pipeline.warehouse.decoder import CONTENT_COLUMNS, decode_query, extra_query
+from tautulli_pipeline.warehouse.dedup import Deduplicator, Duplicate, Stored, Verdict
+
+MESSAGES: Final = pa.schema(
+    [
+        ("sequence", pa.int64()),
+        ("subject", pa.string()),
+        ("import_id", pa.string()),
+        ("message_id", pa.string()),
+        ("body", pa.binary()),
+    ]
+)
+
+_DISCARDED: Final = pa.schema(
+    [
+        ("position", pa.int64()),
+        ("layer", pa.string()),
+        ("reason", pa.string()),
+        ("matched_event_id", pa.string()),
+        ("matched_source", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What one batch came to; redelivered messages count nowhere but in `messages`."""
+
+    messages: int
+    inserted: int
+    duplicates_cache: int
+    duplicates_database: int
+    dead_letters: int
+
+
+def utc_now() -> datetime:
+    """The time now, in UTC, without zone, as the warehouse keeps it."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+class Writer:
+    """Writes batches of one stream; the only writer of the warehouse."""
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        deduplicator: Deduplicator,
+        stream_id: str,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._connection = connection
+        self._deduplicator = deduplicator
+        self._stream_id = stream_id
+        self._clock = clock
+        self._decode = decode_query()
+
+    def write(self, messages: pa.Table) -> Written:
+        """Write all of `messages` (columns of `MESSAGES`) or nothing.
+
+        Rows, audit rows, dead letters and the position in the stream are committed
+        together; the messages may be acked once this returns.
+        """
+        try:
+            with self._transaction():
+                return self._write(messages, near_in_time=True)
+        except duckdb.ConstraintException:
+            # A key that equals one far away in time: look through the whole table.
+            with self._transaction():
+                return self._write(messages, near_in_time=False)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.begin()
+        try:
+            yield
+        except BaseException:
+            self._connection.rollback()
+            self._deduplicator.forget()
+            raise
+        self._connection.commit()
+
+    def _write(self, messages: pa.Table, *, near_in_time: bool) -> Written:
+        self._decode_into_incoming(messages)
+        keys, positions = self._keys()
+        stored = self._stored(near_in_time=near_in_time)
+        verdicts = self._deduplicator.judge(
+            keys, {i: stored[p] for i, p in enumerate(positions) if p in stored}
+        )
+        discarded = {positions[i]: verdict for i, verdict in verdicts.items()}
+        duplicates = self._discard(discarded)
+        now = self._clock()
+        inserted = self._insert_events(now)
+        self._insert_audit(now)
+        dead = self._insert_dead_letters(now)
+        self._advance(messages, now)
+        layers = [duplicate.layer for duplicate in duplicates]
+        return Written(
+            messages.num_rows, inserted, layers.count("cache"), layers.count("database"), dead
+        )
+
+    def _decode_into_incoming(self, messages: pa.Table) -> None:
+        texts, unreadable = _as_text(messages["body"])
+        table = (
+            messages.set_column(messages.schema.get_field_index("body"), "body", texts)
+            .append_column("unreadable", unreadable)
+            .append_column("position", pa.array(range(messages.num_rows), pa.int64()))
+        )
+        with self._view("messages", table):
+            self._connection.execute(f"CREATE OR REPLACE TEMP TABLE incoming AS {self._decode}")
+        self._add_foreign_extra()
+
+    def _add_foreign_extra(self) -> None:
+        own = f"playback.{identity.SOURCE}.%"
+        foreign = self._connection.execute(
+            f"SELECT 1 FROM incoming WHERE subject NOT LIKE '{own}' LIMIT 1"
+        ).fetchone()
+        if foreign:
+            self._connection.execute(
+                f"UPDATE incoming SET extra = CASE WHEN incoming.extra IS NULL THEN e.extra "
+                f"ELSE json_merge_patch(e.extra, incoming.extra) END "
+                f"FROM ({extra_query()}) e WHERE e.position = incoming.position"
+            )
+
+    def _keys(self) -> tuple[BatchKeys, list[int]]:
+        columns = self._connection.execute(
+            "SELECT id::VARCHAR, correlation_key, session, cross_source_key, play, source, "
+            "sequence, position FROM incoming WHERE fault IS NULL ORDER BY position"
+        ).to_arrow_table()
+        lists = [column.to_pylist() for column in columns.columns]
+        return BatchKeys(*lists[:7]), lists[7]
+
+    def _stored(self, *, near_in_time: bool) -> dict[int, Stored]:
+        """By position, the row of the table that an event of the batch matches."""
+        found = self._connection.execute(self._match_query(near_in_time)).fetchall()
+        stored: dict[int, Stored] = {}
+        for position, reason, event_id, source, same_message in found:
+            if position not in stored or same_message:
+                stored[position] = Stored(reason, str(event_id), source, same_message)
+        return stored
+
+    def _match_query(self, near_in_time: bool) -> str:
+        # All keys but a foreign event's id hold the start, so rows of other times
+        # cannot match; their row groups are passed over.
+        nearby = ""
+        if near_in_time:
+            first, last = self._time_span()
+            if first is None or last is None:
+                nearby = "AND false"
+            else:
+                nearby = f"AND t.started_at BETWEEN TIMESTAMP '{first}' AND TIMESTAMP '{last}'"
+        same = f"t.stream_id = {quote_literal(self._stream_id)} AND t.stream_sequence = i.sequence"
+        select = f"SELECT i.position, '{{}}', t.id, t.source, {same} FROM incoming i"
+        matches = {
+            "event_id": "t.id = i.id",
+            "correlation_key": "t.correlation_key = i.correlation_key AND t.restored_at IS NULL",
+            "rating_key_user_started": "t.rating_key = i.rating_key AND t.user_id = i.user_id "
+            "AND t.started_at = i.started_at AND t.restored_at IS NULL",
+        }
+        return " UNION ALL ".join(
+            f"{select.format(reason)} JOIN playback_events t ON {on} WHERE i.fault IS NULL {nearby}"
+            for reason, on in matches.items()
+        )
+
+    def _time_span(self) -> tuple[datetime | None, datetime | None]:
+        row = self._connection.execute(
+            "SELECT min(started_at), max(started_at) FROM incoming WHERE fault IS NULL"
+        ).fetchone()
+        assert row is not None
+        return row[0], row[1]
+
+    def _discard(self, verdicts: dict[int, Verdict]) -> list[Duplicate]:
+        duplicates = {p: v for p, v in verdicts.items() if isinstance(v, Duplicate)}
+        rows = [
+            (
+                position,
+                getattr(verdict, "layer", None),
+                getattr(verdict, "reason", None),
+                getattr(verdict, "matched_event_id", None),
+                getattr(verdict, "matched_source", None),
+            )
+            for position, verdict in verdicts.items()
+        ]
+        table = pa.Table.from_arrays(
+            [
+                pa.array([row[i] for row in rows], field.type)
+                for i, field in enumerate(_DISCARDED)
+            ],
+            schema=_DISCARDED,
+        )
+        with self._view("verdicts", table):
+            self._connection.execute("CREATE OR REPLACE TEMP TABLE discarded AS FROM verdicts")
+        return list(duplicates.values())
+
+    def _insert_events(self, now: datetime) -> int:
+        names = ", ".join(quote_identifier(name) for name in CONTENT_COLUMNS)
+        row = self._connection.execute(
+            f"""
+            INSERT INTO playback_events
+                (id, {names}, import_id, stream_id, stream_sequence, created_at)
+            SELECT id, {names}, import_id, ?, sequence, ?
+            FROM incoming WHERE fault IS NULL
+                AND position NOT IN (SELECT position FROM discarded)
+            ORDER BY position
+            """,
+            [self._stream_id, now],
+        ).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def _insert_audit(self, now: datetime) -> None:
+        content = ", ".join(f"{{0}}.{quote_identifier(name)}" for name in CONTENT_COLUMNS)
+        self._connection.execute(
+            f"""
+            INSERT INTO dedupe_audit_log (id, discarded_event_id, discarded_payload,
+                discarded_source, matched_event_id, matched_source, dedupe_layer, dedupe_reason,
+                content_differs, source_row_id, import_id, stream_id, stream_sequence, created_at)
+            SELECT {self._message_uuid("i.sequence")}, i.id, i.body, i.source,
+                d.matched_event_id::UUID, d.matched_source, d.layer, d.reason,
+                row({content.format("i")}) IS DISTINCT FROM row({content.format("t")}),
+                i.source_row_id, i.import_id, $stream, i.sequence, $now
+            FROM discarded d JOIN incoming i USING (position)
+                LEFT JOIN playback_events t ON t.id = d.matched_event_id::UUID
+            WHERE d.layer IS NOT NULL
+            ON CONFLICT DO NOTHING
+            """,
+            {"stream": self._stream_id, "now": now},
+        )
+
+    def _insert_dead_letters(self, now: datetime) -> int:
+        row = self._connection.execute(
+            f"""
+            INSERT INTO dead_letters (id, reason, origin, record, event_id, source_row_id,
+                import_id, stream_id, stream_sequence, created_at)
+            SELECT {self._message_uuid("sequence")}, fault, subject,
+                CASE WHEN json_valid(body) THEN body ELSE to_json(coalesce(body, unreadable)) END,
+                message_id, source_row_id, import_id, $stream, sequence, $now
+            FROM incoming WHERE fault IS NOT NULL
+            ON CONFLICT DO NOTHING
+            """,
+            {"stream": self._stream_id, "now": now},
+        ).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def _message_uuid(self, sequence: str) -> str:
+        name = f"concat({quote_literal(self._stream_id + ':')}, {sequence})"
+        return f"CAST({identity.uuid_of_name(name)} AS UUID)"
+
+    def _advance(self, messages: pa.Table, now: datetime) -> None:
+        last = max(messages["sequence"].to_pylist(), default=0)
+        self._connection.execute(
+            """
+            INSERT INTO stream_positions VALUES ($stream, $last, $now)
+            ON CONFLICT (stream_id) DO UPDATE SET
+                last_sequence = greatest(last_sequence, excluded.last_sequence),
+                updated_at = excluded.updated_at
+            """,
+            {"stream": self._stream_id, "last": last, "now": now},
+        )
+
+    @contextmanager
+    def _view(self, name: str, table: pa.Table) -> Iterator[None]:
+        self._connection.register(name, table)
+        try:
+            yield
+        finally:
+            self._connection.unregister(name)
+
+
+def _as_text(bodies: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
+    """The bodies as text and, apart from them, those that are not UTF-8."""
+    try:
+        return bodies.cast(pa.string()), pa.nulls(len(bodies), pa.string())
+    except pa.ArrowInvalid:
+        texts = [_utf8_or_none(body) for body in bodies.to_pylist()]
+        spelled_out = [
+            body.decode(errors="backslashreplace") if text is None else None
+            for body, text in zip(bodies.to_pylist(), texts, strict=True)
+        ]
+        return pa.array(texts, pa.string()), pa.array(spelled_out, pa.string())
+
+
+def _utf8_or_none(body: bytes) -> str | None:
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return None

@@ -1,0 +1,652 @@
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tautulli_pipeline.errors import ConfigurationError, SourceChangedError, SourceError
+from tautulli_pipeline.source import snapshot as snapshot_module
+from tautulli_pipeline.source.snapshot import remove_stale_snapshots, take_snapshot
+
+SHARED_WAL = [
+    path
+    for path in [Path(__file__).parents[3] / "shared" / "fixtures" / "wal_open" / "tautulli.db"]
+    if path.exists()
+]
+ODD_NAMES = ["it's.db", 'a "b" c.db', "a;b%20c?mode=rw.db", "a\nb.db", "プレックス🎬.db", "-wal"]
+
+# A process of its own: a writer's locks are lost when its own process closes the file elsewhere.
+WRITER = """
+import sqlite3, sys
+path, mode, script = sys.argv[1:]
+connection = sqlite3.connect(path, isolation_level=None, timeout=30)
+connection.execute(f"PRAGMA journal_mode = {mode}")
+connection.execute("PRAGMA cache_size = 5")
+fill = lambda count: connection.executemany(
+    "INSERT INTO plays (title) VALUES (?)", [("x" * 2000,)] * count)
+exec(script)
+"""
+UNCOMMITTED = "connection.execute('BEGIN'); fill(200); print('ready', flush=True); input()"
+ENDLESS = """
+import time
+print('ready', flush=True)
+while True:
+    connection.execute('BEGIN'); fill(10); connection.execute('COMMIT'); time.sleep({pause})
+"""
+
+
+@contextmanager
+def writer(path, mode, script):
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path), mode, script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with process:
+        try:
+            assert process.stdout.readline() == b"ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def make_database(path, rows=100, mode="DELETE"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"PRAGMA journal_mode = {mode}")
+        connection.execute("CREATE TABLE plays (id INTEGER PRIMARY KEY, title TEXT)")
+        connection.executemany("INSERT INTO plays (title) VALUES (?)", [("x" * 2000,)] * rows)
+    return path
+
+
+def rows_in(path, table="plays"):
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        return connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+
+
+def content_of(folder):
+    """Every name below a folder with its times, mode and bytes; None where there is no folder."""
+    if not folder.exists():
+        return None
+    entries = sorted([folder, *folder.rglob("*")])
+    return [
+        (
+            str(entry),
+            entry.lstat().st_mode,
+            entry.lstat().st_mtime_ns,
+            entry.lstat().st_ino,
+            entry.read_bytes() if entry.is_file() else None,
+        )
+        for entry in entries
+    ]
+
+
+@contextmanager
+def left_as_it_was(folder):
+    before = content_of(folder)
+    yield
+    assert content_of(folder) == before
+
+
+def failure_of(source, snapshots, **options):
+    with pytest.raises(SourceError) as caught, take_snapshot(source, snapshots, **options):
+        pass
+    assert "\n" not in caught.value.message
+    assert caught.value.exit_code == 3
+    return caught.value
+
+
+@pytest.fixture
+def home(tmp_path):
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def snapshots(tmp_path):
+    return tmp_path / "data" / "snapshots"
+
+
+@pytest.fixture
+def database(home):
+    return make_database(home / "tautulli.db")
+
+
+def test_a_copy_holds_every_row_and_is_private(home, database, snapshots):
+    with left_as_it_was(home), take_snapshot(database, snapshots) as snapshot:
+        assert rows_in(snapshot.path) == 100
+        assert snapshot.path.name == "tautulli.db"
+        assert snapshot.source == database.resolve()
+        assert snapshot.size_bytes == database.stat().st_size
+        folder = snapshot.path.parent
+        assert folder.parent == snapshots
+        for private in (folder, snapshots, snapshots.parent):
+            assert private.stat().st_mode & 0o777 == 0o700
+
+
+def test_nothing_is_left_after_use_or_after_a_fault_of_the_user(database, snapshots):
+    with pytest.raises(RuntimeError, match="mine"), take_snapshot(database, snapshots) as snapshot:
+        raise RuntimeError("mine")
+    assert not snapshot.path.exists()
+    assert not snapshots.parent.exists()
+
+
+def test_a_folder_that_was_there_before_stays(database, snapshots):
+    snapshots.mkdir(parents=True)
+    with take_snapshot(database, snapshots):
+        pass
+    assert list(snapshots.iterdir()) == []
+
+
+def test_an_error_of_the_operating_system_in_the_users_block_is_passed_on(database, snapshots):
+    with pytest.raises(OSError, match="mine"), take_snapshot(database, snapshots):
+        raise OSError(errno.ENOSPC, "mine")
+
+
+def test_committed_frames_are_copied_and_uncommitted_ones_are_not(home, snapshots):
+    database = make_database(home / "tautulli.db", mode="WAL")
+    script = "connection.execute('PRAGMA wal_autocheckpoint = 0'); fill(25);" + UNCOMMITTED
+    with writer(database, "WAL", script):
+        assert database.with_name("tautulli.db-wal").stat().st_size > 200 * 2000
+        with left_as_it_was(home), take_snapshot(database, snapshots) as snapshot:
+            assert [path.name for path in snapshot.path.parent.iterdir()] == ["tautulli.db"]
+            assert rows_in(snapshot.path) == 125
+            assert [path.name for path in snapshot.path.parent.iterdir()] == ["tautulli.db"]
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_transaction_spilled_into_the_database_is_rolled_back(home, database, snapshots, killed):
+    with writer(database, "DELETE", UNCOMMITTED) as process:
+        if killed:
+            process.kill()
+            process.wait()
+        assert database.with_name("tautulli.db-journal").stat().st_size > 0
+        assert database.stat().st_size > 300 * 2000
+        with left_as_it_was(home), take_snapshot(database, snapshots) as snapshot:
+            assert rows_in(snapshot.path) == 100
+            assert [path.name for path in snapshot.path.parent.iterdir()] == ["tautulli.db"]
+
+
+def test_a_persistent_journal_of_a_finished_transaction_changes_nothing(home, snapshots):
+    database = make_database(home / "tautulli.db", mode="PERSIST")
+    assert database.with_name("tautulli.db-journal").exists()
+    with left_as_it_was(home), take_snapshot(database, snapshots) as snapshot:
+        assert rows_in(snapshot.path) == 100
+        assert [path.name for path in snapshot.path.parent.iterdir()] == ["tautulli.db"]
+
+
+@pytest.mark.parametrize(("mode", "pause"), [("WAL", 0.002), ("DELETE", 0.05)])
+def test_every_copy_under_a_busy_writer_is_a_state_that_it_committed(home, snapshots, mode, pause):
+    database = make_database(home / "tautulli.db", mode=mode)
+    counts = []
+    with writer(database, mode, ENDLESS.format(pause=pause)):
+        for _ in range(25):
+            with take_snapshot(
+                database, snapshots, attempts=200, pause_seconds=0.01
+            ) as snapshot:
+                counts.append(rows_in(snapshot.path))
+    assert all(count % 10 == 0 for count in counts)
+    assert counts == sorted(counts)
+    assert counts[-1] > counts[0] >= 100
+
+
+@pytest.mark.parametrize("shared", SHARED_WAL)
+def test_a_real_database_with_an_open_log_gives_125_rows(shared, home, snapshots):
+    shutil.copytree(shared.parent, home)
+    with left_as_it_was(home), take_snapshot(home / shared.name, snapshots) as snapshot:
+        assert rows_in(snapshot.path, "session_history") == 125
+
+
+def test_the_fingerprint_follows_the_content_of_database_and_log(home, snapshots):
+    def fingerprint():
+        with take_snapshot(database, snapshots) as snapshot:
+            return snapshot.fingerprint
+
+    database = make_database(home / "tautulli.db", mode="WAL")
+    script = "input(); fill(1); print('ready', flush=True); input()"
+    seen = [fingerprint(), fingerprint()]
+    with writer(database, "WAL", "print('ready', flush=True);" + script) as process:
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"ready\n"
+        seen += [fingerprint(), fingerprint()]
+    assert seen[0] == seen[1] != seen[2] == seen[3]
+    shutil.copytree(home, home.with_name("elsewhere"))
+    database = home.with_name("elsewhere") / "tautulli.db"
+    assert fingerprint() == seen[2]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_any_name_works(name, home, snapshots):
+    database = make_database(home / name / name)
+    with left_as_it_was(home), take_snapshot(database, snapshots / name) as snapshot:
+        with closing(sqlite3.connect(snapshot.path)) as connection:
+            assert connection.execute("SELECT count(*) FROM plays").fetchone() == (100,)
+
+
+def test_a_link_is_followed_to_the_log_beside_its_target(home, tmp_path, snapshots):
+    database = make_database(home / "tautulli.db", mode="WAL")
+    link = tmp_path / "link.db"
+    link.symlink_to(database)
+    with writer(database, "WAL", "fill(5);" + UNCOMMITTED):
+        with left_as_it_was(home), take_snapshot(link, snapshots) as snapshot:
+            assert rows_in(snapshot.path) == 105
+            assert snapshot.source == database.resolve()
+
+
+def test_a_database_in_a_read_only_folder_is_copied_without_rights_to_write(home, tmp_path):
+    """The child gives up root's rights, where it has them, so the folder's mode counts."""
+    database = make_database(home / "tautulli.db", mode="WAL")
+    with writer(database, "WAL", "fill(5);" + UNCOMMITTED):
+        shutil.copytree(home, tmp_path / "still")
+    still = tmp_path / "still"
+    for entry in (*still.iterdir(), still):
+        entry.chmod(0o555 if entry.is_dir() else 0o444)
+    with left_as_it_was(still):
+        assert as_plain_user(still / "tautulli.db", tmp_path) == "105 rows"
+
+
+def test_a_file_without_read_permission_says_so(home, tmp_path, database):
+    database.chmod(0)
+    with left_as_it_was(home):
+        answer = as_plain_user(database, tmp_path)
+    assert answer == f"SourceError read {str(database)!r}: permission denied"
+
+
+def test_a_log_without_read_permission_is_not_overlooked(home, tmp_path, database):
+    log = database.with_name("tautulli.db-wal")
+    log.write_bytes(b"frames")
+    log.chmod(0)
+    with left_as_it_was(home):
+        answer = as_plain_user(database, tmp_path)
+    assert answer == f"SourceError read {str(log)!r}: permission denied"
+
+
+PLAIN_USER = """
+import os, shutil, sqlite3, sys, tempfile
+from contextlib import closing
+from pathlib import Path
+from tautulli_pipeline.errors import PipelineError
+from tautulli_pipeline.source.snapshot import take_snapshot
+folder = os.open(sys.argv[1], os.O_RDONLY)
+os.chdir(sys.argv[2])
+if os.getuid() == 0:
+    os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
+own = Path(tempfile.mkdtemp())
+try:
+    with take_snapshot(Path(sys.argv[3]), own / "snapshots") as snapshot:
+        with closing(sqlite3.connect(snapshot.path)) as connection:
+            print(connection.execute("SELECT count(*) FROM plays").fetchone()[0], "rows")
+except PipelineError as error:
+    print(type(error).__name__, error.message)
+assert os.listdir(own) == []
+own.rmdir()
+"""
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "it is empty (0 bytes)"),
+        (b"just text\n" * 500, "it is not a SQLite database"),
+        (b"PK\x03\x04" + bytes(500), "it is not a SQLite database"),
+        (b"SQLite format 3", "it is not a SQLite database"),
+    ],
+)
+def test_a_file_that_is_no_database_is_refused_untouched(content, words, home, snapshots):
+    home.mkdir()
+    path = home / "tautulli.db"
+    path.write_bytes(content)
+    with left_as_it_was(home):
+        assert failure_of(path, snapshots).message == f"read {str(path)!r}: {words}"
+    assert not snapshots.parent.exists()
+
+
+def lay_missing(path):
+    return "it does not exist"
+
+
+def lay_dangling_link(path):
+    path.symlink_to(path.with_name("gone.db"))
+    return "the link leads nowhere"
+
+
+def lay_looping_link(path):
+    path.symlink_to(path)
+    return os.strerror(errno.ELOOP).lower()
+
+
+def lay_folder(path):
+    path.mkdir()
+    return "it is a folder"
+
+
+def lay_pipe(path):
+    os.mkfifo(path)
+    return "it is not a regular file"
+
+
+def lay_socket(path):
+    with socket.socket(socket.AF_UNIX) as server:
+        folder = os.open(path.parent, os.O_RDONLY)
+        server.bind(f"/proc/self/fd/{folder}/{path.name}")
+        os.close(folder)
+    return "it is not a regular file"
+
+
+@pytest.mark.parametrize(
+    "lay", [lay_missing, lay_dangling_link, lay_looping_link, lay_folder, lay_pipe, lay_socket]
+)
+def test_a_path_without_a_readable_file_is_refused_untouched(lay, home, snapshots):
+    home.mkdir()
+    path = home / "tautulli.db"
+    words = lay(path)
+    with left_as_it_was(home):
+        assert failure_of(path, snapshots).message == f"read {str(path)!r}: {words}"
+    assert not snapshots.parent.exists()
+
+
+def test_a_path_through_a_file_is_refused(database, snapshots):
+    error = failure_of(database / "tautulli.db", snapshots)
+    assert error.message.endswith(os.strerror(errno.ENOTDIR).lower())
+
+
+def test_a_device_is_refused(snapshots):
+    assert failure_of(Path("/dev/zero"), snapshots).message.endswith("it is not a regular file")
+
+
+def test_a_line_break_in_a_path_does_not_break_the_message(home, snapshots):
+    assert "a\\nb.db" in failure_of(home / "a\nb.db", snapshots).message
+
+
+def test_a_pipe_in_place_of_the_log_is_refused_without_waiting(home, database, snapshots):
+    os.mkfifo(database.with_name("tautulli.db-wal"))
+    with left_as_it_was(home):
+        assert failure_of(database, snapshots).message.endswith("it is not a regular file")
+    assert not snapshots.parent.exists()
+
+
+def test_a_damaged_database_is_refused_in_sqlites_own_words(home, database, snapshots):
+    os.truncate(database, database.stat().st_size // 2)
+    with left_as_it_was(home):
+        error = failure_of(database, snapshots)
+    assert error.message.endswith("database disk image is malformed")
+    assert not snapshots.parent.exists()
+
+
+def test_a_database_with_a_scrambled_header_is_refused(home, database, snapshots):
+    with database.open("r+b") as file:
+        file.seek(16)
+        file.write(b"\xff" * 50)
+    with left_as_it_was(home):
+        assert failure_of(database, snapshots).message.endswith("file is not a database")
+
+
+class Meddling:
+    """Lets a test act on the source right after the copy of one of its files."""
+
+    def __init__(self, monkeypatch, suffix, action):
+        self._copy, self._suffix, self._action = snapshot_module._copy, suffix, action
+        self.copies = 0
+        monkeypatch.setattr(snapshot_module, "_copy", self)
+
+    def __call__(self, original, target, seen):
+        digest = self._copy(original, target, seen)
+        if str(original).endswith(f".db{self._suffix}"):
+            self.copies += 1
+            self._action(original)
+        return digest
+
+
+def write_into(path):
+    with path.open("r+b") as file:
+        file.seek(5000)
+        file.write(os.urandom(16))
+
+
+def replace_file(path):
+    other = path.with_name("other")
+    shutil.copy2(path, other)
+    other.replace(path)
+
+
+def cut_short(path):
+    os.truncate(path, path.stat().st_size - 1)
+
+
+@pytest.mark.parametrize("meddle", [write_into, replace_file, cut_short, Path.unlink, Path.touch])
+def test_a_database_that_keeps_changing_is_given_up(meddle, database, snapshots, monkeypatch):
+    saved = database.read_bytes()
+
+    def act(path):
+        path.write_bytes(saved)
+        meddle(path)
+
+    meddling = Meddling(monkeypatch, "", act)
+    error = failure_of(database, snapshots, attempts=3, pause_seconds=0)
+    assert isinstance(error, SourceChangedError)
+    assert "kept changing while it was copied" in error.message
+    assert error.hint == "stop Tautulli for the import, or import one of its backups"
+    assert meddling.copies >= 1
+    assert not snapshots.parent.exists()
+
+
+def test_a_change_that_ends_in_time_costs_one_more_attempt(database, snapshots, monkeypatch):
+    def commit_once(path):
+        if meddling.copies == 1:
+            with closing(sqlite3.connect(path)) as connection, connection:
+                connection.execute("INSERT INTO plays (title) VALUES ('new')")
+
+    meddling = Meddling(monkeypatch, "", commit_once)
+    with take_snapshot(database, snapshots, pause_seconds=0) as snapshot:
+        assert rows_in(snapshot.path) == 101
+    assert meddling.copies == 2
+
+
+def test_a_write_within_one_tick_of_the_clock_is_noticed(database, snapshots, monkeypatch):
+    look = snapshot_module._look
+
+    def look_with_a_coarse_clock(path):
+        seen = look(path)
+        day_ns = 86_400 * 10**9
+        ticked = {"mtime_ns": seen.mtime_ns // day_ns * day_ns, "ctime_ns": 2**62} if seen else {}
+        return seen and replace(seen, **ticked)
+
+    monkeypatch.setattr(snapshot_module, "_look", look_with_a_coarse_clock)
+    Meddling(monkeypatch, "", write_into)
+    error = failure_of(database, snapshots, attempts=2, pause_seconds=0)
+    assert error.message.endswith("it was written within one tick of its clock")
+
+
+@pytest.mark.parametrize("offset", [24, 92])
+def test_a_change_counter_tells_what_the_times_hide(offset, database, snapshots, monkeypatch):
+    look = snapshot_module._look
+
+    def look_without_times(path):
+        seen = look(path)
+        return seen and replace(seen, mtime_ns=0, ctime_ns=0)
+
+    def count_up(path):
+        with path.open("r+b") as file:
+            file.seek(offset)
+            file.write(os.urandom(4))
+
+    monkeypatch.setattr(snapshot_module, "_look", look_without_times)
+    Meddling(monkeypatch, "", count_up)
+    error = failure_of(database, snapshots, attempts=2, pause_seconds=0)
+    assert error.message.endswith("the database was written")
+
+
+def test_a_log_that_only_grows_needs_no_second_attempt(home, snapshots, monkeypatch):
+    database = make_database(home / "tautulli.db", mode="WAL")
+    with writer(database, "WAL", "fill(5);" + UNCOMMITTED):
+        meddling = Meddling(monkeypatch, "-wal", lambda path: path.open("ab").write(b"more"))
+        with take_snapshot(database, snapshots) as snapshot:
+            assert rows_in(snapshot.path) == 105
+    assert meddling.copies == 1
+
+
+def reset_log(path):
+    with path.open("r+b") as file:
+        file.seek(12)
+        file.write(os.urandom(16))
+
+
+@pytest.mark.parametrize("meddle", [reset_log, replace_file, Path.unlink])
+def test_a_log_that_begins_anew_is_given_up(meddle, home, snapshots, monkeypatch):
+    database = make_database(home / "tautulli.db", mode="WAL")
+    with writer(database, "WAL", "fill(5);" + UNCOMMITTED):
+        Meddling(monkeypatch, "-wal", meddle)
+        error = failure_of(database, snapshots, attempts=1)
+    assert error.message.endswith("its write-ahead log began anew")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "reason"),
+    [("-wal", "its write-ahead log began anew"), ("-journal", "its rollback journal was written")],
+)
+def test_a_file_that_appears_is_noticed(suffix, reason, database, snapshots, monkeypatch):
+    def appear(path):
+        path.with_name(path.name + suffix).write_bytes(b"\0" * 64)
+
+    Meddling(monkeypatch, "", appear)
+    error = failure_of(database, snapshots, attempts=1)
+    assert error.message.endswith(reason)
+
+
+def test_a_journal_that_changes_is_given_up(database, snapshots, monkeypatch):
+    with writer(database, "DELETE", UNCOMMITTED):
+        Meddling(monkeypatch, "-journal", lambda path: path.open("ab").write(b"more"))
+        error = failure_of(database, snapshots, attempts=2, pause_seconds=0)
+    assert error.message.endswith("its rollback journal was written")
+
+
+def test_a_journal_of_several_databases_is_not_followed(home, tmp_path, snapshots):
+    database = make_database(home / "tautulli.db")
+    make_database(home / "other.db")
+    script = f"""
+connection.execute("ATTACH '{home / "other.db"}' AS other")
+connection.execute("BEGIN"); fill(10); connection.execute("INSERT INTO other.plays DEFAULT VALUES")
+import os
+connection.set_trace_callback(None)
+print('ready', flush=True); input()
+"""
+    with writer(database, "DELETE", script):
+        journal = database.with_name("tautulli.db-journal")
+        name = os.fsencode(home / "tautulli.db-mj0123ABCD")
+        checksum = sum(name).to_bytes(4, "big")
+        with journal.open("ab") as file:
+            file.write(len(name).to_bytes(4, "big") + checksum)
+            file.write(bytes.fromhex("d9d505f920a163d7"))
+        with left_as_it_was(home):
+            error = failure_of(database, snapshots, attempts=2, pause_seconds=0)
+    assert error.message.endswith("a transaction over several databases is under way")
+
+
+def test_too_small_a_disk_is_told_before_anything_is_made(database, snapshots, monkeypatch):
+    usage = shutil.disk_usage(database)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with left_as_it_was(database.parent), pytest.raises(ConfigurationError) as caught:
+        with take_snapshot(database, snapshots):
+            pass
+    assert caught.value.message.endswith("it needs 0.4 MB, 0.0 MB are free")
+    assert not snapshots.parent.exists()
+
+
+def test_a_disk_that_fills_up_leaves_nothing(database, snapshots, monkeypatch):
+    def fill_up(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    Meddling(monkeypatch, "", fill_up)
+    with left_as_it_was(database.parent), pytest.raises(ConfigurationError) as caught:
+        with take_snapshot(database, snapshots):
+            pass
+    assert "it needs 0.4 MB, " in caught.value.message
+    assert not snapshots.parent.exists()
+
+
+def test_a_file_in_place_of_the_copies_folder_is_told(database, tmp_path):
+    (tmp_path / "data").write_text("mine")
+    with pytest.raises(ConfigurationError) as caught:
+        with take_snapshot(database, tmp_path / "data" / "snapshots"):
+            pass
+    assert caught.value.message.startswith(f"copy {str(database)!r} to ")
+    assert (tmp_path / "data").read_text() == "mine"
+
+
+OWNER = """
+import sys
+from pathlib import Path
+from tautulli_pipeline.source.snapshot import take_snapshot
+with take_snapshot(Path(sys.argv[1]), Path(sys.argv[2])) as snapshot:
+    print(snapshot.path, flush=True)
+    input()
+"""
+
+
+def test_a_killed_owners_copy_is_removed_and_live_ones_are_not(database, snapshots):
+    command = [sys.executable, "-c", OWNER, str(database), str(snapshots)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
+        orphan = Path(owner.stdout.readline().decode().strip())
+        remove_stale_snapshots(snapshots)
+        with take_snapshot(database, snapshots) as live:
+            assert orphan.exists()
+            owner.send_signal(signal.SIGKILL)
+            owner.wait()
+            with take_snapshot(database, snapshots) as other:
+                assert not orphan.parent.exists()
+                assert live.path.exists()
+                assert len(list(snapshots.iterdir())) == 4
+                assert live.path != other.path
+    assert list(snapshots.iterdir()) == []
+
+
+def test_stale_copies_are_removed_with_or_without_their_lock(snapshots):
+    for name in ("snapshot-1", "snapshot-2"):
+        (snapshots / name).mkdir(parents=True)
+        (snapshots / name / "tautulli.db").write_bytes(b"tokens")
+    (snapshots / "snapshot-2.lock").touch()
+    (snapshots / "snapshot-3.lock").touch()
+    (snapshots / "mine.txt").touch()
+    remove_stale_snapshots(snapshots)
+    assert [path.name for path in snapshots.iterdir()] == ["mine.txt"]
+
+
+def test_a_folder_that_does_not_exist_holds_no_stale_copies(snapshots):
+    remove_stale_snapshots(snapshots)
+    assert not snapshots.exists()
+
+
+def test_many_copies_at_once_do_not_disturb_each_other(database, snapshots):
+    faults = []
+
+    def copy_often():
+        try:
+            for _ in range(20):
+                with take_snapshot(database, snapshots) as snapshot:
+                    assert rows_in(snapshot.path) == 100
+        except Exception as fault:
+            faults.append(fault)
+
+    threads = [threading.Thread(target=copy_often) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    assert not snapshots.exists()
+
+
+def as_plain_user(database, tmp_path):
+    pass
