@@ -10,8 +10,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tautulli_pipeline.errors import ConfigurationError
 
-# One NATS subject token: a stream or consumer name may not hold these.
-_TOKEN = r"^[^\s.*>/\\]+$"
+# What a stream or a consumer may be called.
+_NAME = r"^[^\s.*>/\\]+$"
 
 
 class Settings(BaseSettings):
@@ -30,8 +30,8 @@ class Settings(BaseSettings):
     duckdb_path: Path | None = None
 
     nats_url: str | None = None
-    nats_stream: Annotated[str, Field(pattern=_TOKEN)] = "MEDIA_EVENTS"
-    nats_durable_name: Annotated[str, Field(pattern=_TOKEN)] = "tautulli-pipeline"
+    nats_stream: Annotated[str, Field(pattern=_NAME)] = "MEDIA_EVENTS"
+    nats_durable_name: Annotated[str, Field(pattern=_NAME)] = "tautulli-pipeline"
     nats_duplicate_window_seconds: Annotated[float, Field(ge=0.1, le=86_400)] = 120
     nats_creds: Path | None = None
     nats_user: str | None = None

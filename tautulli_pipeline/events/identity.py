@@ -56,7 +56,7 @@ def time_bucket(started_at: str) -> str:
 
 
 def cross_source_key(
-    server_id: str, user_id: str, rating_key: str, title: str, machine_id: str, started_at: str
+    *, server_id: str, user_id: str, rating_key: str, title: str, machine_id: str, started_at: str
 ) -> str:
     """Names the same play whichever producer saw it."""
     return (

@@ -83,7 +83,7 @@ def mapping_query(
 
     Returns:
         A query of one row for each row of `batch`, in its order: `source_row_id`
-        BIGINT, `event_id` VARCHAR, `media_type` VARCHAR, `payload` VARCHAR, `reason`
+        BIGINT, `event_id` VARCHAR, `subject` VARCHAR, `payload` VARCHAR, `reason`
         VARCHAR (NULL: the row became an event) and `record` VARCHAR (the raw row as
         JSON, only where there is a reason), and the keys `correlation_key`,
         `rating_key`, `user_id` and `started_at`.
@@ -98,7 +98,7 @@ def mapping_query(
         plays AS (SELECT {_plays(cells, server_id)}, * FROM cells),
         typed AS (SELECT {_typed(cells, server_id)}, * FROM plays),
         mapped AS (SELECT {payload} AS payload, * FROM typed)
-        SELECT source_row_id, event_id, media_type, correlation_key, rating_key, user_id,
+        SELECT source_row_id, event_id, {_subject(cells)} AS subject, correlation_key, rating_key, user_id,
             started_at,
             CASE WHEN strlen(payload) > {max_payload_bytes} THEN NULL ELSE payload END AS payload,
             coalesce(fault, CASE WHEN strlen(payload) > {max_payload_bytes}
@@ -107,6 +107,12 @@ def mapping_query(
             CASE WHEN reason IS NOT NULL THEN {_record(cells)} END AS record
         FROM mapped
     """
+
+
+def _subject(cells: Cells) -> str:
+    """The media type as a subject token: no dots, blanks or wildcards."""
+    token = f"regexp_replace(lower({cells['media_type']}), '[^a-z0-9_-]', '_', 'g')"
+    return f"'playback.{identity.SOURCE}.' || coalesce({token}, 'unknown')"
 
 
 def _present(cells: Cells) -> list[Column]:
@@ -128,12 +134,12 @@ def _parsed(cells: Cells) -> str:
 
 def _plays(cells: Cells, server_id: str) -> str:
     cross_source = identity.cross_source_key(
-        quote_literal(server_id),
-        "user_number",
-        cells["rating_key"],
-        cells["title"],
-        cells["machine_id"],
-        "moment",
+        server_id=quote_literal(server_id),
+        user_id="user_number",
+        rating_key=cells["rating_key"],
+        title=cells["title"],
+        machine_id=cells["machine_id"],
+        started_at="moment",
     )
     return f"""
         {_moment("start_seconds")} AS moment,
@@ -153,7 +159,8 @@ def _plays(cells: Cells, server_id: str) -> str:
 def _moment(seconds: str) -> str:
     """TIMESTAMP in UTC; NULL where RFC 3339 has no way to write it."""
     first, last = identity.FIRST_START_SECONDS, identity.LAST_START_SECONDS
-    return f"make_timestamp(CASE WHEN {seconds} BETWEEN {first} AND {last} THEN {seconds} END * 1000000)"
+    in_range = f"CASE WHEN {seconds} BETWEEN {first} AND {last} THEN {seconds} END"
+    return f"make_timestamp({in_range} * 1000000)"
 
 
 def _typed(cells: Cells, server_id: str) -> str:

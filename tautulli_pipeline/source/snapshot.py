@@ -233,6 +233,8 @@ def _copy_once(original: Path, folder: Path) -> Snapshot:
     """
     began_ns = time.time_ns()
     before = _observe(original)
+    if before.database is None:
+        raise SourceChangedError("it disappeared")
     digests = {
         suffix: _copy(_beside(original, suffix), _beside(folder / _COPY_NAME, suffix), file)
         for suffix, file in before.files.items()
@@ -245,7 +247,7 @@ def _copy_once(original: Path, folder: Path) -> Snapshot:
     return Snapshot(
         path=folder / _COPY_NAME,
         source=original,
-        size_bytes=before.database.size if before.database else 0,
+        size_bytes=before.database.size,
         fingerprint=hashlib.sha256(repr(digests).encode()).hexdigest(),
     )
 

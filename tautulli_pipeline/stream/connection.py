@@ -33,6 +33,7 @@ SUBJECTS: Final = "playback.>"
 ACK_WAIT_SECONDS: Final = 30.0
 MAX_UNACKED_MESSAGES: Final = 50_000
 _CONNECT_TIMEOUT_SECONDS: Final = 5.0
+_UNAVAILABLE: Final = 503
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,10 @@ class JetStream:
 
     async def consumer_info(self) -> ConsumerInfo:
         """State of the durable consumer."""
-        return await self.context.consumer_info(self.address.stream, self.address.durable_name)
+        info: ConsumerInfo = await self.context.consumer_info(
+            self.address.stream, self.address.durable_name
+        )
+        return info
 
     async def reclaim_unacked(self) -> None:
         """Have messages that a dead consumer left unacked redelivered at once.
@@ -146,7 +150,7 @@ class JetStream:
         await self.context.add_consumer(stream, self._consumer_config())
 
     def _fault(self, operation: str, error: Exception) -> StreamError:
-        if isinstance(error, NoRespondersError) or getattr(error, "code", None) == 503:
+        if isinstance(error, NoRespondersError) or getattr(error, "code", None) == _UNAVAILABLE:
             cause = "the server has no JetStream"
         else:
             cause = str(error) or type(error).__name__
@@ -177,7 +181,7 @@ async def connect(address: StreamAddress) -> AsyncIterator[JetStream]:
         address.url,
         name="tautulli-pipeline",
         max_reconnect_attempts=-1,
-        reconnect_time_wait=0.25,
+        reconnect_time_wait=1,
         error_cb=remember,
         **_login(address),
     )
@@ -189,7 +193,7 @@ async def connect(address: StreamAddress) -> AsyncIterator[JetStream]:
         cause = str(error) or (str(faults[-1]) if faults else "no answer")
         raise StreamError(
             f"cannot reach the stream server at {address.url}: {cause}",
-            hint="check NATS_URL and the NATS_* credentials, or unset NATS_URL for the embedded server",
+            hint="check NATS_URL and the NATS_* credentials; unset, the embedded server is used",
         ) from error
     try:
         yield JetStream(client, address)

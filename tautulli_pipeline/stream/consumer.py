@@ -99,7 +99,7 @@ class DurableConsumer:
 def _delivered(message: Msg) -> Delivered:
     # $JS.ACK[.domain.account].stream.consumer.deliveries.sequence.delivery.time.pending[.token]
     tokens = message.reply.split(".")
-    sequence = int(tokens[5] if len(tokens) == 9 else tokens[7])  # noqa: PLR2004 - ADR-15
+    sequence = int(tokens[5] if len(tokens) == 9 else tokens[7])  # noqa: PLR2004 - the subject's two forms
     return Delivered(sequence, message.subject, message.headers or {}, message.data, message.reply)
 
 

@@ -17,6 +17,7 @@ import ctypes
 import fcntl
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -62,6 +63,7 @@ logfile_size_limit: 1MB
 logfile_max_num: 3
 """
 
+_FAULT = re.compile(r"\[(?:ERR|FTL)\] ")
 _PR_SET_PDEATHSIG = 1
 _prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
@@ -111,7 +113,7 @@ class Guardian:
     def _is_removed(self) -> bool:
         """Tell whether the directory was deleted or replaced: new users lock another file."""
         try:
-            return not os.path.samestat(os.fstat(self._users.fileno()), os.stat(USERS_LOCK))
+            return not os.path.samestat(os.fstat(self._users.fileno()), Path(USERS_LOCK).stat())
         except FileNotFoundError:
             return True
 
@@ -134,7 +136,8 @@ class Guardian:
         steady = time.monotonic() - self._started_at > _STEADY_SECONDS
         self._quick_restarts = 0 if steady else self._quick_restarts + 1
         if self._port is None or self._quick_restarts > _MAX_QUICK_RESTARTS:
-            sys.exit(f"exit code {self._server.returncode}: {_last_words(self._server.pid)}")
+            code, cause = self._server.returncode, _last_words(self._server.pid)
+            sys.exit(f"nats-server ended with code {code}: {cause}")
         time.sleep(_RESTART_PAUSE_SECONDS)
         self._start()
 
@@ -184,7 +187,8 @@ def _bound_port(pid: int) -> int | None:
 def _last_words(pid: int) -> str:
     log = Path(SERVER_LOG)
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    return "; ".join(line for line in lines if line.startswith(f"[{pid}]"))[-600:]
+    faults = [line for line in lines if line.startswith(f"[{pid}]") and _FAULT.search(line)]
+    return "; ".join(_FAULT.split(line)[-1] for line in faults[-3:]) or "nothing in its log"
 
 
 def _take_from_orphans(lock: IO[str], command: list[str]) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 from nats.aio.msg import Msg
@@ -24,18 +24,18 @@ _ACK_TIMEOUT_SECONDS: Final = 5.0
 _GIVE_UP_AFTER_SECONDS: Final = 120.0
 _FULL_STREAM_PAUSE_SECONDS: Final = 0.5
 
+_UNAVAILABLE: Final = 503
 # JetStream's words for "no room now": maximum messages, bytes, messages per subject,
 # and storage of the server.
 _NO_ROOM: Final = frozenset({10077, 10122, 10047, 10023})
 
 
-@dataclass(frozen=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """One message to publish; `headers` hold its `Nats-Msg-Id`."""
 
     subject: str
     payload: bytes
-    headers: Mapping[str, str]
+    headers: dict[str, str]
 
 
 @dataclass
@@ -119,12 +119,14 @@ class Publisher:
 
     async def receive(self, message: Msg) -> None:
         """Take in one PubAck."""
-        _, round_number, position = message.subject.rsplit(".", 2)
+        _, round_number, at = message.subject.rsplit(".", 2)
         state = self._round
         if state is None or int(round_number) != self._rounds:
             return
-        index = int(position)
-        answer = orjson.loads(message.data) if message.data else {"error": {"code": 503}}
+        index = int(at)
+        answer: dict[str, Any] = (
+            orjson.loads(message.data) if message.data else {"error": {"code": _UNAVAILABLE}}
+        )
         if index not in state.unanswered:
             return
         if "error" in answer:
@@ -142,7 +144,7 @@ class Publisher:
     def _judge(self, error: Mapping[str, object], state: _Round) -> None:
         if error.get("err_code") in _NO_ROOM:
             self._on_wait("the stream is full; waiting for the consumer to make room")
-        elif error.get("code") == 503:
+        elif error.get("code") == _UNAVAILABLE:
             self._on_wait("no stream takes our subjects at the moment; waiting")
         else:
             state.fault = str(error.get("description") or error)
@@ -159,7 +161,7 @@ class Publisher:
                     message.subject,
                     message.payload,
                     reply=f"{inbox}.{index}",
-                    headers=dict(message.headers),
+                    headers=message.headers,
                 )
             except OutboundBufferLimitError:
                 return  # disconnected: what was not sent counts as unanswered

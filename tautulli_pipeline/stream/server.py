@@ -43,7 +43,7 @@ class EmbeddedServer:
     however that user ended. Port and password are new whenever it was gone in between.
     """
 
-    def __init__(self, data_dir: Path, start_timeout_seconds: float = 15) -> None:
+    def __init__(self, data_dir: Path, start_timeout_seconds: float = 60) -> None:
         self._data_dir = data_dir
         self._start_timeout_seconds = start_timeout_seconds
         self._use = ExitStack()
@@ -53,7 +53,8 @@ class EmbeddedServer:
 
         Raises:
             ConfigurationError: the data directory cannot be made or written.
-            StreamError: the server does not start within the timeout.
+            StreamError: the server fails to start, which is noticed at once, or is not ready
+                within the timeout, which has to cover the recovery of a large stream.
         """
         deadline = time.monotonic() + self._start_timeout_seconds
         with ExitStack() as use:
@@ -138,7 +139,7 @@ def _start_guardian(directory: Path, lock: IO[str]) -> None:
     """Start a guardian, which inherits the lock and so holds it without a gap."""
     binary = _locate_binary()
     if shutil.disk_usage(directory).free < _MIN_FREE_BYTES:
-        raise _failure(directory, "the disk is full")
+        raise _failure(directory, "its disk is full", hint="free some space on it")
     script = [sys.executable, "-P", guardian.__file__]
     with open_private(directory / guardian.GUARDIAN_LOG, "w") as log:
         subprocess.run(  # noqa: S603 -- our own file
@@ -173,8 +174,8 @@ def _last_words(directory: Path) -> str:
     return "; ".join(lines[-3:]) or "it ended without a word"
 
 
-def _failure(directory: Path, cause: str) -> StreamError:
+def _failure(directory: Path, cause: str, hint: str = "") -> StreamError:
     return StreamError(
         f"cannot start the stream server in {directory}: {cause}",
-        hint=f"see {directory / guardian.SERVER_LOG}; after a crash a large stream takes a while",
+        hint=hint or f"see {directory / guardian.SERVER_LOG}",
     )

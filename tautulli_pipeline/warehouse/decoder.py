@@ -29,8 +29,10 @@ _STRUCTURE: Final = orjson.dumps(
 
 
 def decode_query() -> str:
-    """SQL that decodes the view `messages` (`MESSAGES` of the writer, with `position` and
-    `unreadable`, which holds a body that is not UTF-8, its odd bytes spelled out).
+    """SQL that decodes the view `messages`.
+
+    It has the columns of the writer's `MESSAGES`, and `position` and `unreadable`,
+    which holds a body that is not UTF-8 with its odd bytes spelled out.
 
     Gives one row for each message: all of that, `id`, the content columns, the keys `session`, `cross_source_key` and `play`
     of deduplication, and `fault`, which says why a message is no event.
@@ -40,9 +42,8 @@ def decode_query() -> str:
     ]
     times = [f"{_utc(name)} AS {quote_identifier(name)}" for name in _TIMES]
     defaults = [f"{sql} AS {name}" for name, sql in _DEFAULTS.items()]
-    cross_source = identity.cross_source_key(
-        "server_id", "user_id", "rating_key", "title", "machine_id", "started_at"
-    )
+    names = ("server_id", "user_id", "rating_key", "title", "machine_id", "started_at")
+    cross_source = identity.cross_source_key(**{name: name for name in names})
     correlation = identity.correlation_key("source", "cross_source_key", "session_key")
     envelope = "position, sequence, subject, import_id, message_id, body, unreadable"
     return f"""
@@ -97,7 +98,8 @@ def extra_query() -> str:
 
 
 def _event_uuid() -> str:
-    return f"coalesce(TRY_CAST(event_id AS UUID), CAST({identity.uuid_of_name("nullif(event_id, '')")} AS UUID))"
+    of_name = identity.uuid_of_name("nullif(event_id, '')")
+    return f"coalesce(TRY_CAST(event_id AS UUID), CAST({of_name} AS UUID))"
 
 
 def _utc(name: str) -> str:

@@ -68,9 +68,7 @@ class Deduplicator:
         """Drop what was remembered of a batch that was rolled back."""
         self._cache.forget_all()
 
-    def _judge(
-        self, keys: PlayKeys, stored: Stored | None, accepted: _Accepted
-    ) -> Verdict | None:
+    def _judge(self, keys: PlayKeys, stored: Stored | None, accepted: _Accepted) -> Verdict | None:
         if stored is not None and stored.same_message:
             return Redelivered()
         hit = self._cache.find(keys)

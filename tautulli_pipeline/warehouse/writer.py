@@ -46,11 +46,11 @@ _DISCARDED: Final = pa.schema(
 class Written:
     """What one batch came to; redelivered messages count nowhere but in `messages`."""
 
-    messages: int
-    inserted: int
-    duplicates_cache: int
-    duplicates_database: int
-    dead_letters: int
+    messages: int = 0
+    inserted: int = 0
+    duplicates_cache: int = 0
+    duplicates_database: int = 0
+    dead_letters: int = 0
 
 
 def utc_now() -> datetime:
@@ -201,10 +201,7 @@ class Writer:
             for position, verdict in verdicts.items()
         ]
         table = pa.Table.from_arrays(
-            [
-                pa.array([row[i] for row in rows], field.type)
-                for i, field in enumerate(_DISCARDED)
-            ],
+            [pa.array([row[i] for row in rows], field.type) for i, field in enumerate(_DISCARDED)],
             schema=_DISCARDED,
         )
         with self._view("verdicts", table):

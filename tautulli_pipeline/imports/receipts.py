@@ -1,0 +1,98 @@
+"""What the publisher knows of each row of a partition, kept until the import is settled.
+
+A receipt is written when all PubAcks of its partition are in. It names every row, so
+that the fate of each one can be derived from what the warehouse holds.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import orjson
+import pyarrow as pa
+import pyarrow.feather
+
+PUBLISHED: Final = "published"
+DUPLICATE: Final = "duplicate"
+REJECTED: Final = "rejected"
+UNREADABLE: Final = "unreadable"
+
+ROWS: Final = pa.schema(
+    [
+        ("source_row_id", pa.int64()),
+        ("event_id", pa.string()),
+        ("outcome", pa.string()),
+        ("reason", pa.string()),
+        ("record", pa.string()),
+    ]
+)
+_HEAD: Final = b"receipt"
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """The rows of one published partition.
+
+    Attributes:
+        last_sequence: the highest stream sequence among its PubAcks.
+        published_at: when the last PubAck came, in UTC.
+        rows: one row for each row of the partition, with the columns of `ROWS`;
+            `outcome` is published, duplicate (of layer 1), rejected or unreadable.
+    """
+
+    import_id: str
+    partition_key: str
+    server_id: str
+    last_sequence: int
+    published_at: datetime
+    rows: pa.Table
+
+
+class ReceiptFolder:
+    """The receipts of one import."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, receipt: Receipt) -> None:
+        """Put `receipt` in place, whole or not at all."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        head = {
+            "import_id": receipt.import_id,
+            "partition_key": receipt.partition_key,
+            "server_id": receipt.server_id,
+            "last_sequence": receipt.last_sequence,
+            "published_at": receipt.published_at,
+        }
+        unfinished = self.path / f".{receipt.partition_key}"
+        rows = receipt.rows.replace_schema_metadata({_HEAD: orjson.dumps(head)})
+        pyarrow.feather.write_feather(rows, str(unfinished), compression="zstd")
+        unfinished.replace(self._file(receipt.partition_key))
+
+    def read(self, partition_key: str) -> Receipt:
+        """The receipt of a partition."""
+        rows = pyarrow.feather.read_table(str(self._file(partition_key)), memory_map=False)
+        head = orjson.loads(rows.schema.metadata[_HEAD])
+        head["published_at"] = datetime.fromisoformat(head["published_at"])
+        return Receipt(**head, rows=rows.replace_schema_metadata(None))
+
+    def versions(self) -> Iterator[tuple[str, int]]:
+        """Partition key and write time of each receipt, in key order."""
+        if not self.path.exists():
+            return
+        for entry in sorted(os.scandir(self.path), key=lambda e: e.name):
+            if not entry.name.startswith("."):
+                yield entry.name, entry.stat().st_mtime_ns
+
+    def remove(self) -> None:
+        """Remove them all; the ledger is settled."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _file(self, partition_key: str) -> Path:
+        return self.path / partition_key

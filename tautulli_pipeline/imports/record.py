@@ -1,0 +1,195 @@
+"""The record of the running or last import, and the lock that keeps imports apart."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import orjson
+from filelock import FileLock, Timeout
+
+from tautulli_pipeline.errors import ImportRunningError
+
+
+class Status(StrEnum):
+    """Where an import stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Fates:
+    """How many rows came to each end; each row has one fate per import."""
+
+    published: int = 0
+    imported: int = 0
+    duplicates_stream: int = 0
+    duplicates_cache: int = 0
+    duplicates_database: int = 0
+    rejected: int = 0
+    errors: int = 0
+
+    @property
+    def processed(self) -> int:
+        """Rows whose fate is settled."""
+        return (
+            self.imported
+            + self.duplicates_stream
+            + self.duplicates_cache
+            + self.duplicates_database
+            + self.rejected
+            + self.errors
+        )
+
+    @property
+    def duplicates(self) -> int:
+        """Rows that were there already, by whichever layer."""
+        return self.duplicates_stream + self.duplicates_cache + self.duplicates_database
+
+
+@dataclass(frozen=True)
+class ImportRecord:
+    """One import: what it covers and how far it is.
+
+    Attributes:
+        total_records: rows of the partitions it covers.
+        unchanged: rows of partitions that were finished before it began.
+        elapsed_seconds: time worked, over all attempts.
+    """
+
+    import_id: str
+    source: str
+    fresh: bool
+    status: Status
+    started_at: datetime
+    process_id: int
+    total_records: int = 0
+    unchanged: int = 0
+    last_processed_id: int = 0
+    elapsed_seconds: float = 0.0
+    dry_run: bool = False
+    fates: Fates = field(default_factory=Fates)
+
+    @classmethod
+    def begin(cls, source: Path, *, fresh: bool, dry_run: bool = False) -> ImportRecord:
+        """A new import of `source`."""
+        now = datetime.now(UTC)
+        import_id = f"{now:%Y%m%dT%H%M%S}-{os.urandom(4).hex()}"
+        return cls(import_id, str(source), fresh, Status.PENDING, now, os.getpid(), dry_run=dry_run)
+
+    @property
+    def resumable(self) -> bool:
+        """Whether it began and did not come to its end."""
+        return self.status is not Status.COMPLETED and not self.dry_run
+
+    def summary(self) -> dict[str, Any]:
+        """The numbers as users get them."""
+        fates, total = self.fates, self.total_records
+        rate = fates.processed / self.elapsed_seconds if self.elapsed_seconds else 0.0
+        left = total - fates.processed
+        unfinished = self.status in {Status.RUNNING, Status.STOPPING}
+        return {
+            "status": self.status.value,
+            "dry_run": self.dry_run,
+            "import_id": self.import_id,
+            "source": self.source,
+            "progress": round(100 * fates.processed / total, 1) if total else self._empty_progress,
+            "total_records": total,
+            "unchanged": self.unchanged,
+            "processed": fates.processed,
+            "published": fates.published,
+            "imported": fates.imported,
+            "duplicates": {
+                "stream": fates.duplicates_stream,
+                "cache": fates.duplicates_cache,
+                "database": fates.duplicates_database,
+            },
+            "rejected": fates.rejected,
+            "errors": fates.errors,
+            "records_per_second": round(rate, 1),
+            "elapsed_seconds": round(self.elapsed_seconds, 3),
+            "estimated_remaining_seconds": round(left / rate, 1) if unfinished and rate else 0.0,
+            "start_time": self.started_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "last_processed_id": self.last_processed_id,
+        }
+
+    @property
+    def _empty_progress(self) -> float:
+        return 100.0 if self.status is Status.COMPLETED else 0.0
+
+
+class ImportLog:
+    """`import.json` of a data directory, and its lock."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._file = data_dir / "import.json"
+        self._lock = FileLock(data_dir / "import.lock", mode=0o600)
+
+    def read(self) -> ImportRecord | None:
+        """The last import; one whose process is gone in the middle counts as failed."""
+        try:
+            fields = orjson.loads(self._file.read_bytes())
+        except FileNotFoundError:
+            return None
+        fields["started_at"] = datetime.fromisoformat(fields["started_at"])
+        fields["status"] = Status(fields["status"])
+        fields["fates"] = Fates(**fields["fates"])
+        record = ImportRecord(**fields)
+        unfinished = {Status.PENDING, Status.RUNNING, Status.STOPPING}
+        if record.status in unfinished and not self._is_held():
+            return replace(record, status=Status.FAILED)
+        return record
+
+    def write(self, record: ImportRecord) -> None:
+        """Replace the record, whole."""
+        unfinished = self._file.with_suffix(".new")
+        unfinished.write_bytes(orjson.dumps(asdict(record)))
+        unfinished.replace(self._file)
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Be the one import of this data directory.
+
+        Raises:
+            ImportRunningError: another one runs; the message tells how far it is.
+        """
+        try:
+            with self._lock.acquire(blocking=False):
+                yield
+        except Timeout:
+            raise self._running() from None
+
+    def _running(self) -> ImportRunningError:
+        record = self.read()
+        progress = ""
+        if record is not None:
+            summary = record.summary()
+            progress = (
+                f" (process {record.process_id}, {summary['progress']} %, "
+                f"{summary['processed']} of {summary['total_records']} plays)"
+            )
+        return ImportRunningError(
+            f"an import of {record.source if record else 'this data directory'} "
+            f"is already running{progress}",
+            hint="wait for it, or stop it, and see `tautulli-pipeline status`",
+        )
+
+    def _is_held(self) -> bool:
+        if self._lock.is_locked:
+            return True
+        try:
+            with FileLock(self._lock.lock_file, mode=0o600).acquire(blocking=False):
+                return False
+        except Timeout:
+            return True

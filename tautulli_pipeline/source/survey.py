@@ -1,0 +1,133 @@
+"""What a private copy holds: one cheap pass, partition by partition."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tautulli_pipeline.errors import SourceError
+from tautulli_pipeline.events.columns import HISTORY, MEDIA_INFO, METADATA
+from tautulli_pipeline.events.identity import quote_identifier
+from tautulli_pipeline.source.partitions import OTHER, Grid
+from tautulli_pipeline.source.schema import SourceSchema
+
+# What Tautulli itself rewrites later: merging, "fix metadata", late metadata rows.
+_REWRITTEN: Final = frozenset(
+    """
+    id rating_key parent_rating_key grandparent_rating_key title parent_title grandparent_title
+    original_title full_title media_index parent_media_index section_id guid year duration live
+    updated_at
+    """.split()
+)
+
+
+@dataclass(frozen=True)
+class PartitionContent:
+    """One partition that has rows; `digest` changes with the rows' content."""
+
+    key: str
+    rows: int
+    digest: str
+
+
+class Survey:
+    """Counts and digests of one private copy."""
+
+    def __init__(self, connection: sqlite3.Connection, schema: SourceSchema, named: Path) -> None:
+        self._connection = connection
+        self._schema = schema
+        self._named = named
+
+    def count_rows(self) -> int:
+        """Rows of `session_history`."""
+        return int(self._one(f"SELECT count(*) FROM {HISTORY}")[0])
+
+    def count_batches(self, batch_size: int) -> int:
+        """How many id ranges of `batch_size` hold rows."""
+        sql = f"SELECT count(DISTINCT (id - 1) / ?) FROM {HISTORY} WHERE id > 0"
+        return int(self._one(sql, batch_size)[0])
+
+    def partitions(self, grid: Grid) -> Iterator[PartitionContent]:
+        """Every partition of `grid` that holds rows, in key order.
+
+        Raises:
+            SourceError: SQLite cannot read the rows.
+        """
+        self._connection.create_aggregate("content_digest", 1, _Digest)  # type: ignore[arg-type]
+        content = self._content_query()
+        next_id = 1
+        while (row_id := self._first_id_from(next_id)) is not None:
+            key = grid.key_of(row_id)
+            if key == OTHER:
+                break
+            yield self._content(key, grid, content)
+            next_id = grid.ranges(key)[0].last + 1
+        other = self._content(OTHER, grid, content)
+        if other.rows:
+            yield other
+
+    def _first_id_from(self, row_id: int) -> int | None:
+        found: int | None = self._one(f"SELECT min(id) FROM {HISTORY} WHERE id >= ?", row_id)[0]
+        return found
+
+    def _content(self, key: str, grid: Grid, content: str) -> PartitionContent:
+        rows, digests = 0, []
+        for ids in grid.ranges(key):
+            count, digest = self._one(content, ids.first, ids.last)
+            rows += count
+            digests.append(digest or "")
+        return PartitionContent(key, rows, "".join(digests)[:64])
+
+    def _content_query(self) -> str:
+        """Count and digest of the rows of one id range; blobs, for text may not be UTF-8."""
+        cells = [
+            f"quote({alias}.{quote_identifier(column)})"
+            for alias, table in (("h", HISTORY), ("m", METADATA))
+            for column in self._schema.tables[table]
+            if table == HISTORY or column.lower() in _REWRITTEN
+        ]
+        joins = f"LEFT JOIN {METADATA} m ON m.id = h.id"
+        if self._schema.has(MEDIA_INFO, "id"):
+            joins += f" LEFT JOIN {MEDIA_INFO} i ON i.id = h.id"
+            cells.append("quote(i.id)")
+        return (
+            "SELECT count(*), content_digest(content) FROM ("
+            f"SELECT CAST({' || '.join(cells)} AS BLOB) AS content FROM {HISTORY} h {joins} "
+            "WHERE h.id BETWEEN ? AND ? ORDER BY h.id)"
+        )
+
+    def _one(self, sql: str, *parameters: int | None) -> tuple[int, str]:
+        try:
+            row: tuple[int, str] = self._connection.execute(sql, parameters).fetchone()
+        except sqlite3.DatabaseError as error:
+            raise SourceError(
+                f"cannot read {self._named}: {error}",
+                hint="the file is damaged; restore one of Tautulli's backups",
+            ) from error
+        return row
+
+
+class _Digest:
+    """SQLite aggregate: BLAKE2 over the rows of a range."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+
+    def step(self, content: bytes | None) -> None:
+        self._hash.update(content or b"\0")
+
+    def finalize(self) -> str:
+        return self._hash.hexdigest()
+
+
+@contextmanager
+def open_survey(database: Path, schema: SourceSchema, *, named: Path) -> Iterator[Survey]:
+    """Open the private copy `database`; `named` is the path the user gave."""
+    uri = f"{database.absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True)) as connection:
+        yield Survey(connection, schema, named)

@@ -1,0 +1,109 @@
+"""JetStream for code that is not asynchronous: one event loop in a thread of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from tautulli_pipeline.stream.connection import JetStream, StreamAddress, StreamIdentity, connect
+from tautulli_pipeline.stream.consumer import Delivered, DurableConsumer, open_consumer
+from tautulli_pipeline.stream.publisher import Outgoing, PubAcks, Publisher, open_publisher
+
+
+class PublishingSession:
+    """A publisher behind futures."""
+
+    def __init__(
+        self,
+        portal: BlockingPortal,
+        stream: JetStream,
+        identity: StreamIdentity,
+        publisher: Publisher,
+    ) -> None:
+        self._portal = portal
+        self._publisher = publisher
+        self.identity = identity
+        self.max_payload_bytes = stream.max_payload_bytes
+
+    def publish(self, messages: Sequence[Outgoing]) -> Future[PubAcks]:
+        """Start publishing; at most one batch at a time. See `Publisher.publish`."""
+        return self._portal.start_task_soon(self._publisher.publish, messages)
+
+
+class ConsumingSession:
+    """The durable consumer behind plain calls and futures."""
+
+    def __init__(
+        self, portal: BlockingPortal, identity: StreamIdentity, consumer: DurableConsumer
+    ) -> None:
+        self._portal = portal
+        self._consumer = consumer
+        self.identity = identity
+
+    def pull(
+        self,
+        max_messages: int,
+        *,
+        max_bytes: int,
+        linger_seconds: float,
+        last_wanted_sequence: int | None,
+    ) -> Future[list[Delivered]]:
+        """Start pulling one batch. See `DurableConsumer.pull`."""
+
+        async def pull() -> list[Delivered]:
+            return await self._consumer.pull(
+                max_messages,
+                max_bytes=max_bytes,
+                linger_seconds=linger_seconds,
+                last_wanted_sequence=last_wanted_sequence,
+            )
+
+        return self._portal.start_task_soon(pull)
+
+    def ack(self, messages: Sequence[Delivered]) -> Future[None]:
+        """Start acknowledging what is committed."""
+        return self._portal.start_task_soon(self._consumer.ack, messages)
+
+    def pending(self) -> tuple[int, int, int]:
+        """See `DurableConsumer.pending`."""
+        return self._portal.call(self._consumer.pending)
+
+
+@contextmanager
+def open_publishing(
+    address: StreamAddress, *, on_wait: Callable[[str], None] = lambda _reason: None
+) -> Iterator[PublishingSession]:
+    """Connect, see that stream and consumer are there, and be ready to publish.
+
+    Raises:
+        StreamError: the server cannot be reached or does not take the work.
+    """
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(connect(address)) as stream,
+    ):
+        identity = portal.call(stream.prepare)
+        with portal.wrap_async_context_manager(
+            open_publisher(stream, on_wait=on_wait)
+        ) as publisher:
+            yield PublishingSession(portal, stream, identity, publisher)
+
+
+@contextmanager
+def open_consuming(address: StreamAddress) -> Iterator[ConsumingSession]:
+    """Connect and take over the durable consumer with all it had left unacked.
+
+    Raises:
+        StreamError: the server cannot be reached or does not take the work.
+    """
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(connect(address)) as stream,
+    ):
+        identity = portal.call(stream.prepare)
+        portal.call(stream.reclaim_unacked)
+        with portal.wrap_async_context_manager(open_consumer(stream)) as consumer:
+            yield ConsumingSession(portal, identity, consumer)
