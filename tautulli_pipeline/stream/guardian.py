@@ -194,16 +194,21 @@ def _last_words(pid: int) -> str:
 def _take_from_orphans(lock: IO[str], command: list[str]) -> None:
     """Lock the store, ending a server that a killed guardian left behind.
 
-    Only a process whose command line is exactly that of this directory's server is ended.
+    Only a nats-server that was started with this directory's configuration is ended.
     """
     deadline = time.monotonic() + 2 * _GRACE_SECONDS
     while not try_lock(lock, fcntl.LOCK_EX):
         if time.monotonic() > deadline:
             sys.exit("a server left behind by an earlier guardian does not end")
         for process in psutil.process_iter(["cmdline"]):
-            if (process.info["cmdline"] or [])[1:3] == command[1:3]:
+            if _is_server(process.info["cmdline"] or [], command):
                 _end(process)
         time.sleep(_READY_POLL_SECONDS)
+
+
+def _is_server(arguments: list[str], command: list[str]) -> bool:
+    is_same_config = arguments[1:3] == command[1:3]
+    return is_same_config and Path(arguments[0]).name == Path(command[0]).name
 
 
 def _end(server: subprocess.Popen[bytes] | psutil.Process) -> None:

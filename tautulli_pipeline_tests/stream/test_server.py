@@ -322,6 +322,19 @@ def test_a_start_during_the_shutdown_gets_a_working_server(tmp_path, pause_secon
         assert asyncio.run(stored(address)) == b"kept"
 
 
+def test_a_start_waits_for_a_shutdown_that_takes_its_time(tmp_path):
+    with EmbeddedServer(tmp_path) as address:
+        asyncio.run(publish(address, b"kept"))
+        old = connection(tmp_path)
+        os.kill(old["server_pid"], signal.SIGSTOP)
+    eventually(lambda: running_server(tmp_path) is None)
+    assert not is_over(old["server_pid"])
+    threading.Timer(0.5, os.kill, (old["server_pid"], signal.SIGCONT)).start()
+    with EmbeddedServer(tmp_path) as address:
+        assert is_over(old["server_pid"], old["guardian_pid"])
+        assert asyncio.run(stored(address)) == b"kept"
+
+
 def test_a_stale_connection_file_neither_misleads_nor_harms_a_stranger(tmp_path):
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
         (tmp_path / "nats").mkdir()
@@ -380,10 +393,15 @@ def test_a_server_that_cannot_start_says_why_at_once(tmp_path):
     assert fault.value.hint == f"see {tmp_path / 'nats' / 'nats-server.log'}"
 
 
-def test_a_server_that_is_not_ready_in_time_is_given_up_and_ended(tmp_path):
-    with pytest.raises(StreamError, match="in time"), EmbeddedServer(tmp_path, 0.0001):
+def test_a_server_that_is_not_ready_in_time_is_given_up_and_ended(tmp_path, monkeypatch):
+    silent = tmp_path / "nats-server"
+    silent.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 60\n")
+    silent.chmod(0o700)
+    monkeypatch.setattr(server_module, "_locate_binary", lambda: str(silent))
+    with pytest.raises(StreamError, match="in time"), EmbeddedServer(tmp_path, 1):
         pass
-    eventually(lambda: running_server(tmp_path) is None)
+    pid = int((tmp_path / "pid").read_text())
+    eventually(lambda: is_over(pid))
 
 
 def test_a_directory_that_cannot_be_made_is_a_matter_of_configuration(tmp_path):

@@ -1,0 +1,86 @@
+"""Which partitions an import covers: those missing or stale, and its own finished ones."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from tautulli_pipeline.imports.publication import PartitionWork
+from tautulli_pipeline.source.survey import PartitionContent
+
+
+class FinishedPartition(Protocol):
+    """What is remembered of a published partition."""
+
+    @property
+    def import_id(self) -> str:
+        """The import that published it."""
+
+    @property
+    def version(self) -> str:
+        """Its version then."""
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where events go. A partition finished for one destination is not for another."""
+
+    server_id: str
+    warehouse_id: str
+    stream_id: str
+
+    def version(self, content: PartitionContent) -> str:
+        """Names the partition's content together with where it was brought."""
+        parts = (content.digest, self.server_id, self.warehouse_id, self.stream_id)
+        return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one import has to do.
+
+    Attributes:
+        work: the partitions to publish, in key order.
+        versions: the version each partition of the source has now.
+        total_records: rows of all partitions the import covers.
+        unchanged: rows of partitions finished before it and still the same.
+    """
+
+    work: tuple[PartitionWork, ...]
+    versions: Mapping[str, str]
+    total_records: int
+    unchanged: int
+
+
+def make_plan(
+    contents: Iterable[PartitionContent],
+    finished: Mapping[str, FinishedPartition],
+    destination: Destination,
+    import_id: str,
+    *,
+    fresh: bool,
+) -> Plan:
+    """Compare what the source holds with what is finished.
+
+    Args:
+        contents: the source's partitions, in key order.
+        finished: what is remembered of each published partition.
+        destination: where this import brings events.
+        import_id: partitions that this import finished in an earlier attempt stay its own.
+        fresh: cover every partition, finished by another import or not.
+    """
+    work, versions, total, unchanged = [], {}, 0, 0
+    for content in contents:
+        versions[content.key] = version = destination.version(content)
+        last = finished.get(content.key)
+        current = last is not None and last.version == version
+        own = last is not None and last.import_id == import_id
+        if not current or (fresh and not own):
+            work.append(PartitionWork(content.key, content.rows))
+        if current and not own and not fresh:
+            unchanged += content.rows
+        else:
+            total += content.rows
+    return Plan(tuple(work), versions, total, unchanged)

@@ -1,0 +1,54 @@
+"""The Dagster instance of a data directory: its run storage is what imports resume from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Final
+
+import dagster as dg
+from filelock import FileLock
+
+QUIET: Final[dict[str, object]] = {
+    "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+}
+COMMAND_LINE_TAGS: Final[Mapping[str, str]] = {
+    "tautulli_pipeline/started_by": "command line",
+    # Such a run ends with its process; nothing could start it again.
+    "dagster/max_retries": "0",
+}
+
+
+@contextmanager
+def open_instance(data_dir: Path) -> Iterator[dg.DagsterInstance]:
+    """The instance whose storage lies in `data_dir`."""
+    os.environ["PIPELINE_DATA_DIR"] = str(data_dir)
+    # Two processes that open new storage at once both try to create its tables.
+    with (
+        FileLock(data_dir / "dagster.lock", mode=0o600),
+        as_file(files("tautulli_pipeline") / "dagster.yaml") as config,
+    ):
+        instance = dg.DagsterInstance.from_config(str(config.parent), config.name)
+    with instance:
+        yield instance
+
+
+def bury_dead_runs(instance: dg.DagsterInstance, job_name: str) -> None:
+    """Report runs of the command line that ended without a word as failed.
+
+    Only for who holds the lock that every such run holds while it lives.
+    """
+    unfinished = [
+        dg.DagsterRunStatus.NOT_STARTED,
+        dg.DagsterRunStatus.STARTING,
+        dg.DagsterRunStatus.STARTED,
+        dg.DagsterRunStatus.CANCELING,
+    ]
+    dead = dg.RunsFilter(
+        job_name=job_name, tags=dict(COMMAND_LINE_TAGS), statuses=unfinished
+    )
+    for run in instance.get_runs(dead):
+        instance.report_run_failed(run, "The process of this run is gone.")

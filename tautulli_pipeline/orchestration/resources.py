@@ -1,0 +1,38 @@
+"""What runs are given to work with."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+from dagster_duckdb import DuckDBResource
+
+from tautulli_pipeline.warehouse.schema import SETTINGS, explained, migrate
+
+
+class Warehouse(DuckDBResource):  # type: ignore[misc]
+    """dagster-duckdb's resource that says at once who holds the file.
+
+    The one it derives from tries for 102 seconds to open a locked file.
+    """
+
+    @contextmanager
+    def get_connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The one connection that writes, with the schema up to date.
+
+        Raises:
+            WarehouseError: another process holds the file, or it cannot be written.
+        """
+        path = Path(self.database)
+        with explained(path, "open"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            connection = duckdb.connect(
+                str(path),
+                config={"custom_user_agent": "dagster", **SETTINGS, **self.connection_config},
+            )
+        try:
+            with explained(path, "write"):
+                migrate(connection)
+                yield connection
+        finally:
+            connection.close()
