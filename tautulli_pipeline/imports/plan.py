@@ -5,22 +5,32 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from tautulli_pipeline.imports.publication import PartitionWork
 from tautulli_pipeline.source.survey import PartitionContent
 
 
-class FinishedPartition(Protocol):
-    """What is remembered of a published partition."""
+@dataclass(frozen=True)
+class Finished:
+    """The latest publication of a partition.
 
-    @property
-    def import_id(self) -> str:
-        """The import that published it."""
+    Attributes:
+        import_id: the import that published it.
+        version: names its rows' content and the warehouse and stream it went to.
+    """
 
-    @property
-    def version(self) -> str:
-        """Its version then."""
+    import_id: str
+    version: str
+
+    def __str__(self) -> str:
+        """How it is written into the partition's record."""
+        return f"{self.import_id}:{self.version}"
+
+    @classmethod
+    def parse(cls, text: str) -> Finished:
+        """Read what `str` wrote."""
+        import_id, version = text.split(":", 1)
+        return cls(import_id, version)
 
 
 @dataclass(frozen=True)
@@ -43,12 +53,14 @@ class Plan:
 
     Attributes:
         work: the partitions to publish, in key order.
-        versions: the version each partition of the source has now.
+        rows: rows of each partition of the source.
+        versions: the version each of them has now.
         total_records: rows of all partitions the import covers.
         unchanged: rows of partitions finished before it and still the same.
     """
 
     work: tuple[PartitionWork, ...]
+    rows: Mapping[str, int]
     versions: Mapping[str, str]
     total_records: int
     unchanged: int
@@ -56,7 +68,7 @@ class Plan:
 
 def make_plan(
     contents: Iterable[PartitionContent],
-    finished: Mapping[str, FinishedPartition],
+    finished: Mapping[str, Finished],
     destination: Destination,
     import_id: str,
     *,
@@ -71,8 +83,9 @@ def make_plan(
         import_id: partitions that this import finished in an earlier attempt stay its own.
         fresh: cover every partition, finished by another import or not.
     """
-    work, versions, total, unchanged = [], {}, 0, 0
+    work, rows, versions, total, unchanged = [], {}, {}, 0, 0
     for content in contents:
+        rows[content.key] = content.rows
         versions[content.key] = version = destination.version(content)
         last = finished.get(content.key)
         current = last is not None and last.version == version
@@ -83,4 +96,4 @@ def make_plan(
             unchanged += content.rows
         else:
             total += content.rows
-    return Plan(tuple(work), versions, total, unchanged)
+    return Plan(tuple(work), rows, versions, total, unchanged)

@@ -151,6 +151,22 @@ class ImportLog:
             return replace(record, status=Status.FAILED)
         return record
 
+    def continue_or_begin(self, source: Path, *, fresh: bool) -> ImportRecord:
+        """The last import of `source` if it did not come to its end, else a new one."""
+        last = self.read()
+        if last and last.resumable and last.source == str(source) and not fresh:
+            return last
+        return ImportRecord.begin(source, fresh=fresh)
+
+    def settle(self, import_id: str, fates: Fates) -> None:
+        """Note what a consumer of its own settled; the import is done when all is."""
+        record = self.read()
+        if record is None or record.import_id != import_id or self._is_held():
+            return
+        done = fates.processed >= record.total_records
+        status = Status.COMPLETED if done else record.status
+        self.write(replace(record, fates=fates, status=status))
+
     def write(self, record: ImportRecord) -> None:
         """Replace the record, whole."""
         unfinished = self._file.with_suffix(".new")

@@ -1,14 +1,17 @@
 """The asset graph: tautulli_database -> session_history -> playback_stream -> playback_events."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import dagster as dg
 from duckdb import DuckDBPyConnection
 
 from tautulli_pipeline.errors import StoppedError
+from tautulli_pipeline.imports.plan import Finished
 from tautulli_pipeline.imports.receipts import DUPLICATE, PUBLISHED, REJECTED, Receipt
-from tautulli_pipeline.orchestration.partitions import PARTITIONS, STREAM_KEY, Finished
+from tautulli_pipeline.imports.session import PublishingHalf
+from tautulli_pipeline.orchestration.partitions import PARTITIONS, STREAM_KEY
 from tautulli_pipeline.orchestration.resources import Warehouse
 
 DATABASE_KEY = dg.AssetKey("tautulli_database")
@@ -16,13 +19,10 @@ HISTORY_KEY = dg.AssetKey("session_history")
 
 
 class Publishing(Protocol):
-    """The publishing half of an import, as the op uses it."""
+    """Where the op gets the publishing half of an import."""
 
-    def receipts(self) -> Iterator[tuple[Receipt, Finished]]:
-        """Each partition as soon as all its PubAcks are in and its receipt is stored."""
-
-    def describe(self) -> dict[str, Any]:
-        """Facts of the source file."""
+    def open(self, instance: dg.DagsterInstance) -> AbstractContextManager[PublishingHalf]:
+        """The half, which knows what is due."""
 
 
 class Consuming(Protocol):
@@ -58,9 +58,11 @@ def publish_partitions(
     context: dg.OpExecutionContext, publishing: dg.ResourceParam[Publishing]
 ) -> Iterator[dg.AssetMaterialization]:
     """Publish each due partition and record it the moment its PubAcks are in."""
-    context.log_event(dg.AssetObservation(DATABASE_KEY, metadata=publishing.describe()))
-    with _stop_as_cancellation(context):
-        for receipt, finished in publishing.receipts():
+    with _stop_as_cancellation(context), publishing.open(context.instance) as half:
+        if context.has_partition_key or context.has_partition_key_range:
+            half.choose(context.partition_keys)
+        context.log_event(dg.AssetObservation(DATABASE_KEY, metadata=half.describe()))
+        for receipt, finished in half.receipts():
             yield from _materializations(receipt, finished)
 
 
@@ -126,7 +128,5 @@ def _materializations(receipt: Receipt, finished: Finished) -> Iterator[dg.Asset
         STREAM_KEY,
         partition=receipt.partition_key,
         metadata=published,
-        tags={"dagster/data_version": finished.as_data_version()},
+        tags={"dagster/data_version": str(finished)},
     )
-
-

@@ -47,8 +47,6 @@ def bury_dead_runs(instance: dg.DagsterInstance, job_name: str) -> None:
         dg.DagsterRunStatus.STARTED,
         dg.DagsterRunStatus.CANCELING,
     ]
-    dead = dg.RunsFilter(
-        job_name=job_name, tags=dict(COMMAND_LINE_TAGS), statuses=unfinished
-    )
+    dead = dg.RunsFilter(job_name=job_name, tags=dict(COMMAND_LINE_TAGS), statuses=unfinished)
     for run in instance.get_runs(dead):
         instance.report_run_failed(run, "The process of this run is gone.")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import dagster as dg
 
+from tautulli_pipeline.imports.plan import Finished
 from tautulli_pipeline.source.partitions import OTHER, Grid
 
 PARTITIONS: Final = dg.DynamicPartitionsDefinition(name="history_ranges")
@@ -16,32 +16,13 @@ STREAM_KEY: Final = dg.AssetKey("playback_stream")
 _VERSION_TAG: Final = "dagster/data_version"
 
 
-@dataclass(frozen=True)
-class Finished:
-    """The latest materialization of a partition.
-
-    Attributes:
-        import_id: the import that published it.
-        version: names its rows' content and the warehouse and stream it went to.
-    """
-
-    import_id: str
-    version: str
-
-    def as_data_version(self) -> str:
-        """How it is written into the materialization."""
-        return f"{self.import_id}:{self.version}"
-
-
 def finished_partitions(instance: dg.DagsterInstance) -> dict[str, Finished]:
     """Every materialized partition of `playback_stream`."""
-    tags: Mapping[str, Mapping[str, str]] = (
-        instance.event_log_storage.get_latest_tags_by_partition(
-            STREAM_KEY, dg.DagsterEventType.ASSET_MATERIALIZATION, tag_keys=[_VERSION_TAG]
-        )
+    tags: Mapping[str, Mapping[str, str]] = instance.event_log_storage.get_latest_tags_by_partition(
+        STREAM_KEY, dg.DagsterEventType.ASSET_MATERIALIZATION, tag_keys=[_VERSION_TAG]
     )
     return {
-        key: Finished(*values[_VERSION_TAG].split(":", 1))
+        key: Finished.parse(values[_VERSION_TAG])
         for key, values in tags.items()
         if ":" in values.get(_VERSION_TAG, "")
     }

@@ -135,6 +135,11 @@ class JetStream:
         )
         return info
 
+    async def last_sequence(self) -> int:
+        """The newest message of the stream."""
+        info = await self.context.stream_info(self.address.stream)
+        return int(info.state.last_seq)
+
     async def reclaim_unacked(self) -> None:
         """Have messages that a dead consumer left unacked redelivered at once.
 

@@ -24,6 +24,7 @@ class PublishingSession:
         publisher: Publisher,
     ) -> None:
         self._portal = portal
+        self._stream = stream
         self._publisher = publisher
         self.identity = identity
         self.max_payload_bytes = stream.max_payload_bytes
@@ -31,6 +32,10 @@ class PublishingSession:
     def publish(self, messages: Sequence[Outgoing]) -> Future[PubAcks]:
         """Start publishing; at most one batch at a time. See `Publisher.publish`."""
         return self._portal.start_task_soon(self._publisher.publish, messages)
+
+    def last_sequence(self) -> int:
+        """The newest message of the stream."""
+        return self._portal.call(self._stream.last_sequence)
 
 
 class ConsumingSession:

@@ -166,10 +166,7 @@ class Ledger:
 
     def totals(self, import_id: str) -> dict[str, int]:
         """Sums over the import's partitions, by column of `import_ledger`."""
-        columns = (
-            "published imported duplicates_stream duplicates_cache duplicates_database "
-            "rejected errors"
-        ).split()
+        columns = ["published", "imported", "duplicates_stream", "duplicates_cache", "duplicates_database", "rejected", "errors"]
         sums = ", ".join(f"coalesce(sum({column}), 0)::BIGINT" for column in columns)
         row: tuple[Any, ...] | None = self._connection.execute(
             f"SELECT {sums} FROM import_ledger WHERE import_id = ?", [import_id]

@@ -76,6 +76,13 @@ def warehouse_id(connection: duckdb.DuckDBPyConnection) -> str:
     return str(row[0])
 
 
+def count_events(connection: duckdb.DuckDBPyConnection) -> int:
+    """Rows of `playback_events`."""
+    row = connection.execute("SELECT count(*) FROM playback_events").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
 def _warehouse_error(path: Path, operation: str, cause: str) -> WarehouseError:
     holder = re.search(r"lock is held in (.+?) \(PID (\d+)\)", cause)
     if holder:

@@ -1,0 +1,87 @@
+"""The commands and their options. What they need is imported when they run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tautulli_pipeline.settings import load_settings
+
+_DATABASE = click.argument(
+    "database", metavar="DB", required=False, type=click.Path(path_type=Path)
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
+@click.version_option(package_name="tautulli-pipeline")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def application(*, debug: bool) -> None:
+    """Bring a Tautulli history into DuckDB, whole and without duplicates."""
+
+
+@application.command("import")
+@_DATABASE
+@click.option("--batch-size", type=click.IntRange(1, 100_000), help="Records per batch.")
+@click.option("--dry-run", is_flag=True, help="Say what would be imported; import nothing.")
+@click.option("--fresh", is_flag=True, help="Import every play again; the table stays.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@_JSON
+def import_command(
+    *,
+    database: Path | None,
+    batch_size: int | None,
+    dry_run: bool,
+    fresh: bool,
+    debug: bool,
+    as_json: bool,
+) -> None:
+    """Import DB, a tautulli.db or plexpy.db (default: IMPORT_DB_PATH).
+
+    An import that was stopped or killed goes on where it was.
+    """
+    from tautulli_pipeline.cli.importing import run_import
+
+    settings = load_settings()
+    if batch_size is not None:
+        settings = settings.model_copy(update={"import_batch_size": batch_size})
+    run_import(
+        settings,
+        database,
+        dry_run=dry_run or settings.import_dry_run,
+        fresh=fresh,
+        as_json=as_json,
+    )
+
+
+@application.command()
+@_DATABASE
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@_JSON
+def validate(*, database: Path | None, debug: bool, as_json: bool) -> None:
+    """Read everything in DB and say what an import would do; write nothing."""
+    from tautulli_pipeline.cli.validating import run_validate
+
+    run_validate(load_settings(), database, as_json=as_json)
+
+
+@application.command()
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@_JSON
+def status(*, debug: bool, as_json: bool) -> None:
+    """Show the progress of the running or last import."""
+    from tautulli_pipeline.cli.reporting import show_status
+
+    show_status(load_settings(), as_json=as_json)
+
+
+@application.command()
+@click.option("--rows", type=click.IntRange(1, 10_000_000), default=10_000, show_default=True)
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@_JSON
+def demo(*, rows: int, debug: bool, as_json: bool) -> None:
+    """Make a Tautulli-shaped database and import it."""
+    from tautulli_pipeline.cli.importing import run_demo
+
+    run_demo(load_settings(), rows, as_json=as_json)

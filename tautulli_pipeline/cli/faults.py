@@ -1,0 +1,48 @@
+"""Faults as people see them: one or two lines, and the exit code."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Final
+
+import click
+import orjson
+
+from tautulli_pipeline.errors import ConfigurationError, PipelineError, StoppedError
+
+_UNEXPECTED_HINT: Final = "run it again with --debug and report what it prints"
+
+
+def run_reporting_faults(application: click.Command, arguments: Sequence[str]) -> int:
+    """Run the command; give the exit code of the contract."""
+    as_json, debug = "--json" in arguments, "--debug" in arguments
+    try:
+        application.main(args=list(arguments), standalone_mode=False)
+    except PipelineError as error:
+        return _report(error, as_json=as_json, debug=debug)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        usage = ConfigurationError(error.format_message(), hint="see --help")
+        return _report(usage, as_json=as_json, debug=debug)
+    except (KeyboardInterrupt, click.Abort):
+        return _report(StoppedError("stopped"), as_json=as_json, debug=debug)
+    except Exception as error:  # the last boundary: whatever it is, it gets one line
+        cause = str(error).strip().splitlines()
+        message = f"unexpected {type(error).__name__}: {cause[0] if cause else 'no message'}"
+        fault = PipelineError(message, hint=_UNEXPECTED_HINT)
+        return _report(fault, as_json=as_json, debug=debug)
+    return 0
+
+
+def _report(error: PipelineError, *, as_json: bool, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    if as_json:
+        sys.stdout.write(orjson.dumps({"error": error.message, "hint": error.hint}).decode() + "\n")
+    sys.stderr.write(f"tautulli-pipeline: {error.message}\n")
+    if error.hint:
+        sys.stderr.write(f"  {error.hint}\n")
+    return error.exit_code

@@ -1,0 +1,79 @@
+"""`import` and `demo`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tautulli_pipeline.cli.progress import open_progress
+from tautulli_pipeline.cli.reporting import print_json, print_summary
+from tautulli_pipeline.demo.database import make_demo_database
+from tautulli_pipeline.errors import ConfigurationError
+from tautulli_pipeline.settings import Settings
+
+
+def run_import(
+    settings: Settings, database: Path | None, *, dry_run: bool, fresh: bool, as_json: bool
+) -> None:
+    """Import `database`, showing progress on standard error and the result on output."""
+    path = database_path(settings, database)
+    if dry_run:
+        from tautulli_pipeline.cli.validating import run_dry_run
+
+        run_dry_run(settings, path, as_json=as_json)
+        return
+    from tautulli_pipeline.orchestration.local import LocalImport
+
+    with open_progress(sys.stderr) as progress:
+        local = LocalImport(
+            settings, path, fresh=fresh, observe=progress.show, on_wait=progress.say
+        )
+        with _stopping_on_signals(local.stopping):
+            record = local.run()
+    if as_json:
+        print_json(record.summary())
+    else:
+        print_summary(record, settings.warehouse_path)
+
+
+def run_demo(settings: Settings, rows: int, *, as_json: bool) -> None:
+    """Make a demo database of `rows` plays in the data directory and import it."""
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = settings.data_dir / f"demo-{rows}.db"
+    if not path.exists():
+        sys.stderr.write(f"making {path} with {rows:,} plays\n")
+        make_demo_database(path, rows)
+    run_import(settings, path, dry_run=False, fresh=False, as_json=as_json)
+
+
+def database_path(settings: Settings, given: Path | None) -> Path:
+    """The database to read.
+
+    Raises:
+        ConfigurationError: neither the argument nor IMPORT_DB_PATH names one.
+    """
+    path = given or settings.import_db_path
+    if path is None:
+        raise ConfigurationError(
+            "no database given", hint="name one, as in `import tautulli.db`, or set IMPORT_DB_PATH"
+        )
+    return path.expanduser()
+
+
+@contextmanager
+def _stopping_on_signals(stopping: threading.Event) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the import after the batch in hand."""
+
+    def stop(_number: int, _frame: object) -> None:
+        stopping.set()
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,92 @@
+"""Progress on standard error: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Protocol, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from tautulli_pipeline.imports.record import ImportRecord
+
+_LINE_EVERY_SECONDS: Final = 5.0
+
+
+class ProgressView(Protocol):
+    """Shows how an import goes."""
+
+    def show(self, record: ImportRecord) -> None:
+        """The record as it is now."""
+
+    def say(self, words: str) -> None:
+        """Something the import waits for."""
+
+
+@contextmanager
+def open_progress(stream: TextIO) -> Iterator[ProgressView]:
+    """The view that suits `stream`."""
+    if not stream.isatty():
+        yield _Lines(stream)
+        return
+    bar = Progress(
+        TaskProgressColumn(),
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[figures]}"),
+        console=Console(file=stream),
+        transient=True,
+    )
+    with bar:
+        yield _Bar(bar)
+
+
+class _Bar:
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._task = bar.add_task("import", total=None, figures="reading the database")
+        self._said = ""
+
+    def show(self, record: ImportRecord) -> None:
+        if record.total_records:
+            self._bar.update(
+                self._task,
+                total=record.total_records,
+                completed=record.fates.processed,
+                figures=_figures(record),
+            )
+
+    def say(self, words: str) -> None:
+        if words != self._said:
+            self._said = words
+            self._bar.console.print(words)
+
+
+class _Lines:
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._next_at = time.monotonic() + _LINE_EVERY_SECONDS
+        self._said = ""
+
+    def show(self, record: ImportRecord) -> None:
+        if record.total_records and time.monotonic() >= self._next_at:
+            self._next_at = time.monotonic() + _LINE_EVERY_SECONDS
+            percent = record.summary()["progress"]
+            self._stream.write(f"{percent} %  {_figures(record)}\n")
+            self._stream.flush()
+
+    def say(self, words: str) -> None:
+        if words != self._said:
+            self._said = words
+            self._stream.write(f"{words}\n")
+            self._stream.flush()
+
+
+def _figures(record: ImportRecord) -> str:
+    summary = record.summary()
+    seconds = round(summary["estimated_remaining_seconds"])
+    return (
+        f"{summary['records_per_second']:,.0f} rows/s  ETA {seconds // 60}:{seconds % 60:02d}  "
+        f"{record.fates.duplicates:,} dup  {record.fates.rejected:,} rej"
+    )

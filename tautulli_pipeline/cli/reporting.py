@@ -1,0 +1,60 @@
+"""What the commands print on standard output."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from tautulli_pipeline.imports.record import ImportLog, ImportRecord
+from tautulli_pipeline.settings import Settings
+
+
+def print_json(facts: Mapping[str, Any]) -> None:
+    """Exactly one JSON object on standard output."""
+    sys.stdout.write(orjson.dumps(facts, option=orjson.OPT_INDENT_2).decode() + "\n")
+
+
+def print_summary(record: ImportRecord, warehouse: Path) -> None:
+    """The ledger of an import for people."""
+    fates = record.fates
+    rows = {
+        "imported": fates.imported,
+        "duplicates, seen by the stream": fates.duplicates_stream,
+        "duplicates, seen by the cache": fates.duplicates_cache,
+        "duplicates, already in the table": fates.duplicates_database,
+        "rejected (see dead_letters)": fates.rejected,
+        "unreadable": fates.errors,
+    }
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, count in rows.items():
+        table.add_row(name, f"{count:,}")
+    table.add_row("plays covered", f"{record.total_records:,}", style="bold")
+    if record.unchanged:
+        table.add_row("unchanged since the last import", f"{record.unchanged:,}")
+    console = Console(highlight=False)
+    console.print(table)
+    summary = record.summary()
+    console.print(
+        f"{record.status} in {record.elapsed_seconds:.1f} s, "
+        f"{summary['records_per_second']:,.0f} rows/s: {warehouse}",
+        soft_wrap=True,
+    )
+
+
+def show_status(settings: Settings, *, as_json: bool) -> None:
+    """`status`: the record alone; the warehouse is not opened."""
+    record = ImportLog(settings.data_dir).read() if settings.data_dir.exists() else None
+    if as_json:
+        print_json(record.summary() if record else {"status": "pending"})
+    elif record is None:
+        Console().print(f"nothing was imported into {settings.data_dir} yet", soft_wrap=True)
+    else:
+        print_summary(record, settings.warehouse_path)

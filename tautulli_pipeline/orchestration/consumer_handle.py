@@ -1,0 +1,162 @@
+"""The parent's side of a consumer process."""
+
+from __future__ import annotations
+
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from tautulli_pipeline import errors
+from tautulli_pipeline.errors import PipelineError
+from tautulli_pipeline.orchestration.consumer_process import (
+    DRAIN,
+    DRAINED,
+    FAILED,
+    FINISH,
+    PROGRESS,
+    READY,
+)
+
+_ENDS_WITHIN_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True)
+class Drained:
+    """The consumer reached the end it was given.
+
+    Attributes:
+        totals: the import's fates by column of `import_ledger`.
+        unsettled: rows that were published but arrived nowhere, by partition.
+    """
+
+    totals: dict[str, int]
+    unsettled: dict[str, list[int]]
+
+
+class ConsumerHandle:
+    """Sends orders and takes replies; replies other than progress wait in a queue."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], on_progress: Callable[[dict[str, int]], None]
+    ) -> None:
+        self._process = process
+        self._on_progress = on_progress
+        self._replies: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def await_ready(self) -> tuple[str, str]:
+        """(warehouse id, stream id) once the consumer has both.
+
+        Raises:
+            PipelineError: it ended instead; the class says why.
+        """
+        reply = self._await(READY)
+        return reply["warehouse_id"], reply["stream_id"]
+
+    def drain(self, last_sequence: int) -> Drained:
+        """Have everything up to `last_sequence` consumed and settled.
+
+        Raises:
+            PipelineError: the consumer failed.
+        """
+        self._order(DRAIN, last_sequence=last_sequence)
+        reply = self._await(DRAINED)
+        return Drained(reply["totals"], reply["unsettled"])
+
+    def finish(self) -> None:
+        """End the consumer after the batch in hand and wait for it."""
+        self._order(FINISH)
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            self._process.wait(_ENDS_WITHIN_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._listener.join()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def raise_fault(self) -> None:
+        """Raise what it failed with.
+
+        Raises:
+            PipelineError: its last words.
+        """
+        self._await(FAILED)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended before its time."""
+        return self._process.poll() is not None
+
+    def _order(self, kind: str, **facts: object) -> None:
+        stdin = self._process.stdin
+        try:
+            if stdin is not None and not stdin.closed:
+                stdin.write(orjson.dumps({"kind": kind, **facts}) + b"\n")
+                stdin.flush()
+        except BrokenPipeError:
+            pass  # its last reply says why it is gone
+
+    def _await(self, kind: str) -> dict[str, Any]:
+        reply = self._replies.get()
+        if reply["kind"] == FAILED:
+            raise _fault(reply["fault"])
+        assert reply["kind"] == kind, reply
+        return reply
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            reply = orjson.loads(line)
+            if reply["kind"] == PROGRESS:
+                self._on_progress(reply["totals"])
+            else:
+                self._replies.put(reply)
+        gone = {"exit_code": 1, "message": "the consumer ended unexpectedly", "hint": _GONE_HINT}
+        self._replies.put({"kind": FAILED, "fault": gone})
+
+
+_GONE_HINT: Final = "import again to resume; with --debug its last words are shown"
+
+
+@contextmanager
+def start_consumer(
+    import_id: str, on_progress: Callable[[dict[str, int]], None]
+) -> Iterator[ConsumerHandle]:
+    """Start the consumer of an import; it ends with the context."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tautulli_pipeline.orchestration.consumer_process", import_id],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    handle = ConsumerHandle(process, on_progress)
+    try:
+        yield handle
+    finally:
+        handle.finish()
+
+
+def _fault(fault: dict[str, Any]) -> PipelineError:
+    kinds = {
+        kind.exit_code: kind
+        for kind in (
+            errors.ConfigurationError,
+            errors.SourceError,
+            errors.StreamError,
+            errors.WarehouseError,
+        )
+    }
+    kind = kinds.get(fault["exit_code"], PipelineError)
+    error = kind(fault["message"], hint=fault["hint"])
+    error.add_note(fault.get("traceback", ""))
+    return error

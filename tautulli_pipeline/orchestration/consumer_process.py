@@ -1,0 +1,196 @@
+"""A consumer in a process of its own, told what to do over its standard input.
+
+One JSON object a line goes each way. When its standard input ends, whoever started it
+is gone: it finishes the batch in hand and ends too.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from dataclasses import dataclass, field
+from io import FileIO
+from typing import IO, Any, Final
+
+import orjson
+from duckdb import DuckDBPyConnection
+
+from tautulli_pipeline.errors import PipelineError
+from tautulli_pipeline.imports.consumption import Consumption
+from tautulli_pipeline.orchestration.instance import (
+    COMMAND_LINE_TAGS,
+    QUIET,
+    bury_dead_runs,
+    open_instance,
+)
+from tautulli_pipeline.orchestration.resources import Warehouse
+from tautulli_pipeline.orchestration.services import (
+    consumer_lock,
+    data_paths,
+    deduplicator,
+    stream_address,
+)
+from tautulli_pipeline.settings import Settings, load_settings
+from tautulli_pipeline.stream.session import open_consuming
+from tautulli_pipeline.warehouse.ledger import Ledger
+from tautulli_pipeline.warehouse.schema import count_events, warehouse_id
+from tautulli_pipeline.warehouse.writer import Writer, Written
+
+DRAIN: Final = "drain"
+FINISH: Final = "finish"
+READY: Final = "ready"
+PROGRESS: Final = "progress"
+DRAINED: Final = "drained"
+FAILED: Final = "failed"
+
+
+@dataclass
+class _Orders:
+    """What the parent process wants, read line by line in a thread."""
+
+    lines: FileIO
+    stopped: bool = False
+    last_sequence: int | None = None
+    _drains: queue.Queue[int | None] = field(default_factory=queue.Queue)
+
+    def listen(self) -> None:
+        for line in self.lines:
+            order = orjson.loads(line)
+            if order["kind"] == DRAIN:
+                self.last_sequence = order["last_sequence"]
+                self._drains.put(self.last_sequence)
+            else:
+                break
+        self.stopped = True
+        self._drains.put(None)
+
+    def next_drain(self) -> bool:
+        """Wait for the next order to drain; False when it is over."""
+        return self._drains.get() is not None
+
+
+@dataclass
+class _Reporting:
+    """Passes orders to the consumption and its progress to the parent."""
+
+    orders: _Orders
+    replies: IO[bytes]
+    ledger: Ledger
+    import_id: str
+    unsettled: dict[str, list[int]] = field(default_factory=dict)
+    totals: dict[str, int] = field(default_factory=dict)
+    inserted: int = 0
+
+    @property
+    def stopped(self) -> bool:
+        return self.orders.stopped
+
+    @property
+    def last_sequence(self) -> int | None:
+        return self.orders.last_sequence
+
+    def report(self, written: Written, unsettled: dict[str, list[int]]) -> None:
+        self.inserted += written.inserted
+        self.unsettled = unsettled
+        totals = self.ledger.totals(self.import_id)
+        if totals != self.totals:
+            self.totals = totals
+            self.reply(PROGRESS)
+
+    def reply(self, kind: str, **facts: object) -> None:
+        message = {"kind": kind, "totals": self.totals, "unsettled": self.unsettled} | facts
+        _write_line(self.replies, message)
+
+
+@dataclass
+class CommandedConsuming:
+    """The consuming half of an import, under the parent's orders."""
+
+    settings: Settings
+    orders: _Orders
+    replies: IO[bytes]
+    import_id: str
+
+    def consume(self, connection: DuckDBPyConnection) -> dict[str, Any]:
+        """Consume and settle until the parent says finish or is gone."""
+        with (
+            stream_address(self.settings) as address,
+            open_consuming(address) as session,
+        ):
+            ledger = Ledger(connection)
+            reporting = _Reporting(self.orders, self.replies, ledger, self.import_id)
+            writer = Writer(connection, deduplicator(self.settings), str(session.identity))
+            consumption = Consumption(session, writer, ledger, data_paths(self.settings).receipts)
+            reporting.reply(
+                READY,
+                warehouse_id=warehouse_id(connection),
+                stream_id=str(session.identity),
+            )
+            while True:
+                consumption.run(reporting)
+                if self.orders.stopped or not self.orders.next_drain():
+                    break
+                reporting.totals = ledger.totals(self.import_id)
+                reporting.reply(DRAINED)
+            return {"dagster/row_count": count_events(connection), "inserted": reporting.inserted}
+
+
+def _write_line(stream: IO[bytes], message: object) -> None:
+    try:
+        stream.write(orjson.dumps(message) + b"\n")
+        stream.flush()
+    except BrokenPipeError:
+        # The parent is gone; the end of standard input tells us so as well.
+        pass
+
+
+def _run(settings: Settings, import_id: str, orders: _Orders, replies: IO[bytes]) -> None:
+    from tautulli_pipeline.definitions import defs
+
+    with consumer_lock(settings), open_instance(settings.data_dir) as instance:
+        bury_dead_runs(instance, "consume_job")
+        job = defs.resolve_job_def("consume_job")
+        resources = {
+            "warehouse": Warehouse(database=str(settings.warehouse_path)),
+            "consuming": CommandedConsuming(settings, orders, replies, import_id),
+        }
+        with_resources = {**job.resource_defs, **resources}
+        job.execute_in_process(
+            instance=instance,
+            resources=with_resources,
+            run_config=QUIET,
+            tags={**COMMAND_LINE_TAGS, "tautulli_pipeline/import_id": import_id},
+        )
+
+
+def main() -> None:
+    """Consume for the import named in the first argument."""
+    # The terminal's Ctrl-C reaches the whole group; the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    # Unbuffered: a thread blocked on the buffered one would hold up the interpreter's end.
+    orders = _Orders(os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0))
+    threading.Thread(target=orders.listen, daemon=True).start()
+    try:
+        _run(load_settings(), sys.argv[1], orders, replies)
+    except Exception as error:  # the last boundary: the parent tells it to people
+        _write_line(replies, {"kind": FAILED, "fault": _described(error)})
+        sys.exit(1)
+
+
+def _described(error: Exception) -> dict[str, object]:
+    if isinstance(error, PipelineError):
+        known = {"exit_code": error.exit_code, "message": error.message, "hint": error.hint}
+    else:
+        cause = str(error).partition("\n")[0]
+        known = {"exit_code": 1, "message": f"the consumer failed: {type(error).__name__}: {cause}"}
+    return {"hint": "", **known, "traceback": traceback.format_exc()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""From an open source to a publishing half that knows what is due."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import dagster as dg
+
+from tautulli_pipeline.imports.plan import Destination, make_plan
+from tautulli_pipeline.imports.publication import Publication
+from tautulli_pipeline.imports.receipts import ReceiptFolder
+from tautulli_pipeline.imports.record import ImportRecord
+from tautulli_pipeline.imports.session import OpenSource, PublishingHalf
+from tautulli_pipeline.orchestration.partitions import add_partitions, finished_partitions
+from tautulli_pipeline.orchestration.services import data_paths
+from tautulli_pipeline.settings import Settings
+from tautulli_pipeline.source.reader import open_reader
+from tautulli_pipeline.source.survey import PartitionContent
+from tautulli_pipeline.stream.session import PublishingSession
+
+
+@dataclass(frozen=True)
+class PreparedPublishing:
+    """A publishing half that whoever started the run has opened."""
+
+    half: PublishingHalf
+
+    @contextmanager
+    def open(self, _instance: dg.DagsterInstance) -> Iterator[PublishingHalf]:
+        """The half as it is."""
+        yield self.half
+
+
+@contextmanager
+def prepare_publishing(
+    settings: Settings,
+    record: ImportRecord,
+    source: OpenSource,
+    contents: Sequence[PartitionContent],
+    *,
+    instance: dg.DagsterInstance,
+    session: PublishingSession,
+    warehouse_id: str,
+) -> Iterator[PublishingHalf]:
+    """Plan the import and make its partitions known to Dagster."""
+    destination = Destination(settings.import_server_id, warehouse_id, str(session.identity))
+    plan = make_plan(
+        contents,
+        finished_partitions(instance),
+        destination,
+        record.import_id,
+        fresh=record.fresh,
+    )
+    add_partitions(instance, plan.versions)
+    folder = ReceiptFolder(data_paths(settings).receipts / record.import_id)
+    copy = source.snapshot
+    with open_reader(copy.path, source.schema, named=copy.source) as reader:
+        publication = Publication(
+            record.import_id, settings.import_server_id, reader, source.schema, session
+        )
+        yield PublishingHalf(source, publication, plan, folder, plan.work)

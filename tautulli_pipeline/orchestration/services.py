@@ -1,0 +1,91 @@
+"""What the settings ask for, made: paths, the stream's address, locks, layer 2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from filelock import FileLock, Timeout
+
+from tautulli_pipeline.errors import WarehouseError
+from tautulli_pipeline.settings import Settings
+from tautulli_pipeline.stream.connection import StreamAddress
+from tautulli_pipeline.stream.server import EmbeddedServer
+from tautulli_pipeline.warehouse.cache import DedupCache
+from tautulli_pipeline.warehouse.dedup import Deduplicator
+
+# A consumer whose parent was killed ends after the batch in hand.
+_CONSUMER_ENDS_WITHIN_SECONDS: Final = 20.0
+
+
+@dataclass(frozen=True)
+class DataPaths:
+    """Where things are in a data directory."""
+
+    snapshots: Path
+    receipts: Path
+
+
+def data_paths(settings: Settings) -> DataPaths:
+    """The folders of this data directory."""
+    return DataPaths(settings.data_dir / "snapshots", settings.data_dir / "receipts")
+
+
+def make_data_dir(settings: Settings) -> None:
+    """Create the data directory, private to its owner."""
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+@contextmanager
+def stream_address(settings: Settings) -> Iterator[StreamAddress]:
+    """The external JetStream, or the embedded one, running while the context is open.
+
+    Raises:
+        StreamError: the embedded server does not start.
+    """
+    names = {
+        "stream": settings.nats_stream,
+        "durable_name": settings.nats_durable_name,
+        "duplicate_window_seconds": settings.nats_duplicate_window_seconds,
+    }
+    if settings.nats_url is None:
+        with EmbeddedServer(settings.data_dir) as server:
+            yield StreamAddress(server.url, user=server.user, password=server.password, **names)
+        return
+    secret, token = settings.nats_password, settings.nats_token
+    yield StreamAddress(
+        settings.nats_url,
+        user=settings.nats_user,
+        password=secret.get_secret_value() if secret else None,
+        token=token.get_secret_value() if token else None,
+        credentials_file=settings.nats_creds,
+        ca_file=settings.nats_tls_ca,
+        **names,
+    )
+
+
+@contextmanager
+def consumer_lock(settings: Settings) -> Iterator[None]:
+    """Be the one consumer of this data directory.
+
+    Raises:
+        WarehouseError: another one keeps consuming.
+    """
+    lock = FileLock(settings.data_dir / "consumer.lock", mode=0o600)
+    try:
+        with lock.acquire(timeout=_CONSUMER_ENDS_WITHIN_SECONDS):
+            yield
+    except Timeout:
+        raise WarehouseError(
+            f"cannot write the warehouse {settings.warehouse_path}: "
+            "another consumer of this data directory is at work",
+            hint="wait until it is done; `tautulli-pipeline status` shows how far it is",
+        ) from None
+
+
+def deduplicator(settings: Settings) -> Deduplicator:
+    """Layers 2 and 3 with the window and size that are set."""
+    return Deduplicator(DedupCache(settings.dedup_window_seconds, settings.dedup_max_entries))
