@@ -6,8 +6,10 @@ import sys
 
 from tautulli_pipeline.cli.app import application
 from tautulli_pipeline.cli.faults import run_reporting_faults
+from tautulli_pipeline.memory import keep_memory_bounded
 
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
+    keep_memory_bounded()
     sys.exit(run_reporting_faults(application, sys.argv[1:]))

@@ -27,7 +27,7 @@ class Progress:
     def percent(self) -> str:
         """Whole percent, rounded half to even; 100 for live TV."""
         rounded = f"TRY_CAST(round_even({self._ratio()}, 0) AS BIGINT)"
-        return f"CASE WHEN {self.live} = 1 THEN 100 ELSE {rounded} END"
+        return f"CASE WHEN {self.live} = '1' THEN 100 ELSE {rounded} END"
 
     def watched_status(self) -> str:
         """1, 0.75, 0.5, 0.25 or 0."""
@@ -36,7 +36,7 @@ class Progress:
         # least() passes over a NULL marker.
         threshold = f"least({share}, TRY_CAST({self.credits_first} AS DOUBLE))"
         return f"""CASE
-            WHEN {self.live} = 1 THEN 1
+            WHEN {self.live} = '1' THEN 1
             WHEN {threshold} <> 0 AND {offset} >= {threshold} THEN 1
             WHEN {self._ratio()} >= 63.75 THEN 0.75
             WHEN {self._ratio()} >= 42.5 THEN 0.5

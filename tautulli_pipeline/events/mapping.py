@@ -68,7 +68,7 @@ class Cells:
 
 
 def _cell(table: str, column: str) -> str:
-    return f"nullif({quote_identifier(f'{table}.{column}')}, '')"
+    return quote_identifier(f"{table}.{column}")
 
 
 def mapping_query(
@@ -83,53 +83,68 @@ def mapping_query(
 
     Returns:
         A query of one row for each row of `batch`, in its order: `source_row_id`
-        BIGINT, `event_id` VARCHAR, `subject` VARCHAR, `payload` VARCHAR, `reason`
-        VARCHAR (NULL: the row became an event) and `record` VARCHAR (the raw row as
-        JSON, only where there is a reason), and the keys `correlation_key`,
-        `rating_key`, `user_id` and `started_at`.
+        BIGINT, `event_id`, `subject`, `payload` and `reason` VARCHAR (NULL: the row
+        became an event; else why not, and `payload` is NULL), and the keys
+        `correlation_key`, `rating_key`, `user_id` and `started_at`.
     """
+    # Each stage names what the next ones need more than once: binding a query of this
+    # width costs as much as mapping a thousand rows.
     cells = Cells(columns)
-    fields = [(name, f"typed.{quote_identifier(name)}", type_) for name, type_ in COMPUTED.items()]
-    fields += [(c.name, f"typed.{quote_identifier(c.name)}", c.type) for c in _present(cells)]
-    fields.sort(key=lambda f: f[0] != "event_id")
-    payload = _json_object(fields, f"typed.{quote_identifier('extra')}")
     return f"""
-        WITH cells AS (SELECT {_parsed(cells)}, * FROM batch),
-        plays AS (SELECT {_plays(cells, server_id)}, * FROM cells),
-        typed AS (SELECT {_typed(cells, server_id)}, * FROM plays),
-        mapped AS (SELECT {payload} AS payload, * FROM typed)
-        SELECT source_row_id, event_id, {_subject(cells)} AS subject, correlation_key, rating_key, user_id,
-            started_at,
-            CASE WHEN strlen(payload) > {max_payload_bytes} THEN NULL ELSE payload END AS payload,
-            coalesce(fault, CASE WHEN strlen(payload) > {max_payload_bytes}
-                THEN 'event of ' || strlen(payload) || ' bytes exceeds the stream''s limit of '
-                    || '{max_payload_bytes}' END) AS reason,
-            CASE WHEN reason IS NOT NULL THEN {_record(cells)} END AS record
+        WITH cells AS (SELECT {_emptied(cells)} FROM batch),
+        numbers AS (SELECT {_numbers(cells)}, * FROM cells),
+        plays AS (SELECT {_plays(cells, server_id)}, * FROM numbers),
+        computed AS (SELECT {_computed(cells, server_id)}, * FROM plays),
+        mapped AS (SELECT {_payload(cells)} AS payload, * FROM computed)
+        SELECT row_id AS source_row_id, event_id, {_subject(cells)} AS subject, correlation_key,
+            {cells["rating_key"]} AS rating_key, user_number AS user_id, moment AS started_at,
+            CASE WHEN strlen(payload) <= {max_payload_bytes} THEN payload END AS payload,
+            coalesce(fault, CASE WHEN strlen(payload) > {max_payload_bytes} THEN concat(
+                'event of ', strlen(payload), ' bytes exceeds the stream''s {max_payload_bytes}'
+            ) END) AS reason
         FROM mapped
     """
 
 
-def _subject(cells: Cells) -> str:
-    """The media type as a subject token: no dots, blanks or wildcards."""
-    token = f"regexp_replace(lower({cells['media_type']}), '[^a-z0-9_-]', '_', 'g')"
-    return f"'playback.{identity.SOURCE}.' || coalesce({token}, 'unknown')"
+def record_query(columns: Mapping[str, Sequence[str]]) -> str:
+    """SQL that gives the rows of the view `batch` as they are: id and a JSON object by table."""
+    tables = []
+    for table in HISTORY_TABLES:
+        row = ", ".join(
+            f"{quote_identifier(c)} := {_cell(table, c)}" for c in columns.get(table, ())
+        )
+        if row:
+            tables.append(f"{quote_identifier(table)} := struct_pack({row})")
+    return (
+        f"SELECT CAST({_cell(HISTORY, 'id')} AS BIGINT) AS source_row_id, "
+        f"to_json(struct_pack({', '.join(tables)}))::VARCHAR AS record FROM batch"
+    )
 
 
-def _present(cells: Cells) -> list[Column]:
-    """The copied columns this file has, and the one that is made up where it lacks."""
-    made_up = {"transcode_decision"}
-    return [c for c in COPIED if c.source in cells or c.name in made_up]
+def _emptied(cells: Cells) -> str:
+    """Every cell, NULL where it is empty."""
+    names = [_cell(table, c) for table in HISTORY_TABLES for c in cells.columns.get(table, ())]
+    names += [quote_identifier(n) for n in (USERNAME_LOOKUP, FRIENDLY_NAME_LOOKUP, LIBRARY_LOOKUP)]
+    return ", ".join(f"nullif({name}, '') AS {name}" for name in names)
 
 
-def _parsed(cells: Cells) -> str:
-    """Numbers that more than one formula needs, under names no cell has."""
-    return f"""
-        CAST({quote_identifier(f"{HISTORY}.id")} AS BIGINT) AS row_id,
-        {_whole(cells["started"], "BIGINT")} AS start_seconds,
-        {_whole(cells["stopped"], "BIGINT")} AS stop_seconds,
-        {_whole(cells["user_id"], "INTEGER")} AS user_number,
-        coalesce({cells["session_key"]}, {quote_identifier(f"{HISTORY}.id")}) AS session_name
-    """
+def _numbers(cells: Cells) -> str:
+    """The figures that formulas need, and numbers and booleans as JSON writes them."""
+    parsed = {
+        "row_id": f"CAST({_cell(HISTORY, 'id')} AS BIGINT)",
+        "start_seconds": f"TRY_CAST({cells['started']} AS BIGINT)",
+        "stop_seconds": f"TRY_CAST({cells['stopped']} AS BIGINT)",
+        "user_number": f"TRY_CAST({cells['user_id']} AS INTEGER)",
+        "session_name": f"coalesce({cells['session_key']}, {_cell(HISTORY, 'id')})",
+    }
+    written = {c.name: _written(c, cells[c.source]) for c in _present(cells) if c.type != "VARCHAR"}
+    return _aliased(parsed | written)
+
+
+def _written(column: Column, cell: str) -> str:
+    if column.type == "BOOLEAN":
+        return f"CASE {cell} WHEN '1' THEN 'true' WHEN '0' THEN 'false' END"
+    return f"TRY_CAST({cell} AS {column.type})::VARCHAR"
 
 
 def _plays(cells: Cells, server_id: str) -> str:
@@ -141,19 +156,20 @@ def _plays(cells: Cells, server_id: str) -> str:
         machine_id=cells["machine_id"],
         started_at="moment",
     )
-    return f"""
-        {_moment("start_seconds")} AS moment,
-        {_moment("nullif(stop_seconds, 0)")} AS stop_moment,
-        CASE
-            WHEN coalesce({cells["started"]}, '0') = '0' THEN '{MISSING_START}'
-            WHEN moment IS NULL THEN 'start is no second of the years 1 to 9999: '
-                || {cells["started"]}
-            WHEN {cells["user_id"]} IS NULL THEN '{MISSING_USER}'
-            WHEN user_number IS NULL THEN 'user_id is no 32-bit integer: ' || {cells["user_id"]}
-            WHEN {cells["title"]} IS NULL THEN '{MISSING_TITLE}'
-        END AS fault,
-        {cross_source} AS cross_source_key
-    """
+    fault = f"""CASE
+        WHEN coalesce({cells["started"]}, '0') = '0' THEN '{MISSING_START}'
+        WHEN moment IS NULL THEN 'start is no second of the years 1 to 9999: ' || {cells["started"]}
+        WHEN {cells["user_id"]} IS NULL THEN '{MISSING_USER}'
+        WHEN user_number IS NULL THEN 'user_id is no 32-bit integer: ' || {cells["user_id"]}
+        WHEN {cells["title"]} IS NULL THEN '{MISSING_TITLE}' END"""
+    return _aliased(
+        {
+            "moment": _moment("start_seconds"),
+            "stop_moment": _moment("nullif(stop_seconds, 0)"),
+            "fault": fault,
+            "cross_source_key": cross_source,
+        }
+    )
 
 
 def _moment(seconds: str) -> str:
@@ -163,16 +179,19 @@ def _moment(seconds: str) -> str:
     return f"make_timestamp({in_range} * 1000000)"
 
 
-def _typed(cells: Cells, server_id: str) -> str:
-    live = _whole(cells["live"], "BIGINT")
+def _computed(cells: Cells, server_id: str) -> str:
+    """The computed fields as JSON writes them, but for quotes, and the members of `extra`."""
     progress = formulas.Progress(
         view_offset=cells["view_offset"],
         duration=cells["duration"],
         credits_first=cells["marker_credits_first"],
-        live=live,
+        live=cells["live"],
     )
-    percent = f"coalesce({_whole(cells['percent_complete'], 'BIGINT')}, {progress.percent()})"
-    computed = {
+    friendly_name = formulas.friendly_name(
+        quote_identifier(FRIENDLY_NAME_LOOKUP), quote_identifier(USERNAME_LOOKUP)
+    )
+    percent = f"coalesce(TRY_CAST({cells['percent_complete']} AS BIGINT), {progress.percent()})"
+    fields = {
         "event_id": identity.event_id("session_name", "start_seconds", "user_number"),
         "session_key": "session_name",
         "correlation_key": identity.correlation_key(
@@ -180,100 +199,91 @@ def _typed(cells: Cells, server_id: str) -> str:
         ),
         "source": quote_literal(identity.SOURCE),
         "server_id": quote_literal(server_id),
-        "timestamp": "moment",
-        "source_row_id": "row_id",
-        "started_at": "moment",
-        "stopped_at": "stop_moment",
-        "friendly_name": f"coalesce({cells['friendly_name']}, "
-        + formulas.friendly_name(
-            quote_identifier(FRIENDLY_NAME_LOOKUP), quote_identifier(USERNAME_LOOKUP)
-        )
-        + ")",
-        "library_name": f"coalesce({cells['library_name']}, "
-        f"nullif({quote_identifier(LIBRARY_LOOKUP)}, ''))",
+        "timestamp": _rfc3339("moment"),
+        "source_row_id": "row_id::VARCHAR",
+        "started_at": _rfc3339("moment"),
+        "stopped_at": _rfc3339("stop_moment"),
+        "friendly_name": f"coalesce({cells['friendly_name']}, {friendly_name})",
+        "library_name": f"coalesce({cells['library_name']}, {quote_identifier(LIBRARY_LOOKUP)})",
         "location_type": f"CASE WHEN {cells['location']} = 'lan' THEN 'lan' ELSE 'wan' END",
-        "media_duration": f"{_whole(cells['duration'], 'BIGINT')} // 1000",
-        "percent_complete": percent,
-        "watched_status": progress.watched_status(),
+        "media_duration": f"(TRY_CAST({cells['duration']} AS BIGINT) // 1000)::VARCHAR",
+        "percent_complete": f"({percent})::VARCHAR",
+        "watched_status": f"({progress.watched_status()})::VARCHAR",
         "play_duration": formulas.play_duration(
-            "start_seconds", "stop_seconds", _whole(cells["paused_counter"], "BIGINT")
+            "start_seconds", "stop_seconds", f"TRY_CAST({cells['paused_counter']} AS BIGINT)"
+        )
+        + "::VARCHAR",
+        "decision": formulas.transcode_decision(
+            cells["transcode_decision"], cells["video_decision"], cells["audio_decision"]
         ),
     }
-    copied = {c.name: _value(c, cells) for c in _present(cells)}
-    outputs = {**computed, **copied, "extra": _extra(cells)}
-    return ", ".join(f"{sql} AS {quote_identifier(name)}" for name, sql in outputs.items())
+    return _aliased(fields | {"extra_members": _extra_members(cells)})
 
 
-def _value(column: Column, cells: Cells) -> str:
-    cell = cells[column.source]
-    if column.name == "user_id":
-        return "user_number"
-    if column.name == "transcode_decision":
-        return formulas.transcode_decision(cell, cells["video_decision"], cells["audio_decision"])
-    if column.type == "VARCHAR":
-        return cell
-    if column.type == "BOOLEAN":
-        return f"CASE {cell} WHEN '1' THEN true WHEN '0' THEN false END"
-    return _whole(cell, column.type)
+def _rfc3339(moment: str) -> str:
+    return f"{identity.time_bucket(moment)} || 'Z'"
 
 
-def _whole(cell: str, type_: str) -> str:
-    """The whole number in `cell`; NULL where it holds anything else."""
-    return f"TRY_CAST({cell} AS {type_})"
-
-
-def _extra(cells: Cells) -> str:
-    """JSON of what has no home: unknown columns, differing doubles, cells of another type."""
-    parts = []
-    for name, cell, owner in cells.strangers():
-        same = f"{cell} IS NOT DISTINCT FROM {owner}" if owner else f"{cell} IS NULL"
-        parts.append(f"CASE WHEN NOT ({same}) THEN {_member(name, f'to_json({cell})')} END")
+def _payload(cells: Cells) -> str:
+    """The event's JSON; fields that are NULL are left out."""
+    members = [_member(name, _json(quote_identifier(name), COMPUTED[name])) for name in COMPUTED]
     for column in _present(cells):
-        cell = cells[column.source]
-        if column.type in {"BIGINT", "INTEGER"}:
-            kept = f"{_value(column, cells)}::VARCHAR"
-            fits = f"{cell} IS NOT DISTINCT FROM {kept}"
-        elif column.type == "BOOLEAN":
-            fits = f"coalesce({cell}, '0') IN ('0', '1')"
-        else:
-            continue
-        parts.append(f"CASE WHEN NOT ({fits}) THEN {_member(column.name, f'to_json({cell})')} END")
-    for name, number in (("started", "epoch(moment)"), ("stopped", "epoch(stop_moment)")):
-        cell = cells[name]
-        fits = f"coalesce({cell}, '0') = coalesce({number}::BIGINT::VARCHAR, '0')"
-        parts.append(f"CASE WHEN NOT ({fits}) THEN {_member(name, f'to_json({cell})')} END")
-    joined = f"concat({', '.join(parts)})"
-    return f"CASE WHEN {joined} <> '' THEN concat('{{', {joined}[2:], '}}') END"
-
-
-def _record(cells: Cells) -> str:
-    """The raw row as JSON by table, made only for rows that were rejected."""
-    tables = []
-    for table in HISTORY_TABLES:
-        columns = cells.columns.get(table, ())
-        row = ", ".join(
-            f"{quote_identifier(c)} := {quote_identifier(f'{table}.{c}')}" for c in columns
-        )
-        if row:
-            tables.append(f"{quote_identifier(table)} := struct_pack({row})")
-    return f"to_json(struct_pack({', '.join(tables)}))::VARCHAR"
-
-
-def _json_object(fields: Sequence[tuple[str, str, str]], extra: str) -> str:
-    """A JSON object of `fields` (name, SQL, type), leaving out those that are NULL."""
-    members = [_member(name, _json_value(sql, type_)) for name, sql, type_ in fields]
-    members.append(_member("extra", extra))
+        sql = cells[column.source]
+        if column.name == "transcode_decision":
+            sql = "decision"
+        elif column.type != "VARCHAR":
+            sql = quote_identifier(column.name)
+        members.append(_member(column.name, _json(sql, column.type)))
+    members.append(_member("extra", "'{' || nullif(extra_members, '')[2:] || '}'"))
     return "concat('{\"schema_version\":1', " + ", ".join(members) + ", '}')"
+
+
+def _json(sql: str, type_: str) -> str:
+    if type_ == "VARCHAR":
+        return f"to_json({sql})"
+    if type_ == "TIMESTAMP":
+        return f"'\"' || {sql} || '\"'"
+    return sql
+
+
+def _extra_members(cells: Cells) -> str:
+    """What has no home: unknown columns, differing doubles, cells of another type."""
+    kept = [
+        (name, cell, f"{cell} IS DISTINCT FROM {owner}" if owner else f"{cell} IS NOT NULL")
+        for name, cell, owner in cells.strangers()
+    ]
+    for column in _present(cells):
+        cell, written = cells[column.source], quote_identifier(column.name)
+        if column.type == "BOOLEAN":
+            kept.append((column.name, cell, f"{written} IS NULL AND {cell} IS NOT NULL"))
+        elif column.type != "VARCHAR":
+            kept.append((column.name, cell, f"{cell} IS DISTINCT FROM {written}"))
+    for name, moment in (("started", "moment"), ("stopped", "stop_moment")):
+        seconds = f"coalesce(epoch({moment})::BIGINT::VARCHAR, '0')"
+        kept.append((name, cells[name], f"coalesce({cells[name]}, '0') <> {seconds}"))
+    members = [
+        f"CASE WHEN {differs} THEN {_member(name, f'to_json({cell})')} END"
+        for name, cell, differs in kept
+    ]
+    return f"concat({', '.join(members)})"
+
+
+def _subject(cells: Cells) -> str:
+    """The media type as a subject token: no dots, blanks or wildcards."""
+    token = f"regexp_replace(lower({cells['media_type']}), '[^a-z0-9_-]', '_', 'g')"
+    return f"'playback.{identity.SOURCE}.' || coalesce({token}, 'unknown')"
+
+
+def _present(cells: Cells) -> list[Column]:
+    """The copied columns this file has, and the one that is worked out where it lacks."""
+    worked_out = "transcode_decision"
+    return [c for c in COPIED if c.source in cells or c.name == worked_out]
+
+
+def _aliased(expressions: Mapping[str, str]) -> str:
+    return ", ".join(f"{sql} AS {quote_identifier(name)}" for name, sql in expressions.items())
 
 
 def _member(name: str, json: str) -> str:
     opening = "," + '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '":'
     return f"{quote_literal(opening)} || {json}"
-
-
-def _json_value(sql: str, type_: str) -> str:
-    if type_ == "VARCHAR":
-        return f"to_json({sql})"
-    if type_ == "TIMESTAMP":
-        return f"'\"' || {identity.time_bucket(sql)} || 'Z\"'"
-    return f"{sql}::VARCHAR"

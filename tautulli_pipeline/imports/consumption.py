@@ -17,11 +17,13 @@ from tautulli_pipeline.stream.consumer import Delivered
 from tautulli_pipeline.stream.publisher import MESSAGE_ID_HEADER
 from tautulli_pipeline.stream.session import ConsumingSession
 from tautulli_pipeline.warehouse.ledger import Ledger, LedgerEntry
+from tautulli_pipeline.warehouse.schema import ROWS_PER_TRANSACTION
 from tautulli_pipeline.warehouse.writer import MESSAGES, Writer, Written, utc_now
 
-_BATCH_MESSAGES: Final = 5000
 _BATCH_BYTES: Final = 32 * 2**20
-_LINGER_SECONDS: Final = 0.5
+_LINGER_SECONDS: Final = 0.25
+# Full transactions are written several times faster, so a batch may take its time.
+_PATIENCE_SECONDS: Final = 5.0
 _ACK_POLL_SECONDS: Final = 0.01
 _ACK_POLLS: Final = 50
 
@@ -51,32 +53,50 @@ class Consumption:
     receipts_dir: Path
     _settled: dict[tuple[str, str], int] = field(default_factory=dict)
     _unsettled: dict[str, list[int]] = field(default_factory=dict)
+    _waiting: list[Delivered] = field(default_factory=list)
+    _pulling: Future[list[Delivered]] | None = None
 
     def run(self, control: Control) -> None:
         """Consume until `control` says stop, or all up to its last sequence is done."""
-        pulling = self._pull(control)
         while True:
-            batch = pulling.result()
+            ending = self._fill(control)
             if control.stopped:
                 return
-            ending = _reaches_end(batch, control.last_sequence)
-            if not ending:
-                pulling = self._pull(control)
+            batch = self._waiting[:ROWS_PER_TRANSACTION]
+            self._waiting = self._waiting[ROWS_PER_TRANSACTION:]
             written = self._consume(batch)
-            drained = ending and self._is_drained(control.last_sequence)
+            drained = ending and not self._waiting and self._is_drained(control.last_sequence)
             self._settle()
             control.report(written, self._unsettled)
             if drained:
                 return
-            if ending:
-                pulling = self._pull(control)
 
-    def _pull(self, control: Control) -> Future[list[Delivered]]:
+    def _fill(self, control: Control) -> bool:
+        """Wait for a transaction's worth of messages, or for what there is.
+
+        The next pull is then under way while these are written.
+
+        Returns:
+            Whether the end that `control` set may be reached.
+        """
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while not control.stopped and time.monotonic() < deadline:
+            if len(self._waiting) >= ROWS_PER_TRANSACTION:
+                break
+            last_sequence = control.last_sequence
+            pulled = (self._pulling or self._pull(last_sequence)).result()
+            self._waiting += pulled
+            self._pulling = self._pull(last_sequence)
+            if _reaches_end(pulled, last_sequence):
+                return True
+        return False
+
+    def _pull(self, last_sequence: int | None) -> Future[list[Delivered]]:
         return self.session.pull(
-            _BATCH_MESSAGES,
+            ROWS_PER_TRANSACTION,
             max_bytes=_BATCH_BYTES,
             linger_seconds=_LINGER_SECONDS,
-            last_wanted_sequence=control.last_sequence,
+            last_wanted_sequence=last_sequence,
         )
 
     def _consume(self, batch: Sequence[Delivered]) -> Written:
@@ -101,6 +121,7 @@ class Consumption:
         """Settle every new receipt whose messages are all acked."""
         undelivered, unacked, floor = self.session.pending()
         everything = undelivered == 0 and unacked == 0
+        due: list[Receipt] = []
         for folder in _receipt_folders(self.receipts_dir):
             for key, version in folder.versions():
                 name = (folder.path.name, key)
@@ -108,18 +129,23 @@ class Consumption:
                     continue
                 receipt = folder.read(key)
                 if everything or receipt.last_sequence <= floor:
-                    self._settle_partition(receipt)
+                    due.append(receipt)
                     self._settled[name] = version
+        if due:
+            lost = self.ledger.settle([_entry(receipt) for receipt in due], utc_now())
+            for receipt in due:
+                self._unsettled.pop(receipt.partition_key, None)
+            self._unsettled.update(lost)
 
-    def _settle_partition(self, receipt: Receipt) -> None:
-        entry = LedgerEntry(
-            receipt.import_id, receipt.partition_key, receipt.server_id, receipt.published_at
-        )
-        lost = self.ledger.settle(entry, receipt.rows, utc_now())
-        if lost:
-            self._unsettled[receipt.partition_key] = lost
-        else:
-            self._unsettled.pop(receipt.partition_key, None)
+
+def _entry(receipt: Receipt) -> LedgerEntry:
+    return LedgerEntry(
+        receipt.import_id,
+        receipt.partition_key,
+        receipt.server_id,
+        receipt.published_at,
+        receipt.rows,
+    )
 
 
 def _reaches_end(batch: Sequence[Delivered], last_sequence: int | None) -> bool:

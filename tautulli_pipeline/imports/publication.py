@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tautulli_pipeline.events.mapping import mapping_query
+from tautulli_pipeline.events.mapping import mapping_query, record_query
 from tautulli_pipeline.imports.receipts import DUPLICATE, PUBLISHED, REJECTED, ROWS, Receipt
 from tautulli_pipeline.source.partitions import Grid
 from tautulli_pipeline.source.reader import HistoryReader, IdRange
@@ -31,7 +31,7 @@ IMPORT_HEADER: Final = "Import-Id"
 PARTITION_HEADER: Final = "Import-Partition"
 
 # Rows mapped by one query: its planning costs as much as a few hundred rows.
-_ROWS_PER_QUERY: Final = 5000
+_ROWS_PER_QUERY: Final = 3000
 
 
 @dataclass(frozen=True)
@@ -84,12 +84,26 @@ class Publication:
             self.server_id,
             max_payload_bytes=self.session.max_payload_bytes - _HEADER_ROOM_BYTES,
         )
-        with duckdb.connect(config={"threads": 1}) as connection:
-            for group in _groups(work):
-                tables = [self.reader.read(ids) for part in group for ids in Grid.ranges(part.key)]
-                with _registered(connection, pa.concat_tables(tables)):
-                    rows = connection.execute(query).to_arrow_table()
-                yield _Mapped(self.import_id, group, rows)
+        for group in _groups(work):
+            batch = pa.concat_tables(self.reader.read(ids) for ids in _adjoined(group))
+            # A connection keeps memory of every query of this width until it is closed.
+            with duckdb.connect(config={"threads": 1}) as connection:
+                connection.register("batch", batch)
+                rows = connection.execute(query).to_arrow_table()
+                records = self._records(connection, rows)
+            mapped = _Mapped(self.import_id, group, rows, records)
+            del batch, rows
+            pa.system_memory_pool().release_unused()
+            yield mapped
+
+    def _records(self, connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> dict[int, str]:
+        """The raw rows that became no event, by id."""
+        if rows["reason"].null_count == rows.num_rows:
+            return {}
+        rejected = rows.filter(pc.is_valid(rows["reason"]))["source_row_id"].to_pylist()
+        wanted = f"WHERE source_row_id IN ({', '.join(map(str, rejected))})"
+        records = record_query(self.schema.history_columns)
+        return dict(connection.execute(f"FROM ({records}) {wanted}").fetchall())
 
     def _receipts(self, mapped: _Mapped, publishing: Future[PubAcks]) -> Iterator[Receipt]:
         acks = publishing.result()
@@ -104,18 +118,27 @@ _HEADER_ROOM_BYTES: Final = 1024
 class _Mapped:
     """Mapped rows of a group of partitions and the messages made of them."""
 
-    def __init__(self, import_id: str, group: Sequence[PartitionWork], rows: pa.Table) -> None:
+    def __init__(
+        self,
+        import_id: str,
+        group: Sequence[PartitionWork],
+        rows: pa.Table,
+        records: Mapping[int, str],
+    ) -> None:
         self._group = group
-        self._rows = rows
         self._ids = rows["source_row_id"].to_numpy()
         self._accepted = pc.is_null(rows["reason"]).to_pylist()
         self._row_of_message: list[int] = []
-        self.messages = self._make_messages(import_id)
+        self.messages = self._make_messages(import_id, rows)
+        # Without the payloads, which the messages hold.
+        self._rows = rows.select(["source_row_id", "event_id", "reason"]).append_column(
+            "record", pa.array([records.get(row_id) for row_id in self._ids.tolist()], pa.string())
+        )
 
-    def _make_messages(self, import_id: str) -> list[Outgoing]:
-        subjects = self._rows["subject"].to_pylist()
-        event_ids = self._rows["event_id"].to_pylist()
-        payloads = self._rows["payload"].cast(pa.binary()).to_pylist()
+    def _make_messages(self, import_id: str, rows: pa.Table) -> list[Outgoing]:
+        subjects = rows["subject"].to_pylist()
+        event_ids = rows["event_id"].to_pylist()
+        payloads = rows["payload"].cast(pa.binary()).to_pylist()
         messages = []
         for part, first, end in self._slices():
             for row in range(first, end):
@@ -185,15 +208,6 @@ def _adjoined(group: Sequence[PartitionWork]) -> list[IdRange]:
             ids = IdRange(joined.pop().first, ids.last)  # noqa: PLW2901 - it grows backwards
         joined.append(ids)
     return joined
-
-
-@contextmanager
-def _registered(connection: duckdb.DuckDBPyConnection, batch: pa.Table) -> Iterator[None]:
-    connection.register("batch", batch)
-    try:
-        yield
-    finally:
-        connection.unregister("batch")
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from duckdb import DuckDBPyConnection
 
 from tautulli_pipeline.errors import PipelineError
 from tautulli_pipeline.imports.consumption import Consumption
+from tautulli_pipeline.memory import keep_memory_bounded
 from tautulli_pipeline.orchestration.instance import (
     COMMAND_LINE_TAGS,
     QUIET,
@@ -169,6 +170,7 @@ def _run(settings: Settings, import_id: str, orders: _Orders, replies: IO[bytes]
 
 def main() -> None:
     """Consume for the import named in the first argument."""
+    keep_memory_bounded()
     # The terminal's Ctrl-C reaches the whole group; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import dagster as dg
 
@@ -146,7 +146,7 @@ class LocalImport:
         lost = sum(map(len, drained.unsettled.values()))
         raise StreamError(
             f"{lost} events were published {_ATTEMPTS} times and never arrived",
-            hint="see whether something else consumes or deletes from the stream, then import again",
+            hint="see whether something else deletes from the stream, then import again",
         )
 
     def _run_job(
@@ -199,7 +199,7 @@ class LocalImport:
         elapsed = self._elapsed_before_seconds + time.monotonic() - self._began_at
         return replace(self._record, elapsed_seconds=elapsed)
 
-    def _change(self, **changes: object) -> None:
+    def _change(self, **changes: Any) -> None:
         with self._changing:
             self._record = replace(self._current(), **changes)
             self._log.write(self._record)

@@ -7,10 +7,10 @@ from pathlib import Path
 import duckdb
 from dagster_duckdb import DuckDBResource
 
-from tautulli_pipeline.warehouse.schema import SETTINGS, explained, migrate
+from tautulli_pipeline.warehouse.schema import connect, explained
 
 
-class Warehouse(DuckDBResource):  # type: ignore[misc]
+class Warehouse(DuckDBResource):
     """dagster-duckdb's resource that says at once who holds the file.
 
     The one it derives from tries for 102 seconds to open a locked file.
@@ -23,16 +23,10 @@ class Warehouse(DuckDBResource):  # type: ignore[misc]
         Raises:
             WarehouseError: another process holds the file, or it cannot be written.
         """
-        path = Path(self.database)
-        with explained(path, "open"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            connection = duckdb.connect(
-                str(path),
-                config={"custom_user_agent": "dagster", **SETTINGS, **self.connection_config},
-            )
+        config = {"custom_user_agent": "dagster", **self.connection_config}
+        connection = connect(Path(self.database), config)
         try:
-            with explained(path, "write"):
-                migrate(connection)
+            with explained(Path(self.database), "write"):
                 yield connection
         finally:
             connection.close()

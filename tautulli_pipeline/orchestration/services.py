@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -46,24 +46,27 @@ def stream_address(settings: Settings) -> Iterator[StreamAddress]:
     Raises:
         StreamError: the embedded server does not start.
     """
-    names = {
-        "stream": settings.nats_stream,
-        "durable_name": settings.nats_durable_name,
-        "duplicate_window_seconds": settings.nats_duplicate_window_seconds,
-    }
     if settings.nats_url is None:
         with EmbeddedServer(settings.data_dir) as server:
-            yield StreamAddress(server.url, user=server.user, password=server.password, **names)
+            yield replace(_names(settings, server.url), user=server.user, password=server.password)
         return
     secret, token = settings.nats_password, settings.nats_token
-    yield StreamAddress(
-        settings.nats_url,
+    yield replace(
+        _names(settings, settings.nats_url),
         user=settings.nats_user,
         password=secret.get_secret_value() if secret else None,
         token=token.get_secret_value() if token else None,
         credentials_file=settings.nats_creds,
         ca_file=settings.nats_tls_ca,
-        **names,
+    )
+
+
+def _names(settings: Settings, url: str) -> StreamAddress:
+    return StreamAddress(
+        url,
+        settings.nats_stream,
+        settings.nats_durable_name,
+        settings.nats_duplicate_window_seconds,
     )
 
 

@@ -18,7 +18,12 @@ from tautulli_pipeline.source.schema import SourceSchema
 
 # What Tautulli itself rewrites later: merging, "fix metadata", late metadata rows.
 _REWRITTEN: Final = frozenset(
-    ["id", "rating_key", "parent_rating_key", "grandparent_rating_key", "title", "parent_title", "grandparent_title", "original_title", "full_title", "media_index", "parent_media_index", "section_id", "guid", "year", "duration", "live", "updated_at"]
+    (
+        *("id", "rating_key", "parent_rating_key", "grandparent_rating_key", "guid"),
+        *("title", "parent_title", "grandparent_title", "original_title", "full_title"),
+        *("media_index", "parent_media_index", "section_id", "year", "duration", "live"),
+        "updated_at",
+    )
 )
 
 

@@ -69,7 +69,8 @@ class DurableConsumer:
             linger_seconds: how long to wait for the batch to fill.
             last_wanted_sequence: the batch ends with this message in any case.
         """
-        self._enough.clear()
+        if len(self._arrived) < max_messages:
+            self._enough.clear()
         self._wanted = max_messages
         self._last_wanted_sequence = last_wanted_sequence
         request = {

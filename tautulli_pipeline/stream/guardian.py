@@ -124,7 +124,7 @@ class Guardian:
                 leftover.unlink()
             _write_config(self._credentials)
             self._started_at = time.monotonic()
-            self._server = subprocess.Popen(  # noqa: S603 -- the binary was located by the starter
+            self._server = subprocess.Popen(
                 [*self._command, *(["-p", str(self._port)] if self._port else [])],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(lock.fileno(),),

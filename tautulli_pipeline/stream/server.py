@@ -142,7 +142,7 @@ def _start_guardian(directory: Path, lock: IO[str]) -> None:
         raise _failure(directory, "its disk is full", hint="free some space on it")
     script = [sys.executable, "-P", guardian.__file__]
     with open_private(directory / guardian.GUARDIAN_LOG, "w") as log:
-        subprocess.run(  # noqa: S603 -- our own file
+        subprocess.run(
             [*script, str(directory), binary, str(lock.fileno())],
             check=False,  # a guardian that is gone is noticed by its lock
             cwd=directory,

@@ -2,53 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tautulli_pipeline.events import identity
 
+_DUPLICATES: Final = ("duplicates_stream", "duplicates_cache", "duplicates_database")
+
 _FATES = """
     CREATE OR REPLACE TEMP TABLE fates AS
-    SELECT r.source_row_id, r.event_id, r.outcome, CASE
+    SELECT r.*, CASE
         WHEN r.outcome = 'rejected' THEN 'rejected'
         WHEN r.outcome = 'unreadable' THEN 'errors'
-        WHEN e.import_id = $import_id AND e.source_row_id = r.source_row_id THEN 'imported'
+        WHEN e.import_id = r.import_id AND e.source_row_id = r.source_row_id THEN 'imported'
         WHEN a.dedupe_layer IS NOT NULL THEN a.dedupe_layer
         WHEN r.outcome = 'duplicate' AND e.id IS NOT NULL THEN 'stream'
     END AS fate
-    FROM receipt r
+    FROM (
+        SELECT import_id, partition_key, published_at, source_row_id,
+            TRY_CAST(event_id AS UUID) AS event_id, outcome
+        FROM receipt_rows
+    ) r
     LEFT JOIN playback_events e ON e.id = r.event_id
         AND e.source_row_id BETWEEN $first AND $last
     LEFT JOIN (
-        SELECT source_row_id, any_value(dedupe_layer) AS dedupe_layer
+        SELECT import_id, source_row_id, any_value(dedupe_layer) AS dedupe_layer
         FROM dedupe_audit_log
-        WHERE import_id = $import_id AND source_row_id BETWEEN $first AND $last
-        GROUP BY source_row_id
-    ) a ON a.source_row_id = r.source_row_id
+        WHERE import_id IS NOT NULL AND source_row_id BETWEEN $first AND $last
+        GROUP BY ALL
+    ) a ON a.source_row_id = r.source_row_id AND a.import_id = r.import_id
 """
 
 # Rows that layer 1 dropped in favour of an event found under another row or import,
 # and events that reached us but could not be read.
 _LATE_FATES = """
     UPDATE fates SET fate = late.fate FROM (
-        SELECT DISTINCT ON (f.source_row_id) f.source_row_id, CASE
-            WHEN d.event_id IS NOT NULL THEN 'rejected' ELSE 'stream' END AS fate
+        SELECT DISTINCT ON (f.import_id, f.source_row_id) f.import_id, f.source_row_id,
+            CASE WHEN d.event_id IS NOT NULL THEN 'rejected' ELSE 'stream' END AS fate
         FROM fates f
         LEFT JOIN playback_events e ON e.id = f.event_id
         LEFT JOIN dedupe_audit_log a ON a.discarded_event_id = f.event_id
         LEFT JOIN dead_letters d ON d.event_id = f.event_id::VARCHAR
         WHERE f.fate IS NULL AND (d.event_id IS NOT NULL
             OR (f.outcome = 'duplicate' AND (e.id IS NOT NULL OR a.id IS NOT NULL)))
-    ) late WHERE fates.source_row_id = late.source_row_id AND fates.fate IS NULL
+    ) late
+    WHERE fates.source_row_id = late.source_row_id AND fates.import_id = late.import_id
+        AND fates.fate IS NULL
 """
 
 _ENTRY = """
     INSERT INTO import_ledger
-    SELECT $import_id, $partition_key,
+    SELECT import_id, partition_key,
         count(*),
         count(fate),
         count(*) FILTER (outcome = 'published' OR fate IN ('imported', 'cache', 'database')),
@@ -58,8 +68,9 @@ _ENTRY = """
         count(*) FILTER (fate = 'database'),
         count(*) FILTER (fate = 'rejected'),
         count(*) FILTER (fate = 'errors'),
-        $published_at, $now
+        any_value(published_at), $now
     FROM fates
+    GROUP BY import_id, partition_key
     ON CONFLICT (import_id, partition_key) DO UPDATE SET
         total_records = excluded.total_records,
         processed = excluded.processed,
@@ -77,12 +88,13 @@ _ENTRY = """
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """What identifies the receipt that is settled; see `imports.receipts.Receipt`."""
+    """One partition to settle; `rows` has the columns of `imports.receipts.ROWS`."""
 
     import_id: str
     partition_key: str
     server_id: str
     published_at: datetime
+    rows: pa.Table
 
 
 class Ledger:
@@ -91,85 +103,82 @@ class Ledger:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
 
-    def settle(self, entry: LedgerEntry, rows: pa.Table, now: datetime) -> list[int]:
-        """Write the partition's line and the dead letters of its rejected rows.
+    def settle(self, entries: Sequence[LedgerEntry], now: datetime) -> dict[str, list[int]]:
+        """Write the line of each partition and the dead letters of its rejected rows.
 
-        Safe to repeat: the line is derived anew, and a dead letter is named after its
+        Safe to repeat: a line is derived anew, and a dead letter is named after its
         row's content.
 
         Args:
-            entry: the partition.
-            rows: its rows (`imports.receipts.ROWS`).
+            entries: the partitions, each at most once per import.
             now: UTC.
 
         Returns:
-            The ids of rows without a fate: published, but nowhere to be found.
+            The ids of rows without a fate, published but nowhere to be found, by
+            partition.
         """
         self._connection.begin()
         try:
-            unsettled = self._settle(entry, rows, now)
+            unsettled = self._settle(pa.concat_tables(map(_labelled, entries)), now)
         except BaseException:
             self._connection.rollback()
             raise
         self._connection.commit()
         return unsettled
 
-    def _settle(self, entry: LedgerEntry, rows: pa.Table, now: datetime) -> list[int]:
+    def _settle(self, rows: pa.Table, now: datetime) -> dict[str, list[int]]:
+        span = pc.min_max(rows["source_row_id"])
         self._connection.register("receipt_rows", rows)
         try:
-            self._insert_dead_letters(entry, now)
-            self._derive_fates(entry)
+            self._insert_dead_letters(now)
+            self._connection.execute(
+                _FATES, {"first": span["min"].as_py(), "last": span["max"].as_py()}
+            )
         finally:
             self._connection.unregister("receipt_rows")
-        self._connection.execute(
-            _ENTRY,
-            {
-                "import_id": entry.import_id,
-                "partition_key": entry.partition_key,
-                "published_at": entry.published_at,
-                "now": now,
-            },
-        )
-        missing = self._connection.execute("SELECT source_row_id FROM fates WHERE fate IS NULL")
-        return [row_id for (row_id,) in missing.fetchall()]
-
-    def _derive_fates(self, entry: LedgerEntry) -> None:
-        self._connection.execute(
-            "CREATE OR REPLACE TEMP TABLE receipt AS "
-            "SELECT source_row_id, TRY_CAST(event_id AS UUID) AS event_id, outcome "
-            "FROM receipt_rows"
-        )
-        span = self._connection.execute(
-            "SELECT min(source_row_id), max(source_row_id) FROM receipt"
-        ).fetchone()
-        assert span is not None
-        self._connection.execute(
-            _FATES, {"import_id": entry.import_id, "first": span[0], "last": span[1]}
-        )
-        unknown = self._connection.execute("SELECT 1 FROM fates WHERE fate IS NULL LIMIT 1")
-        if unknown.fetchone():
+        missing = "SELECT partition_key, source_row_id FROM fates WHERE fate IS NULL"
+        if self._connection.execute(f"{missing} LIMIT 1").fetchone():
             self._connection.execute(_LATE_FATES)
+        self._connection.execute(_ENTRY, {"now": now})
+        unsettled: dict[str, list[int]] = {}
+        for key, row_id in self._connection.execute(missing).fetchall():
+            unsettled.setdefault(key, []).append(row_id)
+        return unsettled
 
-    def _insert_dead_letters(self, entry: LedgerEntry, now: datetime) -> None:
-        name = "concat_ws(':', 'session_history', $server_id, source_row_id, sha256(record))"
+    def _insert_dead_letters(self, now: datetime) -> None:
+        name = "concat_ws(':', 'session_history', server_id, source_row_id, sha256(record))"
         self._connection.execute(
             f"""
             INSERT INTO dead_letters
                 (id, reason, origin, record, source_row_id, import_id, created_at)
             SELECT CAST({identity.uuid_of_name(name)} AS UUID), reason, 'session_history',
-                record, source_row_id, $import_id, $now
+                record, source_row_id, import_id, $now
             FROM receipt_rows WHERE outcome = 'rejected'
             ON CONFLICT DO NOTHING
             """,
-            {"server_id": entry.server_id, "import_id": entry.import_id, "now": now},
+            {"now": now},
         )
 
     def totals(self, import_id: str) -> dict[str, int]:
         """Sums over the import's partitions, by column of `import_ledger`."""
-        columns = ["published", "imported", "duplicates_stream", "duplicates_cache", "duplicates_database", "rejected", "errors"]
+        columns = (*_DUPLICATES, "published", "imported", "rejected", "errors")
         sums = ", ".join(f"coalesce(sum({column}), 0)::BIGINT" for column in columns)
         row: tuple[Any, ...] | None = self._connection.execute(
             f"SELECT {sums} FROM import_ledger WHERE import_id = ?", [import_id]
         ).fetchone()
         assert row is not None
         return dict(zip(columns, row, strict=True))
+
+
+def _labelled(entry: LedgerEntry) -> pa.Table:
+    """The partition's rows, each with what identifies the partition."""
+    labels = {
+        "import_id": pa.scalar(entry.import_id),
+        "partition_key": pa.scalar(entry.partition_key),
+        "server_id": pa.scalar(entry.server_id),
+        "published_at": pa.scalar(entry.published_at, pa.timestamp("us")),
+    }
+    rows = entry.rows
+    for name, value in labels.items():
+        rows = rows.append_column(name, pa.repeat(value, rows.num_rows))
+    return rows

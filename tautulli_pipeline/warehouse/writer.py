@@ -109,8 +109,9 @@ class Writer:
         discarded = {positions[i]: verdict for i, verdict in verdicts.items()}
         duplicates = self._discard(discarded)
         now = self._clock()
-        inserted = self._insert_events(now)
-        self._insert_audit(now)
+        inserted = self._insert_events(now, all_new=not discarded)
+        if duplicates:
+            self._insert_audit(now)
         dead = self._insert_dead_letters(now)
         self._advance(messages, now)
         layers = [duplicate.layer for duplicate in duplicates]
@@ -208,16 +209,15 @@ class Writer:
             self._connection.execute("CREATE OR REPLACE TEMP TABLE discarded AS FROM verdicts")
         return list(duplicates.values())
 
-    def _insert_events(self, now: datetime) -> int:
+    def _insert_events(self, now: datetime, *, all_new: bool) -> int:
+        kept = "" if all_new else "AND position NOT IN (SELECT position FROM discarded)"
         names = ", ".join(quote_identifier(name) for name in CONTENT_COLUMNS)
         row = self._connection.execute(
             f"""
             INSERT INTO playback_events
                 (id, {names}, import_id, stream_id, stream_sequence, created_at)
             SELECT id, {names}, import_id, ?, sequence, ?
-            FROM incoming WHERE fault IS NULL
-                AND position NOT IN (SELECT position FROM discarded)
-            ORDER BY position
+            FROM incoming WHERE fault IS NULL {kept}
             """,
             [self._stream_id, now],
         ).fetchone()
