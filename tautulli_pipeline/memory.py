@@ -1,14 +1,9 @@
-"""Allocators that give memory back.
-
-Batches of many megabytes are made in one thread and freed in another, which leaves
-the default allocators holding several times what is in use: measured over 100,000
-plays, 1.3 GB where 0.4 GB do.
-"""
+"""Allocators that give memory back, and a collector that does not search for it in vain."""
 
 from __future__ import annotations
 
 import ctypes
-import os
+import gc
 from typing import Final
 
 _M_MMAP_THRESHOLD: Final = -3
@@ -16,9 +11,19 @@ _M_ARENA_MAX: Final = -8
 
 
 def keep_memory_bounded() -> None:
-    """Tune this process's allocators; call it before DuckDB is imported."""
-    os.environ.setdefault("DUCKDB_JE_MALLOC_CONF", "dirty_decay_ms:200,muzzy_decay_ms:0")
+    """Tune the C library's allocator of this process, where it can be.
+
+    Batches of many megabytes are made in one thread and freed in another, which
+    leaves glibc's defaults holding several times what is in use: measured over
+    100,000 plays, 1.3 GB where 0.5 GB do.
+    """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # glibc has it, others do not need it
+    if mallopt is not None:  # other C libraries do without
         mallopt(_M_ARENA_MAX, 2)
-        mallopt(_M_MMAP_THRESHOLD, 256 * 1024)
+        mallopt(_M_MMAP_THRESHOLD, 2**20)
+
+
+def spare_collector() -> None:
+    """Take what is there now, the imported modules above all, out of garbage collection."""
+    gc.collect()
+    gc.freeze()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+from annotated_types import Ge, Le
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -12,6 +13,7 @@ from tautulli_pipeline.errors import ConfigurationError
 
 # What a stream or a consumer may be called.
 _NAME = r"^[^\s.*>/\\]+$"
+_NAME_IN_WORDS = "a name without blanks, dots, slashes, * or >"
 
 
 class Settings(BaseSettings):
@@ -64,8 +66,20 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         fault = error.errors()[0]
-        name = str(fault["loc"][0]).upper()
+        field = str(fault["loc"][0])
+        name = field.upper()
         raise ConfigurationError(
-            f"{name}={fault['input']!r} is not usable: {fault['msg'].lower()}",
-            hint=f"set {name} to an allowed value or unset it",
+            f"{name}={fault['input']!r} is not usable: it must be {_allowed(field)}",
+            hint=f"set {name} to such a value, or unset it for its default",
         ) from None
+
+
+def _allowed(field: str) -> str:
+    """What a variable may hold, in words."""
+    info = Settings.model_fields[field]
+    lowest = [limit.ge for limit in info.metadata if isinstance(limit, Ge)]
+    highest = [limit.le for limit in info.metadata if isinstance(limit, Le)]
+    if lowest and highest:
+        kind = "a whole number" if info.annotation is int else "a number"
+        return f"{kind} from {lowest[0]} to {highest[0]}"
+    return "true or false" if info.annotation is bool else _NAME_IN_WORDS

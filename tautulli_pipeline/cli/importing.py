@@ -32,7 +32,7 @@ def run_import(
         local = LocalImport(
             settings, path, fresh=fresh, observe=progress.show, on_wait=progress.say
         )
-        with _stopping_on_signals(local.stopping):
+        with stopping_on_signals(local.stopping):
             record = local.run()
     if as_json:
         print_json(record.summary())
@@ -65,8 +65,8 @@ def database_path(settings: Settings, given: Path | None) -> Path:
 
 
 @contextmanager
-def _stopping_on_signals(stopping: threading.Event) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the import after the batch in hand."""
+def stopping_on_signals(stopping: threading.Event) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the work after the batch in hand."""
 
     def stop(_number: int, _frame: object) -> None:
         stopping.set()

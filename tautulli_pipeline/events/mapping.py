@@ -7,6 +7,7 @@ once for each file from the columns that are there.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -44,7 +45,13 @@ class Cells:
     def __post_init__(self) -> None:
         for table in HISTORY_TABLES:
             for column in self.columns.get(table, ()):
-                self._owners.setdefault(column.lower(), _cell(table, column))
+                name, cell = column.lower(), _cell(table, column)
+                if name == "section_id" and name in self._owners:
+                    # It moved from one table to the other, and old rows may have kept it.
+                    cell = f"coalesce({self._owners.pop(name)}, {cell})"
+                self._owners.setdefault(name, cell)
+        # Tautulli's upgrade says of every play from before live TV that it was none.
+        self._owners.setdefault("live", "'0'")
 
     def __getitem__(self, name: str) -> str:
         """The cell that has `name`: history's, else metadata's, else media info's."""
@@ -98,7 +105,8 @@ def mapping_query(
         mapped AS (SELECT {_payload(cells)} AS payload, * FROM computed)
         SELECT row_id AS source_row_id, event_id, {_subject(cells)} AS subject, correlation_key,
             {cells["rating_key"]} AS rating_key, user_number AS user_id, moment AS started_at,
-            CASE WHEN strlen(payload) <= {max_payload_bytes} THEN payload END AS payload,
+            CASE WHEN fault IS NULL AND strlen(payload) <= {max_payload_bytes}
+                THEN payload END AS payload,
             coalesce(fault, CASE WHEN strlen(payload) > {max_payload_bytes} THEN concat(
                 'event of ', strlen(payload), ' bytes exceeds the stream''s {max_payload_bytes}'
             ) END) AS reason
@@ -160,7 +168,8 @@ def _plays(cells: Cells, server_id: str) -> str:
         WHEN coalesce({cells["started"]}, '0') = '0' THEN '{MISSING_START}'
         WHEN moment IS NULL THEN 'start is no second of the years 1 to 9999: ' || {cells["started"]}
         WHEN {cells["user_id"]} IS NULL THEN '{MISSING_USER}'
-        WHEN user_number IS NULL THEN 'user_id is no 32-bit integer: ' || {cells["user_id"]}
+        WHEN coalesce(user_number <> TRY_CAST({cells["user_id"]} AS DOUBLE), true)
+            THEN 'user_id is no 32-bit integer: ' || {cells["user_id"]}
         WHEN {cells["title"]} IS NULL THEN '{MISSING_TITLE}' END"""
     return _aliased(
         {
@@ -261,6 +270,9 @@ def _extra_members(cells: Cells) -> str:
     for name, moment in (("started", "moment"), ("stopped", "stop_moment")):
         seconds = f"coalesce(epoch({moment})::BIGINT::VARCHAR, '0')"
         kept.append((name, cells[name], f"coalesce({cells[name]}, '0') <> {seconds}"))
+    percent = cells["percent_complete"]
+    whole_percent = f"TRY_CAST({percent} AS BIGINT)::VARCHAR"
+    kept.append(("percent_complete", percent, f"{percent} IS DISTINCT FROM {whole_percent}"))
     members = [
         f"CASE WHEN {differs} THEN {_member(name, f'to_json({cell})')} END"
         for name, cell, differs in kept
@@ -284,6 +296,6 @@ def _aliased(expressions: Mapping[str, str]) -> str:
     return ", ".join(f"{sql} AS {quote_identifier(name)}" for name, sql in expressions.items())
 
 
-def _member(name: str, json: str) -> str:
-    opening = "," + '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '":'
-    return f"{quote_literal(opening)} || {json}"
+def _member(name: str, value: str) -> str:
+    opening = f",{json.dumps(name, ensure_ascii=False)}:"
+    return f"{quote_literal(opening)} || {value}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from tautulli_pipeline.imports.publication import IMPORT_HEADER
@@ -156,14 +157,20 @@ def _reaches_end(batch: Sequence[Delivered], last_sequence: int | None) -> bool:
 
 def _as_table(batch: Sequence[Delivered]) -> pa.Table:
     columns = [
-        [message.sequence for message in batch],
-        [message.subject for message in batch],
-        [message.headers.get(IMPORT_HEADER) for message in batch],
-        [message.headers.get(MESSAGE_ID_HEADER) for message in batch],
-        [message.payload for message in batch],
+        pa.array([message.sequence for message in batch], pa.int64()),
+        pa.array([message.subject for message in batch], pa.string()),
+        pa.array([message.headers.get(IMPORT_HEADER) for message in batch], pa.string()),
+        pa.array([message.headers.get(MESSAGE_ID_HEADER) for message in batch], pa.string()),
+        _joined([message.payload for message in batch]),
     ]
-    arrays = [pa.array(column, f.type) for column, f in zip(columns, MESSAGES, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=MESSAGES)
+    return pa.Table.from_arrays(columns, schema=MESSAGES)
+
+
+def _joined(payloads: Sequence[bytes]) -> pa.Array:
+    """The payloads in one buffer, copied once."""
+    ends = np.cumsum([0, *map(len, payloads)], dtype=np.int32)
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(payloads))]
+    return pa.Array.from_buffers(pa.binary(), len(payloads), buffers)
 
 
 def _receipt_folders(receipts_dir: Path) -> list[ReceiptFolder]:

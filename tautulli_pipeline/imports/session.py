@@ -30,7 +30,7 @@ class OpenSource:
         """Its partitions with rows, on `grid` or on one made to fit."""
         named = self.snapshot.source
         with open_survey(self.snapshot.path, self.schema, named=named) as survey:
-            fitting = grid or Grid.fitting(batch_size, survey.count_batches(batch_size))
+            fitting = grid or Grid.fitting(batch_size, survey.count_ranges)
             return list(survey.partitions(fitting))
 
 

@@ -21,7 +21,7 @@ from duckdb import DuckDBPyConnection
 
 from tautulli_pipeline.errors import PipelineError
 from tautulli_pipeline.imports.consumption import Consumption
-from tautulli_pipeline.memory import keep_memory_bounded
+from tautulli_pipeline.memory import keep_memory_bounded, spare_collector
 from tautulli_pipeline.orchestration.instance import (
     COMMAND_LINE_TAGS,
     QUIET,
@@ -131,6 +131,7 @@ class CommandedConsuming:
                 warehouse_id=warehouse_id(connection),
                 stream_id=str(session.identity),
             )
+            spare_collector()
             while True:
                 consumption.run(reporting)
                 if self.orders.stopped or not self.orders.next_drain():

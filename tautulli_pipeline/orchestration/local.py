@@ -19,6 +19,7 @@ from tautulli_pipeline.imports.publication import PartitionWork
 from tautulli_pipeline.imports.receipts import Receipt
 from tautulli_pipeline.imports.record import Fates, ImportLog, ImportRecord, Status
 from tautulli_pipeline.imports.session import OpenSource, PublishingHalf, open_source
+from tautulli_pipeline.memory import spare_collector
 from tautulli_pipeline.orchestration.consumer_handle import ConsumerHandle, start_consumer
 from tautulli_pipeline.orchestration.instance import (
     COMMAND_LINE_TAGS,
@@ -125,6 +126,7 @@ class LocalImport:
         half.on_receipt, half.stopping = self._published, self.stopping
         self._change(total_records=half.plan.total_records, unchanged=half.plan.unchanged)
         self._began_at = time.monotonic()
+        spare_collector()
         self._publish_and_drain(half, instance, consumer, session)
         half.folder.remove()
 

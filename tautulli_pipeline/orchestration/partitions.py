@@ -8,7 +8,7 @@ from typing import Final
 import dagster as dg
 
 from tautulli_pipeline.imports.plan import Finished
-from tautulli_pipeline.source.partitions import OTHER, Grid
+from tautulli_pipeline.source.partitions import Grid
 
 PARTITIONS: Final = dg.DynamicPartitionsDefinition(name="history_ranges")
 STREAM_KEY: Final = dg.AssetKey("playback_stream")
@@ -31,7 +31,7 @@ def finished_partitions(instance: dg.DagsterInstance) -> dict[str, Finished]:
 def known_grid(instance: dg.DagsterInstance) -> Grid | None:
     """The grid of this data directory; None before its first import."""
     keys = instance.get_dynamic_partitions(PARTITIONS.name or "")
-    return next((Grid.of_key(key) for key in keys if key != OTHER), None)
+    return next((grid for key in keys if (grid := Grid.of_key(key))), None)
 
 
 def add_partitions(instance: dg.DagsterInstance, keys: Iterable[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,8 +10,8 @@ from tautulli_pipeline.source.reader import IdRange
 
 OTHER: Final = "other"
 MAX_PARTITIONS: Final = 500
+LAST_GRID_ID: Final = 9_999_999_999
 
-_LAST_GRID_ID: Final = 9_999_999_999
 _SMALLEST_ID: Final = -(2**63)
 _LARGEST_ID: Final = 2**63 - 1
 
@@ -22,27 +23,41 @@ class Grid:
     width: int
 
     @classmethod
-    def of_key(cls, key: str) -> Grid:
-        """The grid that the partition `key` belongs to."""
-        first, last = key.split("-")
-        return cls(int(last) - int(first) + 1)
+    def of_key(cls, key: str) -> Grid | None:
+        """The grid that `key` belongs to; None where it does not tell.
+
+        The last partition ends where ten digits end, be it as wide as the others or not.
+        """
+        ids = cls.ranges(key)[0]
+        if key == OTHER or ids.last == LAST_GRID_ID:
+            return None
+        return cls(ids.last - ids.first + 1)
 
     @classmethod
-    def fitting(cls, batch_size: int, batches: int) -> Grid:
-        """As wide as a batch, or wider where `batches` would be too many partitions."""
-        return cls(batch_size * max(1, -(-batches // MAX_PARTITIONS)))
+    def fitting(cls, batch_size: int, count_ranges: Callable[[int], int]) -> Grid:
+        """As wide as a batch, or wider where that makes too many partitions.
+
+        Args:
+            batch_size: rows of a batch.
+            count_ranges: how many ranges of a width hold rows.
+        """
+        width = batch_size
+        # Rows far apart stay in ranges of their own, so one step may not do.
+        while (ranges := count_ranges(width)) > MAX_PARTITIONS:
+            width *= max(2, -(-ranges // MAX_PARTITIONS))
+        return cls(width)
 
     def key_of(self, row_id: int) -> str:
         """The partition that holds `row_id`."""
-        if not 1 <= row_id <= _LAST_GRID_ID:
+        if not 1 <= row_id <= LAST_GRID_ID:
             return OTHER
         first = (row_id - 1) // self.width * self.width + 1
-        return f"{first:010d}-{min(first + self.width - 1, _LAST_GRID_ID):010d}"
+        return f"{first:010d}-{min(first + self.width - 1, LAST_GRID_ID):010d}"
 
     @staticmethod
     def ranges(key: str) -> tuple[IdRange, ...]:
         """The inclusive id ranges of a partition."""
         if key == OTHER:
-            return IdRange(_SMALLEST_ID, 0), IdRange(_LAST_GRID_ID + 1, _LARGEST_ID)
+            return IdRange(_SMALLEST_ID, 0), IdRange(LAST_GRID_ID + 1, _LARGEST_ID)
         first, last = key.split("-")
         return (IdRange(int(first), int(last)),)

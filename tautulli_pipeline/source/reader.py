@@ -18,6 +18,8 @@ from tautulli_pipeline.events.columns import (
     HISTORY,
     HISTORY_TABLES,
     LIBRARY_LOOKUP,
+    MEDIA_INFO,
+    METADATA,
     USERNAME_LOOKUP,
 )
 from tautulli_pipeline.events.identity import quote_identifier, quote_literal
@@ -99,27 +101,21 @@ def _batch_query(schema: SourceSchema) -> str:
         for column in names
     ]
     columns += [f"{sql} AS {quote_identifier(name)}" for name, sql in _lookups(schema).items()]
-    joins = [
-        f"LEFT JOIN {table} {alias} ON {alias}.id = h.id"
-        for table, alias in _ALIASES.items()
-        if table != HISTORY and schema.has(table, "id")
-    ]
+    joins = [schema.join(table, _ALIASES[table]) for table in (METADATA, MEDIA_INFO)]
     return (
         f"SELECT {', '.join(columns)} FROM {HISTORY} h {' '.join(joins)} "
-        "WHERE h.id BETWEEN ? AND ? ORDER BY h.id LIMIT ?"
+        "WHERE h.id BETWEEN ?1 AND ?2 ORDER BY h.id LIMIT ?3"
     )
 
 
 def _lookups(schema: SourceSchema) -> dict[str, str]:
     """Names from the small tables; the newest row counts where one is there twice."""
-    section = next(
-        (
-            f"{_ALIASES[table]}.section_id"
-            for table in HISTORY_TABLES
-            if schema.has(table, "section_id")
-        ),
-        "NULL",
-    )
+    sections = [
+        f"nullif({_ALIASES[table]}.section_id, '')"
+        for table in HISTORY_TABLES
+        if schema.has(table, "section_id")
+    ]
+    section = f"coalesce({', '.join([*sections, 'NULL', 'NULL'])})"
     wanted = {
         USERNAME_LOOKUP: ("users", "username", "user_id", "h.user_id"),
         FRIENDLY_NAME_LOOKUP: ("users", "friendly_name", "user_id", "h.user_id"),

@@ -20,15 +20,20 @@ _LOOKUP_TABLES = ("users", "library_sections", "version_info")
 
 @dataclass(frozen=True)
 class SourceSchema:
-    """The tables that matter here, each with its columns as the file spells them."""
+    """The tables that matter here, each with its columns as the file spells them.
+
+    Attributes:
+        keyed: the tables whose primary key is `id`.
+    """
 
     tables: Mapping[str, tuple[str, ...]]
     tautulli_version: str | None
+    keyed: frozenset[str] = frozenset(HISTORY_TABLES)
 
     @property
     def history_columns(self) -> dict[str, tuple[str, ...]]:
-        """Columns of the three history tables."""
-        return {table: self.tables.get(table, ()) for table in HISTORY_TABLES}
+        """Columns of the three history tables; a table without ids tells nothing of a play."""
+        return {t: self.tables[t] if self.has(t, "id") else () for t in HISTORY_TABLES}
 
     @property
     def missing_columns(self) -> tuple[str, ...]:
@@ -40,6 +45,21 @@ class SourceSchema:
     def has(self, table: str, *columns: str) -> bool:
         """Whether `table` is there with all of `columns`."""
         return set(columns) <= {c.lower() for c in self.tables.get(table, ())}
+
+    def join(self, table: str, alias: str) -> str:
+        """SQL that joins at most one row of `table` to each play `h` with an id from ?1 to ?2.
+
+        Where a rebuilt table has an id twice, its newest row counts.
+        """
+        if not self.has(table, "id"):
+            return ""
+        if table in self.keyed:
+            return f"LEFT JOIN {table} {alias} ON {alias}.id = h.id"
+        newest = f"SELECT id, max(rowid) AS row FROM {table} WHERE id BETWEEN ?1 AND ?2 GROUP BY id"
+        return (
+            f"LEFT JOIN ({newest}) newest_{alias} ON newest_{alias}.id = h.id "
+            f"LEFT JOIN {table} {alias} ON {alias}.rowid = newest_{alias}.row"
+        )
 
 
 def read_schema(database: Path, *, named: Path) -> SourceSchema:
@@ -60,7 +80,8 @@ def read_schema(database: Path, *, named: Path) -> SourceSchema:
                 table: _columns(connection, table) for table in (*HISTORY_TABLES, *_LOOKUP_TABLES)
             }
             _require_tautulli(tables, named)
-            return SourceSchema(tables, _version(connection, tables))
+            keyed = frozenset(t for t in HISTORY_TABLES if _primary_key(connection, t) == ["id"])
+            return SourceSchema(tables, _version(connection, tables), keyed)
     except sqlite3.DatabaseError as error:
         raise SourceError(
             f"cannot read the schema of {named}: {error}",
@@ -71,6 +92,11 @@ def read_schema(database: Path, *, named: Path) -> SourceSchema:
 def _columns(connection: sqlite3.Connection, table: str) -> tuple[str, ...]:
     rows = connection.execute("SELECT name FROM pragma_table_info(?)", (table,))
     return tuple(name for (name,) in rows)
+
+
+def _primary_key(connection: sqlite3.Connection, table: str) -> list[str]:
+    rows = connection.execute("SELECT name FROM pragma_table_info(?) WHERE pk > 0", (table,))
+    return [name.lower() for (name,) in rows]
 
 
 def _require_tautulli(tables: Mapping[str, tuple[str, ...]], named: Path) -> None:
@@ -86,7 +112,7 @@ def _require_tautulli(tables: Mapping[str, tuple[str, ...]], named: Path) -> Non
 
 
 def _version(connection: sqlite3.Connection, tables: Mapping[str, tuple[str, ...]]) -> str | None:
-    if not {"key", "value"} <= set(tables["version_info"]):
+    if not {"key", "value"} <= {c.lower() for c in tables["version_info"]}:
         return None
     row = connection.execute("SELECT value FROM version_info WHERE key = 'version'").fetchone()
     return str(row[0]) if row and row[0] else None

@@ -13,7 +13,7 @@ from typing import Final
 from tautulli_pipeline.errors import SourceError
 from tautulli_pipeline.events.columns import HISTORY, MEDIA_INFO, METADATA
 from tautulli_pipeline.events.identity import quote_identifier
-from tautulli_pipeline.source.partitions import OTHER, Grid
+from tautulli_pipeline.source.partitions import LAST_GRID_ID, OTHER, Grid
 from tautulli_pipeline.source.schema import SourceSchema
 
 # What Tautulli itself rewrites later: merging, "fix metadata", late metadata rows.
@@ -48,10 +48,10 @@ class Survey:
         """Rows of `session_history`."""
         return int(self._one(f"SELECT count(*) FROM {HISTORY}")[0])
 
-    def count_batches(self, batch_size: int) -> int:
-        """How many id ranges of `batch_size` hold rows."""
-        sql = f"SELECT count(DISTINCT (id - 1) / ?) FROM {HISTORY} WHERE id > 0"
-        return int(self._one(sql, batch_size)[0])
+    def count_ranges(self, width: int) -> int:
+        """How many ranges of `width` ids on the grid hold rows."""
+        sql = f"SELECT count(DISTINCT (id - 1) / ?) FROM {HISTORY} WHERE id BETWEEN 1 AND ?"
+        return int(self._one(sql, width, LAST_GRID_ID)[0])
 
     def partitions(self, grid: Grid) -> Iterator[PartitionContent]:
         """Every partition of `grid` that holds rows, in key order.
@@ -92,14 +92,15 @@ class Survey:
             for column in self._schema.tables[table]
             if table == HISTORY or column.lower() in _REWRITTEN
         ]
-        joins = f"LEFT JOIN {METADATA} m ON m.id = h.id"
+        joins = f"{self._schema.join(METADATA, 'm')} {self._schema.join(MEDIA_INFO, 'i')}"
         if self._schema.has(MEDIA_INFO, "id"):
-            joins += f" LEFT JOIN {MEDIA_INFO} i ON i.id = h.id"
             cells.append("quote(i.id)")
+        # Without the commas, 1 beside 23 would equal 12 beside 3.
+        separated = " || ',' || ".join(cells) + " || ','"
         return (
             "SELECT count(*), content_digest(content) FROM ("
-            f"SELECT CAST({' || '.join(cells)} AS BLOB) AS content FROM {HISTORY} h {joins} "
-            "WHERE h.id BETWEEN ? AND ? ORDER BY h.id)"
+            f"SELECT CAST({separated} AS BLOB) AS content FROM {HISTORY} h {joins} "
+            "WHERE h.id BETWEEN ?1 AND ?2 ORDER BY h.id)"
         )
 
     def _one(self, sql: str, *parameters: int | None) -> tuple[int, str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,7 +26,7 @@ from nats.js.api import (
     StreamInfo,
 )
 from nats.js.client import JetStreamContext
-from nats.js.errors import APIError, NotFoundError
+from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
 from tautulli_pipeline.errors import StreamError
 
@@ -33,7 +34,7 @@ SUBJECTS: Final = "playback.>"
 ACK_WAIT_SECONDS: Final = 30.0
 MAX_UNACKED_MESSAGES: Final = 50_000
 _CONNECT_TIMEOUT_SECONDS: Final = 5.0
-_UNAVAILABLE: Final = 503
+_REMEMBERED_FAULTS: Final = 10
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,16 @@ class StreamIdentity:
 
 
 class JetStream:
-    """One connection and the two names every request needs."""
+    """One connection and the two names every request needs.
+
+    Attributes:
+        denied: what the server said this account may not do; '' for nothing so far.
+    """
 
     def __init__(self, client: Client, address: StreamAddress) -> None:
         self.client = client
         self.address = address
+        self.denied = ""
         self.context: JetStreamContext = client.jetstream(timeout=_CONNECT_TIMEOUT_SECONDS)
 
     @property
@@ -144,18 +150,26 @@ class JetStream:
         """Have messages that a dead consumer left unacked redelivered at once.
 
         Only for the one process that consumes: the server would wait out the ack
-        deadline first, so the deadline is shortened for a moment.
+        deadline first, so the deadline is shortened for a moment. One that died in
+        that moment left it short.
+
+        Raises:
+            StreamError: the server does not do it.
         """
-        info = await self.consumer_info()
-        if not info.num_ack_pending:
-            return
         stream = self.address.stream
-        await self.context.add_consumer(stream, self._consumer_config(ack_wait_seconds=0.5))
-        await asyncio.sleep(1)
-        await self.context.add_consumer(stream, self._consumer_config())
+        try:
+            info = await self.consumer_info()
+            if info.num_ack_pending:
+                await self.context.add_consumer(stream, self._consumer_config(ack_wait_seconds=0.5))
+                await asyncio.sleep(1)
+            elif info.config.ack_wait == ACK_WAIT_SECONDS:
+                return
+            await self.context.add_consumer(stream, self._consumer_config())
+        except (NatsError, APIError, TimeoutError) as error:
+            raise self._fault("take over the consumer of", error) from error
 
     def _fault(self, operation: str, error: Exception) -> StreamError:
-        if isinstance(error, NoRespondersError) or getattr(error, "code", None) == _UNAVAILABLE:
+        if isinstance(error, (NoRespondersError, ServiceUnavailableError)):
             cause = "the server has no JetStream"
         else:
             cause = str(error) or type(error).__name__
@@ -176,12 +190,15 @@ async def connect(address: StreamAddress) -> AsyncIterator[JetStream]:
     Raises:
         StreamError: the server cannot be reached or refuses the credentials.
     """
-    faults: list[Exception] = []
+    faults: deque[Exception] = deque(maxlen=_REMEMBERED_FAULTS)
+    client = Client()
+    stream = JetStream(client, address)
 
     async def remember(error: Exception) -> None:
         faults.append(error)
+        if "permissions violation" in str(error).lower():
+            stream.denied = str(error)
 
-    client = Client()
     connecting = client.connect(
         address.url,
         name="tautulli-pipeline",
@@ -195,15 +212,22 @@ async def connect(address: StreamAddress) -> AsyncIterator[JetStream]:
         await asyncio.wait_for(connecting, _CONNECT_TIMEOUT_SECONDS)
     except (NatsError, OSError, ValueError, TimeoutError) as error:
         await client.close()
-        cause = str(error) or (str(faults[-1]) if faults else "no answer")
+        cause = str(error) or _cause(faults)
         raise StreamError(
             f"cannot reach the stream server at {address.url}: {cause}",
             hint="check NATS_URL and the NATS_* credentials; unset, the embedded server is used",
         ) from error
     try:
-        yield JetStream(client, address)
+        yield stream
     finally:
         await client.close()
+
+
+def _cause(faults: Iterable[Exception]) -> str:
+    """What the server said last or, where it said nothing, what the network did."""
+    said: list[Exception] = [fault for fault in faults if isinstance(fault, NatsError)]
+    said = said or list(faults)
+    return (str(said[-1]) if said else "") or "no answer"
 
 
 def _login(address: StreamAddress) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 from nats.aio.msg import Msg
-from nats.errors import ConnectionClosedError, OutboundBufferLimitError
+from nats.errors import ConnectionClosedError, MaxPayloadError, OutboundBufferLimitError
 
 from tautulli_pipeline.errors import StreamError
 from tautulli_pipeline.stream.connection import JetStream
@@ -165,6 +165,9 @@ class Publisher:
                 )
             except OutboundBufferLimitError:
                 return  # disconnected: what was not sent counts as unanswered
+            except MaxPayloadError as error:
+                size, limit = len(message.payload), self._stream.max_payload_bytes
+                raise self._refused(f"its {size} bytes exceed the server's {limit}") from error
             except ConnectionClosedError as error:
                 raise self._given_up(state) from error
             state.in_flight += 1
@@ -179,11 +182,10 @@ class Publisher:
         while state.in_flight > 0 and not state.fault:
             if not await self._moved(state):
                 break
-        if state.fault:
-            raise StreamError(
-                f"stream {self._stream.address.stream} refused a message: {state.fault}",
-                hint="check the stream's configuration and the account's permissions",
-            )
+        # A message that the account may not publish gets no answer at all.
+        fault = state.fault or (self._stream.denied if state.unanswered else "")
+        if fault:
+            raise self._refused(fault)
 
     async def _moved(self, state: _Round) -> bool:
         """Whether an answer came within the ack timeout."""
@@ -207,6 +209,12 @@ class Publisher:
         state.in_flight = 0
         state.bytes_in_flight = 0
         return sorted(state.unanswered)
+
+    def _refused(self, fault: str) -> StreamError:
+        return StreamError(
+            f"stream {self._stream.address.stream} refused a message: {fault}",
+            hint="check the stream's configuration and the account's permissions",
+        )
 
     def _given_up(self, state: _Round) -> StreamError:
         return StreamError(

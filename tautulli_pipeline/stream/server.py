@@ -155,12 +155,8 @@ def _start_guardian(directory: Path, lock: IO[str]) -> None:
 
 
 def _locate_binary() -> str:
-    folders = [
-        str(Path(sys.executable).parent),
-        sysconfig.get_path("scripts"),
-        os.environ.get("PATH", os.defpath),
-    ]
-    binary = shutil.which("nats-server", path=os.pathsep.join(folders))
+    ours = os.pathsep.join([str(Path(sys.executable).parent), sysconfig.get_path("scripts")])
+    binary = shutil.which("nats-server", path=ours) or shutil.which("nats-server")
     if binary is None:
         raise StreamError(
             "cannot start the stream server: no nats-server beside Python or on PATH",

@@ -87,7 +87,9 @@ def open_publishing(
         StreamError: the server cannot be reached or does not take the work.
     """
     with (
-        start_blocking_portal() as portal,
+        start_blocking_portal(
+            backend_options={"use_uvloop": bool(os.environ.get("XUV"))}
+        ) as portal,
         portal.wrap_async_context_manager(connect(address)) as stream,
     ):
         identity = portal.call(stream.prepare)
@@ -105,7 +107,9 @@ def open_consuming(address: StreamAddress) -> Iterator[ConsumingSession]:
         StreamError: the server cannot be reached or does not take the work.
     """
     with (
-        start_blocking_portal() as portal,
+        start_blocking_portal(
+            backend_options={"use_uvloop": bool(os.environ.get("XUV"))}
+        ) as portal,
         portal.wrap_async_context_manager(connect(address)) as stream,
     ):
         identity = portal.call(stream.prepare)

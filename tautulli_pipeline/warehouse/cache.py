@@ -13,13 +13,13 @@ class PlayKeys(NamedTuple):
     """What identifies one play, and the message it came in.
 
     Attributes:
-        session: session key together with user and start second.
+        session: session key together with user and start second; None without one.
         play: rating key with user and start second; None without a rating key.
     """
 
     event_id: str
     correlation_key: str
-    session: str
+    session: str | None
     cross_source_key: str
     play: str | None
     source: str
@@ -32,7 +32,7 @@ class BatchKeys:
 
     event_ids: Sequence[str]
     correlation_keys: Sequence[str]
-    sessions: Sequence[str]
+    sessions: Sequence[str | None]
     cross_source_keys: Sequence[str]
     plays: Sequence[str | None]
     sources: Sequence[str]
@@ -54,9 +54,13 @@ class BatchKeys:
 
     def all_distinct(self) -> bool:
         """Whether no two plays of the batch share any key."""
-        named = [play for play in self.plays if play is not None]
-        columns = (self.event_ids, self.correlation_keys, self.sessions, self.cross_source_keys)
-        return all(len(set(column)) == len(column) for column in (*columns, named))
+        columns = (self.event_ids, self.correlation_keys, self.cross_source_keys)
+        plays, sessions = _named(self.plays), _named(self.sessions)
+        return all(len(set(column)) == len(column) for column in (*columns, plays, sessions))
+
+
+def _named(column: Sequence[str | None]) -> list[str]:
+    return [key for key in column if key is not None]
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ class DedupCache:
         for reason, event_id in (
             ("event_id", keys.event_id),
             ("correlation_key", self._correlations.get(keys.correlation_key)),
-            ("session_key", self._sessions.get(keys.session)),
+            ("session_key", keys.session and self._sessions.get(keys.session)),
             ("cross_source_key", self._from_another_source(keys)),
         ):
             if event_id is not None and event_id in self._entries:
@@ -109,8 +113,9 @@ class DedupCache:
         self._entries[keys.event_id] = (self._clock(), keys)
         self._entries.move_to_end(keys.event_id)
         self._correlations[keys.correlation_key] = keys.event_id
-        self._sessions[keys.session] = keys.event_id
-        self._cross_sources.setdefault(keys.cross_source_key, {})[keys.source] = keys.event_id
+        if keys.session is not None:
+            self._sessions[keys.session] = keys.event_id
+        self._cross_sources.setdefault(keys.cross_source_key, {})[keys.event_id] = keys.source
         while len(self._entries) > self._max_entries:
             self._forget_oldest()
 
@@ -120,7 +125,7 @@ class DedupCache:
         return not (
             self._entries.keys().isdisjoint(batch.event_ids)
             and self._correlations.keys().isdisjoint(batch.correlation_keys)
-            and self._sessions.keys().isdisjoint(batch.sessions)
+            and self._sessions.keys().isdisjoint(_named(batch.sessions))
             and self._cross_sources.keys().isdisjoint(batch.cross_source_keys)
         )
 
@@ -136,7 +141,7 @@ class DedupCache:
 
     def _from_another_source(self, keys: PlayKeys) -> str | None:
         seen = self._cross_sources.get(keys.cross_source_key, {})
-        return next((event_id for source, event_id in seen.items() if source != keys.source), None)
+        return next((event_id for event_id, source in seen.items() if source != keys.source), None)
 
     def _expire(self) -> None:
         # A use refreshes the time and the place, so the oldest is always first.
@@ -146,14 +151,11 @@ class DedupCache:
 
     def _forget_oldest(self) -> None:
         event_id, (_, keys) = self._entries.popitem(last=False)
-        for known, key in (
-            (self._correlations, keys.correlation_key),
-            (self._sessions, keys.session),
-        ):
-            if known.get(key) == event_id:
-                del known[key]
+        if self._correlations.get(keys.correlation_key) == event_id:
+            del self._correlations[keys.correlation_key]
+        if keys.session is not None and self._sessions.get(keys.session) == event_id:
+            del self._sessions[keys.session]
         seen = self._cross_sources[keys.cross_source_key]
-        if seen.get(keys.source) == event_id:
-            del seen[keys.source]
+        del seen[event_id]
         if not seen:
             del self._cross_sources[keys.cross_source_key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import orjson
@@ -11,90 +12,140 @@ from tautulli_pipeline.events.columns import EVENT_FIELDS
 from tautulli_pipeline.events.identity import quote_identifier, quote_literal
 
 _TIMES: Final = ("timestamp", "started_at", "stopped_at")
-_OWN_SUBJECTS: Final = f"playback.{identity.SOURCE}.%"
+OWN_SUBJECTS: Final = f"playback.{identity.SOURCE}.%"
 
-# What every producer may leave out, and how it is worked out then.
-_DEFAULTS: Final = {
-    "source": "coalesce(source, nullif(split_part(subject, '.', 2), ''), 'unknown')",
-    "server_id": "coalesce(server_id, 'default')",
-    "media_type": "coalesce(media_type, nullif(split_part(subject, '.', 3), ''))",
+# How a field is read that its producer may leave out or write in more than one way.
+_WORKED_OUT: Final = {
+    "source": "coalesce(nullif(source, ''), nullif(split_part(subject, '.', 2), ''), 'unknown')",
+    "server_id": "coalesce(nullif(server_id, ''), 'default')",
+    "media_type": "coalesce(nullif(media_type, ''), nullif(split_part(subject, '.', 3), ''))",
+    # A fraction or `true` is nobody's id: rounding would give the play to someone else.
+    "user_id": "CASE WHEN TRY_CAST(user_id AS INTEGER) = TRY_CAST(user_id AS DOUBLE) "
+    "THEN TRY_CAST(user_id AS INTEGER) END",
 }
 
 # Columns of the table whose value is the event's own field of that name.
 CONTENT_COLUMNS: Final = tuple(name for name in EVENT_FIELDS if name != "event_id")
 
-_STRUCTURE: Final = orjson.dumps(
-    {name: "VARCHAR" if name in _TIMES else type_ for name, type_ in EVENT_FIELDS.items()}
-).decode()
+# The fields that keys, faults and the audit are made of.
+_KEY_FIELDS: Final = (
+    *("event_id", "session_key", "correlation_key", "source", "server_id", "source_row_id"),
+    *("started_at", "user_id", "rating_key", "title", "machine_id"),
+)
+_ENVELOPE: Final = "position, sequence, subject, import_id, message_id, body, unreadable"
 
 
-def decode_query() -> str:
-    """SQL that decodes the view `messages`.
+def keys_query() -> str:
+    """SQL that decodes what deduplication needs of each message of the view `messages`.
 
-    It has the columns of the writer's `MESSAGES`, and `position` and `unreadable`,
-    which holds a body that is not UTF-8 with its odd bytes spelled out.
+    `messages` has the columns of the writer's `MESSAGES`, and `position` and
+    `unreadable`, which holds a body that is not UTF-8 with its odd bytes spelled out.
 
-    Gives one row for each message: all of that, `id`, the content columns, the keys `session`, `cross_source_key` and `play`
-    of deduplication, and `fault`, which says why a message is no event.
+    Gives one row for each message: its envelope without the body, `id`,
+    `source_row_id`, `source`, the keys `correlation_key`, `session`,
+    `cross_source_key`, `play` and their parts, and `fault`, which says why a message
+    is no event.
     """
-    copied = [
-        quote_identifier(name) for name in CONTENT_COLUMNS if name not in {*_TIMES, *_DEFAULTS}
-    ]
-    times = [f"{_utc(name)} AS {quote_identifier(name)}" for name in _TIMES]
-    defaults = [f"{sql} AS {name}" for name, sql in _DEFAULTS.items()]
-    names = ("server_id", "user_id", "rating_key", "title", "machine_id", "started_at")
-    cross_source = identity.cross_source_key(**{name: name for name in names})
-    correlation = identity.correlation_key("source", "cross_source_key", "session_key")
-    envelope = "position, sequence, subject, import_id, message_id, body, unreadable"
     return f"""
-        WITH parsed AS (
-            SELECT {envelope}, TRY(from_json(body, {quote_literal(_STRUCTURE)})) AS event
-            FROM messages
-        ),
-        fields AS (SELECT {envelope}, event IS NULL AS unread, unnest(event) FROM parsed),
-        typed AS (
-            SELECT {envelope}, unread, {_event_uuid()} AS id,
-                {", ".join([*defaults, *times, *copied])}
-            FROM fields
-        ),
-        keyed AS (SELECT *, {cross_source} AS cross_source_key FROM typed)
-        SELECT * REPLACE (coalesce(correlation_key, {correlation}) AS correlation_key),
-            concat_ws('|', user_id, epoch(started_at)::BIGINT, session_key) AS session,
+        SELECT position, sequence, subject, import_id, message_id, id, source_row_id, source,
+            correlation_key, rating_key, user_id, started_at, cross_source_key,
+            CASE WHEN session_key IS NOT NULL
+                THEN concat_ws('|', user_id, epoch(started_at)::BIGINT, session_key) END AS session,
             CASE WHEN rating_key IS NOT NULL
                 THEN concat_ws('|', user_id, epoch(started_at)::BIGINT, rating_key) END AS play,
             {_fault()} AS fault
-        FROM keyed
+        FROM ({_decoded(_KEY_FIELDS)})
     """
+
+
+def content_query() -> str:
+    """SQL that decodes every message of the view `messages` whole."""
+    columns = ", ".join(quote_identifier(name) for name in CONTENT_COLUMNS)
+    decoded = _decoded(tuple(EVENT_FIELDS))
+    return f"SELECT position, sequence, import_id, id, {columns} FROM ({decoded})"
+
+
+def _decoded(names: Sequence[str]) -> str:
+    """The fields `names` of each message, the event's UUID and its cross-source key."""
+    as_text = {*_TIMES, "user_id"}
+    structure = {name: "VARCHAR" if name in as_text else EVENT_FIELDS[name] for name in names}
+    typed = ", ".join(
+        f"{_value(name)} AS {quote_identifier(name)}" for name in names if name != "event_id"
+    )
+    key_parts = ("server_id", "user_id", "rating_key", "title", "machine_id", "started_at")
+    cross_source = identity.cross_source_key(**{name: name for name in key_parts})
+    correlation = identity.correlation_key("source", "cross_source_key", "session_key")
+    event = f"TRY(from_json(body, {quote_literal(orjson.dumps(structure).decode())}))"
+    return f"""
+        WITH parsed AS (SELECT {_ENVELOPE}, {event} AS event FROM messages),
+        fields AS (SELECT {_ENVELOPE}, event IS NULL AS unread, unnest(event) FROM parsed),
+        typed AS (SELECT {_ENVELOPE}, unread, {_event_uuid()} AS id, {typed} FROM fields),
+        keyed AS (SELECT *, {cross_source} AS cross_source_key FROM typed)
+        SELECT * REPLACE (coalesce(correlation_key, {correlation}) AS correlation_key) FROM keyed
+    """
+
+
+def _value(name: str) -> str:
+    """How the field `name` is read."""
+    column = quote_identifier(name)
+    if name in _WORKED_OUT:
+        return _WORKED_OUT[name]
+    if name in _TIMES:
+        return _utc(name)
+    return f"nullif({column}, '')" if EVENT_FIELDS[name] == "VARCHAR" else column
 
 
 def extra_query() -> str:
-    """SQL that finds what other producers' events hold beyond the known fields.
+    """SQL that finds what other producers' events hold beyond their columns.
 
-    Reads the table `incoming` and gives (position, extra): unknown fields, and known
-    ones whose value does not fit their column.
+    Reads the view `messages` and gives (position, extra): fields that are unknown, do not
+    fit their column or lose something in it, and what the producer's own `extra` holds.
     """
-    known = ", ".join(
+    columns = ", ".join(
         f"{quote_identifier(name)} := {quote_identifier(name)}"
-        for name in EVENT_FIELDS
-        if name not in {"event_id", "extra"}
+        for name in CONTENT_COLUMNS
+        if name != "extra"
     )
     return f"""
         WITH foreign_events AS (
-            SELECT position, body, to_json(struct_pack({known})) AS kept
-            FROM incoming WHERE fault IS NULL AND subject NOT LIKE '{_OWN_SUBJECTS}'
+            SELECT position, CASE WHEN json_valid(body) THEN body END AS body,
+                to_json(struct_pack(event_id := id, {columns})) AS columns
+            FROM ({content_query()}) JOIN (SELECT position, subject, body FROM messages)
+                USING (position)
+            WHERE subject NOT LIKE '{OWN_SUBJECTS}'
+        ),
+        stored AS (
+            SELECT position, cell.key, cell.value ->> '$' AS text
+            FROM foreign_events, json_each(columns) AS cell
         ),
         given AS (
-            SELECT position, field.key, field.value, field.type,
-                json_extract(kept, concat('$."', replace(field.key, '"', '\\"'), '"')) AS stored
+            SELECT position, field.key, field.value, field.type, field.value ->> '$' AS text
             FROM foreign_events, json_each(body) AS field
+            WHERE field.key <> 'schema_version' AND field.type <> 'NULL'
+        ),
+        kept AS (
+            SELECT position, key, value FROM given LEFT JOIN stored USING (position, key)
+            WHERE given.text <> '' AND NOT coalesce({_says_all()}, false)
+                AND NOT (key = 'extra' AND type = 'OBJECT')
+            UNION ALL
+            SELECT position, member.key, member.value
+            FROM (SELECT position, value FROM given WHERE key = 'extra' AND type = 'OBJECT') own,
+                json_each(own.value) AS member
         )
-        SELECT position, json_group_object(key, value) AS extra
-        FROM given
-        WHERE key NOT IN ('schema_version', 'event_id', 'extra') AND type <> 'NULL'
-            AND (coalesce(stored, 'null') = 'null'
-                OR (type = 'DOUBLE' AND CAST(stored AS VARCHAR) <> CAST(value AS VARCHAR)))
-        GROUP BY position
+        SELECT position, json_group_object(key, value) AS extra FROM kept GROUP BY position
     """
+
+
+def _says_all() -> str:
+    """Whether the column `stored.text` says all that the field `given.text` said."""
+    times = ", ".join(quote_literal(name) for name in _TIMES)
+    return f"""CASE
+        WHEN key IN ({times})
+            THEN stored.text IS NOT NULL AND NOT regexp_matches(given.text, '\\.\\d*[1-9]')
+        WHEN key = 'event_id' THEN TRY_CAST(given.text AS UUID)::VARCHAR = stored.text
+        WHEN type IN ('BIGINT', 'UBIGINT', 'DOUBLE')
+            THEN TRY_CAST(given.text AS DOUBLE) = TRY_CAST(stored.text AS DOUBLE)
+        ELSE given.text = stored.text END"""
 
 
 def _event_uuid() -> str:
@@ -107,10 +158,12 @@ def _utc(name: str) -> str:
     text = quote_identifier(name)
     moment = f"""CASE
         WHEN {text} LIKE '%Z' THEN TRY_CAST({text} AS TIMESTAMP)
-        WHEN regexp_matches({text}, '[+-]\\d\\d:?\\d\\d$')
+        WHEN regexp_matches({text}, ':\\d\\d(\\.\\d+)? ?[+-]\\d\\d(:?\\d\\d)?$')
             THEN make_timestamp(epoch_us(TRY_CAST({text} AS TIMESTAMPTZ)))
-        ELSE TRY_CAST({text} AS TIMESTAMP) END"""
-    return f"date_trunc('second', {moment})"
+        ELSE TRY_CAST(upper({text}) AS TIMESTAMP) END"""
+    # Beyond these years a key has no form, and a reader's calendar no day.
+    first, last = "TIMESTAMP '0001-01-01'", "TIMESTAMP '9999-12-31 23:59:59.999999'"
+    return f"CASE WHEN {moment} BETWEEN {first} AND {last} THEN date_trunc('second', {moment}) END"
 
 
 def _fault() -> str:
@@ -121,5 +174,5 @@ def _fault() -> str:
         WHEN id IS NULL THEN 'missing event_id'
         WHEN started_at IS NULL THEN 'missing start'
         WHEN user_id IS NULL THEN 'missing user_id'
-        WHEN coalesce(title, '') = '' THEN 'missing title'
+        WHEN title IS NULL THEN 'missing title'
     END"""

@@ -18,7 +18,13 @@ import pyarrow as pa
 from tautulli_pipeline.events import identity
 from tautulli_pipeline.events.identity import quote_identifier, quote_literal
 from tautulli_pipeline.warehouse.cache import BatchKeys
-from tautulli_pipeline.warehouse.decoder import CONTENT_COLUMNS, decode_query, extra_query
+from tautulli_pipeline.warehouse.decoder import (
+    CONTENT_COLUMNS,
+    OWN_SUBJECTS,
+    content_query,
+    extra_query,
+    keys_query,
+)
 from tautulli_pipeline.warehouse.dedup import Deduplicator, Duplicate, Stored, Verdict
 
 MESSAGES: Final = pa.schema(
@@ -72,7 +78,7 @@ class Writer:
         self._deduplicator = deduplicator
         self._stream_id = stream_id
         self._clock = clock
-        self._decode = decode_query()
+        self._decode = keys_query()
 
     def write(self, messages: pa.Table) -> Written:
         """Write all of `messages` (columns of `MESSAGES`) or nothing.
@@ -100,47 +106,25 @@ class Writer:
         self._connection.commit()
 
     def _write(self, messages: pa.Table, *, near_in_time: bool) -> Written:
-        self._decode_into_incoming(messages)
-        keys, positions = self._keys()
-        stored = self._stored(near_in_time=near_in_time)
-        verdicts = self._deduplicator.judge(
-            keys, {i: stored[p] for i, p in enumerate(positions) if p in stored}
-        )
-        discarded = {positions[i]: verdict for i, verdict in verdicts.items()}
-        duplicates = self._discard(discarded)
         now = self._clock()
-        inserted = self._insert_events(now, all_new=not discarded)
-        if duplicates:
-            self._insert_audit(now)
-        dead = self._insert_dead_letters(now)
+        with self._view("messages", _numbered(messages)):
+            self._connection.execute(f"CREATE OR REPLACE TEMP TABLE incoming AS {self._decode}")
+            keys, positions = self._keys()
+            stored = self._stored(near_in_time=near_in_time)
+            verdicts = self._deduplicator.judge(
+                keys, {i: stored[p] for i, p in enumerate(positions) if p in stored}
+            )
+            duplicates = self._discard({positions[i]: v for i, v in verdicts.items()})
+            all_new = not verdicts and len(positions) == messages.num_rows
+            inserted = self._insert_events(now, all_new=all_new)
+            if duplicates:
+                self._insert_audit(now)
+            dead = 0 if len(positions) == messages.num_rows else self._insert_dead_letters(now)
         self._advance(messages, now)
         layers = [duplicate.layer for duplicate in duplicates]
         return Written(
             messages.num_rows, inserted, layers.count("cache"), layers.count("database"), dead
         )
-
-    def _decode_into_incoming(self, messages: pa.Table) -> None:
-        texts, unreadable = _as_text(messages["body"])
-        table = (
-            messages.set_column(messages.schema.get_field_index("body"), "body", texts)
-            .append_column("unreadable", unreadable)
-            .append_column("position", pa.array(range(messages.num_rows), pa.int64()))
-        )
-        with self._view("messages", table):
-            self._connection.execute(f"CREATE OR REPLACE TEMP TABLE incoming AS {self._decode}")
-        self._add_foreign_extra()
-
-    def _add_foreign_extra(self) -> None:
-        own = f"playback.{identity.SOURCE}.%"
-        foreign = self._connection.execute(
-            f"SELECT 1 FROM incoming WHERE subject NOT LIKE '{own}' LIMIT 1"
-        ).fetchone()
-        if foreign:
-            self._connection.execute(
-                f"UPDATE incoming SET extra = CASE WHEN incoming.extra IS NULL THEN e.extra "
-                f"ELSE json_merge_patch(e.extra, incoming.extra) END "
-                f"FROM ({extra_query()}) e WHERE e.position = incoming.position"
-            )
 
     def _keys(self) -> tuple[BatchKeys, list[int]]:
         columns = self._connection.execute(
@@ -210,19 +194,32 @@ class Writer:
         return list(duplicates.values())
 
     def _insert_events(self, now: datetime, *, all_new: bool) -> int:
-        kept = "" if all_new else "AND position NOT IN (SELECT position FROM discarded)"
+        kept = "incoming WHERE fault IS NULL AND position NOT IN (SELECT position FROM discarded)"
+        wanted = "" if all_new else f"WHERE position IN (SELECT position FROM {kept})"
         names = ", ".join(quote_identifier(name) for name in CONTENT_COLUMNS)
         row = self._connection.execute(
             f"""
             INSERT INTO playback_events
                 (id, {names}, import_id, stream_id, stream_sequence, created_at)
             SELECT id, {names}, import_id, ?, sequence, ?
-            FROM incoming WHERE fault IS NULL {kept}
+            FROM ({self._whole_content()}) {wanted}
             """,
             [self._stream_id, now],
         ).fetchone()
         assert row is not None
         return int(row[0])
+
+    def _whole_content(self) -> str:
+        """What `content_query` gives, with what only other producers' events can hold more."""
+        foreign = self._connection.execute(
+            f"SELECT 1 FROM incoming WHERE subject NOT LIKE '{OWN_SUBJECTS}' LIMIT 1"
+        ).fetchone()
+        if not foreign:
+            return content_query()
+        return f"""
+            SELECT known.* REPLACE (coalesce(more.extra, known.extra) AS extra) FROM ({content_query()}) known
+            LEFT JOIN ({extra_query()}) more USING (position)
+        """
 
     def _insert_audit(self, now: datetime) -> None:
         content = ", ".join(f"{{0}}.{quote_identifier(name)}" for name in CONTENT_COLUMNS)
@@ -231,11 +228,12 @@ class Writer:
             INSERT INTO dedupe_audit_log (id, discarded_event_id, discarded_payload,
                 discarded_source, matched_event_id, matched_source, dedupe_layer, dedupe_reason,
                 content_differs, source_row_id, import_id, stream_id, stream_sequence, created_at)
-            SELECT {self._message_uuid("i.sequence")}, i.id, i.body, i.source,
+            SELECT {self._message_uuid("i.sequence")}, i.id, m.body, i.source,
                 d.matched_event_id::UUID, d.matched_source, d.layer, d.reason,
-                row({content.format("i")}) IS DISTINCT FROM row({content.format("t")}),
+                row({content.format("c")}) IS DISTINCT FROM row({content.format("t")}),
                 i.source_row_id, i.import_id, $stream, i.sequence, $now
-            FROM discarded d JOIN incoming i USING (position)
+            FROM discarded d JOIN incoming i USING (position) JOIN messages m USING (position)
+                JOIN ({self._whole_content()}) c USING (position)
                 LEFT JOIN playback_events t ON t.id = d.matched_event_id::UUID
             WHERE d.layer IS NOT NULL
             ON CONFLICT DO NOTHING
@@ -248,10 +246,11 @@ class Writer:
             f"""
             INSERT INTO dead_letters (id, reason, origin, record, event_id, source_row_id,
                 import_id, stream_id, stream_sequence, created_at)
-            SELECT {self._message_uuid("sequence")}, fault, subject,
-                CASE WHEN json_valid(body) THEN body ELSE to_json(coalesce(body, unreadable)) END,
-                message_id, source_row_id, import_id, $stream, sequence, $now
-            FROM incoming WHERE fault IS NOT NULL
+            SELECT {self._message_uuid("i.sequence")}, fault, i.subject, CASE
+                    WHEN json_valid(m.body) THEN m.body
+                    ELSE to_json(coalesce(m.body, m.unreadable)) END,
+                i.message_id, i.source_row_id, i.import_id, $stream, i.sequence, $now
+            FROM incoming i JOIN messages m USING (position) WHERE fault IS NOT NULL
             ON CONFLICT DO NOTHING
             """,
             {"stream": self._stream_id, "now": now},
@@ -282,6 +281,16 @@ class Writer:
             yield
         finally:
             self._connection.unregister(name)
+
+
+def _numbered(messages: pa.Table) -> pa.Table:
+    """The messages with their bodies as text, and their place in the batch."""
+    texts, unreadable = _as_text(messages["body"])
+    return (
+        messages.set_column(messages.schema.get_field_index("body"), "body", texts)
+        .append_column("unreadable", unreadable)
+        .append_column("position", pa.array(range(messages.num_rows), pa.int64()))
+    )
 
 
 def _as_text(bodies: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:

@@ -1,0 +1,161 @@
+"""`validate` and `import --dry-run`: what an import would do."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, TextIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tautulli_pipeline.cli.importing import database_path, stopping_on_signals
+from tautulli_pipeline.cli.reporting import print_json
+from tautulli_pipeline.errors import StoppedError
+from tautulli_pipeline.imports.record import Fates, ImportRecord, Status
+from tautulli_pipeline.imports.validation import Findings, validate
+from tautulli_pipeline.settings import Settings
+
+_LINE_EVERY_SECONDS: Final = 5.0
+_NAMES_SHOWN: Final = 8
+
+
+def run_validate(settings: Settings, database: Path | None, *, as_json: bool) -> None:
+    """Say what `database` holds and what an import of it would do."""
+    findings = _validate(settings, database_path(settings, database))
+    if as_json:
+        print_json(findings.facts())
+    else:
+        _print_source(findings)
+        _print_fates(findings)
+
+
+def run_dry_run(settings: Settings, path: Path, *, as_json: bool) -> None:
+    """Say what an import of everything at `path` would come to."""
+    began_at = time.monotonic()
+    findings = _validate(settings, path)
+    if as_json:
+        record = _as_record(findings, time.monotonic() - began_at)
+        print_json(record.summary() | {"warehouse": findings.warehouse.facts()})
+    else:
+        _print_fates(findings)
+
+
+def _validate(settings: Settings, path: Path) -> Findings:
+    reading = _Reading(sys.stderr)
+    with stopping_on_signals(reading.stopping):
+        return validate(
+            path,
+            settings.data_dir / "snapshots",
+            warehouse=settings.warehouse_path,
+            server_id=settings.import_server_id,
+            on_read=reading.show,
+        )
+
+
+class _Reading:
+    """Writes a line now and then about how far the reading is, and ends it on request."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stopping = threading.Event()
+        self._stream = stream
+        self._next_at = time.monotonic() + _LINE_EVERY_SECONDS
+
+    def show(self, done: int, total: int) -> None:
+        if self.stopping.is_set():
+            raise StoppedError("stopped; nothing was written")
+        if time.monotonic() >= self._next_at:
+            self._next_at = time.monotonic() + _LINE_EVERY_SECONDS
+            self._stream.write(f"read {done:,} of {total:,} plays\n")
+            self._stream.flush()
+
+
+def _as_record(findings: Findings, elapsed_seconds: float) -> ImportRecord:
+    return replace(
+        ImportRecord.begin(findings.source, fresh=False, dry_run=True),
+        status=Status.COMPLETED,
+        total_records=findings.total_records,
+        last_processed_id=findings.last_row_id,
+        elapsed_seconds=elapsed_seconds,
+        fates=Fates(
+            imported=findings.outcome.new,
+            duplicates_database=sum(findings.outcome.duplicates.values()),
+            rejected=findings.rejected,
+        ),
+    )
+
+
+def _print_source(findings: Findings) -> None:
+    facts = findings.facts()
+    console = Console(highlight=False)
+    console.print(f"{findings.source}", soft_wrap=True, markup=False)
+    span = "none"
+    if findings.total_records and findings.first_started_at:
+        span = f"{facts['first_started_at']} to {facts['last_started_at']}"
+    rows = {
+        "Tautulli version": findings.tautulli_version or "unknown",
+        "plays": f"{findings.total_records:,}",
+        "started": span,
+        "users": f"{findings.users:,}",
+        "media types": ", ".join(f"{name} {n:,}" for name, n in findings.media_types.items()),
+        "live TV": f"{findings.live:,}",
+        "missing columns": _shortened(findings.missing_columns),
+    }
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for name, value in rows.items():
+        table.add_row(name, Text(value))
+    console.print(table)
+    console.print()
+
+
+def _shortened(names: Sequence[str]) -> str:
+    left = len(names) - _NAMES_SHOWN
+    shown = ", ".join(names[:_NAMES_SHOWN]) or "none"
+    return f"{shown} and {left} more (see --json)" if left > 0 else shown
+
+
+def _print_fates(findings: Findings) -> None:
+    """What would become of the plays, and against which table that was found out."""
+    duplicates = findings.outcome.duplicates
+    rows = {
+        "would be imported": findings.outcome.new,
+        **{f"duplicates, same {_SPELLED[key]}": n for key, n in duplicates.items()},
+        **{f"rejected, {reason}": n for reason, n in findings.rejected_reasons.items()},
+    }
+    console = Console(highlight=False)
+    console.print(_counts(rows, findings.total_records))
+    for line in _about_table(findings):
+        console.print(line, soft_wrap=True, markup=False)
+
+
+_SPELLED: Final = {
+    "event_id": "event",
+    "correlation_key": "correlation key",
+    "rating_key_user_started": "item, user and start",
+}
+
+
+def _counts(rows: Mapping[str, int], total: int) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column()
+    table.add_column(justify="right", no_wrap=True)
+    for name, count in rows.items():
+        table.add_row(name, f"{count:,}")
+    table.add_row("plays in the database", f"{total:,}", style="bold")
+    return table
+
+
+def _about_table(findings: Findings) -> list[str]:
+    warehouse = findings.warehouse
+    if warehouse.compared:
+        return [
+            f"compared with {warehouse.path}" + f": {warehouse.reason}" * bool(warehouse.reason)
+        ]
+    return [warehouse.reason, "so the plays were compared with each other alone"]

@@ -1,0 +1,51 @@
+"""Several databases imported at the same time, each into a data directory of its own."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tautulli_pipeline_tests.command import Outcome, nothing_runs, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+FIXTURES = Path(__file__).parents[3] / "shared" / "fixtures"
+# Real databases are no part of the checkout; where they lie beside it they are imported.
+collect_ignore = [] if FIXTURES.exists() else ["test_real_databases.py"]
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import of the command and where its rows are."""
+
+    data_dir: Path
+    outcome: Outcome
+
+    @property
+    def summary(self) -> Any:
+        return self.outcome.json
+
+
+def import_each(databases: Mapping[str, Path], folder: Path) -> dict[str, Import]:
+    """Import each database into `folder`/<name>, two at a time."""
+
+    def import_one(name: str) -> Import:
+        data_dir = folder / name
+        return Import(data_dir, run("import", databases[name], "--json", data_dir=data_dir))
+
+    with ThreadPoolExecutor(2) as pool:
+        imports = dict(zip(databases, pool.map(import_one, databases), strict=True))
+    assert nothing_runs(folder)
+    return imports
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Iterator[Path]:
+    """A data directory that is not there yet; nothing may run for it afterwards."""
+    yield tmp_path / "data"
+    assert nothing_runs(tmp_path / "data")

@@ -1,0 +1,124 @@
+"""Runs the command as a user would: a process of its own, with its own data directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import psutil
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+_OURS = ("IMPORT_", "NATS_", "DEDUP_", "DUCKDB_", "PIPELINE_", "DAGSTER_")
+_LIMIT_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> Any:
+        """The one JSON object on standard output; anything beside it is an error."""
+        facts = json.loads(self.stdout)
+        assert isinstance(facts, dict)
+        return facts
+
+
+def environment(data_dir: Path, **variables: object) -> dict[str, str]:
+    """This process's environment with none of our variables but `variables`."""
+    inherited = {n: v for n, v in os.environ.items() if not n.startswith(_OURS)}
+    given = {name: str(value) for name, value in variables.items()}
+    return inherited | {"PIPELINE_DATA_DIR": str(data_dir)} | given
+
+
+def start(*arguments: object, data_dir: Path, **variables: object) -> subprocess.Popen[str]:
+    """Start the command as the leader of its own process group, like a shell does."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tautulli_pipeline", *map(str, arguments)],
+        env=environment(data_dir, **variables),
+        cwd=data_dir.parent,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def run(*arguments: object, data_dir: Path, **variables: object) -> Outcome:
+    """Run the command to its end."""
+    return ended(start(*arguments, data_dir=data_dir, **variables))
+
+
+def ended(process: subprocess.Popen[str]) -> Outcome:
+    """Wait for a started command."""
+    stdout, stderr = process.communicate(timeout=_LIMIT_SECONDS)
+    return Outcome(process.returncode, stdout, stderr)
+
+
+def imported(*arguments: object, data_dir: Path, **variables: object) -> dict[str, Any]:
+    """Run `import --json` with success; its summary."""
+    outcome = run("import", *arguments, "--json", data_dir=data_dir, **variables)
+    assert outcome.exit_code == 0, outcome.stderr
+    facts: dict[str, Any] = outcome.json
+    return facts
+
+
+def fates(summary: dict[str, Any]) -> dict[str, int]:
+    """What an import's summary counts, flat, but for those that are zero."""
+    names = ("total_records", "unchanged", "processed", "imported", "rejected", "errors")
+    flat = {name: summary[name] for name in names} | summary["duplicates"]
+    return {name: count for name, count in flat.items() if count}
+
+
+def query(data_dir: Path, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+    """Rows of the warehouse."""
+    with duckdb.connect(data_dir / "playback.duckdb", read_only=True) as connection:
+        return connection.execute(sql, list(parameters)).fetchall()
+
+
+def wait_until(true: Callable[[], Any], seconds: float = 60, pause_seconds: float = 0.01) -> Any:
+    """The first true answer; it has to come in time."""
+    deadline = time.monotonic() + seconds
+    while not (answer := true()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(pause_seconds)
+    return answer
+
+
+def processes_of(data_dir: Path) -> Iterator[psutil.Process]:
+    """Every live process, but this one, that works for this data directory."""
+    for process in psutil.process_iter():
+        try:
+            words = [*process.cmdline(), process.environ().get("PIPELINE_DATA_DIR", "")]
+            alive = process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            continue
+        if alive and process.pid != os.getpid() and any(str(data_dir) in word for word in words):
+            yield process
+
+
+def nothing_runs(data_dir: Path) -> bool:
+    """Whether all processes of the data directory are gone, within a short grace."""
+    deadline = time.monotonic() + 15
+    while left := list(processes_of(data_dir)):
+        if time.monotonic() > deadline:
+            for process in left:
+                process.kill()
+            return False
+        time.sleep(0.05)
+    return True

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import duckdb
+
+from tautulli_pipeline.events.columns import COMPUTED, COPIED, EVENT_FIELDS
+from tautulli_pipeline.events.mapping import Cells
+from tautulli_pipeline.warehouse.decoder import CONTENT_COLUMNS
+from tautulli_pipeline.warehouse.schema import migrate
+from tautulli_pipeline_tests.eras import TAGS
+from tautulli_pipeline_tests.events.mapped import TABLES
+from tautulli_pipeline_tests.schema_facts import columns_at
+
+BOOKKEEPING = {
+    "import_id": "VARCHAR",
+    "stream_id": "VARCHAR",
+    "stream_sequence": "BIGINT",
+    "created_at": "TIMESTAMP",
+    "restored_at": "TIMESTAMP",
+}
+RESHAPED = {"id": "source_row_id", "started": "started_at", "stopped": "stopped_at"}
+TYPES = {"INTEGER": {"BIGINT", "INTEGER", "BOOLEAN"}, "TEXT": {"VARCHAR"}}
+# Numbers to the file, names to everyone who reads them.
+NAMED_BY_NUMBER = {"rating_key", "parent_rating_key", "grandparent_rating_key"}
+
+
+def ever():
+    """Every column that a history table of any version has."""
+    return {(t, c) for tag in TAGS for t in TABLES for c in columns_at(tag).get(t, ())}
+
+
+def test_the_table_has_the_columns_of_the_catalogue_and_its_own_bookkeeping():
+    with duckdb.connect() as connection:
+        migrate(connection)
+        table = connection.execute(
+            "SELECT column_name, data_type FROM duckdb_columns() "
+            "WHERE table_name = 'playback_events' ORDER BY column_index"
+        ).fetchall()
+    fields = {n: t for n, t in EVENT_FIELDS.items() if n != "event_id"}
+    assert dict(table) == {"id": "UUID"} | fields | BOOKKEEPING
+    assert len(table) == len(dict(table))
+
+
+def test_no_column_stands_in_the_catalogue_twice():
+    names = [column.name for column in COPIED]
+    sources = [column.source for column in COPIED]
+    assert len(set(names)) == len(names)
+    assert len(set(sources)) == len(sources)
+    assert not set(names) & {*COMPUTED, *BOOKKEEPING, "id", "extra"}
+    assert set(CONTENT_COLUMNS) == EVENT_FIELDS.keys() - {"event_id"}
+
+
+def test_every_column_that_any_version_had_is_at_home():
+    homes = {c.source: c.name for c in COPIED} | RESHAPED
+    assert {column.name for _, column in ever()} - homes.keys() == set()
+    assert set(homes.values()) <= EVENT_FIELDS.keys()
+    newest = {t: [c.name for c in columns_at(TAGS[-1])[t]] for t in TABLES}
+    doubles = {name for name, _, owner in Cells(newest).strangers() if owner}
+    assert [name for name, _, owner in Cells(newest).strangers() if not owner] == []
+    assert {name.split(".")[1] for name in doubles} == {
+        *("rating_key", "parent_rating_key", "grandparent_rating_key", "media_type", "duration")
+    }
+
+
+def test_every_column_has_a_type_that_its_values_fit():
+    homes = {c.source: c for c in COPIED}
+    for _, column in ever():
+        if column.name in homes and column.declared_type and column.name not in NAMED_BY_NUMBER:
+            assert homes[column.name].type in TYPES[column.declared_type], column.name
+    assert {homes[name].type for name in NAMED_BY_NUMBER} == {"VARCHAR"}
+
+
+def test_what_is_copied_but_was_never_in_a_file_is_named():
+    assert {c.source for c in COPIED} - {c.name for _, c in ever()} == {"subtitle_decision"}

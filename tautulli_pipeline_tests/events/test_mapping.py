@@ -1,0 +1,345 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tautulli_pipeline.events.columns import COPIED
+from tautulli_pipeline_tests import eras
+from tautulli_pipeline_tests.eras import make_database, play
+from tautulli_pipeline_tests.events.mapped import TABLES, cells, events, mapped_rows
+from tautulli_pipeline_tests.events.test_identity import bucket
+
+FIXTURES = Path(__file__).parents[3] / "shared" / "fixtures"
+RENAMED = {
+    "row_id": "source_row_id",
+    "user": "username",
+    "started": "started_at",
+    "stopped": "stopped_at",
+}
+HOMES = {column.source: column for column in COPIED}
+SECTION_PLACES = [(), ("session_history",), ("session_history_metadata",), TABLES[:2]]
+
+
+def is_empty(value):
+    return value is None or value == ""
+
+
+def rfc3339(seconds):
+    return f"{bucket(seconds)}Z"
+
+
+def expected_cell(name, value):
+    """The event's value for a cell of the column `name` that fits."""
+    if name in {"started", "stopped"}:
+        return rfc3339(value) if value else None
+    if name in {"secure", "relayed"}:
+        return bool(value)
+    return value if HOMES[name].type in {"BIGINT", "INTEGER"} else str(value)
+
+
+def oracle_cell(name, value):
+    if name in {"row_id", "play_duration", "percent_complete", "watched_status", "friendly_name"}:
+        return value
+    return expected_cell(name, value)
+
+
+def with_answers():
+    return sorted(p.with_name(f"{p.name[:-13]}.db") for p in FIXTURES.glob("*.history.json"))
+
+
+@pytest.mark.parametrize("database", with_answers(), ids=lambda path: path.stem)
+def test_every_row_says_what_tautulli_itself_answers(database):
+    answer = json.loads(database.with_suffix(".history.json").read_text())["rows"]
+    expected, found = {}, {}
+    for row in answer:
+        expected[row["row_id"]] = {
+            RENAMED.get(name, name): oracle_cell(name, value)
+            for name, value in row.items()
+            if not is_empty(value)
+        }
+    for event in events(database):
+        names = {RENAMED.get(name, name) for name in answer[0]}
+        found[event["source_row_id"]] = {n: v for n, v in event.items() if n in names}
+    if all("live" not in row for row in found.values()):
+        # No column in the file: Tautulli adds it when it opens the copy.
+        for row in expected.values():
+            assert row.pop("live", 0) == 0
+    assert {row_id: found[row_id] for row_id in expected} == expected
+
+
+def misplaced(event, table, name, value):
+    """Whether a cell is found neither in its column nor, as its text, in `extra`."""
+    home = HOMES[name].name if name in HOMES else f"{name}_at"
+    kept = event.get("extra", {})
+    fits = event.get(home) == expected_cell(name, value)
+    return not fits and str(value) not in (kept.get(name), kept.get(f"{table}.{name}"))
+
+
+def lost_cells(path):
+    """Every non-empty cell of the three history tables that its event does not hold."""
+    by_id = {event["source_row_id"]: event for event in events(path)}
+    held = cells(path)
+    assert by_id.keys() == held.keys()
+    assert held
+    return [
+        (row_id, table, name, value)
+        for row_id, tables in held.items()
+        for table, row in tables.items()
+        for name, value in row.items()
+        if name != "id" and not is_empty(value) and (name, value) != ("stopped", 0)
+        if misplaced(by_id[row_id], table, name, value)
+    ]
+
+
+@pytest.mark.parametrize("tag", eras.TAGS)
+def test_no_cell_of_any_era_is_lost(tmp_path, tag):
+    path = tmp_path / "tautulli.db"
+    eras.make_era_database(path, tag)
+    assert lost_cells(path) == []
+
+
+@pytest.mark.parametrize("tables", SECTION_PLACES, ids=len)
+def test_no_cell_is_lost_of_an_upgrade_that_failed_half_way(tmp_path, tables):
+    path = tmp_path / "tautulli.db"
+    eras.make_half_migrated_database(path, tables)
+    assert lost_cells(path) == []
+
+
+def test_no_cell_is_lost_of_a_database_upgraded_in_one_jump(tmp_path):
+    path = tmp_path / "tautulli.db"
+    eras.make_one_jump_database(path)
+    assert lost_cells(path) == []
+
+
+def rejected(tmp_path, plays, **options):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=plays)
+    return mapped_rows(path, **options)
+
+
+def without(part, number=1, **changes):
+    made = play(number, **changes)
+    setattr(made, part, None)
+    return made
+
+
+YEAR_10000 = 253_402_300_800
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        (play(1, started=None), "missing start"),
+        (play(1, started=0), "missing start"),
+        (play(1, started=""), "missing start"),
+        (play(1, started="soon"), "start is no second of the years 1 to 9999: soon"),
+        (play(1, started=YEAR_10000), f"start is no second of the years 1 to 9999: {YEAR_10000}"),
+        (play(1, user_id=None), "missing user_id"),
+        (play(1, user_id="", user="mira"), "missing user_id"),
+        (play(1, user_id=2**31), f"user_id is no 32-bit integer: {2**31}"),
+        (play(1, user_id="mira"), "user_id is no 32-bit integer: mira"),
+        (play(1, user_id=1.5), "user_id is no 32-bit integer: 1.5"),
+        (play(1, user_id="0x10"), "user_id is no 32-bit integer: 0x10"),
+        (play(1, title=None), "missing title"),
+        (play(1, title=""), "missing title"),
+        (without("metadata"), "missing title"),
+    ],
+)
+def test_a_row_that_is_no_event_says_why_and_keeps_its_raw_record(tmp_path, made, reason):
+    (row,) = rejected(tmp_path, [made])
+    assert (row["source_row_id"], row["payload"], row["reason"]) == (1, None, reason)
+    held = cells(tmp_path / "tautulli.db")[1]
+    for table in TABLES:
+        texts = {n: None if v is None else str(v) for n, v in held.get(table, {}).items()}
+        assert row["record"][table] == (texts or dict.fromkeys(row["record"][table]))
+
+
+def test_an_event_too_big_for_the_stream_is_rejected_by_its_bytes(tmp_path):
+    plays = [play(1, summary="🎬" * 700), play(2)]
+    size = len(rejected(tmp_path, plays)[0]["payload"].encode())
+    path = tmp_path / "tautulli.db"
+    fits = [row["reason"] for row in mapped_rows(path, max_payload_bytes=size)]
+    over = [row["reason"] for row in mapped_rows(path, max_payload_bytes=size - 1)]
+    assert fits == [None, None]
+    assert over == [f"event of {size} bytes exceeds the stream's {size - 1}", None]
+
+
+@pytest.mark.parametrize(
+    ("made", "lacking"),
+    [
+        (play(1, user_id=0, user="Local"), set()),
+        (play(1, user_id=-(2**31)), {"friendly_name"}),
+        (play(1, ip_address=None, machine_id=None), {"ip_address", "machine_id"}),
+        (play(1, rating_key=None), {"rating_key"}),
+        (play(1, stopped=0), {"stopped_at"}),
+        (play(1, started=-1), set()),
+        (without("media_info"), {"container", "video_codec", "transcode_decision", "bitrate"}),
+    ],
+)
+def test_a_row_lacking_what_is_no_part_of_its_identity_is_imported(tmp_path, made, lacking):
+    path, whole = tmp_path / "tautulli.db", tmp_path / "whole.db"
+    make_database(path, plays=[made])
+    make_database(whole, plays=[play(1)])
+    (event,), (full,) = events(path), events(whole)
+    assert lacking <= full.keys() - event.keys()
+    assert "" not in event.values()
+    assert None not in event.values()
+
+
+def test_unknown_columns_and_differing_doubles_are_kept_in_extra(tmp_path):
+    path = tmp_path / "tautulli.db"
+    weird = 'so "odd"\\ 🎬\n'
+    columns = {TABLES[0]: [("mood", "TEXT"), ("Score", "REAL")], TABLES[2]: [("hdr", "INTEGER")]}
+    made = play(
+        1,
+        history={"mood": "gay\x01", "Score": 2.5, "rating_key": 7, "section_id": None},
+        metadata={"rating_key": 8},
+        media_info={"rating_key": 7, "hdr": "", "duration": 1},
+    )
+    columns[TABLES[0]].append((weird.replace('"', '""'), "TEXT"))
+    made.history[weird.replace('"', '""')] = "x"
+    make_database(path, plays=[made], extra_columns=columns)
+    (event,) = events(path)
+    assert event["rating_key"] == "7"
+    assert event["media_duration_ms"] == 7_200_000
+    assert event["extra"] == {
+        "mood": "gay\x01",
+        "Score": "2.5",
+        weird: "x",
+        "session_history_metadata.rating_key": "8",
+        "session_history_media_info.duration": "1",
+    }
+
+
+def test_columns_of_other_tools_are_read_with_the_file(tmp_path):
+    path = tmp_path / "tautulli.db"
+    names = ("session_key", "percent_complete", "friendly_name", "library_name")
+    columns = [(name, "TEXT") for name in names]
+    given = dict(zip(names, ("k:1", "41", "Grandma", "Attic"), strict=True))
+    plays = [play(1, history=given), play(2), play(3, history={"percent_complete": "41.7 %"})]
+    make_database(path, plays=plays, extra_columns={TABLES[0]: columns})
+    first, second, third = events(path)
+    assert {n: str(first[n]) for n in names} == given
+    named = f"tautulli-import:k:1:{eras.play(1).history['started']}:2000001"
+    assert (
+        first["event_id"].replace("-", "")[:12] == hashlib.sha256(named.encode()).hexdigest()[:12]
+    )
+    assert [second[n] for n in names] == ["2", 50, "Mira", "Movies"]
+    assert (third["percent_complete"], third["extra"]) == (50, {"percent_complete": "41.7 %"})
+    assert "extra" not in first
+
+
+def test_what_does_not_fit_its_column_is_kept_in_extra(tmp_path):
+    path = tmp_path / "tautulli.db"
+    odd = {
+        "year": "MMI",
+        "width": 1919.5,
+        "audio_channels": str(2**31),
+        "last_viewed_at": 2**63 - 1,
+        "updated_at": "99999999999999999999",
+        "secure": 2,
+        "relayed": "yes",
+        "stopped": "later",
+        "paused_counter": "-",
+    }
+    make_database(path, plays=[play(1, **odd)])
+    (event,) = events(path)
+    assert event["last_viewed_at"] == odd.pop("last_viewed_at")
+    kept = event["extra"]
+    assert float(kept.pop("updated_at")) == 1e20
+    assert kept == {n: str(v) for n, v in odd.items() if n != "updated_at"}
+    assert event.keys().isdisjoint({*odd} - {"width"})
+    assert event["play_duration"] == 0
+
+
+NASTY = "a\x01\x1f\"\\/\b\n\t\u2028 \\ud800 \\u0000 \x7f 🎬 é ' {}[] \ufffe"
+
+
+def test_any_text_reaches_the_event_as_valid_json(tmp_path):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(1, title=NASTY, player=NASTY, media_type="a.b > *C")])
+    (row,) = mapped_rows(path)
+    assert (row["event"]["title"], row["event"]["player"]) == (NASTY, NASTY)
+    assert row["event"]["media_type"] == "a.b > *C"
+    assert row["subject"] == "playback.tautulli-import.a_b____c"
+
+
+def test_a_nul_in_a_text_is_no_end_of_it(tmp_path):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(1, title="a\x00b"), play(2, title="plain")])
+    assert [event["title"] for event in events(path)] == ["a\x00b", "plain"]
+
+
+def test_numbers_are_whole_and_flags_are_booleans(tmp_path):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(1)])
+    (row,) = mapped_rows(path)
+    typed = {name: type(value) for name, value in row["event"].items()}
+    whole = {c.name for c in COPIED if c.type in {"BIGINT", "INTEGER"}} & typed.keys()
+    assert {typed[n] for n in {*whole, "play_duration", "media_duration"}} == {int}
+    assert (typed["secure"], typed["relayed"], typed["rating_key"]) == (bool, bool, str)
+    assert row["payload"].startswith('{"schema_version":1,"event_id":"')
+
+
+def payloads(path):
+    return [row["payload"] for row in mapped_rows(Path(path))]
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "America/St_Johns"])
+def test_the_same_row_gives_the_same_bytes_in_every_time_zone(tmp_path, zone):
+    path = tmp_path / "tautulli.db"
+    eras.make_era_database(path, "v2.17.2", 200)
+    code = (
+        "import json, sys; from tautulli_pipeline_tests.events.test_mapping import payloads; "
+        "print(json.dumps(payloads(sys.argv[1])))"
+    )
+    environment = os.environ | {"TZ": zone}
+    command = [sys.executable, "-c", code, str(path)]
+    elsewhere = subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert payloads(path) == json.loads(elsewhere.stdout) == payloads(path)
+
+
+def test_names_come_from_the_newest_row_of_users_and_libraries(tmp_path):
+    path = tmp_path / "tautulli.db"
+    libraries = [
+        {"server_id": "old", "section_id": 1, "section_name": "Old films"},
+        {"server_id": "new", "section_id": 1, "section_name": "Films"},
+    ]
+    users = [
+        {"user_id": 1, "username": "nameless"},
+        {"user_id": 2, "username": "blank", "friendly_name": "  "},
+        {"user_id": 3, "username": "mira", "friendly_name": "Mira"},
+    ]
+    plays = [play(n, user_id=n, user="then") for n in (1, 2, 3, 4)]
+    make_database(path, plays=plays, users=users, libraries=libraries)
+    found = events(path)
+    assert [e.get("friendly_name") for e in found] == ["nameless", "blank", "Mira", None]
+    assert {(e["username"], e["library_name"]) for e in found} == {("then", "Films")}
+
+
+def test_a_section_is_taken_from_whichever_table_has_it(tmp_path):
+    path = tmp_path / "tautulli.db"
+    plays = [
+        play(1, history={"section_id": ""}, metadata={"section_id": 2}),
+        play(2, history={"section_id": 1}, metadata={"section_id": 2}),
+    ]
+    columns = {TABLES[1]: [("section_id", "INTEGER")]}
+    make_database(path, plays=plays, extra_columns=columns)
+    first, second = events(path)
+    assert (first["section_id"], first["library_name"], "extra" in first) == (2, "TV Shows", False)
+    assert (second["section_id"], second["library_name"]) == (1, "Movies")
+    assert second["extra"] == {"session_history_metadata.section_id": "2"}
+
+
+def test_a_file_without_users_and_libraries_is_no_fault(tmp_path):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(1)], drop_tables=["users", "library_sections"])
+    (event,) = events(path)
+    assert event["username"] == "mira"
+    assert event.keys().isdisjoint({"friendly_name", "library_name"})

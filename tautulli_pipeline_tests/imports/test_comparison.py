@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tautulli_pipeline.imports.comparison import KEYS, Candidates
+from tautulli_pipeline.warehouse import schema
+
+NOWHERE = Path("no folder") / "none.duckdb"
+START = datetime(2024, 1, 1, tzinfo=UTC).replace(tzinfo=None)
+ROWS = pa.schema(
+    [
+        ("event_id", pa.string()),
+        ("correlation_key", pa.string()),
+        ("rating_key", pa.string()),
+        ("user_id", pa.int32()),
+        ("started_at", pa.timestamp("us")),
+        ("reason", pa.string()),
+    ]
+)
+# Few values, so that keys meet often and in chains.
+PLAYS = st.tuples(
+    st.integers(0, 6), st.integers(0, 6), st.none() | st.integers(0, 3), st.integers(0, 1)
+)
+
+
+def row_of(play, reason=None):
+    event, correlation, rating_key, second = play
+    return {
+        "event_id": str(uuid.UUID(int=event)),
+        "correlation_key": f"c:{correlation}",
+        "rating_key": None if rating_key is None else str(rating_key),
+        "user_id": 7,
+        "started_at": START.replace(second=second),
+        "reason": reason,
+    }
+
+
+def keys_of(play):
+    event, correlation, rating_key, second = play
+    named = None if rating_key is None else (rating_key, second)
+    return dict(zip(KEYS, (event, correlation, named), strict=True))
+
+
+def expected(plays, stored):
+    """Row by row: a play is new when no key of it was stored before."""
+    taken = {key: set() for key in KEYS}
+    for play, restored in stored:
+        for key, value in keys_of(play).items():
+            if value is not None and not (restored and key != "event_id"):
+                taken[key].add(value)
+    verdicts = Counter(dict.fromkeys(("new", *KEYS), 0))
+    for play in plays:
+        keys = {key: value for key, value in keys_of(play).items() if value is not None}
+        verdict = next((key for key, value in keys.items() if value in taken[key]), "new")
+        verdicts[verdict] += 1
+        if verdict == "new":
+            for key, value in keys.items():
+                taken[key].add(value)
+    return verdicts
+
+
+def store(path, stored):
+    with closing(schema.connect(path, {})) as connection:
+        for play, restored in stored:
+            row = row_of(play)
+            connection.execute(
+                "INSERT INTO playback_events (id, session_key, started_at, user_id, rating_key, "
+                "title, source, server_id, correlation_key, stream_id, stream_sequence, "
+                "created_at, restored_at) VALUES "
+                "(?, 's', ?, ?, ?, 'Film', 'plex', 'default', ?, 'x', 1, ?, ?)",
+                [
+                    *(row["event_id"], row["started_at"], row["user_id"], row["rating_key"]),
+                    *(row["correlation_key"], START, START if restored else None),
+                ],
+            )
+
+
+@contextmanager
+def candidates(*batches):
+    with duckdb.connect(config={"threads": 1}) as connection:
+        found = Candidates(connection)
+        for batch in batches:
+            found.add(pa.Table.from_pylist(batch, schema=ROWS))
+        yield found
+
+
+def storable(stored):
+    """The plays that the table's own keys let in, one after the other."""
+    kept = []
+    for play, restored in stored:
+        same_event = any(play[0] == other[0] for other, _ in kept)
+        if not same_event and (restored or expected([play], kept)["new"]):
+            kept.append((play, restored))
+    return kept
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(PLAYS, max_size=25), st.integers(1, 25))
+def test_each_play_is_judged_as_if_those_before_it_were_stored(plays, batch_size):
+    rows = [row_of(play) for play in plays]
+    batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+    with candidates(*batches) as found:
+        found.compare(NOWHERE)
+        outcome = found.judge()
+    assert {"new": outcome.new, **outcome.duplicates} == expected(plays, [])
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    plays=st.lists(PLAYS, max_size=20),
+    stored=st.lists(st.tuples(PLAYS, st.booleans()), max_size=6).map(storable),
+)
+def test_the_present_table_counts_and_restored_rows_only_by_their_event(
+    tmp_path_factory, plays, stored
+):
+    path = tmp_path_factory.mktemp("warehouse") / "playback.duckdb"
+    store(path, stored)
+    with candidates([row_of(play) for play in plays]) as found:
+        comparison = found.compare(path)
+        outcome = found.judge()
+    assert (comparison.compared, comparison.reason) == (True, "")
+    assert {"new": outcome.new, **outcome.duplicates} == expected(plays, stored)
+
+
+def test_a_play_that_is_no_event_makes_no_other_one_a_duplicate(tmp_path):
+    play = (1, 1, 1, 0)
+    with candidates([row_of(play, reason="missing title"), row_of(play)]) as found:
+        found.compare(tmp_path / "none.duckdb")
+        assert found.judge().new == 1
+
+
+def test_a_file_that_is_no_warehouse_is_not_compared_and_stays_as_it_is(tmp_path):
+    foreign, text = tmp_path / "foreign.duckdb", tmp_path / "text.duckdb"
+    duckdb.connect(foreign).close()
+    text.write_text("no database at all\n" * 500)
+    before = foreign.read_bytes(), text.read_bytes()
+    for path, reason in ((foreign, "no table playback_events"), (text, "not a valid DuckDB")):
+        with candidates([row_of((1, 1, 1, 0))]) as found:
+            comparison = found.compare(path)
+            assert not comparison.compared
+            assert reason in comparison.reason
+            assert found.judge().new == 1
+    assert (foreign.read_bytes(), text.read_bytes()) == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["foreign.duckdb", "text.duckdb"]

@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from datetime import datetime
+
+import pytest
+
+from tautulli_pipeline.demo.database import make_demo_database
+from tautulli_pipeline.errors import SourceError
+from tautulli_pipeline.imports import validation
+from tautulli_pipeline.imports.validation import validate
+from tautulli_pipeline.settings import load_settings
+from tautulli_pipeline.warehouse import schema
+from tautulli_pipeline_tests.eras import make_database, play
+
+NOTHING = {"event_id": 0, "correlation_key": 0, "rating_key_user_started": 0}
+
+
+@pytest.fixture
+def data_dir(tmp_path):
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def findings_of(tmp_path, data_dir):
+    def findings_of(database, warehouse=None, **options):
+        warehouse = warehouse or data_dir / "playback.duckdb"
+        snapshots = data_dir / "snapshots"
+        return validate(database, snapshots, warehouse=warehouse, server_id="default", **options)
+
+    return findings_of
+
+
+def content_of(folder):
+    return {p: p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
+
+
+def mixed_plays():
+    """Two plays logged twice, one of them three times, and four that are no events."""
+    plays = [play(i) for i in range(1, 8)]
+    plays += [play(20, rating_key=101, started=plays[0].history["started"])]
+    plays += [play(i, rating_key=102, started=plays[1].history["started"]) for i in (21, 22)]
+    plays += [play(30, started=0), play(31, user_id=""), play(32, title=""), play(33, user_id="x")]
+    return plays
+
+
+def test_everything_in_a_database_is_told(tmp_path, findings_of):
+    path = tmp_path / "tautulli.db"
+    more = [play(50, media_type="track", user_id=0), play(51, media_type="Odd.Type", live=1)]
+    make_database(path, plays=[*mixed_plays(), *more], version="v2.13.4")
+    findings = findings_of(path)
+    assert findings.facts() == {
+        "source": str(path),
+        "tautulli_version": "v2.13.4",
+        "missing_columns": [],
+        "total_records": 16,
+        "first_started_at": "2023-11-15T01:00:00Z",
+        "last_started_at": "2023-11-20T19:53:20Z",
+        "users": 2,
+        "media_types": {"movie": 14, "odd_type": 1, "track": 1},
+        "live": 1,
+        "new": 9,
+        "duplicates": NOTHING | {"rating_key_user_started": 3},
+        "rejected": 4,
+        "rejected_reasons": {
+            "missing start": 1,
+            "missing title": 1,
+            "missing user_id": 1,
+            "user_id is no 32-bit integer": 1,
+        },
+        "warehouse": {
+            "path": str(tmp_path / "data" / "playback.duckdb"),
+            "compared": True,
+            "reason": "there is no table yet",
+        },
+    }
+
+
+def test_nothing_is_left_of_it_and_nothing_beside_the_source_changes(tmp_path, findings_of):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=mixed_plays())
+    before = content_of(tmp_path)
+    during = []
+    findings_of(path, on_read=lambda _done, _total: during.append(content_of(tmp_path)))
+    assert content_of(tmp_path) == before
+    assert any("snapshot-" in str(p) for seen in during for p in seen)
+
+
+def test_a_database_that_is_not_read_to_its_end_leaves_nothing_either(tmp_path, findings_of):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=mixed_plays())
+    before = content_of(tmp_path)
+
+    def stop(_done, _total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        findings_of(path, on_read=stop)
+    assert content_of(tmp_path) == before
+
+
+def test_a_database_without_plays_has_no_dates(tmp_path, findings_of):
+    path = tmp_path / "tautulli.db"
+    make_database(path)
+    facts = findings_of(path).facts()
+    assert (facts["total_records"], facts["new"]) == (0, 0)
+    assert (facts["first_started_at"], facts["last_started_at"]) == (None, None)
+    assert (facts["users"], facts["media_types"], facts["rejected_reasons"]) == (0, {}, {})
+
+
+def test_early_years_are_written_with_four_digits(tmp_path, findings_of):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(1, started=-62_000_000_000, history={"stopped": 0})])
+    assert findings_of(path).facts()["first_started_at"] == "0005-04-19T09:46:40Z"
+
+
+def test_a_foreign_file_is_refused_and_nothing_is_made(tmp_path, findings_of):
+    path = tmp_path / "foreign.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE songs (id INTEGER PRIMARY KEY)")
+    with pytest.raises(SourceError, match="no table session_history"):
+        findings_of(path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["foreign.db"]
+
+
+def test_the_first_play_in_the_order_of_an_import_is_the_new_one(tmp_path, findings_of):
+    """Ids below 1 and beyond ten digits are imported after all others."""
+    path = tmp_path / "tautulli.db"
+    same = {"rating_key": 9, "started": 1_700_000_000}
+    ids = [-5, 0, 1, 9_999_999_999, 10_000_000_000, 2**63 - 1]
+    # No key is shared by all: -5 repeats 1 by its item, and 2**63 - 1 repeats -5 by its session.
+    plays = [play(i, **same) for i in ids]
+    make_database(path, plays=plays)
+    findings = findings_of(path)
+    assert (findings.total_records, findings.outcome.new) == (6, 1)
+    assert findings.outcome.duplicates == NOTHING | {"rating_key_user_started": 5}
+    assert findings.last_row_id == 2**63 - 1
+
+
+def test_plays_with_one_session_key_are_one_event(tmp_path, findings_of):
+    path = tmp_path / "tautulli.db"
+    column = {"session_history": [("session_key", "TEXT")]}
+    plays = [play(i, started=1_700_000_000, history={"session_key": "a"}) for i in (1, 2)]
+    make_database(path, plays=plays, extra_columns=column)
+    assert findings_of(path).outcome.duplicates == NOTHING | {"event_id": 1}
+
+
+@pytest.mark.parametrize("rows_per_query", [1, 2, 5, 14])
+def test_batches_of_any_size_tell_the_same(tmp_path, findings_of, monkeypatch, rows_per_query):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=mixed_plays())
+    whole = findings_of(path)
+    monkeypatch.setattr(validation, "_ROWS_PER_QUERY", rows_per_query)
+    assert findings_of(path) == whole
+
+
+@pytest.mark.parametrize("rows_per_query", [1, 2, 3, 4000])
+def test_rows_that_share_an_id_are_all_read_once(
+    tmp_path, findings_of, monkeypatch, rows_per_query
+):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(i) for i in (1, 2, 3)])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE copied AS SELECT * FROM session_history")
+        connection.execute("DROP TABLE session_history")
+        connection.execute("ALTER TABLE copied RENAME TO session_history")
+        for _ in range(3):
+            connection.execute(
+                "INSERT INTO session_history SELECT * FROM session_history WHERE id = 2 LIMIT 1"
+            )
+    monkeypatch.setattr(validation, "_ROWS_PER_QUERY", rows_per_query)
+    findings = findings_of(path)
+    assert (findings.total_records, findings.outcome.new) == (6, 3)
+    assert findings.outcome.duplicates == NOTHING | {"event_id": 3}
+
+
+def test_a_table_held_by_another_process_is_named_and_left_alone(
+    tmp_path, findings_of, held_by_another_process
+):
+    path, warehouse = tmp_path / "tautulli.db", tmp_path / "playback.duckdb"
+    make_database(path, plays=mixed_plays())
+    with held_by_another_process(warehouse) as process:
+        findings = findings_of(path, warehouse)
+    assert findings.warehouse.compared is False
+    assert f"process {process.pid} " in findings.warehouse.reason
+    assert (findings.outcome.new, findings.rejected) == (7, 4)
+
+
+def test_a_table_with_an_unfinished_log_is_read_without_touching_either(
+    tmp_path, findings_of, held_by_another_process
+):
+    path, warehouse = tmp_path / "tautulli.db", tmp_path / "w" / "playback.duckdb"
+    make_database(path, plays=[play(1)])
+    with held_by_another_process(warehouse):
+        pass  # killed: the schema is in the log alone
+    assert warehouse.with_name("playback.duckdb.wal").stat().st_size
+    before = content_of(warehouse.parent)
+    findings = findings_of(path, warehouse)
+    assert (findings.warehouse.compared, findings.warehouse.reason) == (True, "")
+    assert content_of(warehouse.parent) == before
+    with closing(schema.connect(warehouse, {})) as connection:
+        assert schema.count_events(connection) == 0
+
+
+def test_what_is_foretold_is_what_the_import_then_reports(tmp_path, data_dir, monkeypatch):
+    """Old plays under new ids, plays logged twice, plays without a user, and new ones."""
+    from tautulli_pipeline.orchestration.local import LocalImport  # noqa: PLC0415
+
+    monkeypatch.setenv("PIPELINE_DATA_DIR", str(data_dir))
+    old, new = tmp_path / "old.db", tmp_path / "new.db"
+    make_demo_database(old, 60, damaged_rows=10)
+    make_demo_database(new, 90, seed=1, started_at=1_500_000_000, damaged_rows=15)
+    renumber_into(old, new)
+    settings = load_settings()
+
+    def foretold(path):
+        findings = validate(
+            path, data_dir / "snapshots", warehouse=settings.warehouse_path, server_id="default"
+        )
+        return findings, figures(
+            findings.total_records,
+            findings.outcome.new,
+            sum(findings.outcome.duplicates.values()),
+            findings.rejected,
+        )
+
+    def done(path):
+        record = LocalImport(settings, path, fresh=False).run()
+        fates = record.fates
+        return figures(record.total_records, fates.imported, fates.duplicates, fates.rejected)
+
+    for path in (old, new):
+        findings, expected = foretold(path)
+        assert (expected["duplicates"] > 100) == (path == new)
+        assert expected["rejected"]
+        assert expected == done(path)
+    assert findings.warehouse.compared
+    assert foretold(new)[1]["imported"] == 0
+
+
+def figures(total, imported, duplicates, rejected):
+    assert total == imported + duplicates + rejected
+    return {"imported": imported, "duplicates": duplicates, "rejected": rejected}
+
+
+def renumber_into(old, new):
+    """Add the plays of `old` under other ids, and half of the new ones once more."""
+    tables = ("session_history", "session_history_metadata", "session_history_media_info")
+    with closing(sqlite3.connect(new)) as connection:
+        connection.execute("ATTACH ? AS old", (str(old),))
+        for table in tables:
+            names = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+            rest = ", ".join(name for name in names if name != "id")
+            for source, shift, condition in (
+                (f"main.{table}", 5000, "id % 2 = 0 AND id < 5000"),
+                (f"old.{table}", 9000, "true"),
+            ):
+                connection.execute(
+                    f"INSERT INTO {table} (id, {rest}) "
+                    f"SELECT id + {shift}, {rest} FROM {source} WHERE {condition}"
+                )
+        connection.commit()

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tautulli_pipeline.source.partitions import LAST_GRID_ID, MAX_PARTITIONS, OTHER, Grid
+from tautulli_pipeline.source.reader import IdRange
+
+WIDTHS = st.integers(1, 100_000) | st.integers(1, LAST_GRID_ID)
+EDGES = st.sampled_from(
+    [-(2**63), -1, 0, 1, 2, LAST_GRID_ID - 1, LAST_GRID_ID, LAST_GRID_ID + 1, 2**63 - 1]
+)
+ANY_ID = EDGES | st.integers(-(2**63), 2**63 - 1) | st.integers(1, LAST_GRID_ID)
+GRID_ID = st.integers(1, LAST_GRID_ID) | st.integers(1, 5000) | st.just(LAST_GRID_ID)
+
+
+def counting(ids):
+    return lambda width: len({(i - 1) // width for i in ids})
+
+
+@given(WIDTHS, ANY_ID)
+def test_an_id_lies_in_exactly_one_range_of_its_partition(width, row_id):
+    ranges = Grid.ranges(Grid(width).key_of(row_id))
+    assert [ids.first <= row_id <= ids.last for ids in ranges].count(True) == 1
+
+
+@given(WIDTHS, GRID_ID, GRID_ID)
+def test_keys_sort_like_ids_and_other_comes_last(width, one, another):
+    grid = Grid(width)
+    first, second = sorted((one, another))
+    assert grid.key_of(first) <= grid.key_of(second) < OTHER
+
+
+@given(WIDTHS, GRID_ID)
+def test_partitions_adjoin_without_gap_or_overlap(width, row_id):
+    grid = Grid(width)
+    (ids,) = Grid.ranges(grid.key_of(row_id))
+    assert grid.key_of(ids.first) == grid.key_of(ids.last) == grid.key_of(row_id)
+    if ids.first > 1:
+        assert Grid.ranges(grid.key_of(ids.first - 1))[0].last == ids.first - 1
+    if ids.last < LAST_GRID_ID:
+        assert Grid.ranges(grid.key_of(ids.last + 1))[0].first == ids.last + 1
+
+
+@given(WIDTHS, GRID_ID)
+def test_a_key_tells_its_grid_unless_it_is_the_last_one(width, row_id):
+    key = Grid(width).key_of(row_id)
+    told = Grid.of_key(key)
+    assert told == (None if key.endswith(str(LAST_GRID_ID)) else Grid(width))
+
+
+def test_other_tells_no_grid():
+    assert Grid.of_key(OTHER) is None
+
+
+@pytest.mark.parametrize(
+    ("row_id", "key"),
+    [
+        (1, "0000000001-0000001000"),
+        (1000, "0000000001-0000001000"),
+        (1001, "0000001001-0000002000"),
+        (9_999_999_999, "9999999001-9999999999"),
+        (10_000_000_000, OTHER),
+        (0, OTHER),
+        (-1, OTHER),
+    ],
+)
+def test_keys_are_padded_inclusive_ranges(row_id, key):
+    assert Grid(1000).key_of(row_id) == key
+
+
+def test_other_holds_every_id_outside_the_grid():
+    below, beyond = Grid.ranges(OTHER)
+    assert (below, beyond) == (IdRange(-(2**63), 0), IdRange(10**10, 2**63 - 1))
+
+
+@given(st.integers(1, 100_000), st.sets(GRID_ID, max_size=700))
+def test_a_fitting_grid_never_makes_too_many_partitions(batch_size, ids):
+    grid = Grid.fitting(batch_size, counting(ids))
+    assert len({grid.key_of(i) for i in ids}) <= MAX_PARTITIONS
+    assert grid.width % batch_size == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "apart", "width"),
+    [(500, 1, 10), (5000, 1, 10), (5001, 1, 20), (1_000_000, 1, 2000), (500, 10**7, 10)],
+)
+def test_a_fitting_grid_is_no_wider_than_it_must_be(rows, apart, width):
+    ids = range(1, rows * apart + 1, apart)
+    assert Grid.fitting(10, counting(ids)).width == width
+
+
+def test_rows_far_apart_get_a_wider_grid_too():
+    ids = range(1, 6_000_000_000, 10_000_000)
+    grid = Grid.fitting(1, counting(ids))
+    assert len({grid.key_of(i) for i in ids}) <= MAX_PARTITIONS
+    assert grid.width < 40_000_000

@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from tautulli_pipeline.errors import SourceError
+from tautulli_pipeline.events.columns import HISTORY, HISTORY_TABLES, MEDIA_INFO, METADATA
+from tautulli_pipeline.source import reader as reader_module
+from tautulli_pipeline.source.reader import IdRange, open_reader
+from tautulli_pipeline.source.schema import read_schema
+from tautulli_pipeline_tests.eras import (
+    make_database,
+    make_era_database,
+    make_half_migrated_database,
+    make_one_jump_database,
+    play,
+)
+
+FIXTURES = sorted((Path(__file__).parents[3] / "shared" / "fixtures").glob("v*.db"))
+EVERY_ID = IdRange(-(2**63), 2**63 - 1)
+
+
+@contextmanager
+def reading(path):
+    with open_reader(path, read_schema(path, named=path), named=path) as reader:
+        yield reader
+
+
+def read(path, first=EVERY_ID.first, last=EVERY_ID.last, **options):
+    with reading(path) as reader:
+        return reader.read(IdRange(first, last), **options)
+
+
+def ids_of(table):
+    return [int(row_id) for row_id in table[f"{HISTORY}.id"].to_pylist()]
+
+
+def change(path, *statements):
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def rebuild_without_key(path, table):
+    change(
+        path,
+        f"CREATE TABLE rebuilt AS SELECT * FROM {table}",
+        f"DROP TABLE {table}",
+        f"ALTER TABLE rebuilt RENAME TO {table}",
+    )
+
+
+def rows_by_sqlite(path):
+    """The plays as Python's sqlite3 joins them, every cell as text."""
+    with closing(sqlite3.connect(path)) as connection:
+        found = {}
+        for table in HISTORY_TABLES:
+            names = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+            cells = ", ".join(f'CAST("{name}" AS TEXT)' for name in names)
+            rows = connection.execute(f"SELECT id, {cells} FROM {table}").fetchall()
+            named = [f"{table}.{name}" for name in names]
+            found[table] = {row[0]: dict(zip(named, row[1:], strict=True)) for row in rows}
+            found[table][None] = dict.fromkeys(named)
+    return [
+        row
+        | found[METADATA].get(row_id, found[METADATA][None])
+        | found[MEDIA_INFO].get(row_id, found[MEDIA_INFO][None])
+        for row_id, row in sorted((i, row) for i, row in found[HISTORY].items() if i is not None)
+    ]
+
+
+def without_lookups(table):
+    return table.drop_columns(table.column_names[-3:]).to_pylist()
+
+
+@pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
+def test_every_cell_of_a_real_database_is_what_sqlite_says(tmp_path, path):
+    copy = tmp_path / "tautulli.db"
+    copy.write_bytes(path.read_bytes())
+    expected = rows_by_sqlite(copy)
+    assert expected
+    assert without_lookups(read(copy)) == expected
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: make_era_database(path, "v1.0", rows=12),
+        lambda path: make_era_database(path, "v2.17.2", rows=12, migrated_from="v1.4.25"),
+        lambda path: make_half_migrated_database(path, (HISTORY, METADATA), rows=12),
+        lambda path: make_one_jump_database(path, rows=12),
+    ],
+    ids=["v1.0", "migrated", "half_migrated", "one_jump"],
+)
+def test_every_cell_of_an_odd_state_is_what_sqlite_says(tmp_path, make):
+    path = tmp_path / "tautulli.db"
+    make(path)
+    assert without_lookups(read(path)) == rows_by_sqlite(path)
+
+
+def test_null_and_empty_and_odd_values_stay_apart(tmp_path):
+    path = tmp_path / "tautulli.db"
+    odd = [None, "", "NULL", 0, -1, 1.5, 1e300, 2**63 - 1, "'; DROP TABLE users; --", "プ🎬\n\t\\"]
+    make_database(path, plays=[play(i, bandwidth=v, title=v) for i, v in enumerate(odd, 1)])
+    rows = read(path).to_pylist()
+    assert [row[f"{HISTORY}.bandwidth"] for row in rows][:6] == [None, "", "NULL", "0", "-1", "1.5"]
+    assert without_lookups(read(path)) == rows_by_sqlite(path)
+
+
+def test_a_play_without_metadata_or_media_info_is_read_all_the_same(tmp_path):
+    path = tmp_path / "tautulli.db"
+    plays = [play(i) for i in (1, 2, 3)]
+    plays[0].metadata = plays[1].media_info = None
+    alone = play(9)
+    alone.history = None
+    make_database(path, plays=[*plays, alone])
+    table = read(path)
+    assert ids_of(table) == [1, 2, 3]
+    assert table[f"{METADATA}.title"].to_pylist() == [None, "Film 2", "Film 3"]
+    assert table[f"{MEDIA_INFO}.container"].to_pylist() == ["mkv", None, "mkv"]
+
+
+def test_a_range_is_inclusive_ordered_and_limited(tmp_path):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(i) for i in (9, 5, 4, 1, 7)])
+    with reading(path) as reader:
+        assert ids_of(reader.read(IdRange(4, 7))) == [4, 5, 7]
+        assert ids_of(reader.read(IdRange(4, 9), limit=2)) == [4, 5]
+        assert ids_of(reader.read(IdRange(2, 3))) == []
+
+
+def test_ids_of_any_size_are_found(tmp_path):
+    path = tmp_path / "tautulli.db"
+    ids = [-(2**63), -1, 0, 1, 9_999_999_999, 10_000_000_000, 2**63 - 1]
+    make_database(path, plays=[play(i, started=1_700_000_000, rating_key=1) for i in ids])
+    assert ids_of(read(path)) == ids
+    assert [ids_of(read(path, i, i)) for i in ids] == [[i] for i in ids]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "it's.db",
+        'a "b" c.db',
+        "a;b%20c?mode=rw#d.db",
+        "100 %.db",
+        "プレックス🎬.db",
+        "x' AS y; ATTACH 'made' AS z; --.db",
+    ],
+)
+def test_a_path_is_only_a_path(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    make_database(tmp_path / name, plays=[play(1)])
+    before = sorted(os.listdir(tmp_path))
+    assert ids_of(read(tmp_path / name)) == [1]
+    assert set(os.listdir(tmp_path)) - set(before) <= {f"{name}-shm", f"{name}-wal"}
+
+
+def test_names_come_from_the_small_tables_and_the_newest_row_counts(tmp_path):
+    path = tmp_path / "tautulli.db"
+    users = [{"user_id": 7, "username": "mira", "friendly_name": "Mira"}]
+    make_database(path, plays=[play(1, user_id=7), play(2, user_id=8, section_id=99)], users=users)
+    rebuild_without_key(path, "users")
+    change(path, "INSERT INTO users (user_id, username, friendly_name) VALUES (7, 'm', 'Mimi')")
+    lookups = read(path).select(
+        ["users.username", "users.friendly_name", "library_sections.section_name"]
+    )
+    assert [tuple(row.values()) for row in lookups.to_pylist()] == [
+        ("m", "Mimi", "Movies"),
+        (None, None, None),
+    ]
+
+
+@pytest.mark.parametrize("table", ["users", "library_sections", "version_info", MEDIA_INFO])
+def test_plays_are_read_without_the_side_tables(tmp_path, table):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(1)], drop_tables=[table])
+    assert ids_of(read(path)) == [1]
+
+
+def test_media_info_without_ids_is_left_out(tmp_path):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(1)])
+    change(path, f"ALTER TABLE {MEDIA_INFO} RENAME COLUMN id TO ident")
+    assert not [name for name in read(path).column_names if name.startswith(MEDIA_INFO)]
+
+
+def test_columns_in_odd_case_keep_their_spelling(tmp_path):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(1)])
+    change(
+        path,
+        f"ALTER TABLE {HISTORY} RENAME COLUMN id TO ID",
+        f"ALTER TABLE {METADATA} RENAME COLUMN id TO Id",
+        f"ALTER TABLE {HISTORY} RENAME COLUMN user_id TO User_ID",
+    )
+    table = read(path)
+    assert table[f"{HISTORY}.ID"].to_pylist() == ["1"]
+    assert table["users.username"].to_pylist() == ["mira"]
+
+
+@pytest.mark.parametrize("table", [METADATA, MEDIA_INFO])
+@pytest.mark.parametrize("newest", ["newest", None])
+def test_an_id_that_a_rebuilt_table_has_twice_gives_one_play(tmp_path, table, newest):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(i) for i in (1, 2, 3)])
+    rebuild_without_key(path, table)
+    change(path, f"INSERT INTO {table} SELECT * FROM {table} WHERE id = 2")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        last = f"(SELECT max(rowid) FROM {table})"
+        connection.execute(f"UPDATE {table} SET rating_key = ? WHERE rowid = {last}", (newest,))
+    found = read(path)
+    assert ids_of(found) == [1, 2, 3]
+    assert found[f"{table}.rating_key"].to_pylist() == ["101", newest, "103"]
+
+
+@pytest.mark.parametrize("tag", ["v1.0", "v2.6.10", "v2.17.2"])
+def test_a_batch_is_found_by_the_primary_keys_so_its_cost_does_not_grow(tmp_path, tag):
+    path = tmp_path / "tautulli.db"
+    make_era_database(path, tag, rows=2)
+    query = reader_module._batch_query(read_schema(path, named=path))
+    with closing(sqlite3.connect(path)) as connection:
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {query}", (1, 2, 3)).fetchall()
+    steps = [step[3] for step in plan]
+    for alias in ("h", "m", "i"):
+        assert any(s.startswith(f"SEARCH {alias} USING INTEGER PRIMARY KEY") for s in steps)
+    large = ("h", "m", "i", "users", *HISTORY_TABLES)
+    assert not [s for s in steps if s.startswith(tuple(f"SCAN {name}" for name in large))]
+    assert not [s for s in steps if "TEMP B-TREE FOR ORDER BY" in s and "LAST TERM" not in s]
+
+
+def test_a_file_that_breaks_while_it_is_read_is_named(tmp_path):
+    path, given = tmp_path / "copy.db", Path("/home/me/tautulli.db")
+    make_database(path, plays=[play(i) for i in range(1, 200)])
+    schema = read_schema(path, named=given)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3 :] = b"\xff" * (len(content) - len(content) // 3)
+    path.write_bytes(content)
+    with open_reader(path, schema, named=given) as reader, pytest.raises(SourceError) as caught:
+        reader.read(EVERY_ID)
+    assert f"of {given}: " in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_nothing_is_written_into_the_copy(tmp_path):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(1)])
+    before = path.read_bytes()
+    with reading(path) as reader:
+        reader.read(EVERY_ID)
+        with pytest.raises(duckdb.Error, match="read-only"):
+            reader._connection.execute("DELETE FROM source.session_history")
+    assert path.read_bytes() == before

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tautulli_pipeline.errors import SourceError
+from tautulli_pipeline.events.columns import HISTORY, HISTORY_TABLES, MEDIA_INFO, METADATA
+from tautulli_pipeline.source.schema import read_schema
+from tautulli_pipeline_tests.eras import (
+    NEWEST_TAG,
+    TAGS,
+    make_database,
+    make_era_database,
+    make_half_migrated_database,
+    make_one_jump_database,
+    play,
+)
+
+FIXTURES = sorted((Path(__file__).parents[3] / "shared" / "fixtures").glob("v*.db"))
+TABLES = (*HISTORY_TABLES, "users", "library_sections", "version_info")
+
+
+def schema_of(path):
+    return read_schema(path, named=path)
+
+
+def change(path, *statements):
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def columns_of(path):
+    """By table, as SQLite itself names them."""
+    with closing(sqlite3.connect(path)) as connection:
+        return {
+            table: tuple(row[1] for row in connection.execute(f"PRAGMA table_info({table})"))
+            for table in TABLES
+        }
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_every_era_is_read_as_it_is(tmp_path, tag):
+    path = tmp_path / "tautulli.db"
+    make_era_database(path, tag, rows=1)
+    schema = schema_of(path)
+    assert schema.tables == columns_of(path)
+    assert schema.keyed == set(HISTORY_TABLES)
+    assert schema.tautulli_version == (tag if schema.tables["version_info"] else None)
+
+
+@pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
+def test_every_real_database_is_read_as_it_is(path):
+    schema = schema_of(path)
+    assert schema.tables == columns_of(path)
+    assert all(schema.history_columns.values())
+
+
+@pytest.mark.parametrize("section_id_in", [(), (HISTORY,), (METADATA,), (HISTORY, METADATA)])
+def test_a_migration_that_failed_half_way_has_no_version(tmp_path, section_id_in):
+    path = tmp_path / "tautulli.db"
+    make_half_migrated_database(path, section_id_in, rows=2)
+    schema = schema_of(path)
+    assert schema.tautulli_version is None
+    assert {t for t in HISTORY_TABLES if schema.has(t, "section_id")} == set(section_id_in)
+
+
+def test_a_database_upgraded_in_one_jump_lacks_columns_that_its_version_has(tmp_path):
+    path = tmp_path / "tautulli.db"
+    make_one_jump_database(path, rows=2)
+    schema = schema_of(path)
+    assert schema.tautulli_version == NEWEST_TAG
+    assert set(schema.missing_columns) == {
+        *("marker_credits_first", "marker_credits_final"),
+        *("channel_id", "channel_title", "channel_vcn"),
+    }
+
+
+def test_the_newest_version_lacks_nothing_and_the_oldest_all_that_came_since(tmp_path):
+    newest, oldest = tmp_path / "newest.db", tmp_path / "oldest.db"
+    make_era_database(newest, NEWEST_TAG, rows=1)
+    make_era_database(oldest, TAGS[0], rows=1)
+    assert schema_of(newest).missing_columns == ()
+    lacking = schema_of(oldest).missing_columns
+    assert {"reference_id", "section_id", "secure", "live", "transcode_decision"} < set(lacking)
+    assert {"id", "started", "stopped", "user_id", "title", "duration"}.isdisjoint(lacking)
+
+
+@pytest.mark.parametrize(
+    ("statement", "lacking"),
+    [
+        (f"DROP TABLE {HISTORY}", f"no table {HISTORY}"),
+        (f"DROP TABLE {METADATA}", f"no table {METADATA}"),
+        (f"ALTER TABLE {HISTORY} RENAME COLUMN started TO began", f"no column {HISTORY}.started"),
+        (f"ALTER TABLE {HISTORY} RENAME COLUMN user_id TO viewer", f"no column {HISTORY}.user_id"),
+        (f"ALTER TABLE {METADATA} RENAME COLUMN title TO name", f"no column {METADATA}.title"),
+        (f"ALTER TABLE {METADATA} RENAME COLUMN id TO ident", f"no column {METADATA}.id"),
+    ],
+)
+def test_what_is_no_tautulli_database_is_refused_by_name(tmp_path, statement, lacking):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(1)])
+    change(path, statement)
+    with pytest.raises(SourceError) as caught:
+        read_schema(path, named=Path("/home/me/given.db"))
+    assert caught.value.message == f"/home/me/given.db is not a Tautulli database: it has {lacking}"
+    assert "tautulli.db" in caught.value.hint
+
+
+def test_a_damaged_schema_is_a_fault_of_the_source(tmp_path):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(1)])
+    content = bytearray(path.read_bytes())
+    content[100:1000] = b"\xff" * 900
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match="cannot read the schema of .*tautulli.db: "):
+        schema_of(path)
+
+
+@pytest.mark.parametrize("table", ["users", "library_sections", "version_info", MEDIA_INFO])
+def test_a_missing_side_table_is_no_fault(tmp_path, table):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(1)], drop_tables=[table])
+    schema = schema_of(path)
+    assert schema.tables[table] == ()
+    assert not schema.has(table, "id")
+    assert schema.tautulli_version == (None if table == "version_info" else NEWEST_TAG)
+
+
+def test_media_info_without_ids_belongs_to_no_play(tmp_path):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(1)])
+    change(path, f"ALTER TABLE {MEDIA_INFO} RENAME COLUMN id TO ident")
+    assert schema_of(path).history_columns[MEDIA_INFO] == ()
+
+
+def test_columns_in_odd_case_are_found_and_kept_as_spelled(tmp_path):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(1)])
+    renamed = [(HISTORY, "started", "Started"), (HISTORY, "user_id", "USER_ID")]
+    renamed += [(METADATA, "title", "Title"), ("version_info", "value", "VALUE")]
+    change(path, *(f"ALTER TABLE {t} RENAME COLUMN {old} TO {new}" for t, old, new in renamed))
+    schema = schema_of(path)
+    assert {"Started", "USER_ID"} < set(schema.tables[HISTORY])
+    assert schema.has(HISTORY, "started", "user_id")
+    assert schema.missing_columns == ()
+    assert schema.tautulli_version == NEWEST_TAG
+
+
+@pytest.mark.parametrize("table", HISTORY_TABLES)
+def test_a_table_rebuilt_without_its_key_is_known_as_such(tmp_path, table):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(1)])
+    change(
+        path,
+        f"CREATE TABLE rebuilt AS SELECT * FROM {table}",
+        f"DROP TABLE {table}",
+        f"ALTER TABLE rebuilt RENAME TO {table}",
+    )
+    assert schema_of(path).keyed == set(HISTORY_TABLES) - {table}

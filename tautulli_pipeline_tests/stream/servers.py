@@ -1,0 +1,94 @@
+"""Streams of their own on a shared server, and servers with a configuration of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import asynccontextmanager, contextmanager
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tautulli_pipeline.stream.connection import JetStream, StreamAddress, connect
+from tautulli_pipeline.stream.publisher import Outgoing
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from tautulli_pipeline.stream.server import ServerAddress
+
+_NUMBERS = count(1)
+
+
+def address_on(server: ServerAddress, **fields: object) -> StreamAddress:
+    """A stream that no other test uses. Streams share the subjects, so delete it after use."""
+    standard: dict[str, object] = {
+        "url": server.url,
+        "stream": f"TEST_{next(_NUMBERS)}",
+        "durable_name": "tautulli-pipeline",
+        "duplicate_window_seconds": 120,
+        "user": server.user,
+        "password": server.password,
+    }
+    return StreamAddress(**(standard | fields))
+
+
+async def delete_stream(address: StreamAddress) -> None:
+    """Make room for the next test: two streams cannot take the same subjects."""
+    async with connect(address) as stream:
+        for info in await stream.context.streams_info():
+            await stream.context.delete_stream(info.config.name)
+
+
+@asynccontextmanager
+async def prepared(address: StreamAddress) -> AsyncIterator[JetStream]:
+    """A connection whose stream and durable consumer are there."""
+    async with connect(address) as stream:
+        await stream.prepare()
+        yield stream
+
+
+def outgoing(number: int, *, payload: bytes = b"", message_id: str = "") -> Outgoing:
+    """A message that is told from every other."""
+    headers = {"Nats-Msg-Id": message_id or f"id-{number}", "Import-Id": "import-1"}
+    body = payload or json.dumps({"number": number, "title": "Ærø\u2028"}).encode()
+    return Outgoing(f"playback.test.{number % 3}", body, headers)
+
+
+async def messages_on(stream: JetStream) -> list[tuple[int, Outgoing]]:
+    """Sequence and content of everything on the stream."""
+    state = (await stream.context.stream_info(stream.address.stream)).state
+    found = []
+    for sequence in range(state.first_seq, state.last_seq + 1):
+        message = await stream.context.get_msg(stream.address.stream, sequence)
+        found.append((sequence, Outgoing(message.subject, message.data, dict(message.headers))))
+    return found
+
+
+async def eventually(condition, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+
+
+@contextmanager
+def nats_server(folder: Path, configuration: str) -> Iterator[str]:
+    """A nats-server that is not ours; gives its URL."""
+    folder.mkdir(exist_ok=True)
+    config = folder / "server.conf"
+    config.write_text(f'host: "127.0.0.1"\nport: -1\nports_file_dir: "{folder}"\n{configuration}\n')
+    binary = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or "nats-server"
+    with subprocess.Popen([binary, "-c", config], stderr=subprocess.DEVNULL) as process:
+        try:
+            deadline = time.monotonic() + 10
+            while not (ports := list(folder.glob("*.ports"))) or not ports[0].stat().st_size:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            yield json.loads(ports[0].read_text())["nats"][0]
+        finally:
+            process.terminate()

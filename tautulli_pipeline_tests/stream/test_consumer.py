@@ -1,0 +1,196 @@
+import asyncio
+import time
+from dataclasses import replace
+
+import pytest
+
+from tautulli_pipeline.errors import StreamError
+from tautulli_pipeline.stream.connection import ACK_WAIT_SECONDS, StreamIdentity
+from tautulli_pipeline.stream.consumer import open_consumer
+from tautulli_pipeline.stream.publisher import open_publisher
+from tautulli_pipeline.stream.session import open_consuming, open_publishing
+from tautulli_pipeline_tests.stream.servers import eventually, outgoing, prepared
+
+LARGE = 2**25
+
+
+async def publish(stream, *numbers, payload=b""):
+    async with open_publisher(stream) as publisher:
+        await publisher.publish([outgoing(n, payload=payload) for n in numbers])
+
+
+def pull(consumer, max_messages=100, *, max_bytes=LARGE, linger_seconds=0.2, last=None):
+    return consumer.pull(
+        max_messages,
+        max_bytes=max_bytes,
+        linger_seconds=linger_seconds,
+        last_wanted_sequence=last,
+    )
+
+
+def sequences(batch):
+    return [message.sequence for message in batch]
+
+
+def test_messages_come_whole_and_in_order(address):
+    async def check():
+        async with prepared(address) as stream, open_consumer(stream) as consumer:
+            await publish(stream, *range(250))
+            batch = await pull(consumer, 250)
+        assert sequences(batch) == list(range(1, 251))
+        assert [(m.subject, m.payload, m.headers) for m in batch] == [
+            tuple(outgoing(n)) for n in range(250)
+        ]
+
+    asyncio.run(check())
+
+
+def test_an_empty_stream_gives_an_empty_batch_when_the_linger_is_over(address):
+    async def check():
+        async with prepared(address) as stream, open_consumer(stream) as consumer:
+            began = time.monotonic()
+            assert await pull(consumer, linger_seconds=0.3) == []
+            assert 0.2 < time.monotonic() - began < 1
+
+    asyncio.run(check())
+
+
+def test_a_batch_is_bounded_by_messages_and_by_bytes(address):
+    async def check():
+        async with prepared(address) as stream, open_consumer(stream) as consumer:
+            await publish(stream, *range(1, 31), payload=b"x" * 10_000)
+            few = await pull(consumer, 10)
+            small = await pull(consumer, 100, max_bytes=55_000)
+            rest = await pull(consumer, 100)
+        assert sequences(few) == list(range(1, 11))
+        assert 1 <= len(small) <= 5
+        assert sequences(few + small + rest) == list(range(1, 31))
+
+    asyncio.run(check())
+
+
+def test_a_full_batch_and_the_last_wanted_message_end_the_waiting(address):
+    async def check():
+        async with prepared(address) as stream, open_consumer(stream) as consumer:
+            await publish(stream, *range(5))
+            began = time.monotonic()
+            assert sequences(await pull(consumer, 2, linger_seconds=5)) == [1, 2]
+            rest = await pull(consumer, 100, linger_seconds=5, last=5)
+            assert sequences(rest) == [3, 4, 5]
+            assert time.monotonic() - began < 1
+
+    asyncio.run(check())
+
+
+def test_a_delivery_that_comes_after_its_pull_is_in_the_next_batch(address):
+    async def check():
+        async with prepared(address) as stream, open_consumer(stream) as consumer:
+            await publish(stream, 1, 2)
+            receive, held = consumer.receive, []
+
+            async def slow(message):
+                held.append(message)
+
+            inbox = next(s for s in stream.client._subs.values() if s._cb == receive)
+            inbox._cb = slow
+            pulling = asyncio.create_task(pull(consumer))
+            await eventually(lambda: len(held) >= 2)
+            consumer._enough.set()
+            assert await pulling == []
+            inbox._cb = receive
+            for message in held:
+                await receive(message)
+            await publish(stream, 3)
+            assert sequences(await pull(consumer) + await pull(consumer)) == [1, 2, 3]
+
+    asyncio.run(check())
+
+
+def test_what_is_not_acked_comes_again_at_once_and_what_is_acked_never(address):
+    async def check():
+        async with prepared(address) as stream, open_consumer(stream) as consumer:
+            await publish(stream, *range(10))
+            batch = await pull(consumer, 10)
+            await consumer.ack([m for m in batch if m.sequence % 2])
+            await eventually_pending(consumer, (0, 5, 1))
+            assert await pull(consumer) == []
+        began = time.monotonic()
+        async with prepared(address) as stream:
+            await stream.reclaim_unacked()
+            async with open_consumer(stream) as consumer:
+                again = await pull(consumer, linger_seconds=1)
+                assert time.monotonic() - began < 3
+                assert sequences(again) == [2, 4, 6, 8, 10]
+                assert [m.payload for m in again] == [outgoing(n).payload for n in (1, 3, 5, 7, 9)]
+                await consumer.ack(again)
+                await eventually_pending(consumer, (0, 0, 10))
+                info = await stream.consumer_info()
+                assert info.config.ack_wait == ACK_WAIT_SECONDS
+
+    asyncio.run(check())
+
+
+async def eventually_pending(consumer, expected):
+    deadline = time.monotonic() + 5
+    while (pending := await consumer.pending()) != expected:
+        assert time.monotonic() < deadline, pending
+        await asyncio.sleep(0.02)
+
+
+def test_an_interest_stream_is_empty_once_all_is_acked(address):
+    async def check():
+        async with prepared(address) as stream, open_consumer(stream) as consumer:
+            await publish(stream, *range(10))
+            await consumer.ack(await pull(consumer, 10))
+            await eventually_pending(consumer, (0, 0, 10))
+            state = (await stream.context.stream_info(address.stream)).state
+            assert (state.messages, state.last_seq) == (0, 10)
+
+    asyncio.run(check())
+
+
+def test_only_our_subjects_are_delivered(address):
+    async def check():
+        async with prepared(address) as stream, open_consumer(stream) as consumer:
+            config = (await stream.context.stream_info(address.stream)).config
+            await stream.context.update_stream(replace(config, subjects=["playback.>", "other"]))
+            await stream.client.request("other", b"not ours")
+            await publish(stream, 1)
+            assert sequences(await pull(consumer)) == [2]
+
+    asyncio.run(check())
+
+
+def test_a_session_publishes_and_consumes_without_an_event_loop(address):
+    with open_publishing(address) as publishing, open_consuming(address) as consuming:
+        assert isinstance(publishing.identity, StreamIdentity)
+        assert publishing.identity == consuming.identity
+        assert publishing.max_payload_bytes == 8 * 2**20
+        futures = consuming.pull(3, max_bytes=LARGE, linger_seconds=5, last_wanted_sequence=None)
+        acks = publishing.publish([outgoing(n) for n in range(3)]).result(5)
+        batch = futures.result(5)
+        assert sequences(batch) == acks.sequences == [1, 2, 3]
+        assert publishing.last_sequence() == 3
+        assert consuming.pending() == (0, 3, 0)
+        consuming.ack(batch).result(5)
+
+
+def test_a_session_takes_over_what_the_one_before_left_unacked(address):
+    with open_publishing(address) as publishing:
+        publishing.publish([outgoing(n) for n in range(4)]).result(5)
+    for expected in ([1, 2, 3, 4], [2, 3, 4], []):
+        with open_consuming(address) as session:
+            batch = session.pull(
+                10, max_bytes=LARGE, linger_seconds=0.3, last_wanted_sequence=4
+            ).result(5)
+            assert sequences(batch) == expected
+            done = batch[:1] if len(batch) == 4 else batch
+            session.ack(done).result(5)
+
+
+def test_a_session_without_a_server_is_a_fault(address):
+    with (
+        pytest.raises(StreamError, match="cannot reach the stream server"),
+        open_consuming(replace(address, url="nats://127.0.0.1:9")),
+    ):
+        pass

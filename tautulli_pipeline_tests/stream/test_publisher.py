@@ -1,0 +1,270 @@
+import asyncio
+import os
+import signal
+import time
+from dataclasses import replace
+
+import orjson
+import pytest
+from nats.js.api import DiscardPolicy, StreamConfig
+
+from tautulli_pipeline.errors import StreamError
+from tautulli_pipeline.stream import publisher as publisher_module
+from tautulli_pipeline.stream.connection import connect
+from tautulli_pipeline.stream.guardian import CONNECTION_FILE
+from tautulli_pipeline.stream.publisher import Publisher, open_publisher
+from tautulli_pipeline.stream.server import EmbeddedServer
+from tautulli_pipeline_tests.stream.servers import (
+    address_on,
+    eventually,
+    messages_on,
+    nats_server,
+    outgoing,
+    prepared,
+)
+
+
+def test_every_message_is_on_the_stream_once_with_its_headers_and_bytes(address):
+    async def check():
+        async with prepared(address) as stream, open_publisher(stream) as publisher:
+            first = [outgoing(n) for n in range(300)]
+            second = [
+                outgoing(300, payload=b"\x00\xff not text"),
+                outgoing(301, payload=b"\xf0\x9f\x8e\xac" * 100_000),
+                outgoing(302, payload=b" "),
+            ]
+            one, none, two = [await publisher.publish(batch) for batch in (first, [], second)]
+            assert one.sequences == list(range(1, 301))
+            assert none.sequences == []
+            assert two.sequences == [301, 302, 303]
+            assert one.duplicates == none.duplicates == two.duplicates == set()
+            assert await messages_on(stream) == list(enumerate(first + second, 1))
+
+    asyncio.run(check())
+
+
+def test_duplicates_are_told_by_position_with_the_sequence_of_the_original(address):
+    async def check():
+        async with prepared(address) as stream, open_publisher(stream) as publisher:
+            await publisher.publish([outgoing(1), outgoing(2)])
+            mixed = [outgoing(3), outgoing(2), outgoing(4), outgoing(1), outgoing(4)]
+            acks = await publisher.publish(mixed)
+            assert acks.duplicates == {1, 3, 4}
+            assert acks.sequences == [3, 2, 4, 1, 4]
+            stored = [message for _, message in await messages_on(stream)]
+            assert stored == [outgoing(n) for n in (1, 2, 3, 4)]
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "size"), [("_WINDOW_MESSAGES", 7, 10), ("_WINDOW_BYTES", 7 * 1000, 1000)]
+)
+def test_what_is_in_flight_is_bounded(address, monkeypatch, limit, value, size):
+    monkeypatch.setattr(publisher_module, limit, value)
+    in_flight, most = 0, 0
+
+    class Watched(Publisher):
+        async def receive(self, message):
+            nonlocal in_flight
+            in_flight -= 1
+            await asyncio.sleep(0.001)
+            await super().receive(message)
+
+    async def check():
+        nonlocal in_flight, most
+        async with prepared(address) as stream:
+            publish = stream.client.publish
+
+            async def counted(subject, *rest, **options):
+                nonlocal in_flight, most
+                in_flight += 1
+                most = max(most, in_flight)
+                await publish(subject, *rest, **options)
+
+            stream.client.publish = counted
+            watched = Watched(stream, inbox := stream.client.new_inbox())
+            await stream.client.subscribe(f"{inbox}.>", cb=watched.receive)
+            messages = [outgoing(n, payload=b"x" * size) for n in range(50)]
+            assert (await watched.publish(messages)).sequences == list(range(1, 51))
+
+    asyncio.run(check())
+    assert 1 < most <= 8
+
+
+def test_lost_acks_make_no_second_copy(address, monkeypatch):
+    dropped = []
+    receive = Publisher.receive
+
+    async def lossy(publisher, message):
+        position = int(message.subject.rsplit(".", 1)[1])
+        if position % 3 == 0 and position not in dropped:
+            dropped.append(position)
+        else:
+            await receive(publisher, message)
+
+    monkeypatch.setattr(Publisher, "receive", lossy)
+
+    async def check():
+        async with (
+            prepared(address) as stream,
+            open_publisher(stream, ack_timeout_seconds=0.2) as publisher,
+        ):
+            messages = [outgoing(n) for n in range(100)]
+            acks = await publisher.publish(messages)
+            assert acks.sequences == list(range(1, 101))
+            assert acks.duplicates == set(dropped) == set(range(0, 100, 3))
+            assert await messages_on(stream) == list(enumerate(messages, 1))
+
+    asyncio.run(check())
+
+
+def test_an_ack_that_comes_after_its_batch_is_not_taken_for_the_next_batch(address):
+    async def check():
+        late = []
+
+        class Late(Publisher):
+            async def receive(self, message):
+                late.append(message)
+                await super().receive(message)
+
+        async with prepared(address) as stream:
+            publisher = Late(stream, inbox := stream.client.new_inbox())
+            await stream.client.subscribe(f"{inbox}.>", cb=publisher.receive)
+            await publisher.publish([outgoing(1), outgoing(2)])
+            publishing = asyncio.create_task(publisher.publish([outgoing(3), outgoing(4)]))
+            await asyncio.sleep(0)
+            for message in late[:2]:
+                await publisher.receive(message)
+            assert (await publishing).sequences == [3, 4]
+
+    asyncio.run(check())
+
+
+def test_a_server_killed_in_the_middle_loses_and_doubles_nothing(tmp_path):
+    async def check(server):
+        waits = []
+        address = address_on(server)
+        async with (
+            prepared(address) as stream,
+            open_publisher(stream, on_wait=waits.append, ack_timeout_seconds=1) as publisher,
+        ):
+            messages = [outgoing(n, payload=b"%d " % n + b"x" * 2000) for n in range(20_000)]
+            publishing = asyncio.create_task(publisher.publish(messages))
+            await eventually(lambda: publisher._round and len(publisher._round.unanswered) < 19_000)
+            connection = orjson.loads((tmp_path / "nats" / CONNECTION_FILE).read_bytes())
+            assert not publishing.done()
+            os.kill(connection["server_pid"], signal.SIGKILL)
+            acks = await asyncio.wait_for(publishing, 30)
+            state = (await stream.context.stream_info(address.stream)).state
+            assert sorted(acks.sequences) == list(range(1, 20_001))
+            assert (state.first_seq, state.last_seq, state.messages) == (1, 20_000, 20_000)
+            for position in range(0, 20_000, 997):
+                sequence = acks.sequences[position]
+                stored = await stream.context.get_msg(address.stream, sequence)
+                assert stored.data == messages[position].payload
+
+    with EmbeddedServer(tmp_path) as server:
+        asyncio.run(check(server))
+
+
+@pytest.mark.parametrize("limit", [{"max_msgs": 10}, {"max_bytes": 1600}])
+def test_a_full_stream_makes_it_wait_and_nothing_is_lost(address, limit):
+    async def check():
+        waits = []
+        async with connect(address) as stream:
+            await stream.context.add_stream(
+                StreamConfig(
+                    name=address.stream,
+                    subjects=["playback.>"],
+                    discard=DiscardPolicy.NEW,
+                    **limit,
+                )
+            )
+            await stream.prepare()
+            async with open_publisher(stream, on_wait=waits.append) as publisher:
+                messages = [outgoing(n) for n in range(15)]
+                publishing = asyncio.create_task(publisher.publish(messages))
+                await eventually(lambda: waits)
+                assert not publishing.done()
+                before = await messages_on(stream)
+                assert 0 < len(before) < 15
+                await stream.context.purge_stream(address.stream)
+                acks = await asyncio.wait_for(publishing, 5)
+                after = await messages_on(stream)
+            assert sorted(acks.sequences) == list(range(1, 16))
+            assert acks.duplicates == set()
+            assert sorted(before + after) == sorted(zip(acks.sequences, messages, strict=True))
+            assert set(waits) == {"the stream is full; waiting for the consumer to make room"}
+
+    asyncio.run(check())
+
+
+def gives_up_on(address, messages, *, settings=None, **options):
+    """The fault that publishing ends with, in bounded time."""
+
+    async def attempt():
+        async with connect(address) as stream:
+            config = StreamConfig(name=address.stream, subjects=["playback.>"], **(settings or {}))
+            await stream.context.add_stream(config)
+            async with open_publisher(stream, **options) as publisher:
+                await publisher.publish(messages)
+
+    began = time.monotonic()
+    with pytest.raises(StreamError) as caught:
+        asyncio.run(attempt())
+    assert time.monotonic() - began < 4
+    assert "\n" not in caught.value.message
+    assert address.stream in caught.value.message
+    assert caught.value.hint
+    return caught.value.message
+
+
+def test_a_message_over_the_streams_own_limit_is_a_fault_at_once(address):
+    messages = [outgoing(1), outgoing(2, payload=b"x" * 2000), outgoing(3)]
+    message = gives_up_on(address, messages, settings={"max_msg_size": 1000})
+    assert message.endswith("refused a message: message size exceeds maximum allowed")
+
+
+def test_a_message_over_the_servers_limit_is_a_fault_at_once(address):
+    messages = [outgoing(1), outgoing(2, payload=b"x" * (8 * 2**20 + 1))]
+    assert "8388608" in gives_up_on(address, messages)
+
+
+def test_a_sealed_stream_is_a_fault_at_once(address):
+    async def seal():
+        async with connect(address) as stream:
+            config = StreamConfig(name=address.stream, subjects=["playback.>"])
+            await stream.context.add_stream(config)
+            sealed = replace(config, sealed=True)
+            await stream.context.update_stream(sealed)
+            async with open_publisher(stream) as publisher:
+                await asyncio.wait_for(publisher.publish([outgoing(1)]), 4)
+
+    with pytest.raises(StreamError, match="refused a message"):
+        asyncio.run(seal())
+
+
+def test_a_stream_that_stays_full_is_given_up_and_says_how_many_are_left(address):
+    settings = {"max_msgs": 3, "discard": DiscardPolicy.NEW}
+    message = gives_up_on(
+        address, [outgoing(n) for n in range(8)], settings=settings, give_up_after_seconds=0.3
+    )
+    assert "did not acknowledge 5 messages" in message
+
+
+def test_without_a_stream_for_the_subject_it_waits_and_gives_up(address):
+    waits = []
+    messages = [outgoing(1)._replace(subject="elsewhere.test")]
+    message = gives_up_on(address, messages, on_wait=waits.append, give_up_after_seconds=0.3)
+    assert "did not acknowledge 1 messages" in message
+    assert set(waits) == {"no stream takes our subjects at the moment; waiting"}
+
+
+def test_an_account_that_may_not_publish_is_a_fault_that_says_so(address, tmp_path):
+    user = 'user: "u", password: "p", permissions: { publish: { deny: ["playback.>"] } }'
+    config = f'authorization {{ users: [ {{ {user} }} ] }}\njetstream {{ store_dir: "{tmp_path}" }}'
+    with nats_server(tmp_path, config) as url:
+        here = replace(address, url=url, user="u", password="p")
+        message = gives_up_on(here, [outgoing(1)], ack_timeout_seconds=0.3)
+    assert "permissions violation" in message.lower()

@@ -1,0 +1,86 @@
+"""Messages as other producers send them, and warehouses to write them to."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pyarrow as pa
+
+from tautulli_pipeline.warehouse.cache import DedupCache
+from tautulli_pipeline.warehouse.dedup import Deduplicator
+from tautulli_pipeline.warehouse.schema import SETTINGS, migrate
+from tautulli_pipeline.warehouse.writer import MESSAGES, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+STREAM = "MEDIA_EVENTS@2026-01-01T00:00:00+00:00"
+
+
+def uuid_of(number: int) -> str:
+    return str(uuid.UUID(int=number + 2**120))
+
+
+def event(number: int, **fields: Any) -> dict[str, Any]:
+    """A play that shares no key with one of another number; None leaves a field out."""
+    standard = {
+        "event_id": uuid_of(number),
+        "source": "plex",
+        "session_key": f"session-{number}",
+        "user_id": 7,
+        "title": f"Film {number}",
+        "rating_key": str(number),
+        "machine_id": "machine-1",
+        "started_at": f"2024-05-01T{number // 3600:02d}:{number // 60 % 60:02d}:{number % 60:02d}Z",
+    }
+    return {name: value for name, value in (standard | fields).items() if value is not None}
+
+
+def message(
+    sequence: int, content: dict[str, Any] | bytes, *, import_id: str | None = None
+) -> tuple[Any, ...]:
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    source = "plex" if isinstance(content, bytes) else content.get("source", "plex")
+    return sequence, f"playback.{source}.movie", import_id, f"message-{sequence}", body
+
+
+def batch(messages: Iterable[tuple[Any, ...]]) -> pa.Table:
+    rows = [dict(zip(MESSAGES.names, row, strict=True)) for row in messages]
+    return pa.Table.from_pylist(rows, schema=MESSAGES)
+
+
+@contextmanager
+def memory_warehouse() -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect(config=SETTINGS) as connection:
+        migrate(connection)
+        yield connection
+
+
+def writer(
+    connection: duckdb.DuckDBPyConnection, *, entries: int = 10_000, stream_id: str = STREAM
+) -> Writer:
+    return Writer(connection, Deduplicator(DedupCache(1e9, entries)), stream_id)
+
+
+def rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[Any, ...]]:
+    found = connection.execute(sql).fetchall()
+    return [tuple(str(v) if isinstance(v, uuid.UUID) else v for v in row) for row in found]
+
+
+def sequences(connection: duckdb.DuckDBPyConnection) -> list[int]:
+    """What is in the table, by the sequence it came with."""
+    found = rows(connection, "SELECT stream_sequence FROM playback_events ORDER BY ALL")
+    return [sequence for (sequence,) in found]
+
+
+def audit(connection: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
+    """(sequence, layer, reason, matched event) of each duplicate."""
+    return rows(
+        connection,
+        "SELECT stream_sequence, dedupe_layer, dedupe_reason, matched_event_id "
+        "FROM dedupe_audit_log ORDER BY ALL",
+    )

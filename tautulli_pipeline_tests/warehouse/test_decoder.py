@@ -1,0 +1,383 @@
+"""Messages of every producer, written by the real writer into a real file."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import string
+import subprocess
+import sys
+import uuid
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pytest
+
+from tautulli_pipeline.events.columns import EVENT_FIELDS
+from tautulli_pipeline.warehouse.cache import DedupCache
+from tautulli_pipeline.warehouse.dedup import Deduplicator
+from tautulli_pipeline.warehouse.schema import connect
+from tautulli_pipeline.warehouse.writer import MESSAGES, Writer
+from tautulli_pipeline_tests import eras
+from tautulli_pipeline_tests.eras import make_database, play
+from tautulli_pipeline_tests.events.mapped import mapped_rows
+
+NOW = datetime(2024, 1, 2, 3, 4, 5)  # noqa: DTZ001 - UTC, as the warehouse keeps it
+STARTED = datetime(2023, 11, 14, 22, 13, 20)  # noqa: DTZ001 - UTC
+EVENT_ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
+
+
+@pytest.fixture
+def warehouse(tmp_path):
+    connection = connect(tmp_path / "playback.duckdb", {})
+    yield connection
+    connection.close()
+
+
+def write(warehouse, *messages, first_sequence=1):
+    """Write (subject, body) messages as one batch."""
+    columns = [
+        list(range(first_sequence, first_sequence + len(messages))),
+        [subject for subject, _ in messages],
+        [None] * len(messages),
+        [f"message-{n}" for n in range(len(messages))],
+        [b if isinstance(b, bytes) else json.dumps(b).encode() for _, b in messages],
+    ]
+    arrays = [pa.array(column, f.type) for column, f in zip(columns, MESSAGES, strict=True)]
+    writer = Writer(warehouse, Deduplicator(DedupCache(300, 10_000)), "S", lambda: NOW)
+    return writer.write(pa.Table.from_arrays(arrays, schema=MESSAGES))
+
+
+def table(warehouse, name, order="stream_sequence"):
+    cursor = warehouse.execute(f"SELECT * FROM {name} ORDER BY {order}")
+    names = [column[0] for column in cursor.description]
+    rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    return [{n: v for n, v in row.items() if v is not None} for row in rows]
+
+
+def stored(warehouse, body, subject="playback.plex.movie"):
+    """The one row of a message, `extra` parsed."""
+    write(warehouse, (subject, body))
+    assert table(warehouse, "dead_letters") == []
+    (row,) = table(warehouse, "playback_events")
+    return row | {"extra": json.loads(row["extra"]) if "extra" in row else {}}
+
+
+def foreign(**fields):
+    return {
+        "event_id": EVENT_ID,
+        "started_at": "2023-11-14T22:13:20Z",
+        "user_id": 5,
+        "title": "Film",
+        **fields,
+    }
+
+
+def column_value(name, value):
+    if name in {"timestamp", "started_at", "stopped_at"}:
+        return datetime.fromisoformat(value).astimezone(UTC).replace(tzinfo=None)
+    return (
+        json.dumps(value, separators=(",", ":"), ensure_ascii=False) if name == "extra" else value
+    )
+
+
+def test_a_row_of_the_table_says_in_every_column_what_its_event_says(tmp_path, warehouse):
+    path = tmp_path / "tautulli.db"
+    eras.make_era_database(path, "v2.17.2", 60)
+    odd = tmp_path / "odd.db"
+    made = play(901, year="MMI", secure=2, title='\x00 \u2028 🎬 \\ "', last_viewed_at=2**63 - 1)
+    make_database(odd, plays=[made, play(902, user_id=0, stopped=0)])
+    mapped = [*mapped_rows(path), *mapped_rows(odd)]
+    write(warehouse, *((row["subject"], row["payload"].encode()) for row in mapped))
+    expected = []
+    for sequence, row in enumerate(mapped, 1):
+        event = {n: column_value(n, v) for n, v in row["event"].items() if n != "schema_version"}
+        event["id"] = uuid.UUID(event.pop("event_id"))
+        event |= {"stream_id": "S", "stream_sequence": sequence, "created_at": NOW}
+        expected.append(event)
+    assert table(warehouse, "playback_events") == expected
+
+
+@pytest.mark.parametrize("source", ["plex", "tautulli", "jellyfin", "emby"])
+def test_the_least_an_event_says_is_completed_from_its_subject(warehouse, source):
+    row = stored(warehouse, foreign(), f"playback.{source}.episode")
+    assert row == {
+        "id": uuid.UUID(EVENT_ID),
+        "source": source,
+        "server_id": "default",
+        "media_type": "episode",
+        "started_at": STARTED,
+        "user_id": 5,
+        "title": "Film",
+        "correlation_key": f"{source}:default:5:113af97940c30181:unknown:2023-11-14T22:13:20:unknown",
+        "extra": {},
+        "stream_id": "S",
+        "stream_sequence": 1,
+        "created_at": NOW,
+    }
+
+
+def test_what_an_event_says_itself_counts_and_empty_texts_count_as_nothing(warehouse):
+    said = {"source": "emby", "server_id": "s", "media_type": "track", "correlation_key": "k"}
+    empty = dict.fromkeys(("rating_key", "machine_id", "session_key", "player", "mood"), "")
+    row = stored(warehouse, foreign(**said, **empty), "playback.plex.movie")
+    assert {n: row[n] for n in said} == said
+    assert row.keys().isdisjoint(empty)
+    assert row["extra"] == {}
+
+
+@pytest.mark.parametrize("empty", [{}, dict.fromkeys(("session_key", "correlation_key"), "")])
+def test_plays_without_keys_of_their_own_are_not_taken_for_one(warehouse, empty):
+    blank = {"rating_key": ""} if empty else {}
+    bodies = [foreign(event_id=f"e{n}", title=f"Film {n}", **empty, **blank) for n in range(3)]
+    write(warehouse, *(("playback.plex.movie", body) for body in bodies))
+    assert [r["title"] for r in table(warehouse, "playback_events")] == [
+        "Film 0",
+        "Film 1",
+        "Film 2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "keeps"),
+    [
+        ("2023-11-14T22:13:20Z", False),
+        ("2023-11-14t22:13:20z", False),
+        ("2023-11-14T22:13:20", False),
+        ("2023-11-15T03:43:20+05:30", False),
+        ("2023-11-15T03:43:20+0530", False),
+        ("2023-11-14T18:43:20-03:30", False),
+        ("2023-11-14 23:13:20+01", False),
+        ("2023-11-14T22:13:20.000Z", False),
+        ("2023-11-14T22:13:20.999999999Z", True),
+        ("2023-11-15T03:43:20.1+05:30", True),
+    ],
+)
+def test_a_moment_is_kept_in_utc_and_its_fraction_beside_it(warehouse, text, keeps):
+    row = stored(warehouse, foreign(started_at=text, timestamp=text, stopped_at=text))
+    names = ("started_at", "timestamp", "stopped_at")
+    assert [row[n] for n in names] == [STARTED] * 3
+    assert row["extra"] == (dict.fromkeys(names, text) if keeps else {})
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("0001-01-01T00:00:00Z", datetime(1, 1, 1)),  # noqa: DTZ001
+        ("9999-12-31T23:59:59Z", datetime(9999, 12, 31, 23, 59, 59)),  # noqa: DTZ001
+    ],
+)
+def test_the_first_and_the_last_second_of_the_calendar_are_stored(warehouse, text, moment):
+    row = stored(warehouse, foreign(started_at=text))
+    assert row["started_at"] == moment
+    assert row["correlation_key"].split(":", 5)[5] == f"{text[:-1]}:unknown"
+
+
+@pytest.mark.parametrize(
+    ("given", "id_"),
+    [
+        ("0F8FAD5B-D9CB-469F-A165-70867728950E", EVENT_ID),
+        ("0f8fad5bd9cb469fa16570867728950e", EVENT_ID),
+        ("plex:42:é", str(uuid.uuid5(uuid.NAMESPACE_URL, "plex:42:é"))),
+        (42, str(uuid.uuid5(uuid.NAMESPACE_URL, "42"))),
+    ],
+)
+def test_an_event_id_that_is_no_uuid_becomes_one_and_is_kept(warehouse, given, id_):
+    row = stored(warehouse, foreign(event_id=given))
+    assert row["id"] == uuid.UUID(id_)
+    assert row["extra"] == ({} if id_ == EVENT_ID else {"event_id": given})
+
+
+def test_unknown_fields_and_misfits_are_kept_in_extra(warehouse):
+    kept = {
+        "year": "MMI",
+        "width": 1919.5,
+        "audio_channels": 2**31,
+        "secure": "perhaps",
+        "bandwidth": {"wan": 1},
+        "stopped_at": "later",
+        "Title": "other case",
+        'odd "key"\\.$*[0] é\x00🎬': [1, {"a": None}],
+        "": "nameless",
+        "big": 12345678901234567890123,
+        "mood": "x\x00",
+    }
+    fits = {"media_index": 3.0, "rating_key": 17, "live": "1", "watched_status": 1, "relayed": True}
+    row = stored(warehouse, foreign(**kept, **fits, tagline=None, never=None))
+    assert row["extra"].pop("big") == pytest.approx(kept.pop("big"))
+    assert row["extra"] == kept
+    assert {n: row[n] for n in fits} == fits | {"rating_key": "17", "live": 1}
+
+
+@pytest.mark.parametrize(
+    ("extra", "kept"),
+    [
+        ({"a": {"b": 1}}, {"a": {"b": 1}, "mood": "dark"}),
+        ({}, {"mood": "dark"}),
+        ("text", {"extra": "text", "mood": "dark"}),
+        ([1], {"extra": [1], "mood": "dark"}),
+        ({"a": None}, {"a": None, "mood": "dark"}),
+    ],
+)
+def test_an_extra_of_the_producers_own_stands_beside_unknown_fields(warehouse, extra, kept):
+    assert stored(warehouse, foreign(extra=extra, mood="dark"))["extra"] == kept
+
+
+def test_a_field_said_twice_loses_neither_value(warehouse):
+    body = json.dumps(foreign())[:-1].encode() + b', "year": 1, "year": 2}'
+    row = stored(warehouse, body)
+    assert {row["year"], row["extra"]["year"]} == {1, 2}
+
+
+FAULTS = {
+    "message is not UTF-8": [b'{"title": "\xff"}', b"\x80", b'{"title": "\xed\xa0\x80"}'],
+    "message is not JSON": [
+        b"",
+        b"{",
+        b"hello",
+        b'{"a": }',
+        b'{"a": "\\ud800"}',
+        b"\x00",
+        b"{} {}",
+    ],
+    "message is not a JSON object": [
+        b"[]",
+        b"5",
+        b'"x"',
+        b"null",
+        b"true",
+        b"[" * 500 + b"]" * 500,
+    ],
+    "missing event_id": [foreign(event_id=None), foreign(event_id=""), b"{}"],
+    "missing start": [
+        foreign(started_at=value)
+        for value in (None, "", "soon", 0, [], "infinity", "10000-01-01T00:00:00Z")
+    ]
+    + [foreign(started_at=v) for v in ("0000-12-31T23:59:59Z", "290000-01-01", "2023-02-30")],
+    "missing user_id": [
+        foreign(user_id=value) for value in (None, "", "mira", 2**31, 1.5, True, [1], {}, 10**400)
+    ],
+    "missing title": [foreign(title=None), foreign(title="")],
+}
+
+
+@pytest.mark.parametrize(
+    ("reason", "body"), [(r, b) for r, bodies in FAULTS.items() for b in bodies], ids=repr
+)
+def test_a_faulty_message_becomes_a_dead_letter_with_its_raw_body(warehouse, reason, body):
+    written = write(warehouse, ("playback.plex.movie", body), ("playback.emby.movie", foreign()))
+    (letter,) = table(warehouse, "dead_letters")
+    (row,) = table(warehouse, "playback_events")
+    assert (written.inserted, written.dead_letters, row["source"]) == (1, 1, "emby")
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    record = letter.pop("record")
+    assert letter == {
+        "id": uuid.uuid5(uuid.NAMESPACE_URL, "S:1"),
+        "reason": reason,
+        "origin": "playback.plex.movie",
+        "event_id": "message-0",
+        "stream_id": "S",
+        "stream_sequence": 1,
+        "created_at": NOW,
+    }
+    if reason in {"message is not UTF-8", "message is not JSON"}:
+        assert json.loads(record) == raw.decode(errors="backslashreplace")
+    else:
+        assert record == raw.decode()
+
+
+@pytest.mark.parametrize("field", ["mood", "extra", "title", "year", "event_id", "user_id"])
+@pytest.mark.parametrize("opening", ['{"a":', "["])
+def test_a_deeply_nested_message_is_an_event_or_a_dead_letter(warehouse, field, opening):
+    closing = {"[": "]", '{"a":': "}"}[opening]
+    deep = opening * 100_000 + "1" + closing * 100_000
+    body = json.dumps(foreign(**{field: "DEEP"})).replace('"DEEP"', deep).encode()
+    write(warehouse, ("playback.plex.movie", body))
+    assert len(table(warehouse, "playback_events") + table(warehouse, "dead_letters")) == 1
+
+
+def _scalar(dice):
+    letters = string.printable + '🎬é"\\\x00\u2028'
+    return dice.choice(
+        [
+            *(None, True, False, 0, -1, 1.5, 1e308, 2**31, 2**63, 2**64, 10**30, "", "0", "x:y|z"),
+            *("2023-11-14T22:13:20Z", "2023-11-14T22:13:20.5+05:30", "infinity", EVENT_ID),
+            "".join(dice.choices(letters, k=dice.randrange(12))),
+            dice.randrange(2**40),
+        ]
+    )
+
+
+def _value(dice, depth=2):
+    kind = dice.randrange(8) if depth else 0
+    if kind == 6:
+        return [_value(dice, depth - 1) for _ in range(dice.randrange(4))]
+    if kind == 7:
+        return {str(_scalar(dice)): _value(dice, depth - 1) for _ in range(dice.randrange(4))}
+    return _scalar(dice)
+
+
+def _fuzzed(dice, number):
+    """A sound event with some fields replaced, and sometimes its bytes damaged."""
+    body = foreign(event_id=str(uuid.UUID(int=number)), title=f"t{number}", user_id=number)
+    for name in dice.choices(
+        [*EVENT_FIELDS, "mood", "a.b", '"', "$", "\x00", "*"], k=dice.randrange(6)
+    ):
+        body[name] = _value(dice)
+    raw = json.dumps(body, ensure_ascii=dice.random() < 0.5).encode()
+    if dice.random() < 0.15:
+        at = dice.randrange(len(raw))
+        damage = (raw[:at], raw[:at] + dice.randbytes(2) + raw[at:], raw + raw, raw[at:])
+        raw = dice.choice(damage)
+    source = dice.choice(["plex", "jellyfin", "emby", "tautulli", "tautulli-import", "a b'\"", ""])
+    return f"playback.{source}.{dice.choice(['movie', '', 'x.y'])}", raw
+
+
+def fuzz_fates(folder, count):
+    """Sequences by where they ended, and how often; of `count` random messages."""
+    dice = random.Random(20_231_114)  # noqa: S311
+    connection = connect(folder / "fuzz.duckdb", {})
+    for first in range(1, count, 500):
+        batch = [_fuzzed(dice, n) for n in range(first, first + 500)]
+        write(connection, *batch, first_sequence=first)
+        write(connection, *batch[::7], first_sequence=first)
+    sequences = {
+        name: [
+            row[0]
+            for row in connection.execute(
+                f"SELECT stream_sequence FROM {name} ORDER BY 1"
+            ).fetchall()
+        ]
+        for name in ("playback_events", "dead_letters", "dedupe_audit_log")
+    }
+    digest = connection.execute(
+        "SELECT bit_xor(hash(id, correlation_key, started_at, stopped_at, extra::VARCHAR)) "
+        "FROM playback_events"
+    ).fetchone()[0]
+    connection.close()
+    return {**sequences, "digest": str(digest)}
+
+
+@pytest.fixture(scope="module")
+def fates(tmp_path_factory):
+    return fuzz_fates(tmp_path_factory.mktemp("fuzz"), 2000)
+
+
+def test_each_of_2000_random_messages_ends_in_exactly_one_place(fates):
+    ended = fates["playback_events"] + fates["dead_letters"] + fates["dedupe_audit_log"]
+    assert sorted(ended) == list(range(1, 2001))
+    assert len(fates["playback_events"]) > 800
+    assert len(fates["dead_letters"]) > 300
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "America/St_Johns"])
+def test_the_time_zone_of_the_machine_changes_nothing(tmp_path, fates, zone):
+    code = (
+        "import json, pathlib, sys; "
+        "from tautulli_pipeline_tests.warehouse.test_decoder import fuzz_fates; "
+        "print(json.dumps(fuzz_fates(pathlib.Path(sys.argv[1]), 2000)))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    ran = subprocess.run(command, env=os.environ | {"TZ": zone}, check=True, capture_output=True)
+    assert json.loads(ran.stdout) == fates
