@@ -7,14 +7,13 @@ import dagster as dg
 from tautulli_pipeline.orchestration.assets import (
     playback_events,
     playback_stream,
-    session_history,
     tautulli_database,
 )
 from tautulli_pipeline.orchestration.jobs import consume_job, import_job
 from tautulli_pipeline.orchestration.standing import standing_resources
 
 defs = dg.Definitions(
-    assets=[tautulli_database, session_history, playback_stream, playback_events],
+    assets=[tautulli_database, playback_stream, playback_events],
     jobs=[import_job, consume_job],
     resources=standing_resources(),
     executor=dg.in_process_executor,

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import psutil
 
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path

@@ -9,7 +9,7 @@ import click
 from tautulli_pipeline.settings import load_settings
 
 _DATABASE = click.argument(
-    "database", metavar="DB", required=False, type=click.Path(path_type=Path)
+    "database", metavar="[DB]", required=False, type=click.Path(path_type=Path)
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
@@ -55,7 +55,7 @@ def import_command(
     )
 
 
-@application.command()
+@application.command(short_help="Say what an import of DB would do; write nothing.")
 @_DATABASE
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @_JSON

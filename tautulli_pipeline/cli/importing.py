@@ -42,11 +42,16 @@ def run_import(
 
 def run_demo(settings: Settings, rows: int, *, as_json: bool) -> None:
     """Make a demo database of `rows` plays in the data directory and import it."""
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    from tautulli_pipeline.orchestration.services import make_data_dir
+
+    make_data_dir(settings)
     path = settings.data_dir / f"demo-{rows}.db"
     if not path.exists():
         sys.stderr.write(f"making {path} with {rows:,} plays\n")
-        make_demo_database(path, rows)
+        unfinished = path.with_suffix(".new")
+        unfinished.unlink(missing_ok=True)
+        make_demo_database(unfinished, rows)
+        unfinished.replace(path)
     run_import(settings, path, dry_run=False, fresh=False, as_json=as_json)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final, Protocol, TextIO
+from typing import Any, Final, Protocol, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
@@ -85,8 +85,15 @@ class _Lines:
 
 def _figures(record: ImportRecord) -> str:
     summary = record.summary()
-    seconds = round(summary["estimated_remaining_seconds"])
     return (
-        f"{summary['records_per_second']:,.0f} rows/s  ETA {seconds // 60}:{seconds % 60:02d}  "
-        f"{record.fates.duplicates:,} dup  {record.fates.rejected:,} rej"
+        f"{summary['records_per_second']:,.0f} rows/s  ETA {time_left(summary)}  "
+        f"{record.fates.duplicates:,} duplicates  {record.fates.rejected:,} rejected"
     )
+
+
+def time_left(summary: Mapping[str, Any]) -> str:
+    """Minutes and seconds an import still takes, where its rate tells."""
+    if not summary["records_per_second"]:
+        return "-:--"
+    minutes, seconds = divmod(round(summary["estimated_remaining_seconds"]), 60)
+    return f"{minutes}:{seconds:02d}"

@@ -11,7 +11,13 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from tautulli_pipeline.imports.record import ImportLog, ImportRecord
+from tautulli_pipeline.cli.progress import time_left
+from tautulli_pipeline.imports.record import (
+    PENDING_SUMMARY,
+    UNFINISHED,
+    ImportLog,
+    ImportRecord,
+)
 from tautulli_pipeline.settings import Settings
 
 
@@ -41,19 +47,24 @@ def print_summary(record: ImportRecord, warehouse: Path) -> None:
         table.add_row("unchanged since the last import", f"{record.unchanged:,}")
     console = Console(highlight=False)
     console.print(table)
+    console.print(_headline(record))
+    console.print(f"{warehouse}", soft_wrap=True, markup=False)
+
+
+def _headline(record: ImportRecord) -> str:
     summary = record.summary()
-    console.print(
-        f"{record.status} in {record.elapsed_seconds:.1f} s, "
-        f"{summary['records_per_second']:,.0f} rows/s: {warehouse}",
-        soft_wrap=True,
-    )
+    speed = f"{summary['records_per_second']:,.0f} rows/s"
+    if record.status in UNFINISHED:
+        return f"{record.status}: {summary['progress']} %, {speed}, {time_left(summary)} left"
+    resuming = "; import again to resume it" if record.resumable else ""
+    return f"{record.status} after {record.elapsed_seconds:.1f} s, {speed}{resuming}"
 
 
 def show_status(settings: Settings, *, as_json: bool) -> None:
     """`status`: the record alone; the warehouse is not opened."""
-    record = ImportLog(settings.data_dir).read() if settings.data_dir.exists() else None
+    record = ImportLog(settings.data_dir).read() if settings.data_dir.is_dir() else None
     if as_json:
-        print_json(record.summary() if record else {"status": "pending"})
+        print_json(record.summary() if record else PENDING_SUMMARY)
     elif record is None:
         Console().print(f"nothing was imported into {settings.data_dir} yet", soft_wrap=True)
     else:

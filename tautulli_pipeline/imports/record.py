@@ -9,12 +9,15 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from filelock import FileLock, Timeout
 
-from tautulli_pipeline.errors import ImportRunningError
+from tautulli_pipeline.errors import ConfigurationError, ImportRunningError
+
+# Whoever asks for the status of a killed import holds its lock for a moment.
+_PROBE_SECONDS: Final = 0.3
 
 
 class Status(StrEnum):
@@ -26,6 +29,9 @@ class Status(StrEnum):
     STOPPED = "stopped"
     COMPLETED = "completed"
     FAILED = "failed"
+
+
+UNFINISHED: Final = frozenset({Status.PENDING, Status.RUNNING, Status.STOPPING})
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,6 @@ class ImportRecord:
         fates, total = self.fates, self.total_records
         rate = fates.processed / self.elapsed_seconds if self.elapsed_seconds else 0.0
         left = total - fates.processed
-        unfinished = self.status in {Status.RUNNING, Status.STOPPING}
         return {
             "status": self.status.value,
             "dry_run": self.dry_run,
@@ -119,14 +124,24 @@ class ImportRecord:
             "errors": fates.errors,
             "records_per_second": round(rate, 1),
             "elapsed_seconds": round(self.elapsed_seconds, 3),
-            "estimated_remaining_seconds": round(left / rate, 1) if unfinished and rate else 0.0,
+            "estimated_remaining_seconds": round(left / rate, 1) if self._goes_on and rate else 0.0,
             "start_time": self.started_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "last_processed_id": self.last_processed_id,
         }
 
     @property
+    def _goes_on(self) -> bool:
+        return self.status in UNFINISHED
+
+    @property
     def _empty_progress(self) -> float:
         return 100.0 if self.status is Status.COMPLETED else 0.0
+
+
+# What is known before the first import.
+PENDING_SUMMARY: Final[dict[str, Any]] = ImportRecord(
+    "", "", fresh=False, status=Status.PENDING, started_at=datetime.min, process_id=0
+).summary() | {"import_id": None, "source": None, "start_time": None}
 
 
 class ImportLog:
@@ -146,8 +161,7 @@ class ImportLog:
         fields["status"] = Status(fields["status"])
         fields["fates"] = Fates(**fields["fates"])
         record = ImportRecord(**fields)
-        unfinished = {Status.PENDING, Status.RUNNING, Status.STOPPING}
-        if record.status in unfinished and not self._is_held():
+        if record.status in UNFINISHED and not self._is_held():
             return replace(record, status=Status.FAILED)
         return record
 
@@ -179,12 +193,21 @@ class ImportLog:
 
         Raises:
             ImportRunningError: another one runs; the message tells how far it is.
+            ConfigurationError: the data directory cannot be written.
         """
         try:
-            with self._lock.acquire(blocking=False):
-                yield
+            self._lock.acquire(timeout=_PROBE_SECONDS)
         except Timeout:
             raise self._running() from None
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot write to the data directory {self._file.parent}: {error.strerror}",
+                hint="set PIPELINE_DATA_DIR to a directory that you may write",
+            ) from error
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def _running(self) -> ImportRunningError:
         record = self.read()

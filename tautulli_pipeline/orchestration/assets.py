@@ -39,19 +39,13 @@ tautulli_database = dg.AssetSpec(
     kinds={"sqlite"},
 )
 
-session_history = dg.AssetSpec(
-    HISTORY_KEY,
-    deps=[tautulli_database],
-    description="Plays by id range, joined with their metadata and media info, in Arrow tables.",
-    group_name="tautulli",
-    kinds={"sqlite", "arrow"},
-    partitions_def=PARTITIONS,
-)
-
 
 @dg.op(
-    ins={"session_history": dg.In(dg.Nothing)},
-    out={"playback_stream": dg.Out(dg.Nothing, is_required=False)},
+    ins={"tautulli_database": dg.In(dg.Nothing)},
+    out={
+        "session_history": dg.Out(dg.Nothing, is_required=False),
+        "playback_stream": dg.Out(dg.Nothing, is_required=False),
+    },
     pool="publishing",
 )
 def publish_partitions(
@@ -66,14 +60,23 @@ def publish_partitions(
             yield from _materializations(receipt, finished)
 
 
+# Both come of one op: a run over no range of partitions fails on a partitioned input.
 playback_stream = dg.AssetsDefinition.from_op(
     publish_partitions,
-    keys_by_output_name={"playback_stream": STREAM_KEY},
+    keys_by_input_name={"tautulli_database": DATABASE_KEY},
+    keys_by_output_name={"session_history": HISTORY_KEY, "playback_stream": STREAM_KEY},
+    internal_asset_deps={"session_history": {DATABASE_KEY}, "playback_stream": {HISTORY_KEY}},
     partitions_def=PARTITIONS,
     backfill_policy=dg.BackfillPolicy.single_run(),
     group_name="tautulli",
     descriptions_by_output_name={
-        "playback_stream": "Playback events on the JetStream stream, published exactly by id range."
+        "session_history": "Plays by id range, joined with their metadata and media info, "
+        "in Arrow tables.",
+        "playback_stream": "Playback events on the JetStream stream, published by id range.",
+    },
+    tags_by_output_name={
+        "session_history": {"dagster/kind/sqlite": "", "dagster/kind/arrow": ""},
+        "playback_stream": {"dagster/kind/nats": ""},
     },
 )
 

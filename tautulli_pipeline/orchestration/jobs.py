@@ -6,7 +6,7 @@ import dagster as dg
 
 import_job = dg.define_asset_job(
     "import_job",
-    selection=["playback_stream"],
+    selection=["session_history", "playback_stream"],
     description="Publishes the partitions of the Tautulli history that are missing or stale.",
     executor_def=dg.in_process_executor,
 )

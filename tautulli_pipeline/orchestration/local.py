@@ -66,7 +66,7 @@ class LocalImport:
                 next import goes on from there.
         """
         with ExitStack() as stack:
-            if self.settings.data_dir.exists():
+            if self.settings.data_dir.is_dir():
                 stack.enter_context(self._log.exclusive())
                 source = stack.enter_context(open_source(self.path, self._paths.snapshots))
             else:
@@ -201,7 +201,7 @@ class LocalImport:
         elapsed = self._elapsed_before_seconds + time.monotonic() - self._began_at
         return replace(self._record, elapsed_seconds=elapsed)
 
-    def _change(self, **changes: Any) -> None:
+    def _change(self, **changes: Any) -> None:  # noqa: ANN401 - as `replace` takes them
         with self._changing:
             self._record = replace(self._current(), **changes)
             self._log.write(self._record)

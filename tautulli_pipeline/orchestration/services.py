@@ -10,7 +10,7 @@ from typing import Final
 
 from filelock import FileLock, Timeout
 
-from tautulli_pipeline.errors import WarehouseError
+from tautulli_pipeline.errors import ConfigurationError, WarehouseError
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.stream.connection import StreamAddress
 from tautulli_pipeline.stream.server import EmbeddedServer
@@ -35,8 +35,18 @@ def data_paths(settings: Settings) -> DataPaths:
 
 
 def make_data_dir(settings: Settings) -> None:
-    """Create the data directory, private to its owner."""
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Create the data directory, private to its owner.
+
+    Raises:
+        ConfigurationError: it cannot be made there.
+    """
+    try:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot make the data directory {settings.data_dir}: {error.strerror}",
+            hint="set PIPELINE_DATA_DIR to a directory that you may write",
+        ) from error
 
 
 @contextmanager

@@ -95,7 +95,7 @@ def remove_stale_snapshots(snapshots_dir: Path) -> None:
                     _discard(folder)
         except OSError as error:
             raise ConfigurationError(
-                f"delete the stale copy {_shown(folder)}: {_cause(error)}",
+                f"cannot delete the stale copy {_shown(folder)}: {_cause(error)}",
                 hint="delete it by hand: it holds the tokens of the database",
             ) from error
 
@@ -176,10 +176,10 @@ def _open_regular(path: Path) -> FileIO:
     mode = path.lstat().st_mode
     if stat.S_ISDIR(mode):
         raise SourceError(
-            f"read {_shown(path)}: it is a folder", hint="name the database file itself"
+            f"cannot read {_shown(path)}: it is a folder", hint="name the database file itself"
         )
     if not stat.S_ISREG(mode):
-        raise SourceError(f"read {_shown(path)}: it is not a regular file")
+        raise SourceError(f"cannot read {_shown(path)}: it is not a regular file")
     return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb", buffering=0)
 
 
@@ -190,7 +190,7 @@ def _locate(source: Path) -> Path:
     except FileNotFoundError:
         state = "the link leads nowhere" if source.is_symlink() else "it does not exist"
         raise SourceError(
-            f"read {_shown(source)}: {state}", hint="check the path of the Tautulli database"
+            f"cannot read {_shown(source)}: {state}", hint="check the path of the Tautulli database"
         ) from None
     except OSError as error:
         raise _unreadable(source, error) from error
@@ -198,14 +198,15 @@ def _locate(source: Path) -> Path:
 
 def _require_database(path: Path, seen: _File | None) -> None:
     if seen is None:
-        raise SourceError(f"read {_shown(path)}: it disappeared")
+        raise SourceError(f"cannot read {_shown(path)}: it disappeared")
     if seen.size == 0:
         raise SourceError(
-            f"read {_shown(path)}: it is empty (0 bytes)", hint="import one of Tautulli's backups"
+            f"cannot read {_shown(path)}: it is empty (0 bytes)",
+            hint="import one of Tautulli's backups",
         )
     if not seen.header.startswith(_MAGIC):
         raise SourceError(
-            f"read {_shown(path)}: it is not a SQLite database",
+            f"cannot read {_shown(path)}: it is not a SQLite database",
             hint="name Tautulli's own database, usually tautulli.db",
         )
 
@@ -309,7 +310,7 @@ def _settle(snapshot: Snapshot) -> None:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
             raise OSError(errno.ENOSPC, str(error)) from error
         raise SourceError(
-            f"open a copy of {_shown(snapshot.source)}: {error}",
+            f"cannot open a copy of {_shown(snapshot.source)}: {error}",
             hint="import one of Tautulli's backups",
         ) from error
     _beside(snapshot.path, "-journal").unlink(missing_ok=True)
@@ -402,13 +403,13 @@ def _copy_faults(original: Path, snapshots_dir: Path, needed_bytes: int) -> Iter
             cause = f"it needs {_megabytes(needed_bytes)}, {_megabytes(free)} are free"
             hint = "make room, or set PIPELINE_DATA_DIR to a larger disk"
         raise ConfigurationError(
-            f"copy {_shown(original)} to {_shown(snapshots_dir)}: {cause}", hint=hint
+            f"cannot copy {_shown(original)} to {_shown(snapshots_dir)}: {cause}", hint=hint
         ) from error
 
 
 def _unreadable(path: Path, error: OSError) -> SourceError:
     return SourceError(
-        f"read {_shown(path)}: {_cause(error)}",
+        f"cannot read {_shown(path)}: {_cause(error)}",
         hint="give this user read access to the database, its folder and its -wal",
     )
 

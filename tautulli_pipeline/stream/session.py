@@ -87,9 +87,7 @@ def open_publishing(
         StreamError: the server cannot be reached or does not take the work.
     """
     with (
-        start_blocking_portal(
-            backend_options={"use_uvloop": bool(os.environ.get("XUV"))}
-        ) as portal,
+        start_blocking_portal() as portal,
         portal.wrap_async_context_manager(connect(address)) as stream,
     ):
         identity = portal.call(stream.prepare)
@@ -107,9 +105,7 @@ def open_consuming(address: StreamAddress) -> Iterator[ConsumingSession]:
         StreamError: the server cannot be reached or does not take the work.
     """
     with (
-        start_blocking_portal(
-            backend_options={"use_uvloop": bool(os.environ.get("XUV"))}
-        ) as portal,
+        start_blocking_portal() as portal,
         portal.wrap_async_context_manager(connect(address)) as stream,
     ):
         identity = portal.call(stream.prepare)

@@ -10,7 +10,12 @@ from tautulli_pipeline.warehouse.cache import BatchKeys, DedupCache, PlayKeys
 
 @dataclass(frozen=True)
 class Stored:
-    """A row of the table that an event of the batch matches by one of the keys."""
+    """A row of the table that an event of the batch matches by one of the keys.
+
+    Attributes:
+        same_message: the event came in the very message that made the row or was
+            dropped for it, once before.
+    """
 
     reason: str
     event_id: str
@@ -54,8 +59,13 @@ class Deduplicator:
             return {}
         accepted = _Accepted()
         verdicts: dict[int, Verdict] = {}
+        seen: set[int] = set()
         for position in range(len(batch)):
             keys = batch[position]
+            if keys.sequence in seen:
+                verdicts[position] = Redelivered()
+                continue
+            seen.add(keys.sequence)
             verdict = self._judge(keys, stored.get(position), accepted)
             if verdict is None:
                 accepted.add(keys)

@@ -161,10 +161,18 @@ class Writer:
             "rating_key_user_started": "t.rating_key = i.rating_key AND t.user_id = i.user_id "
             "AND t.started_at = i.started_at AND t.restored_at IS NULL",
         }
-        return " UNION ALL ".join(
+        queries = [
             f"{select.format(reason)} JOIN playback_events t ON {on} WHERE i.fault IS NULL {nearby}"
             for reason, on in matches.items()
-        )
+        ]
+        # Its match may be known to the cache alone, so a duplicate that comes again is
+        # told by its message.
+        dropped = f"""
+            SELECT i.position, a.dedupe_reason, a.matched_event_id, a.matched_source, true
+            FROM incoming i JOIN dedupe_audit_log a ON a.stream_sequence = i.sequence
+                AND a.stream_id = {quote_literal(self._stream_id)}
+            WHERE i.fault IS NULL"""
+        return " UNION ALL ".join([*queries, dropped])
 
     def _time_span(self) -> tuple[datetime | None, datetime | None]:
         row = self._connection.execute(

@@ -55,7 +55,7 @@ def uuid_shaped(first_16_bytes):
 
 
 def bucket(seconds):
-    moment = datetime(1970, 1, 1) + timedelta(seconds=seconds)  # noqa: DTZ001 - UTC
+    moment = datetime(1970, 1, 1) + timedelta(seconds=seconds)
     return moment.isoformat()
 
 
@@ -100,8 +100,8 @@ def test_every_key_of_a_batch_is_what_the_contract_says(batch):
 
 
 def test_known_keys_stay_what_they_are():
-    play = dict(session_key="17", started=1_700_000_000, user_id=0, server_id="home")
-    play |= dict(rating_key=None, title="Nobody's Ship", machine_id=None)
+    play = {"session_key": "17", "started": 1_700_000_000, "user_id": 0, "server_id": "home"}
+    play |= {"rating_key": None, "title": "Nobody's Ship", "machine_id": None}
     assert by_sql([play]) == [
         (
             "1dd7dfe9-21fd-5f58-93aa-e18daa5948f8",
@@ -120,16 +120,16 @@ names = st.tuples(row_ids | st.from_regex(r"[0-9:-]{1,6}", fullmatch=True), star
 @example({("1", 0, 23), ("1", 1, 23), ("1", 0, 22), ("11", 0, 23)})
 def test_plays_of_other_sessions_seconds_or_users_never_share_an_event_id(some):
     # A session key may hold colons itself; it must not run into the start unnoticed.
-    filler = dict(server_id="s", rating_key="1", title="t", machine_id=None)
-    batch = [dict(session_key=k, started=s, user_id=u, **filler) for k, s, u in some]
+    filler = {"server_id": "s", "rating_key": "1", "title": "t", "machine_id": None}
+    batch = [{"session_key": k, "started": s, "user_id": u, **filler} for k, s, u in some]
     assert len({row[0] for row in by_sql(batch)}) == len(some)
 
 
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "America/St_Johns"])
 def test_keys_do_not_depend_on_the_time_zone(zone):
     batch = [
-        dict(session_key="1:2", started=second, user_id=-1, server_id="s", rating_key=None)
-        | dict(title="é🎬", machine_id="m:1")
+        {"session_key": "1:2", "started": second, "user_id": -1, "server_id": "s"}
+        | {"rating_key": None, "title": "é🎬", "machine_id": "m:1"}
         for second in (FIRST_SECOND, -1, 0, 1_699_165_800, 1_700_000_000, LAST_SECOND)
     ]
     code = (

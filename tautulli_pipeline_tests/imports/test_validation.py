@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from datetime import datetime
 
 import pytest
 
@@ -205,7 +204,7 @@ def test_a_table_with_an_unfinished_log_is_read_without_touching_either(
 
 def test_what_is_foretold_is_what_the_import_then_reports(tmp_path, data_dir, monkeypatch):
     """Old plays under new ids, plays logged twice, plays without a user, and new ones."""
-    from tautulli_pipeline.orchestration.local import LocalImport  # noqa: PLC0415
+    from tautulli_pipeline.orchestration.local import LocalImport
 
     monkeypatch.setenv("PIPELINE_DATA_DIR", str(data_dir))
     old, new = tmp_path / "old.db", tmp_path / "new.db"

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import sqlite3
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -156,9 +155,10 @@ def test_ids_of_any_size_are_found(tmp_path):
 def test_a_path_is_only_a_path(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     make_database(tmp_path / name, plays=[play(1)])
-    before = sorted(os.listdir(tmp_path))
+    before = set(tmp_path.iterdir())
     assert ids_of(read(tmp_path / name)) == [1]
-    assert set(os.listdir(tmp_path)) - set(before) <= {f"{name}-shm", f"{name}-wal"}
+    left = {path.name for path in set(tmp_path.iterdir()) - before}
+    assert left <= {f"{name}-shm", f"{name}-wal"}
 
 
 def test_names_come_from_the_small_tables_and_the_newest_row_counts(tmp_path):
@@ -231,7 +231,7 @@ def test_a_batch_is_found_by_the_primary_keys_so_its_cost_does_not_grow(tmp_path
         assert any(s.startswith(f"SEARCH {alias} USING INTEGER PRIMARY KEY") for s in steps)
     large = ("h", "m", "i", "users", *HISTORY_TABLES)
     assert not [s for s in steps if s.startswith(tuple(f"SCAN {name}" for name in large))]
-    assert not [s for s in steps if "TEMP B-TREE FOR ORDER BY" in s and "LAST TERM" not in s]
+    assert not [s for s in steps if "TEMP B-TREE" in s]
 
 
 def test_a_file_that_breaks_while_it_is_read_is_named(tmp_path):

@@ -116,7 +116,7 @@ def test_a_damaged_schema_is_a_fault_of_the_source(tmp_path):
     content = bytearray(path.read_bytes())
     content[100:1000] = b"\xff" * 900
     path.write_bytes(content)
-    with pytest.raises(SourceError, match="cannot read the schema of .*tautulli.db: "):
+    with pytest.raises(SourceError, match=r"cannot read the schema of .*tautulli\.db: "):
         schema_of(path)
 
 

@@ -292,7 +292,7 @@ def test_a_database_without_read_permission_is_told(home, database, snapshots):
     database.chmod(0)
     with left_as_it_was(home):
         answer = answer_without_privilege(database, snapshots)
-    assert answer == f"SourceError read {str(database)!r}: permission denied"
+    assert answer == f"SourceError cannot read {str(database)!r}: permission denied"
     assert not snapshots.parent.exists()
 
 
@@ -302,14 +302,14 @@ def test_a_log_without_read_permission_is_not_overlooked(home, database, snapsho
     log.chmod(0)
     with left_as_it_was(home):
         answer = answer_without_privilege(database, snapshots)
-    assert answer == f"SourceError read {str(log)!r}: permission denied"
+    assert answer == f"SourceError cannot read {str(log)!r}: permission denied"
     assert not snapshots.parent.exists()
 
 
 def test_a_folder_without_write_permission_for_the_copy_is_told(database, tmp_path):
     (tmp_path / "data").mkdir(mode=0o555)
     answer = answer_without_privilege(database, tmp_path / "data" / "snapshots")
-    assert answer.startswith(f"ConfigurationError copy {str(database)!r} to ")
+    assert answer.startswith(f"ConfigurationError cannot copy {str(database)!r} to ")
     assert answer.endswith("permission denied")
 
 
@@ -327,7 +327,7 @@ def test_a_file_that_is_no_database_is_refused_untouched(content, words, home, s
     path = home / "tautulli.db"
     path.write_bytes(content)
     with left_as_it_was(home):
-        assert failure_of(path, snapshots).message == f"read {str(path)!r}: {words}"
+        assert failure_of(path, snapshots).message == f"cannot read {str(path)!r}: {words}"
     assert not snapshots.parent.exists()
 
 
@@ -371,7 +371,7 @@ def test_a_path_without_a_readable_file_is_refused_untouched(lay, home, snapshot
     path = home / "tautulli.db"
     words = lay(path)
     with left_as_it_was(home):
-        assert failure_of(path, snapshots).message == f"read {str(path)!r}: {words}"
+        assert failure_of(path, snapshots).message == f"cannot read {str(path)!r}: {words}"
     assert not snapshots.parent.exists()
 
 
@@ -598,7 +598,7 @@ def test_a_disk_that_fills_up_leaves_nothing(database, snapshots, monkeypatch):
 def test_a_file_in_place_of_the_copies_folder_is_told(database, tmp_path):
     (tmp_path / "data").write_text("mine")
     error = failure_of(database, tmp_path / "data" / "snapshots", kind=ConfigurationError)
-    assert error.message.startswith(f"copy {str(database)!r} to ")
+    assert error.message.startswith(f"cannot copy {str(database)!r} to ")
     assert (tmp_path / "data").read_text() == "mine"
 
 
@@ -645,7 +645,7 @@ def test_a_stale_copy_that_cannot_be_deleted_is_told(snapshots):
     (snapshots / "snapshot-1").write_bytes(b"tokens")
     with pytest.raises(ConfigurationError) as caught:
         remove_stale_snapshots(snapshots)
-    assert caught.value.message.startswith("delete the stale copy ")
+    assert caught.value.message.startswith("cannot delete the stale copy ")
     assert caught.value.hint == "delete it by hand: it holds the tokens of the database"
 
 

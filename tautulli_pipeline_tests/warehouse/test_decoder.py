@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import random
-import string
-import subprocess
-import sys
 import uuid
 from datetime import UTC, datetime
 
-import pyarrow as pa
 import pytest
 
-from tautulli_pipeline.events.columns import EVENT_FIELDS
-from tautulli_pipeline.warehouse.cache import DedupCache
-from tautulli_pipeline.warehouse.dedup import Deduplicator
 from tautulli_pipeline.warehouse.schema import connect
-from tautulli_pipeline.warehouse.writer import MESSAGES, Writer
 from tautulli_pipeline_tests import eras
 from tautulli_pipeline_tests.eras import make_database, play
 from tautulli_pipeline_tests.events.mapped import mapped_rows
+from tautulli_pipeline_tests.warehouse.messages import EVENT_ID, NOW, foreign, table, write
 
-NOW = datetime(2024, 1, 2, 3, 4, 5)  # noqa: DTZ001 - UTC, as the warehouse keeps it
-STARTED = datetime(2023, 11, 14, 22, 13, 20)  # noqa: DTZ001 - UTC
-EVENT_ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
+FILM = "113af97940c30181"  # of its title, for want of a rating key
+STARTED = datetime(2023, 11, 14, 22, 13, 20)
 
 
 @pytest.fixture
@@ -35,43 +25,12 @@ def warehouse(tmp_path):
     connection.close()
 
 
-def write(warehouse, *messages, first_sequence=1):
-    """Write (subject, body) messages as one batch."""
-    columns = [
-        list(range(first_sequence, first_sequence + len(messages))),
-        [subject for subject, _ in messages],
-        [None] * len(messages),
-        [f"message-{n}" for n in range(len(messages))],
-        [b if isinstance(b, bytes) else json.dumps(b).encode() for _, b in messages],
-    ]
-    arrays = [pa.array(column, f.type) for column, f in zip(columns, MESSAGES, strict=True)]
-    writer = Writer(warehouse, Deduplicator(DedupCache(300, 10_000)), "S", lambda: NOW)
-    return writer.write(pa.Table.from_arrays(arrays, schema=MESSAGES))
-
-
-def table(warehouse, name, order="stream_sequence"):
-    cursor = warehouse.execute(f"SELECT * FROM {name} ORDER BY {order}")
-    names = [column[0] for column in cursor.description]
-    rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-    return [{n: v for n, v in row.items() if v is not None} for row in rows]
-
-
 def stored(warehouse, body, subject="playback.plex.movie"):
     """The one row of a message, `extra` parsed."""
     write(warehouse, (subject, body))
     assert table(warehouse, "dead_letters") == []
     (row,) = table(warehouse, "playback_events")
     return row | {"extra": json.loads(row["extra"]) if "extra" in row else {}}
-
-
-def foreign(**fields):
-    return {
-        "event_id": EVENT_ID,
-        "started_at": "2023-11-14T22:13:20Z",
-        "user_id": 5,
-        "title": "Film",
-        **fields,
-    }
 
 
 def column_value(name, value):
@@ -110,7 +69,7 @@ def test_the_least_an_event_says_is_completed_from_its_subject(warehouse, source
         "started_at": STARTED,
         "user_id": 5,
         "title": "Film",
-        "correlation_key": f"{source}:default:5:113af97940c30181:unknown:2023-11-14T22:13:20:unknown",
+        "correlation_key": f"{source}:default:5:{FILM}:unknown:2023-11-14T22:13:20:unknown",
         "extra": {},
         "stream_id": "S",
         "stream_sequence": 1,
@@ -164,8 +123,8 @@ def test_a_moment_is_kept_in_utc_and_its_fraction_beside_it(warehouse, text, kee
 @pytest.mark.parametrize(
     ("text", "moment"),
     [
-        ("0001-01-01T00:00:00Z", datetime(1, 1, 1)),  # noqa: DTZ001
-        ("9999-12-31T23:59:59Z", datetime(9999, 12, 31, 23, 59, 59)),  # noqa: DTZ001
+        ("0001-01-01T00:00:00Z", datetime(1, 1, 1)),
+        ("9999-12-31T23:59:59Z", datetime(9999, 12, 31, 23, 59, 59)),
     ],
 )
 def test_the_first_and_the_last_second_of_the_calendar_are_stored(warehouse, text, moment):
@@ -295,89 +254,3 @@ def test_a_deeply_nested_message_is_an_event_or_a_dead_letter(warehouse, field, 
     body = json.dumps(foreign(**{field: "DEEP"})).replace('"DEEP"', deep).encode()
     write(warehouse, ("playback.plex.movie", body))
     assert len(table(warehouse, "playback_events") + table(warehouse, "dead_letters")) == 1
-
-
-def _scalar(dice):
-    letters = string.printable + '🎬é"\\\x00\u2028'
-    return dice.choice(
-        [
-            *(None, True, False, 0, -1, 1.5, 1e308, 2**31, 2**63, 2**64, 10**30, "", "0", "x:y|z"),
-            *("2023-11-14T22:13:20Z", "2023-11-14T22:13:20.5+05:30", "infinity", EVENT_ID),
-            "".join(dice.choices(letters, k=dice.randrange(12))),
-            dice.randrange(2**40),
-        ]
-    )
-
-
-def _value(dice, depth=2):
-    kind = dice.randrange(8) if depth else 0
-    if kind == 6:
-        return [_value(dice, depth - 1) for _ in range(dice.randrange(4))]
-    if kind == 7:
-        return {str(_scalar(dice)): _value(dice, depth - 1) for _ in range(dice.randrange(4))}
-    return _scalar(dice)
-
-
-def _fuzzed(dice, number):
-    """A sound event with some fields replaced, and sometimes its bytes damaged."""
-    body = foreign(event_id=str(uuid.UUID(int=number)), title=f"t{number}", user_id=number)
-    for name in dice.choices(
-        [*EVENT_FIELDS, "mood", "a.b", '"', "$", "\x00", "*"], k=dice.randrange(6)
-    ):
-        body[name] = _value(dice)
-    raw = json.dumps(body, ensure_ascii=dice.random() < 0.5).encode()
-    if dice.random() < 0.15:
-        at = dice.randrange(len(raw))
-        damage = (raw[:at], raw[:at] + dice.randbytes(2) + raw[at:], raw + raw, raw[at:])
-        raw = dice.choice(damage)
-    source = dice.choice(["plex", "jellyfin", "emby", "tautulli", "tautulli-import", "a b'\"", ""])
-    return f"playback.{source}.{dice.choice(['movie', '', 'x.y'])}", raw
-
-
-def fuzz_fates(folder, count):
-    """Sequences by where they ended, and how often; of `count` random messages."""
-    dice = random.Random(20_231_114)  # noqa: S311
-    connection = connect(folder / "fuzz.duckdb", {})
-    for first in range(1, count, 500):
-        batch = [_fuzzed(dice, n) for n in range(first, first + 500)]
-        write(connection, *batch, first_sequence=first)
-        write(connection, *batch[::7], first_sequence=first)
-    sequences = {
-        name: [
-            row[0]
-            for row in connection.execute(
-                f"SELECT stream_sequence FROM {name} ORDER BY 1"
-            ).fetchall()
-        ]
-        for name in ("playback_events", "dead_letters", "dedupe_audit_log")
-    }
-    digest = connection.execute(
-        "SELECT bit_xor(hash(id, correlation_key, started_at, stopped_at, extra::VARCHAR)) "
-        "FROM playback_events"
-    ).fetchone()[0]
-    connection.close()
-    return {**sequences, "digest": str(digest)}
-
-
-@pytest.fixture(scope="module")
-def fates(tmp_path_factory):
-    return fuzz_fates(tmp_path_factory.mktemp("fuzz"), 2000)
-
-
-def test_each_of_2000_random_messages_ends_in_exactly_one_place(fates):
-    ended = fates["playback_events"] + fates["dead_letters"] + fates["dedupe_audit_log"]
-    assert sorted(ended) == list(range(1, 2001))
-    assert len(fates["playback_events"]) > 800
-    assert len(fates["dead_letters"]) > 300
-
-
-@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "America/St_Johns"])
-def test_the_time_zone_of_the_machine_changes_nothing(tmp_path, fates, zone):
-    code = (
-        "import json, pathlib, sys; "
-        "from tautulli_pipeline_tests.warehouse.test_decoder import fuzz_fates; "
-        "print(json.dumps(fuzz_fates(pathlib.Path(sys.argv[1]), 2000)))"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    ran = subprocess.run(command, env=os.environ | {"TZ": zone}, check=True, capture_output=True)
-    assert json.loads(ran.stdout) == fates

@@ -135,7 +135,9 @@ def events(draw):
 # A delivery is a new event, or the place of an earlier one that comes again.
 deliveries = st.lists(st.one_of(events(), events(), st.integers(0, 30)), min_size=1, max_size=25)
 # After a delivery: the batch goes on, it ends, or it ends and the consumer starts anew.
-boundaries = st.lists(st.sampled_from(["", "", "batch", "restart"]), min_size=25, max_size=25)
+boundaries = st.lists(
+    st.sampled_from(["", "", "", "", "batch", "restart"]), min_size=25, max_size=25
+)
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +169,7 @@ def batches(script, cuts):
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(deliveries, boundaries, st.sampled_from([0, 1, 3, 10_000]))
 def test_whatever_the_batches_every_message_has_the_fate_of_the_model(

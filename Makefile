@@ -1,0 +1,36 @@
+# Each target does all the set-up it needs, in a virtual environment inside the checkout.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: demo test check bench lock clean
+
+demo: $(READY)
+	$(BIN)/tautulli-pipeline demo
+
+test: $(READY)
+	rm -f .coverage .coverage.*
+	$(BIN)/pytest -n 2 --cov --cov-report= -q
+	$(BIN)/coverage report --fail-under=90 --skip-covered
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $(READY)
+
+bench: $(READY)
+	$(BIN)/python benchmarks/import_speed.py
+
+# Exact versions for every platform; needs uv.
+lock:
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+	    --no-strip-extras --no-header --no-annotate --no-emit-index-url --group dev pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf .venv data

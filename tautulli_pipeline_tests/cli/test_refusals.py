@@ -1,0 +1,173 @@
+"""What the command says, and with which exit code, when it cannot do what is asked."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tautulli_pipeline.demo.database import make_demo_database
+from tautulli_pipeline_tests.command import (
+    Outcome,
+    ended,
+    imported,
+    nothing_runs,
+    run,
+    start,
+    wait_until,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOLD = """
+import sys, time, duckdb
+connection = duckdb.connect(sys.argv[1])
+print("held", flush=True)
+time.sleep(60)
+"""
+BAD_SOURCES = {
+    "missing": "does not exist",
+    "text": "is not a SQLite database",
+    "empty": "is empty",
+    "foreign": "it has no table session_history",
+    "folder": "is a folder",
+    "truncated": "damaged",
+}
+
+
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Outcome]]:
+    folder = tmp_path_factory.mktemp("refusals")
+    paths = {name: folder / f"{name}.db" for name in BAD_SOURCES}
+    paths["text"].write_text("id,title\n1,Film\n" * 100)
+    paths["empty"].touch()
+    paths["folder"].mkdir()
+    with closing(sqlite3.connect(paths["foreign"])) as connection:
+        connection.executescript("CREATE TABLE photos (id INTEGER); INSERT INTO photos VALUES (1)")
+    make_demo_database(folder / "whole.db", 200)
+    paths["truncated"].write_bytes((folder / "whole.db").read_bytes()[:80_000])
+
+    def refuse(name: str) -> tuple[Path, Outcome]:
+        data_dir = folder / f"{name}_data"
+        return data_dir, run("import", paths[name], "--json", data_dir=data_dir)
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(paths, pool.map(refuse, paths), strict=True))
+
+
+@pytest.mark.parametrize("name", BAD_SOURCES)
+def test_a_bad_source_is_refused_and_leaves_nothing_behind(
+    name: str, refusals: dict[str, tuple[Path, Outcome]]
+) -> None:
+    data_dir, outcome = refusals[name]
+    assert outcome.exit_code == 3, outcome.stderr
+    assert BAD_SOURCES[name] in outcome.stderr
+    assert f"{name}.db" in outcome.stderr
+    assert 1 <= len(outcome.stderr.splitlines()) <= 3
+    assert "Traceback" not in outcome.stderr
+    assert set(outcome.json) == {"error", "hint"}
+    assert not data_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "allowed"),
+    [
+        ("IMPORT_BATCH_SIZE", "0", "a whole number from 1 to 100000"),
+        ("IMPORT_BATCH_SIZE", "abc", "a whole number from 1 to 100000"),
+        ("NATS_DUPLICATE_WINDOW_SECONDS", "-1", "a number from 0.1 to 86400"),
+        ("DEDUP_WINDOW_SECONDS", "nan", "a number from 0 to 86400"),
+        ("IMPORT_ENABLED", "perhaps", "true or false"),
+        ("NATS_STREAM", "two words", "a name without blanks, dots, slashes, * or >"),
+    ],
+)
+def test_a_bad_variable_is_named_with_its_value_and_what_is_allowed(
+    variable: str, value: str, allowed: str, data_dir: Path
+) -> None:
+    outcome = run("import", "any.db", "--json", data_dir=data_dir, **{variable: value})
+    assert outcome.exit_code == 2
+    assert outcome.json["error"] == f"{variable}={value!r} is not usable: it must be {allowed}"
+    assert not data_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["import", "--no-such-option", "any.db"], "--no-such-option"),
+        (["import"], "no database given"),
+        (["import", "any.db", "--batch-size", "0"], "--batch-size"),
+        (["no-such-command"], "no-such-command"),
+        ([], "Usage:"),
+    ],
+)
+def test_bad_usage_is_told_and_not_done(arguments: list[str], words: str, data_dir: Path) -> None:
+    outcome = run(*arguments, data_dir=data_dir)
+    assert (outcome.exit_code, outcome.stdout) == (2, "")
+    assert words in outcome.stderr
+    assert not data_dir.exists()
+
+
+def test_a_file_in_the_place_of_the_data_directory_is_a_bad_configuration(tmp_path: Path) -> None:
+    (tmp_path / "data").touch()
+    outcome = run("demo", "--rows", 5, data_dir=tmp_path / "data")
+    assert outcome.exit_code == 2
+    assert "PIPELINE_DATA_DIR" in outcome.stderr
+
+
+def test_an_unreachable_stream_is_told_in_seconds(data_dir: Path) -> None:
+    make_demo_database(data_dir.with_name("tautulli.db"), 20)
+    began_at = time.monotonic()
+    outcome = run(
+        "import",
+        data_dir.with_name("tautulli.db"),
+        data_dir=data_dir,
+        NATS_URL="nats://127.0.0.1:1",
+    )
+    assert time.monotonic() - began_at < 20
+    assert outcome.exit_code == 5
+    assert "nats://127.0.0.1:1" in outcome.stderr
+    assert len(outcome.stderr.splitlines()) == 2
+    assert nothing_runs(data_dir)
+
+
+def test_a_warehouse_in_use_is_told_with_its_process_and_the_import_resumes(
+    data_dir: Path,
+) -> None:
+    database = data_dir.with_name("tautulli.db")
+    make_demo_database(database, 20)
+    data_dir.mkdir()
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, data_dir / "playback.duckdb"], stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    try:
+        outcome = run("import", database, "--json", data_dir=data_dir)
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert outcome.exit_code == 6
+    assert f"process {holder.pid} " in outcome.json["error"]
+    failed = run("status", "--json", data_dir=data_dir).json
+    assert (failed["status"], failed["processed"]) == ("failed", 0)
+    resumed = imported(database, data_dir=data_dir)
+    assert (resumed["import_id"], resumed["imported"]) == (failed["import_id"], 20)
+
+
+def test_a_second_import_is_told_how_far_the_first_one_is(data_dir: Path) -> None:
+    database = data_dir.with_name("tautulli.db")
+    make_demo_database(database, 20)
+    first = start("import", database, "--json", data_dir=data_dir)
+    wait_until((data_dir / "import.json").exists)
+    second = run("import", database, "--json", data_dir=data_dir)
+    assert second.exit_code == 4
+    assert f"process {first.pid}, " in second.json["error"]
+    assert " plays)" in second.json["error"]
+    assert json.loads(ended(first).stdout)["imported"] == 20

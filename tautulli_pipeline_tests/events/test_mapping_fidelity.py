@@ -1,0 +1,114 @@
+"""Nothing of a row is lost or changed on its way, measured by Tautulli's own answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tautulli_pipeline.events.columns import COPIED
+from tautulli_pipeline_tests import eras
+from tautulli_pipeline_tests.events.mapped import TABLES, cells, events
+from tautulli_pipeline_tests.events.test_identity import bucket
+
+FIXTURES = Path(__file__).parents[3] / "shared" / "fixtures"
+RENAMED = {
+    "row_id": "source_row_id",
+    "user": "username",
+    "started": "started_at",
+    "stopped": "stopped_at",
+}
+HOMES = {column.source: column for column in COPIED}
+SECTION_PLACES = [(), ("session_history",), ("session_history_metadata",), TABLES[:2]]
+
+
+def is_empty(value):
+    return value is None or value == ""
+
+
+def rfc3339(seconds):
+    return f"{bucket(seconds)}Z"
+
+
+def expected_cell(name, value):
+    """The event's value for a cell of the column `name` that fits."""
+    if name in {"started", "stopped"}:
+        return rfc3339(value) if value else None
+    if name in {"secure", "relayed"}:
+        return bool(value)
+    return value if HOMES[name].type in {"BIGINT", "INTEGER"} else str(value)
+
+
+def oracle_cell(name, value):
+    if name in {"row_id", "play_duration", "percent_complete", "watched_status", "friendly_name"}:
+        return value
+    return expected_cell(name, value)
+
+
+def with_answers():
+    return sorted(p.with_name(f"{p.name[:-13]}.db") for p in FIXTURES.glob("*.history.json"))
+
+
+@pytest.mark.parametrize("database", with_answers(), ids=lambda path: path.stem)
+def test_every_row_says_what_tautulli_itself_answers(database):
+    answer = json.loads(database.with_suffix(".history.json").read_text())["rows"]
+    expected, found = {}, {}
+    for row in answer:
+        expected[row["row_id"]] = {
+            RENAMED.get(name, name): oracle_cell(name, value)
+            for name, value in row.items()
+            if not is_empty(value)
+        }
+    for event in events(database):
+        names = {RENAMED.get(name, name) for name in answer[0]}
+        found[event["source_row_id"]] = {n: v for n, v in event.items() if n in names}
+    if all("live" not in row for row in found.values()):
+        # No column in the file: Tautulli adds it when it opens the copy.
+        for row in expected.values():
+            assert row.pop("live", 0) == 0
+    assert {row_id: found[row_id] for row_id in expected} == expected
+
+
+def misplaced(event, table, name, value):
+    """Whether a cell is found neither in its column nor, as its text, in `extra`."""
+    home = HOMES[name].name if name in HOMES else f"{name}_at"
+    kept = event.get("extra", {})
+    fits = event.get(home) == expected_cell(name, value)
+    return not fits and str(value) not in (kept.get(name), kept.get(f"{table}.{name}"))
+
+
+def lost_cells(path):
+    """Every non-empty cell of the three history tables that its event does not hold."""
+    by_id = {event["source_row_id"]: event for event in events(path)}
+    held = cells(path)
+    assert by_id.keys() == held.keys()
+    assert held
+    return [
+        (row_id, table, name, value)
+        for row_id, tables in held.items()
+        for table, row in tables.items()
+        for name, value in row.items()
+        if name != "id" and not is_empty(value) and (name, value) != ("stopped", 0)
+        if misplaced(by_id[row_id], table, name, value)
+    ]
+
+
+@pytest.mark.parametrize("tag", eras.TAGS)
+def test_no_cell_of_any_era_is_lost(tmp_path, tag):
+    path = tmp_path / "tautulli.db"
+    eras.make_era_database(path, tag)
+    assert lost_cells(path) == []
+
+
+@pytest.mark.parametrize("tables", SECTION_PLACES, ids=len)
+def test_no_cell_is_lost_of_an_upgrade_that_failed_half_way(tmp_path, tables):
+    path = tmp_path / "tautulli.db"
+    eras.make_half_migrated_database(path, tables)
+    assert lost_cells(path) == []
+
+
+def test_no_cell_is_lost_of_a_database_upgraded_in_one_jump(tmp_path):
+    path = tmp_path / "tautulli.db"
+    eras.make_one_jump_database(path)
+    assert lost_cells(path) == []

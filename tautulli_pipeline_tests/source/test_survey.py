@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tautulli_pipeline.errors import SourceError
+from tautulli_pipeline.events.columns import HISTORY, HISTORY_TABLES, MEDIA_INFO, METADATA
+from tautulli_pipeline.source.partitions import Grid
+from tautulli_pipeline.source.schema import read_schema
+from tautulli_pipeline.source.survey import open_survey
+from tautulli_pipeline_tests.eras import make_database, make_era_database, play
+
+FIXTURES = sorted((Path(__file__).parents[3] / "shared" / "fixtures").glob("v*.db"))
+FIRST, SECOND, FAR = "0000000001-0000000010", "0000000011-0000000020", "0000000991-0000001000"
+
+
+@contextmanager
+def surveying(path):
+    with open_survey(path, read_schema(path, named=path), named=path) as survey:
+        yield survey
+
+
+def survey_of(path, width=10):
+    """Rows and digest by key, in the order given."""
+    with surveying(path) as survey:
+        return {c.key: (c.rows, c.digest) for c in survey.partitions(Grid(width))}
+
+
+def rows_of(path, width=10):
+    return [(key, rows) for key, (rows, _) in survey_of(path, width).items()]
+
+
+def change(path, *statements):
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+@pytest.fixture
+def database(tmp_path):
+    """Plays 1, 2, 3 and 12 and 999; 3 has no metadata yet and 12 no media info."""
+    path = tmp_path / "tautulli.db"
+    plays = [play(i) for i in (1, 2, 3, 12, 999)]
+    plays[2].metadata = None
+    plays[3].media_info = None
+    make_database(path, plays=plays)
+    return path
+
+
+def test_partitions_are_those_with_rows_in_key_order_and_other_last(tmp_path):
+    path = tmp_path / "tautulli.db"
+    ids = [-3, 0, 1, 10, 11, 1500, 9_999_999_999, 10_000_000_000, 2**63 - 1]
+    make_database(path, plays=[play(i, started=1_700_000_000, rating_key=1) for i in ids])
+    assert rows_of(path) == [
+        ("0000000001-0000000010", 2),
+        ("0000000011-0000000020", 1),
+        ("0000001491-0000001500", 1),
+        ("9999999991-9999999999", 1),
+        ("other", 4),
+    ]
+    assert rows_of(path, 2000)[:1] == [("0000000001-0000002000", 4)]
+    with surveying(path) as survey:
+        assert survey.count_rows() == 9
+        assert [survey.count_ranges(width) for width in (1, 10, 2000)] == [5, 4, 2]
+
+
+def test_a_database_without_plays_has_no_partitions(tmp_path):
+    path = tmp_path / "tautulli.db"
+    make_database(path)
+    assert survey_of(path) == {}
+
+
+@pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
+def test_the_partitions_of_a_real_database_hold_all_its_rows(tmp_path, path):
+    copy = tmp_path / "tautulli.db"
+    copy.write_bytes(path.read_bytes())
+    with surveying(copy) as survey:
+        total = survey.count_rows()
+    assert sum(rows for rows, _ in survey_of(copy, 7).values()) == total > 100
+
+
+@pytest.mark.parametrize(
+    ("statement", "touched"),
+    [
+        (f"UPDATE {HISTORY} SET stopped = stopped + 1 WHERE id = 2", {FIRST}),
+        (f"UPDATE {HISTORY} SET reference_id = 1 WHERE id = 12", {SECOND}),
+        (f"UPDATE {HISTORY} SET ip_address = NULL WHERE id = 999", {FAR}),
+        (f"UPDATE {HISTORY} SET bandwidth = '' WHERE id = 1", {FIRST}),
+        (f"UPDATE {HISTORY} SET id = 13 WHERE id = 12", {SECOND}),
+        (f"UPDATE {METADATA} SET title = 'Fixed', rating_key = 5 WHERE id = 12", {SECOND}),
+        (f"UPDATE {METADATA} SET guid = 'plex://movie/other' WHERE id = 1", {FIRST}),
+        (f"INSERT INTO {METADATA} (id, title) VALUES (3, 'Late')", {FIRST}),
+        (f"INSERT INTO {MEDIA_INFO} (id) VALUES (12)", {SECOND}),
+        (f"DELETE FROM {METADATA} WHERE id = 2", {FIRST}),
+        (f"DELETE FROM {HISTORY} WHERE id = 2", {FIRST}),
+        (f"DELETE FROM {HISTORY} WHERE id = 999", {FAR}),
+        (f"INSERT INTO {HISTORY} (id, started) VALUES (20, 1)", {SECOND}),
+        (f"INSERT INTO {HISTORY} (id, started) VALUES (-1, 1)", {"other"}),
+        (f"INSERT INTO {METADATA} (id, title) VALUES (700, 'Nobody saw it')", set()),
+        ("UPDATE users SET email = 'x'", set()),
+        ("CREATE INDEX anew ON session_history (started)", set()),
+    ],
+)
+def test_only_the_partition_that_was_touched_changes(database, statement, touched):
+    before = survey_of(database)
+    change(database, statement)
+    after = survey_of(database)
+    assert {k for k in before.keys() | after.keys() if before.get(k) != after.get(k)} == touched
+
+
+def test_where_a_row_lies_in_the_file_does_not_matter(database):
+    before = survey_of(database)
+    columns = "SELECT * FROM session_history WHERE id = 1"
+    change(
+        database,
+        f"CREATE TEMP TABLE kept AS {columns}",
+        "DELETE FROM session_history WHERE id = 1",
+        "INSERT INTO session_history SELECT * FROM kept",
+    )
+    change(database, "DROP TABLE users")
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("VACUUM")
+    assert survey_of(database) == before
+
+
+def test_values_cannot_trade_places_unnoticed(tmp_path):
+    """Digits that move to the next column, and cells that move to the next row."""
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(1), play(2)])
+    with closing(sqlite3.connect(path)) as connection:
+        names = [row[1] for row in connection.execute(f"PRAGMA table_info({HISTORY})")]
+    first, second = names[names.index("started") : names.index("started") + 2]
+    digests = set()
+    for one, other in ((1, 23), (12, 3), (123, ""), ("1", "23"), ("1','23", ""), (None, 123)):
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(
+                f"UPDATE {HISTORY} SET {first} = ?, {second} = ? WHERE id = 1", (one, other)
+            )
+        digests.add(survey_of(path)[FIRST][1])
+    # INTEGER affinity makes a number of '1' and '23'.
+    assert len(digests) == 5
+
+
+def test_rows_move_from_one_range_of_other_to_the_next_with_a_change(tmp_path):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(-1)])
+    before = survey_of(path)
+    change(path, *(f"UPDATE {t} SET id = 10000000000" for t in HISTORY_TABLES))
+    assert survey_of(path)["other"] != before["other"]
+
+
+def test_text_that_is_not_utf8_is_surveyed_like_any_other(tmp_path):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(1, title=b"Caf\xe9", user=b"\xff\xfe"), play(11)])
+    before = survey_of(path)
+    assert rows_of(path) == [(FIRST, 1), (SECOND, 1)]
+    change(path, f"UPDATE {HISTORY} SET user = CAST(x'fffd' AS TEXT) WHERE id = 1")
+    after = survey_of(path)
+    assert (after[FIRST] != before[FIRST], after[SECOND] == before[SECOND]) == (True, True)
+
+
+@pytest.mark.parametrize("table", [METADATA, MEDIA_INFO])
+def test_an_id_that_a_rebuilt_table_has_twice_counts_once(database, table):
+    change(
+        database,
+        f"CREATE TABLE rebuilt AS SELECT * FROM {table}",
+        f"DROP TABLE {table}",
+        f"ALTER TABLE rebuilt RENAME TO {table}",
+        f"INSERT INTO {table} SELECT * FROM {table} WHERE id = 2",
+    )
+    assert rows_of(database) == [(FIRST, 3), (SECOND, 1), (FAR, 1)]
+
+
+@pytest.mark.parametrize("tag", ["v1.0", "v2.6.10", "v2.17.2"])
+def test_the_digest_of_a_partition_reads_that_partition_alone(tmp_path, tag):
+    path = tmp_path / "tautulli.db"
+    make_era_database(path, tag, rows=2)
+    with surveying(path) as survey, closing(sqlite3.connect(path)) as connection:
+        connection.create_aggregate("content_digest", 1, Counting)
+        query = survey._content_query()
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {query}", (1, 10)).fetchall()
+    steps = [step[3] for step in plan]
+    assert [s for s in steps if s.startswith("SCAN") and not s.startswith("SCAN (subquery")] == []
+    assert sum("USING INTEGER PRIMARY KEY" in s for s in steps) == 3
+
+
+class Counting:
+    def step(self, _content):
+        pass
+
+    def finalize(self):
+        return ""
+
+
+def test_empty_ranges_cost_nothing(tmp_path):
+    """One look-up for the next id, however far it is."""
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(i, started=1) for i in (1, 5_000_000_000, 9_000_000_000)])
+    with surveying(path) as survey:
+        statements = []
+        survey._connection.set_trace_callback(statements.append)
+        assert len(list(survey.partitions(Grid(1)))) == 3
+    assert len(statements) <= 10
+
+
+def test_a_file_that_is_damaged_is_named(database):
+    given = Path("/home/me/tautulli.db")
+    schema = read_schema(database, named=given)
+    content = bytearray(database.read_bytes())
+    content[len(content) // 4 :] = b"\xff" * (len(content) - len(content) // 4)
+    database.write_bytes(content)
+    with (
+        open_survey(database, schema, named=given) as survey,
+        pytest.raises(SourceError, match=f"cannot read {given}: "),
+    ):
+        list(survey.partitions(Grid(10)))

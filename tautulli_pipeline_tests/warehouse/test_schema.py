@@ -1,0 +1,140 @@
+import os
+import subprocess
+import sys
+
+import duckdb
+import pytest
+
+from tautulli_pipeline.errors import WarehouseError
+from tautulli_pipeline.warehouse import schema
+from tautulli_pipeline.warehouse.schema import connect, count_events, migrations, warehouse_id
+
+HOLDER = """
+import sys, duckdb
+connection = duckdb.connect(sys.argv[1])
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "folder" / "it's a warehouse.duckdb"
+
+
+def whole(connection):
+    """Every table, index and row of the warehouse."""
+    objects = connection.execute(
+        "SELECT sql FROM duckdb_tables() UNION ALL SELECT sql FROM duckdb_indexes()"
+    ).fetchall()
+    tables = [
+        name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
+    ]
+    return sorted(objects), {t: connection.execute(f"FROM {t}").fetchall() for t in sorted(tables)}
+
+
+def test_every_migration_is_recorded_once_and_opening_again_changes_nothing(path):
+    with connect(path, {}) as connection:
+        before = whole(connection)
+        assert count_events(connection) == 0
+    recorded = [name for name, _ in before[1]["schema_migrations"]]
+    assert recorded == list(migrations()) == sorted(recorded)
+    with connect(path, {}) as connection:
+        assert whole(connection) == before
+        schema.migrate(connection)
+        assert whole(connection) == before
+
+
+def test_a_migration_that_fails_leaves_those_before_it_and_is_tried_again(path, monkeypatch):
+    scripts = {
+        "0001.sql": "CREATE TABLE one (a INT)",
+        "0002.sql": "CREATE TABLE two (a INT); FROM x",
+    }
+    monkeypatch.setattr(schema, "migrations", lambda: scripts)
+    with pytest.raises(duckdb.CatalogException):
+        connect(path, {})
+    scripts["0002.sql"] = "CREATE TABLE two (a INT)"
+    with connect(path, {}) as connection:
+        assert [name for name, _ in whole(connection)[1]["schema_migrations"]] == list(scripts)
+        assert set(whole(connection)[1]) == {"one", "two", "schema_migrations"}
+
+
+def test_a_warehouse_has_an_identity_that_lasts_as_long_as_its_file(path, tmp_path):
+    with connect(path, {}) as connection:
+        first = warehouse_id(connection)
+    with connect(path, {}) as connection:
+        assert warehouse_id(connection) == first
+    path.unlink()
+    with connect(path, {}) as connection:
+        assert warehouse_id(connection) != first
+
+
+def test_the_process_that_holds_the_file_is_named(path):
+    connect(path, {}).close()
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(WarehouseError) as caught:
+            connect(path, {})
+        holder.stdin.close()
+    assert caught.value.message.startswith(
+        f"cannot open the warehouse {path}: process {holder.pid} ("
+    )
+    assert "DUCKDB_PATH" in caught.value.hint
+    connect(path, {}).close()
+
+
+def not_a_database(path):
+    path.parent.mkdir()
+    path.write_bytes(b"SQLite format 3\0" * 1000)
+
+
+def cut_short(path):
+    connect(path, {}).close()
+    os.truncate(path, 5000)
+
+
+def a_folder(path):
+    path.mkdir(parents=True)
+
+
+def inside_a_file(path):
+    path.parent.write_text("a file where the folder should be")
+
+
+def of_a_newer_duckdb(path):
+    connect(path, {}).close()
+    with path.open("r+b") as file:
+        file.seek(12)
+        file.write(bytes([250]))
+
+
+@pytest.mark.parametrize(
+    "spoil", [not_a_database, cut_short, a_folder, inside_a_file, of_a_newer_duckdb]
+)
+def test_a_path_that_cannot_be_a_warehouse_is_a_fault_and_left_alone(path, spoil):
+    spoil(path)
+    before = path.read_bytes() if path.is_file() else None
+    with pytest.raises(WarehouseError) as caught:
+        connect(path, {})
+    assert caught.value.message.startswith(f"cannot open the warehouse {path}: ")
+    assert "\n" not in caught.value.message
+    assert caught.value.hint
+    assert (path.read_bytes() if path.is_file() else None) == before
+
+
+def test_a_file_that_may_not_be_written_is_a_fault():
+    with pytest.raises(WarehouseError, match="cannot open the warehouse /proc/w.duckdb: "):
+        connect(schema.Path("/proc/w.duckdb"), {})
+
+
+def test_both_unique_indexes_of_the_contract_are_there(path):
+    with connect(path, {}) as connection:
+        found = connection.execute(
+            "SELECT index_name, is_unique FROM duckdb_indexes() ORDER BY index_name"
+        ).fetchall()
+    assert found == [("idx_playback_correlation_key", True), ("idx_playback_dedup", True)]
