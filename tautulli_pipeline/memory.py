@@ -6,6 +6,7 @@ import ctypes
 import gc
 from typing import Final
 
+_M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 _M_ARENA_MAX: Final = -8
 
@@ -21,6 +22,7 @@ def keep_memory_bounded() -> None:
     if mallopt is not None:  # other C libraries do without
         mallopt(_M_ARENA_MAX, 2)
         mallopt(_M_MMAP_THRESHOLD, 2**20)
+        mallopt(_M_TRIM_THRESHOLD, 2**26)
 
 
 def spare_collector() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from tautulli_pipeline.cli.app import application
@@ -12,4 +13,5 @@ from tautulli_pipeline.memory import keep_memory_bounded
 def main() -> None:
     """Run the command line and end the process with its exit code."""
     keep_memory_bounded()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run_reporting_faults(application, sys.argv[1:]))

@@ -71,9 +71,11 @@ def database_path(settings: Settings, given: Path | None) -> Path:
 
 @contextmanager
 def stopping_on_signals(stopping: threading.Event) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the work after the batch in hand."""
+    """Ctrl-C and SIGTERM end the work after the batch in hand, the second time at once."""
 
     def stop(_number: int, _frame: object) -> None:
+        if stopping.is_set():
+            raise KeyboardInterrupt
         stopping.set()
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -17,7 +17,7 @@ from tautulli_pipeline.imports.receipts import Receipt, ReceiptFolder
 from tautulli_pipeline.stream.consumer import Delivered
 from tautulli_pipeline.stream.publisher import MESSAGE_ID_HEADER
 from tautulli_pipeline.stream.session import ConsumingSession
-from tautulli_pipeline.warehouse.ledger import Ledger, LedgerEntry
+from tautulli_pipeline.warehouse.ledger import Ledger, LedgerEntry, Unsettled
 from tautulli_pipeline.warehouse.schema import ROWS_PER_TRANSACTION
 from tautulli_pipeline.warehouse.writer import MESSAGES, Writer, Written, utc_now
 
@@ -40,8 +40,8 @@ class Control(Protocol):
     def last_sequence(self) -> int | None:
         """Where the stream ends for this consumer; None while that is open."""
 
-    def report(self, written: Written, unsettled: dict[str, list[int]]) -> None:
-        """A batch is committed; `unsettled` names rows without a fate by partition."""
+    def report(self, written: Written, unsettled: Unsettled) -> None:
+        """A batch is committed; `unsettled` names the rows without a fate."""
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Consumption:
     ledger: Ledger
     receipts_dir: Path
     _settled: dict[tuple[str, str], int] = field(default_factory=dict)
-    _unsettled: dict[str, list[int]] = field(default_factory=dict)
+    _unsettled: Unsettled = field(default_factory=dict)
     _waiting: list[Delivered] = field(default_factory=list)
     _pulling: Future[list[Delivered]] | None = None
 
@@ -135,7 +135,7 @@ class Consumption:
         if due:
             lost = self.ledger.settle([_entry(receipt) for receipt in due], utc_now())
             for receipt in due:
-                self._unsettled.pop(receipt.partition_key, None)
+                self._unsettled.pop((receipt.import_id, receipt.partition_key), None)
             self._unsettled.update(lost)
 
 

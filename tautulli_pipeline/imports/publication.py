@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Final
 
 import duckdb
@@ -31,7 +32,8 @@ IMPORT_HEADER: Final = "Import-Id"
 PARTITION_HEADER: Final = "Import-Partition"
 
 # Rows mapped by one query: its planning costs as much as a few hundred rows.
-_ROWS_PER_QUERY: Final = 3000
+_ROWS_PER_QUERY: Final = 4000
+_QUERIES_PER_CONNECTION: Final = 4
 
 
 @dataclass(frozen=True)
@@ -84,17 +86,24 @@ class Publication:
             self.server_id,
             max_payload_bytes=self.session.max_payload_bytes - _HEADER_ROOM_BYTES,
         )
-        for group in _groups(work):
-            batch = pa.concat_tables(self.reader.read(ids) for ids in _adjoined(group))
-            # A connection keeps memory of every query of this width until it is closed.
+        # A connection keeps memory of every query of this width until it is closed.
+        for groups in _batched(_groups(work), _QUERIES_PER_CONNECTION):
             with duckdb.connect(config={"threads": 1}) as connection:
-                connection.register("batch", batch)
-                rows = connection.execute(query).to_arrow_table()
-                records = self._records(connection, rows)
-            mapped = _Mapped(self.import_id, group, rows, records)
-            del batch, rows
-            pa.system_memory_pool().release_unused()
-            yield mapped
+                for group in groups:
+                    yield self._map(connection, query, group)
+
+    def _map(
+        self, connection: duckdb.DuckDBPyConnection, query: str, group: Sequence[PartitionWork]
+    ) -> _Mapped:
+        batch = pa.concat_tables(self.reader.read(ids) for ids in _adjoined(group))
+        connection.register("batch", batch)
+        rows = connection.execute(query).to_arrow_table()
+        records = self._records(connection, rows)
+        connection.unregister("batch")
+        mapped = _Mapped(self.import_id, group, rows, records)
+        del batch, rows
+        pa.system_memory_pool().release_unused()
+        return mapped
 
     def _records(self, connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> dict[int, str]:
         """The raw rows that became no event, by id."""
@@ -208,6 +217,14 @@ def _adjoined(group: Sequence[PartitionWork]) -> list[IdRange]:
             ids = IdRange(joined.pop().first, ids.last)  # noqa: PLW2901 - it grows backwards
         joined.append(ids)
     return joined
+
+
+def _batched(
+    groups: Iterable[list[PartitionWork]], size: int
+) -> Iterator[list[list[PartitionWork]]]:
+    remaining = iter(groups)
+    while batch := list(islice(remaining, size)):
+        yield batch
 
 
 @contextmanager

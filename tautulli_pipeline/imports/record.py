@@ -109,7 +109,8 @@ class ImportRecord:
             "dry_run": self.dry_run,
             "import_id": self.import_id,
             "source": self.source,
-            "progress": round(100 * fates.processed / total, 1) if total else self._empty_progress,
+            # Rounded down: 100 means done.
+            "progress": 1000 * fates.processed // total / 10 if total else self._empty_progress,
             "total_records": total,
             "unchanged": self.unchanged,
             "processed": fates.processed,

@@ -7,14 +7,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
 from tautulli_pipeline import errors
-from tautulli_pipeline.errors import PipelineError
+from tautulli_pipeline.errors import PipelineError, StoppedError
 from tautulli_pipeline.orchestration.consumer_process import (
     DRAIN,
     DRAINED,
@@ -25,6 +25,7 @@ from tautulli_pipeline.orchestration.consumer_process import (
 )
 
 _ENDS_WITHIN_SECONDS: Final = 60.0
+_POLL_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,15 @@ class ConsumerHandle:
         reply = self._await(READY)
         return reply["warehouse_id"], reply["stream_id"]
 
-    def drain(self, last_sequence: int) -> Drained:
+    def drain(self, last_sequence: int, stopping: threading.Event) -> Drained:
         """Have everything up to `last_sequence` consumed and settled.
 
         Raises:
+            StoppedError: `stopping` was set before that was done.
             PipelineError: the consumer failed.
         """
         self._order(DRAIN, last_sequence=last_sequence)
-        reply = self._await(DRAINED)
+        reply = self._await(DRAINED, stopping)
         return Drained(reply["totals"], reply["unsettled"])
 
     def finish(self) -> None:
@@ -107,8 +109,13 @@ class ConsumerHandle:
         except BrokenPipeError:
             pass  # its last reply says why it is gone
 
-    def _await(self, kind: str) -> dict[str, Any]:
-        reply = self._replies.get()
+    def _await(self, kind: str, stopping: threading.Event | None = None) -> dict[str, Any]:
+        while True:
+            with suppress(queue.Empty):
+                reply = self._replies.get(timeout=_POLL_SECONDS)
+                break
+            if stopping is not None and stopping.is_set():
+                raise StoppedError("the import was stopped", hint="import again to resume it")
         if reply["kind"] == FAILED:
             raise _fault(reply["fault"])
         assert reply["kind"] == kind, reply

@@ -37,7 +37,7 @@ from tautulli_pipeline.orchestration.services import (
 )
 from tautulli_pipeline.settings import Settings, load_settings
 from tautulli_pipeline.stream.session import open_consuming
-from tautulli_pipeline.warehouse.ledger import Ledger
+from tautulli_pipeline.warehouse.ledger import Ledger, Unsettled
 from tautulli_pipeline.warehouse.schema import count_events, warehouse_id
 from tautulli_pipeline.warehouse.writer import Writer, Written
 
@@ -94,9 +94,10 @@ class _Reporting:
     def last_sequence(self) -> int | None:
         return self.orders.last_sequence
 
-    def report(self, written: Written, unsettled: dict[str, list[int]]) -> None:
+    def report(self, written: Written, unsettled: Unsettled) -> None:
         self.inserted += written.inserted
-        self.unsettled = unsettled
+        # Those of an import left unfinished before are its own to publish again.
+        self.unsettled = {key: ids for (of, key), ids in unsettled.items() if of == self.import_id}
         totals = self.ledger.totals(self.import_id)
         if totals != self.totals:
             self.totals = totals

@@ -95,7 +95,7 @@ class LocalImport:
         self._change(status=Status.RUNNING, process_id=os.getpid())
         try:
             yield
-        except StoppedError:
+        except (StoppedError, KeyboardInterrupt):
             self._change(status=Status.STOPPED)
             raise
         except BaseException:
@@ -140,7 +140,7 @@ class LocalImport:
         for attempt in range(1, _ATTEMPTS + 1):
             if half.work:
                 self._run_job(half, instance, consumer)
-            drained = consumer.drain(session.last_sequence())
+            drained = consumer.drain(session.last_sequence(), self.stopping)
             self._settled(drained.totals)
             if not drained.unsettled:
                 return

@@ -29,7 +29,7 @@ from tautulli_pipeline.orchestration.services import (
 )
 from tautulli_pipeline.settings import Settings, load_settings
 from tautulli_pipeline.stream.session import open_consuming, open_publishing
-from tautulli_pipeline.warehouse.ledger import Ledger
+from tautulli_pipeline.warehouse.ledger import Ledger, Unsettled
 from tautulli_pipeline.warehouse.schema import count_events, warehouse_id
 from tautulli_pipeline.warehouse.writer import Writer, Written
 
@@ -84,9 +84,9 @@ class _UntilDrained:
     stopped: bool = False
     last_sequence: int | None = 0
     inserted: int = 0
-    unsettled: dict[str, list[int]] = field(default_factory=dict)
+    unsettled: Unsettled = field(default_factory=dict)
 
-    def report(self, written: Written, unsettled: dict[str, list[int]]) -> None:
+    def report(self, written: Written, unsettled: Unsettled) -> None:
         self.inserted += written.inserted
         self.unsettled = unsettled
 

@@ -56,14 +56,15 @@ class HistoryReader:
 
         Returns:
             A table of text columns named `<table>.<column>`, NULL and '' kept apart;
-            metadata and media info are NULL where a play has none.
+            metadata and media info are NULL where a play has none. Bytes that are no
+            UTF-8 are spelled out with backslashes.
 
         Raises:
             SourceError: SQLite cannot read the rows.
         """
         parameters = ", ".join(f"CAST({n} AS BIGINT)" for n in (ids.first, ids.last, limit))
         try:
-            return self._connection.execute(
+            table = self._connection.execute(
                 f"FROM sqlite_query('source', {self._query}, params = row({parameters}))"
             ).to_arrow_table()
         except duckdb.Error as error:
@@ -72,6 +73,23 @@ class HistoryReader:
                 f"{str(error).splitlines()[0]}",
                 hint="the file is damaged; restore one of Tautulli's backups",
             ) from error
+        return _as_utf8(table)
+
+
+def _as_utf8(table: pa.Table) -> pa.Table:
+    """SQLite takes any bytes for text, and DuckDB passes them on unseen."""
+    try:
+        table.validate(full=True)
+    except pa.ArrowInvalid:
+        columns = [_spelled_out(column) for column in table.columns]
+        return pa.Table.from_arrays(columns, names=table.column_names)
+    return table
+
+
+def _spelled_out(column: pa.ChunkedArray) -> pa.Array:
+    cells = column.cast(pa.binary()).to_pylist()
+    texts = [None if cell is None else cell.decode(errors="backslashreplace") for cell in cells]
+    return pa.array(texts, column.type)
 
 
 @contextmanager

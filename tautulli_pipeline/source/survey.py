@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,11 @@ _REWRITTEN: Final = frozenset(
         "updated_at",
     )
 )
+
+# One printf takes half the time of a quote() for each cell; older SQLite has at most
+# 100 arguments.
+_CELL_FORMAT: Final = "%s\x1f"
+_PRINTF_CELLS: Final = 50
 
 
 @dataclass(frozen=True)
@@ -87,19 +92,17 @@ class Survey:
     def _content_query(self) -> str:
         """Count and digest of the rows of one id range; blobs, for text may not be UTF-8."""
         cells = [
-            f"quote({alias}.{quote_identifier(column)})"
+            f"{alias}.{quote_identifier(column)}"
             for alias, table in (("h", HISTORY), ("m", METADATA))
             for column in self._schema.tables[table]
             if table == HISTORY or column.lower() in _REWRITTEN
         ]
         joins = f"{self._schema.join(METADATA, 'm')} {self._schema.join(MEDIA_INFO, 'i')}"
         if self._schema.has(MEDIA_INFO, "id"):
-            cells.append("quote(i.id)")
-        # Without the commas, 1 beside 23 would equal 12 beside 3.
-        separated = " || ',' || ".join(cells) + " || ','"
+            cells.append("i.id")
         return (
             "SELECT count(*), content_digest(content) FROM ("
-            f"SELECT CAST({separated} AS BLOB) AS content FROM {HISTORY} h {joins} "
+            f"SELECT CAST({_as_one_text(cells)} AS BLOB) AS content FROM {HISTORY} h {joins} "
             "WHERE h.id BETWEEN ?1 AND ?2 ORDER BY h.id)"
         )
 
@@ -112,6 +115,12 @@ class Survey:
                 hint="the file is damaged; restore one of Tautulli's backups",
             ) from error
         return row
+
+
+def _as_one_text(cells: Sequence[str]) -> str:
+    """The cells side by side, kept apart by a control character: 1, 23 is not 12, 3."""
+    parts = [cells[i : i + _PRINTF_CELLS] for i in range(0, len(cells), _PRINTF_CELLS)]
+    return " || ".join(f"printf('{_CELL_FORMAT * len(part)}', {', '.join(part)})" for part in parts)
 
 
 class _Digest:

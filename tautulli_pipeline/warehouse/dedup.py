@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from tautulli_pipeline.warehouse.cache import BatchKeys, DedupCache, PlayKeys
+
+# The keys of layer 3; the first that matches is the reason.
+_TABLE_KEYS: Final = ("event_id", "correlation_key", "rating_key_user_started")
 
 
 @dataclass(frozen=True)
@@ -86,13 +90,11 @@ class Deduplicator:
             if hit.stored.sequence == keys.sequence:
                 return Redelivered()
             return Duplicate("cache", hit.reason, hit.stored.event_id, hit.stored.source)
-        if stored is not None:
-            return Duplicate("database", stored.reason, stored.event_id, stored.source)
-        earlier = accepted.find(keys)
-        if earlier is not None:
-            reason, match = earlier
-            return Duplicate("database", reason, match.event_id, match.source)
-        return None
+        matches = [found for found in (stored, accepted.find(keys)) if found is not None]
+        if not matches:
+            return None
+        match = min(matches, key=lambda found: _TABLE_KEYS.index(found.reason))
+        return Duplicate("database", match.reason, match.event_id, match.source)
 
 
 class _Accepted:
@@ -105,15 +107,15 @@ class _Accepted:
         for key in _table_keys(keys):
             self._by_key[key] = keys
 
-    def find(self, keys: PlayKeys) -> tuple[str, PlayKeys] | None:
+    def find(self, keys: PlayKeys) -> Stored | None:
         for key in _table_keys(keys):
-            if key in self._by_key:
-                return key[0], self._by_key[key]
+            match = self._by_key.get(key)
+            if match is not None:
+                return Stored(key[0], match.event_id, match.source, same_message=False)
         return None
 
 
 def _table_keys(keys: PlayKeys) -> list[tuple[str, str]]:
-    found = [("event_id", keys.event_id), ("correlation_key", keys.correlation_key)]
-    if keys.play is not None:
-        found.append(("rating_key_user_started", keys.play))
-    return found
+    values = (keys.event_id, keys.correlation_key, keys.play)
+    named = zip(_TABLE_KEYS, values, strict=True)
+    return [(name, value) for name, value in named if value is not None]

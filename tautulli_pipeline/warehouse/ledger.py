@@ -13,6 +13,9 @@ import pyarrow.compute as pc
 
 from tautulli_pipeline.events import identity
 
+# Ids of source rows by import and partition.
+Unsettled = dict[tuple[str, str], list[int]]
+
 _DUPLICATES: Final = ("duplicates_stream", "duplicates_cache", "duplicates_database")
 
 _FATES = """
@@ -32,7 +35,7 @@ _FATES = """
     LEFT JOIN playback_events e ON e.id = r.event_id
         AND e.source_row_id BETWEEN $first AND $last
     LEFT JOIN (
-        SELECT import_id, source_row_id, any_value(dedupe_layer) AS dedupe_layer
+        SELECT import_id, source_row_id, min(dedupe_layer) AS dedupe_layer
         FROM dedupe_audit_log
         WHERE import_id IS NOT NULL AND source_row_id BETWEEN $first AND $last
         GROUP BY ALL
@@ -40,7 +43,8 @@ _FATES = """
 """
 
 # Rows that layer 1 dropped in favour of an event found under another row or import,
-# and events that reached us but could not be read.
+# and events that reached us but could not be read. What was published again has its
+# attempt after the event's id.
 _LATE_FATES = """
     UPDATE fates SET fate = late.fate FROM (
         SELECT DISTINCT ON (f.import_id, f.source_row_id) f.import_id, f.source_row_id,
@@ -48,7 +52,7 @@ _LATE_FATES = """
         FROM fates f
         LEFT JOIN playback_events e ON e.id = f.event_id
         LEFT JOIN dedupe_audit_log a ON a.discarded_event_id = f.event_id
-        LEFT JOIN dead_letters d ON d.event_id = f.event_id::VARCHAR
+        LEFT JOIN dead_letters d ON split_part(d.event_id, ':', 1) = f.event_id::VARCHAR
         WHERE f.fate IS NULL AND (d.event_id IS NOT NULL
             OR (f.outcome = 'duplicate' AND (e.id IS NOT NULL OR a.id IS NOT NULL)))
     ) late
@@ -103,7 +107,7 @@ class Ledger:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
 
-    def settle(self, entries: Sequence[LedgerEntry], now: datetime) -> dict[str, list[int]]:
+    def settle(self, entries: Sequence[LedgerEntry], now: datetime) -> Unsettled:
         """Write the line of each partition and the dead letters of its rejected rows.
 
         Safe to repeat: a line is derived anew, and a dead letter is named after its
@@ -115,7 +119,7 @@ class Ledger:
 
         Returns:
             The ids of rows without a fate, published but nowhere to be found, by
-            partition.
+            import and partition.
         """
         self._connection.begin()
         try:
@@ -126,7 +130,7 @@ class Ledger:
         self._connection.commit()
         return unsettled
 
-    def _settle(self, rows: pa.Table, now: datetime) -> dict[str, list[int]]:
+    def _settle(self, rows: pa.Table, now: datetime) -> Unsettled:
         span = pc.min_max(rows["source_row_id"])
         self._connection.register("receipt_rows", rows)
         try:
@@ -136,13 +140,13 @@ class Ledger:
             )
         finally:
             self._connection.unregister("receipt_rows")
-        missing = "SELECT partition_key, source_row_id FROM fates WHERE fate IS NULL"
+        missing = "SELECT import_id, partition_key, source_row_id FROM fates WHERE fate IS NULL"
         if self._connection.execute(f"{missing} LIMIT 1").fetchone():
             self._connection.execute(_LATE_FATES)
         self._connection.execute(_ENTRY, {"now": now})
-        unsettled: dict[str, list[int]] = {}
-        for key, row_id in self._connection.execute(missing).fetchall():
-            unsettled.setdefault(key, []).append(row_id)
+        unsettled: Unsettled = {}
+        for import_id, key, row_id in self._connection.execute(missing).fetchall():
+            unsettled.setdefault((import_id, key), []).append(row_id)
         return unsettled
 
     def _insert_dead_letters(self, now: datetime) -> None:

@@ -33,10 +33,12 @@ def connect(path: Path, config: Mapping[str, Any]) -> duckdb.DuckDBPyConnection:
     Raises:
         WarehouseError: another process holds the file, or it cannot be made.
     """
-    connection = duckdb.connect(config={**SETTINGS, **config})
+    # What does not fit into memory would else be spilled into the current directory.
+    beside = {"temp_directory": f"{path}.tmp"}
+    connection = duckdb.connect(config={**SETTINGS, **beside, **config})
     try:
         with explained(path, "open"):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(path)
             connection.execute(
                 f"ATTACH {quote_literal(str(path))} AS warehouse "
                 f"(ROW_GROUP_SIZE {ROWS_PER_TRANSACTION})"
@@ -47,6 +49,13 @@ def connect(path: Path, config: Mapping[str, Any]) -> duckdb.DuckDBPyConnection:
         connection.close()
         raise
     return connection
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _warehouse_error(path, "open", str(error)) from error
 
 
 @contextmanager

@@ -39,7 +39,7 @@ BAD_SOURCES = {
     "empty": "is empty",
     "foreign": "it has no table session_history",
     "folder": "is a folder",
-    "truncated": "damaged",
+    "truncated": "malformed",
 }
 
 

@@ -156,6 +156,29 @@ def test_what_does_not_fit_its_column_is_kept_in_extra(tmp_path):
     assert event["play_duration"] == 0
 
 
+@pytest.mark.parametrize(
+    ("location", "type_"), [("lan", "lan"), ("wan", "wan"), ("cellular", "wan"), (None, "wan")]
+)
+def test_every_play_is_local_or_remote(tmp_path, location, type_):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(1, location=location)])
+    (event,) = events(path)
+    assert (event["location_type"], event.get("location")) == (type_, location)
+
+
+def test_figures_come_from_the_cells_they_are_made_of(tmp_path):
+    path = tmp_path / "tautulli.db"
+    film = play(1, started=100, stopped=4000, paused_counter=40, duration=7_999_999)
+    make_database(path, plays=[film, play(2, duration="", metadata={"live": 1})])
+    first, second = events(path)
+    names = ("media_duration", "media_duration_ms", "play_duration", "percent_complete")
+    assert [first[n] for n in names] == [7999, 7_999_999, 3860, 45]
+    assert [second.get(n) for n in names] == [None, None, 3600, 100]
+    assert (first["watched_status"], second["watched_status"]) == (0.5, 1)
+    moments = ("timestamp", "started_at", "stopped_at")
+    assert [first[n][-9:] for n in moments] == ["00:01:40Z", "00:01:40Z", "01:06:40Z"]
+
+
 NASTY = "a\x01\x1f\"\\/\b\n\t\u2028 \\ud800 \\u0000 \x7f 🎬 é ' {}[] \ufffe"
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 from pathlib import Path
 
 import pytest
 
 from tautulli_pipeline.events.columns import COPIED
 from tautulli_pipeline_tests import eras
+from tautulli_pipeline_tests.eras import make_database, play
 from tautulli_pipeline_tests.events.mapped import TABLES, cells, events
-from tautulli_pipeline_tests.events.test_identity import bucket
+from tautulli_pipeline_tests.events.test_identity import FIRST_SECOND, LAST_SECOND, bucket
 
 FIXTURES = Path(__file__).parents[3] / "shared" / "fixtures"
 RENAMED = {
@@ -19,6 +22,7 @@ RENAMED = {
     "started": "started_at",
     "stopped": "stopped_at",
 }
+FLAGS = {"secure", "relayed"}
 HOMES = {column.source: column for column in COPIED}
 SECTION_PLACES = [(), ("session_history",), ("session_history_metadata",), TABLES[:2]]
 
@@ -34,8 +38,9 @@ def rfc3339(seconds):
 def expected_cell(name, value):
     """The event's value for a cell of the column `name` that fits."""
     if name in {"started", "stopped"}:
-        return rfc3339(value) if value else None
-    if name in {"secure", "relayed"}:
+        in_calendar = value and FIRST_SECOND <= value <= LAST_SECOND
+        return rfc3339(value) if in_calendar else "no moment"
+    if name in FLAGS:
         return bool(value)
     return value if HOMES[name].type in {"BIGINT", "INTEGER"} else str(value)
 
@@ -70,12 +75,21 @@ def test_every_row_says_what_tautulli_itself_answers(database):
     assert {row_id: found[row_id] for row_id in expected} == expected
 
 
+def says(text, value):
+    """Whether `text` is how SQLite spells `value`."""
+    if isinstance(value, float) and re.fullmatch("[-0-9.e+]+", text):
+        return float(text) == value
+    return text == str(value)
+
+
 def misplaced(event, table, name, value):
     """Whether a cell is found neither in its column nor, as its text, in `extra`."""
     home = HOMES[name].name if name in HOMES else f"{name}_at"
     kept = event.get("extra", {})
-    fits = event.get(home) == expected_cell(name, value)
-    return not fits and str(value) not in (kept.get(name), kept.get(f"{table}.{name}"))
+    texts = [str(event.get(home)), *(kept.get(n, "") for n in (name, home, f"{table}.{name}"))]
+    whole = isinstance(value, int) and (name not in FLAGS or value in {0, 1})
+    fits = whole and event.get(home) == expected_cell(name, value)
+    return not fits and not any(says(text, value) for text in texts)
 
 
 def lost_cells(path):
@@ -111,4 +125,25 @@ def test_no_cell_is_lost_of_an_upgrade_that_failed_half_way(tmp_path, tables):
 def test_no_cell_is_lost_of_a_database_upgraded_in_one_jump(tmp_path):
     path = tmp_path / "tautulli.db"
     eras.make_one_jump_database(path)
+    assert lost_cells(path) == []
+
+
+IDENTITY = {"id", "started", "user_id", "title"}
+# What SQLite lets into any column, whatever the column's type says.
+ODD_CELLS = (
+    *(None, "", 0, 1, -1, 2, 1.5, 1e20, 1e308, 2**31, 2**63 - 1, -(2**63), "0", "01", "1_0"),
+    *("abc", "0x1", "\u0661", "nan", "inf", "true", " 5 x", "\x00", "a\x00b", "'\"\\", "\u2028"),
+    *("\x01\n\t", "99999999999999999999x", "{}", "null"),
+)
+
+
+def test_no_cell_is_lost_whatever_a_column_holds(tmp_path):
+    dice = random.Random(20_231_114)
+    plays = [play(number) for number in range(1, 400)]
+    for made in plays:
+        for row in (made.history, made.metadata, made.media_info):
+            odd = {name: dice.choice(ODD_CELLS) for name in row if dice.random() < 0.5}
+            row |= {name: value for name, value in odd.items() if name not in IDENTITY}
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=plays)
     assert lost_cells(path) == []

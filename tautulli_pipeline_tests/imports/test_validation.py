@@ -12,6 +12,7 @@ from tautulli_pipeline.imports.validation import validate
 from tautulli_pipeline.settings import load_settings
 from tautulli_pipeline.warehouse import schema
 from tautulli_pipeline_tests.eras import make_database, play
+from tautulli_pipeline_tests.holding import held_by_another_process
 
 NOTHING = {"event_id": 0, "correlation_key": 0, "rating_key_user_started": 0}
 
@@ -123,17 +124,29 @@ def test_a_foreign_file_is_refused_and_nothing_is_made(tmp_path, findings_of):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["foreign.db"]
 
 
-def test_the_first_play_in_the_order_of_an_import_is_the_new_one(tmp_path, findings_of):
-    """Ids below 1 and beyond ten digits are imported after all others."""
+def test_plays_are_judged_in_the_order_of_an_import(tmp_path, findings_of):
+    """Ids below 1 and beyond ten digits come last: 5 is new, and the other two repeat it."""
     path = tmp_path / "tautulli.db"
-    same = {"rating_key": 9, "started": 1_700_000_000}
-    ids = [-5, 0, 1, 9_999_999_999, 10_000_000_000, 2**63 - 1]
-    # No key is shared by all: -5 repeats 1 by its item, and 2**63 - 1 repeats -5 by its session.
-    plays = [play(i, **same) for i in ids]
-    make_database(path, plays=plays)
+    same_item = play(-5, rating_key=1, started=1_700_000_000, history={"session_key": "a"})
+    first = play(5, rating_key=1, started=1_700_000_000, history={"session_key": "b"})
+    same_event = play(10**10, rating_key=2, started=1_700_000_000, history={"session_key": "b"})
+    make_database(
+        path,
+        plays=[same_item, first, same_event],
+        extra_columns={"session_history": [("session_key", "TEXT")]},
+    )
     findings = findings_of(path)
-    assert (findings.total_records, findings.outcome.new) == (6, 1)
-    assert findings.outcome.duplicates == NOTHING | {"rating_key_user_started": 5}
+    assert (findings.outcome.new, findings.last_row_id) == (1, 10**10)
+    assert findings.outcome.duplicates == NOTHING | {"event_id": 1, "rating_key_user_started": 1}
+
+
+def test_plays_of_any_id_are_read(tmp_path, findings_of):
+    path = tmp_path / "tautulli.db"
+    ids = [-(2**63), -5, 0, 1, 9_999_999_999, 10_000_000_000, 2**63 - 1]
+    make_database(path, plays=[play(i, started=1_700_000_000, rating_key=9) for i in ids])
+    findings = findings_of(path)
+    assert (findings.total_records, findings.outcome.new) == (7, 1)
+    assert findings.outcome.duplicates == NOTHING | {"rating_key_user_started": 6}
     assert findings.last_row_id == 2**63 - 1
 
 
@@ -145,7 +158,7 @@ def test_plays_with_one_session_key_are_one_event(tmp_path, findings_of):
     assert findings_of(path).outcome.duplicates == NOTHING | {"event_id": 1}
 
 
-@pytest.mark.parametrize("rows_per_query", [1, 2, 5, 14])
+@pytest.mark.parametrize("rows_per_query", [2, 5, 14])
 def test_batches_of_any_size_tell_the_same(tmp_path, findings_of, monkeypatch, rows_per_query):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=mixed_plays())
@@ -174,21 +187,17 @@ def test_rows_that_share_an_id_are_all_read_once(
     assert findings.outcome.duplicates == NOTHING | {"event_id": 3}
 
 
-def test_a_table_held_by_another_process_is_named_and_left_alone(
-    tmp_path, findings_of, held_by_another_process
-):
+def test_a_table_held_by_another_process_is_named_and_left_alone(tmp_path, findings_of):
     path, warehouse = tmp_path / "tautulli.db", tmp_path / "playback.duckdb"
     make_database(path, plays=mixed_plays())
-    with held_by_another_process(warehouse) as process:
+    with held_by_another_process(warehouse) as process_id:
         findings = findings_of(path, warehouse)
     assert findings.warehouse.compared is False
-    assert f"process {process.pid} " in findings.warehouse.reason
+    assert f"process {process_id} " in findings.warehouse.reason
     assert (findings.outcome.new, findings.rejected) == (7, 4)
 
 
-def test_a_table_with_an_unfinished_log_is_read_without_touching_either(
-    tmp_path, findings_of, held_by_another_process
-):
+def test_a_table_with_an_unfinished_log_is_read_without_touching_either(tmp_path, findings_of):
     path, warehouse = tmp_path / "tautulli.db", tmp_path / "w" / "playback.duckdb"
     make_database(path, plays=[play(1)])
     with held_by_another_process(warehouse):

@@ -55,7 +55,7 @@ def batch(messages: Iterable[tuple[Any, ...]]) -> pa.Table:
 
 @contextmanager
 def memory_warehouse() -> Iterator[duckdb.DuckDBPyConnection]:
-    with duckdb.connect(config=SETTINGS) as connection:
+    with duckdb.connect(config={**SETTINGS, "temp_directory": ""}) as connection:
         migrate(connection)
         yield connection
 

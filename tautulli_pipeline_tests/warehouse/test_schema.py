@@ -128,7 +128,7 @@ def test_a_path_that_cannot_be_a_warehouse_is_a_fault_and_left_alone(path, spoil
 
 
 def test_a_file_that_may_not_be_written_is_a_fault():
-    with pytest.raises(WarehouseError, match="cannot open the warehouse /proc/w.duckdb: "):
+    with pytest.raises(WarehouseError, match=r"cannot open the warehouse /proc/w\.duckdb: "):
         connect(schema.Path("/proc/w.duckdb"), {})
 
 
@@ -138,3 +138,13 @@ def test_both_unique_indexes_of_the_contract_are_there(path):
             "SELECT index_name, is_unique FROM duckdb_indexes() ORDER BY index_name"
         ).fetchall()
     assert found == [("idx_playback_correlation_key", True), ("idx_playback_dedup", True)]
+
+
+def test_nothing_is_spilled_into_the_current_directory(path, monkeypatch, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    with connect(path, {"memory_limit": "30MB"}) as connection:
+        connection.execute("CREATE TABLE spilled AS SELECT uuid() a FROM range(1000000) ORDER BY a")
+    assert list(elsewhere.iterdir()) == []
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]

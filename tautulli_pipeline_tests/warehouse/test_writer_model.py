@@ -67,11 +67,15 @@ class Model:
                 )
             ),
         }
-        for reason, is_match in same.items():
-            for match, known in self.stored.items():
-                if is_match(known):
-                    return "database", reason, match
-        return None
+        return next(
+            (
+                ("database", reason, match)
+                for reason, is_match in same.items()
+                for match, known in self.stored.items()
+                if is_match(known)
+            ),
+            None,
+        )
 
 
 def cross_source_of(event):

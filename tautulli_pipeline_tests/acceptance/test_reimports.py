@@ -1,0 +1,112 @@
+"""The same plays imported again, in every state they and the data directory can be in."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from tautulli_pipeline.stream.server import EmbeddedServer
+from tautulli_pipeline_tests.cases import DEFAULT_STARTED_AT, Play, make_database, play
+from tautulli_pipeline_tests.command import fates, imported, query
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Three partitions of ten ids.
+PLAYS = {row_id: play(row_id) for row_id in range(1, 26)}
+# Everything but what says when and over which stream a row came.
+CONTENT = (
+    "SELECT * EXCLUDE (import_id, stream_id, stream_sequence, created_at) "
+    "FROM playback_events ORDER BY source_row_id"
+)
+AUDIT = (
+    "SELECT source_row_id, dedupe_layer, dedupe_reason, content_differs "
+    "FROM dedupe_audit_log WHERE import_id = ? ORDER BY 1"
+)
+
+
+def write(data_dir: Path, plays: dict[int, Play], name: str = "tautulli.db") -> Path:
+    database = data_dir.with_name(name)
+    database.unlink(missing_ok=True)
+    make_database(database, plays=plays.values())
+    return database
+
+
+def renumbered(row_id: int) -> Play:
+    """The same play under the id that a merge gives it."""
+    started = DEFAULT_STARTED_AT + 10_000 * row_id
+    return play(row_id + 100_000, started=started, rating_key=100 + row_id)
+
+
+def partitions_of(data_dir: Path, summary: dict[str, Any]) -> list[str]:
+    ledger = "SELECT partition_key FROM import_ledger WHERE import_id = ? ORDER BY 1"
+    return [key for (key,) in query(data_dir, ledger, summary["import_id"])]
+
+
+def test_only_what_changed_is_imported_again_and_fresh_imports_all(data_dir: Path) -> None:
+    database = write(data_dir, PLAYS)
+    first = imported(database, "--batch-size", 10, data_dir=data_dir)
+    assert fates(first) == {"total_records": 25, "processed": 25, "imported": 25}
+    before = query(data_dir, CONTENT)
+
+    again = imported(database, data_dir=data_dir)
+    assert fates(again) == {"unchanged": 25}
+    assert (again["published"], again["progress"], again["status"]) == (0, 100, "completed")
+    assert partitions_of(data_dir, again) == []
+
+    write(data_dir, PLAYS | {5: play(5, title="Edited"), 26: play(26)})
+    touched = imported(database, data_dir=data_dir)
+    assert fates(touched) == {
+        "total_records": 16,
+        "processed": 16,
+        "unchanged": 10,
+        "imported": 1,
+        "database": 15,
+    }
+    assert partitions_of(data_dir, touched) == ["0000000001-0000000010", "0000000021-0000000030"]
+    assert query(data_dir, CONTENT)[:25] == before
+    assert query(data_dir, AUDIT, touched["import_id"]) == [
+        (row_id, "database", "event_id", row_id == 5) for row_id in (*range(1, 11), *range(21, 26))
+    ]
+
+    before = query(data_dir, CONTENT)
+    fresh = imported(database, "--fresh", data_dir=data_dir)
+    assert fates(fresh) == {"total_records": 26, "processed": 26, "database": 26}
+    assert len(query(data_dir, AUDIT, fresh["import_id"])) == 26
+    assert query(data_dir, CONTENT) == before
+
+
+def test_renumbered_plays_and_a_lost_stream_change_nothing(data_dir: Path) -> None:
+    database = write(data_dir, PLAYS)
+    imported(database, data_dir=data_dir)
+    before = query(data_dir, CONTENT)
+
+    merged = write(data_dir, {row_id: renumbered(row_id) for row_id in PLAYS}, "merged.db")
+    same = imported(merged, data_dir=data_dir)
+    assert fates(same) == {"total_records": 25, "processed": 25, "database": 25}
+    assert query(data_dir, AUDIT, same["import_id"]) == [
+        (row_id + 100_000, "database", "rating_key_user_started", True) for row_id in PLAYS
+    ]
+    assert query(data_dir, CONTENT) == before
+
+    shutil.rmtree(data_dir / "nats")
+    over_a_new_stream = imported(database, data_dir=data_dir)
+    assert fates(over_a_new_stream) == {"total_records": 25, "processed": 25, "database": 25}
+    assert query(data_dir, CONTENT) == before
+
+
+def test_what_the_stream_drops_is_settled_by_the_table_or_published_again(data_dir: Path) -> None:
+    database = write(data_dir, PLAYS)
+    with EmbeddedServer(data_dir):  # it remembers message ids for as long as it runs
+        imported(database, data_dir=data_dir)
+        before = query(data_dir, CONTENT)
+
+        fresh = imported(database, "--fresh", data_dir=data_dir)
+        assert fates(fresh) == {"total_records": 25, "processed": 25, "stream": 25}
+        assert fresh["published"] == 0
+        assert query(data_dir, CONTENT) == before
+
+        (data_dir / "playback.duckdb").unlink()
+        anew = imported(database, data_dir=data_dir)
+        assert fates(anew) == {"total_records": 25, "processed": 25, "imported": 25}
+        assert query(data_dir, CONTENT) == before

@@ -1,0 +1,154 @@
+"""One import after another between a source file and a warehouse, without Dagster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import orjson
+
+from tautulli_pipeline.events.mapping import mapping_query
+from tautulli_pipeline.imports.consumption import Consumption
+from tautulli_pipeline.imports.publication import PartitionWork, Publication
+from tautulli_pipeline.imports.receipts import Receipt, ReceiptFolder
+from tautulli_pipeline.imports.session import open_source
+from tautulli_pipeline.source.partitions import Grid
+from tautulli_pipeline.source.reader import IdRange, open_reader
+from tautulli_pipeline.stream.session import open_consuming, open_publishing
+from tautulli_pipeline.warehouse.cache import DedupCache
+from tautulli_pipeline.warehouse.dedup import Deduplicator
+from tautulli_pipeline.warehouse.ledger import Ledger
+from tautulli_pipeline.warehouse.schema import connect
+from tautulli_pipeline.warehouse.writer import Writer, Written
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from tautulli_pipeline.stream.connection import StreamAddress
+
+
+@dataclass
+class UntilDrained:
+    """Consume up to `last_sequence`, counting what was written."""
+
+    last_sequence: int | None = 0
+    stopped: bool = False
+    written: list[Written] = field(default_factory=list)
+    unsettled: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+
+    def report(self, written: Written, unsettled: dict[tuple[str, str], list[int]]) -> None:
+        self.written.append(written)
+        self.unsettled = dict(unsettled)
+
+
+@dataclass
+class Rounds:
+    """The parts of an import, each to be run, broken off and run again."""
+
+    source: Path
+    folder: Path
+    address: StreamAddress
+    width: int = 100
+    cache_entries: int = 10_000
+
+    @property
+    def receipts(self) -> Path:
+        return self.folder / "receipts"
+
+    @property
+    def warehouse(self) -> Path:
+        return self.folder / "playback.duckdb"
+
+    def work(self) -> list[PartitionWork]:
+        """Every partition that has rows."""
+        with open_source(self.source, self.folder / "snapshots") as source:
+            contents = source.survey(Grid(self.width), self.width)
+            return [PartitionWork(content.key, content.rows) for content in contents]
+
+    def publish(
+        self,
+        import_id: str,
+        work: Sequence[PartitionWork] | None = None,
+        *,
+        before_receipt: Callable[[Receipt], None] = lambda _receipt: None,
+    ) -> list[Receipt]:
+        """Publish partitions, by default all; gives their receipts, which are stored too."""
+        work = self.work() if work is None else work
+        folder = ReceiptFolder(self.receipts / import_id)
+        receipts = []
+        with ExitStack() as stack:
+            source = stack.enter_context(open_source(self.source, self.folder / "snapshots"))
+            copy = source.snapshot
+            reader = stack.enter_context(open_reader(copy.path, source.schema, named=copy.source))
+            session = stack.enter_context(open_publishing(self.address))
+            publication = Publication(import_id, "default", reader, source.schema, session)
+            for receipt in publication.publish(work):
+                before_receipt(receipt)
+                folder.write(receipt)
+                receipts.append(receipt)
+        return receipts
+
+    def consume(self, control: UntilDrained | None = None, **faults: Any) -> UntilDrained:
+        """Drain the stream into the warehouse; `faults` replace methods of the session."""
+        control = control or UntilDrained()
+        with connect(self.warehouse, {}) as connection, open_consuming(self.address) as session:
+            for name, fault in faults.items():
+                setattr(session, name, fault)
+            deduplicator = Deduplicator(DedupCache(300, self.cache_entries))
+            writer = Writer(connection, deduplicator, str(session.identity))
+            Consumption(session, writer, Ledger(connection), self.receipts).run(control)
+        return control
+
+    @contextmanager
+    def opened(self) -> Iterator[Any]:
+        with connect(self.warehouse, {}) as connection:
+            yield connection
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        with self.opened() as connection:
+            return connection.execute(sql).fetchall()
+
+    def totals(self, import_id: str) -> dict[str, int]:
+        """The ledger's sums that are not zero."""
+        with self.opened() as connection:
+            totals = Ledger(connection).totals(import_id)
+        return {name: count for name, count in totals.items() if count}
+
+    def mapped(self) -> list[dict[str, Any]]:
+        """The event of each row that becomes one, straight from the source."""
+        with ExitStack() as stack:
+            source = stack.enter_context(open_source(self.source, self.folder / "snapshots"))
+            copy = source.snapshot
+            reader = stack.enter_context(open_reader(copy.path, source.schema, named=copy.source))
+            connection = stack.enter_context(duckdb.connect())
+            connection.register("batch", reader.read(IdRange(-(2**63), 2**63 - 1)))
+            query = mapping_query(source.schema.history_columns, "default", max_payload_bytes=2**20)
+            found = connection.execute(f"SELECT payload FROM ({query}) WHERE reason IS NULL")
+            return [orjson.loads(payload) for (payload,) in found.fetchall()]
+
+    def table(self) -> list[dict[str, Any]]:
+        """Every row of the table as the event it was, by source row."""
+        with self.opened() as connection:
+            cursor = connection.execute(
+                "SELECT * EXCLUDE (import_id, stream_id, stream_sequence, created_at) "
+                "FROM playback_events ORDER BY source_row_id"
+            )
+            names = [column[0] for column in cursor.description]
+            return [_as_event(dict(zip(names, row, strict=True))) for row in cursor.fetchall()]
+
+
+def _as_event(row: dict[str, Any]) -> dict[str, Any]:
+    event = {"schema_version": 1, "event_id": str(row.pop("id"))}
+    for name, value in row.items():
+        if isinstance(value, datetime):
+            event[name] = f"{value.isoformat()}Z"
+        elif name == "extra" and value is not None:
+            event[name] = orjson.loads(value)
+        elif value is not None:
+            event[name] = value
+    return event

@@ -1,0 +1,260 @@
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tautulli_pipeline.errors import ImportRunningError
+from tautulli_pipeline.imports.record import Fates, ImportLog, ImportRecord, Status
+
+HOLDER = """
+import sys
+from pathlib import Path
+from tautulli_pipeline.imports.record import ImportLog
+with ImportLog(Path(sys.argv[1])).exclusive():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+LOOKING = """
+import sys
+from pathlib import Path
+from tautulli_pipeline.imports.record import ImportLog
+print("looking", flush=True)
+while True:
+    ImportLog(Path(sys.argv[1])).read()
+"""
+SOURCE = Path("/media/tautulli.db")
+FATES = Fates(
+    published=60,
+    imported=40,
+    duplicates_stream=1,
+    duplicates_cache=2,
+    duplicates_database=3,
+    rejected=4,
+    errors=5,
+)
+
+
+def record(status=Status.RUNNING, **changes):
+    standard = {
+        "import_id": "20260101T000000-abcd",
+        "source": str(SOURCE),
+        "fresh": False,
+        "status": status,
+        "started_at": datetime(2026, 1, 1, 0, 0, 7, tzinfo=UTC),
+        "process_id": 4711,
+        "total_records": 110,
+        "unchanged": 9,
+        "last_processed_id": 77,
+        "elapsed_seconds": 5.5,
+        "fates": FATES,
+    }
+    return ImportRecord(**(standard | changes))
+
+
+@pytest.fixture
+def log(tmp_path):
+    return ImportLog(tmp_path)
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that is the one import."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.stdin.close()
+
+
+def test_a_record_reads_back_whole(log):
+    assert log.read() is None
+    for status in (Status.STOPPED, Status.COMPLETED, Status.FAILED):
+        log.write(record(status, dry_run=True, fresh=True))
+        assert log.read() == record(status, dry_run=True, fresh=True)
+
+
+def test_a_record_is_replaced_whole_or_not_at_all(log, tmp_path, monkeypatch):
+    log.write(record(Status.STOPPED))
+    write = Path.write_bytes
+
+    def cut_short(path, content):
+        write(path, content[:20])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", cut_short)
+    with pytest.raises(OSError, match="No space"):
+        log.write(record(Status.COMPLETED))
+    assert log.read() == record(Status.STOPPED)
+
+
+def test_readers_never_see_half_a_record(log):
+    log.write(record(Status.STOPPED))
+    done = threading.Event()
+
+    def keep_writing():
+        while not done.is_set():
+            log.write(record(Status.STOPPED, last_processed_id=10**15))
+            log.write(record(Status.STOPPED))
+
+    thread = threading.Thread(target=keep_writing)
+    thread.start()
+    seen = {log.read().last_processed_id for _ in range(500)}
+    done.set()
+    thread.join()
+    assert seen <= {77, 10**15}
+
+
+@pytest.mark.parametrize("status", [Status.PENDING, Status.RUNNING, Status.STOPPING])
+def test_an_import_whose_process_is_gone_has_failed(log, tmp_path, status):
+    log.write(record(status))
+    assert log.read() == record(Status.FAILED)
+    with log.exclusive():
+        assert log.read() == ImportLog(tmp_path).read() == record(status)
+    assert log.read() == record(Status.FAILED)
+
+
+def test_a_killed_process_leaves_no_lock(log, tmp_path, holder):
+    log.write(record())
+    assert log.read().status is Status.RUNNING
+    holder.kill()
+    holder.wait()
+    assert log.read().status is Status.FAILED
+    with log.exclusive():
+        pass
+
+
+def test_a_second_import_is_refused_and_hears_how_far_the_first_is(log, holder):
+    for known, said in [
+        (None, "an import of this data directory is already running"),
+        (
+            record(),
+            "an import of /media/tautulli.db is already running "
+            "(process 4711, 50.0 %, 55 of 110 plays)",
+        ),
+    ]:
+        if known:
+            log.write(known)
+        with pytest.raises(ImportRunningError) as caught, log.exclusive():
+            pass
+        assert caught.value.message == said
+        assert caught.value.exit_code == 4
+        assert "tautulli-pipeline status" in caught.value.hint
+
+
+def test_looking_at_an_import_never_gets_in_the_way_of_one_that_starts(log, tmp_path):
+    log.write(record())
+    with subprocess.Popen(
+        [sys.executable, "-c", LOOKING, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as looking:
+        assert looking.stdout.readline() == "looking\n"
+        try:
+            for _ in range(300):
+                with ImportLog(tmp_path).exclusive():
+                    pass
+        finally:
+            looking.kill()
+
+
+def test_the_numbers_add_up():
+    assert record().summary() == {
+        "status": "running",
+        "dry_run": False,
+        "import_id": "20260101T000000-abcd",
+        "source": "/media/tautulli.db",
+        "progress": 50.0,
+        "total_records": 110,
+        "unchanged": 9,
+        "processed": 55,
+        "published": 60,
+        "imported": 40,
+        "duplicates": {"stream": 1, "cache": 2, "database": 3},
+        "rejected": 4,
+        "errors": 5,
+        "records_per_second": 10.0,
+        "elapsed_seconds": 5.5,
+        "estimated_remaining_seconds": 5.5,
+        "start_time": "2026-01-01T00:00:07Z",
+        "last_processed_id": 77,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "progress", "rate", "remaining"),
+    [
+        ({"status": Status.COMPLETED, "total_records": 0, "fates": Fates()}, 100.0, 0.0, 0.0),
+        ({"status": Status.RUNNING, "total_records": 0, "fates": Fates()}, 0.0, 0.0, 0.0),
+        ({"status": Status.RUNNING, "elapsed_seconds": 0.0}, 50.0, 0.0, 0.0),
+        ({"status": Status.STOPPED}, 50.0, 10.0, 0.0),
+        ({"status": Status.STOPPING}, 50.0, 10.0, 5.5),
+        ({"status": Status.COMPLETED, "total_records": 55}, 100.0, 10.0, 0.0),
+        ({"total_records": 100_000, "fates": Fates(imported=99_999)}, 99.9, 18_181.6, 0.0),
+    ],
+)
+def test_progress_rate_and_remaining_time(changes, progress, rate, remaining):
+    summary = record(**changes).summary()
+    assert (
+        summary["progress"],
+        summary["records_per_second"],
+        summary["estimated_remaining_seconds"],
+    ) == (progress, rate, remaining)
+
+
+@pytest.mark.parametrize(
+    ("last", "fresh", "continued"),
+    [
+        (record(Status.STOPPED), False, True),
+        (record(Status.FAILED), False, True),
+        (record(Status.RUNNING), False, True),
+        (record(Status.STOPPED), True, False),
+        (record(Status.COMPLETED), False, False),
+        (record(Status.FAILED, dry_run=True), False, False),
+        (record(Status.STOPPED, source="/media/another.db"), False, False),
+        (None, False, False),
+    ],
+)
+def test_an_import_of_the_same_source_that_did_not_end_goes_on(log, last, fresh, continued):
+    if last is not None:
+        log.write(last)
+    given = log.continue_or_begin(SOURCE, fresh=fresh)
+    if continued:
+        assert given == (replace(last, status=Status.FAILED) if last.status == "running" else last)
+    else:
+        assert given.import_id != record().import_id
+        assert given.source == str(SOURCE)
+        assert (given.status, given.fresh, given.fates) == (Status.PENDING, fresh, Fates())
+        assert given.process_id == os.getpid()
+
+
+def test_every_import_has_an_id_of_its_own():
+    begun = [ImportRecord.begin(SOURCE, fresh=False).import_id for _ in range(20)]
+    assert len(set(begun)) == 20
+
+
+@pytest.mark.parametrize(
+    ("fates", "import_id", "status"),
+    [
+        (Fates(imported=110), "20260101T000000-abcd", Status.COMPLETED),
+        (Fates(imported=109), "20260101T000000-abcd", Status.FAILED),
+        (Fates(imported=110), "another", Status.FAILED),
+    ],
+)
+def test_a_consumer_of_its_own_settles_the_import_it_finished(log, fates, import_id, status):
+    log.write(record())
+    log.settle(import_id, fates)
+    settled = fates if import_id == record().import_id else FATES
+    assert log.read() == record(status, fates=settled)
+
+
+def test_a_running_import_is_settled_by_itself_alone(log, holder):
+    log.write(record())
+    log.settle(record().import_id, Fates(imported=110))
+    assert log.read() == record()

@@ -1,0 +1,247 @@
+"""Publication and consumption together, broken off at every step and run again."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+
+from tautulli_pipeline.demo.database import make_demo_database
+from tautulli_pipeline.imports.publication import PartitionWork
+from tautulli_pipeline.stream.server import EmbeddedServer
+from tautulli_pipeline.stream.session import ConsumingSession
+from tautulli_pipeline.warehouse.writer import Writer
+from tautulli_pipeline_tests.eras import make_database, play
+from tautulli_pipeline_tests.imports.rounds import Rounds, UntilDrained
+from tautulli_pipeline_tests.stream.servers import address_on, connect, delete_stream
+
+PLAYS, DAMAGED = 150, 10
+REJECTED = 8
+ROWS = PLAYS + DAMAGED
+IMPORTED = {"published": ROWS - REJECTED, "imported": ROWS - REJECTED, "rejected": REJECTED}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with EmbeddedServer(tmp_path_factory.mktemp("stream")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    path = tmp_path_factory.mktemp("source") / "tautulli.db"
+    make_demo_database(path, PLAYS, damaged_rows=DAMAGED)
+    return path
+
+
+@pytest.fixture
+def rounds(server, demo, tmp_path):
+    address = address_on(server)
+    yield Rounds(demo, tmp_path, address)
+    asyncio.run(delete_stream(address))
+
+
+def assert_whole(rounds, import_id="import-1", **expected):
+    """Every row of the source is in the table once, and the ledger says so."""
+    events = rounds.mapped()
+    assert rounds.table() == events
+    assert len(events) == ROWS - REJECTED
+    assert rounds.totals(import_id) == (expected or IMPORTED)
+    ((total, processed),) = rounds.query(
+        f"SELECT sum(total_records), sum(processed) FROM import_ledger "
+        f"WHERE import_id = '{import_id}'"
+    )
+    assert total == processed == ROWS
+    assert rounds.query("SELECT count(*) FROM dead_letters") == [(REJECTED,)]
+
+
+def test_the_table_is_the_source_mapped_and_the_ledger_adds_up(rounds):
+    receipts = rounds.publish("import-1")
+    assert [(r.partition_key, r.rows.num_rows) for r in receipts] == [
+        (part.key, part.rows) for part in rounds.work()
+    ]
+    assert receipts[-1].last_sequence == ROWS - REJECTED
+    control = rounds.consume()
+    assert sum(written.inserted for written in control.written) == ROWS - REJECTED
+    assert_whole(rounds)
+    assert rounds.query("SELECT count(*) FROM dedupe_audit_log") == [(0,)]
+
+
+def test_partitions_that_hold_odd_ids_are_brought_too(rounds, tmp_path):
+    odd = tmp_path / "odd.db"
+    ids = [-3, 0, 1, 100, 101, 9_999_999_999, 10_000_000_000]
+    make_database(odd, plays=[play(i, started=1_700_000_000 + n) for n, i in enumerate(ids)])
+    rounds = replace(rounds, source=odd)
+    receipts = rounds.publish("import-1")
+    found = {r.partition_key: r.rows["source_row_id"].to_pylist() for r in receipts}
+    assert found == {
+        "0000000001-0000000100": [1, 100],
+        "0000000101-0000000200": [101],
+        "9999999901-9999999999": [9_999_999_999],
+        "other": [-3, 0, 10_000_000_000],
+    }
+    rounds.consume()
+    assert rounds.table() == rounds.mapped()
+    assert rounds.totals("import-1") == {"published": 7, "imported": 7}
+
+
+@pytest.mark.parametrize("consumed_between", [False, True])
+@pytest.mark.parametrize("window_seconds", [120, 0.1])
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_crash_between_publish_and_receipt(rounds, at, window_seconds, consumed_between):
+    rounds.address = replace(rounds.address, duplicate_window_seconds=window_seconds)
+    finished = []
+
+    def crash(receipt):
+        if len(finished) == at:
+            raise KeyboardInterrupt
+        finished.append(receipt.partition_key)
+
+    with pytest.raises(KeyboardInterrupt):
+        rounds.publish("import-1", before_receipt=crash)
+    if consumed_between:
+        rounds.consume()
+    rounds.publish("import-1", [part for part in rounds.work() if part.key not in finished])
+    rounds.consume()
+    assert_whole(rounds)
+
+
+def test_a_crash_between_commit_and_ack(rounds):
+    rounds.publish("import-1")
+
+    def crash(_batch):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rounds.consume(ack=crash)
+    assert len(rounds.table()) == ROWS - REJECTED
+    assert rounds.totals("import-1") == {}
+    control = rounds.consume()
+    assert sum(written.inserted for written in control.written) == 0
+    assert sum(written.messages for written in control.written) == ROWS - REJECTED
+    assert_whole(rounds)
+    assert rounds.query("SELECT count(*) FROM dedupe_audit_log") == [(0,)]
+
+
+def test_a_crash_before_commit(rounds, monkeypatch):
+    rounds.publish("import-1")
+
+    def crash(*_args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Writer, "_advance", crash)
+        with pytest.raises(KeyboardInterrupt):
+            rounds.consume()
+    assert rounds.table() == []
+    rounds.consume()
+    assert_whole(rounds)
+
+
+def test_a_crash_between_ack_and_settling(rounds, monkeypatch):
+    rounds.publish("import-1")
+
+    def crash(_session):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ConsumingSession, "pending", crash)
+        with pytest.raises(KeyboardInterrupt):
+            rounds.consume()
+    rounds.consume()
+    assert_whole(rounds)
+
+
+def test_stopping_leaves_what_was_not_written_for_the_next_time(rounds):
+    rounds.publish("import-1")
+    control = rounds.consume(UntilDrained(stopped=True))
+    assert control.written == []
+    assert rounds.table() == []
+    rounds.consume()
+    assert_whole(rounds)
+
+
+@pytest.mark.parametrize(
+    ("window_seconds", "layer"), [(120, "duplicates_stream"), (0.1, "duplicates_database")]
+)
+def test_a_second_import_of_the_same_rows_is_all_duplicates(rounds, window_seconds, layer):
+    rounds.address = replace(rounds.address, duplicate_window_seconds=window_seconds)
+    for import_id in ("import-1", "import-2"):
+        rounds.publish(import_id)
+        rounds.consume()
+    assert_whole(rounds)
+    expected = {layer: ROWS - REJECTED, "rejected": REJECTED}
+    if layer == "duplicates_database":
+        expected["published"] = ROWS - REJECTED
+    assert rounds.totals("import-2") == expected
+    assert rounds.query("SELECT DISTINCT import_id FROM playback_events") == [("import-1",)]
+
+
+def test_rows_lost_on_the_stream_are_told_and_published_again(rounds):
+    receipts = rounds.publish("import-1")
+
+    async def lose():
+        async with connect(rounds.address) as stream:
+            for sequence in (5, 6, 130):
+                await stream.context.delete_msg(rounds.address.stream, sequence)
+
+    asyncio.run(lose())
+    control = rounds.consume()
+    first, second = receipts[0].partition_key, receipts[1].partition_key
+    ids = {key: set(found) for (_, key), found in control.unsettled.items()}
+    assert {key: len(found) for key, found in ids.items()} == {first: 2, second: 1}
+    sizes = {part.key: part.rows for part in rounds.work()}
+    again = rounds.publish(
+        "import-1",
+        [PartitionWork(key, sizes[key], frozenset(found), 1) for key, found in ids.items()],
+    )
+    assert [receipt.rows.num_rows for receipt in again] == [sizes[first], sizes[second]]
+    assert again[-1].last_sequence == ROWS - REJECTED + 3
+    control = rounds.consume()
+    assert sum(written.messages for written in control.written) == 3
+    assert control.unsettled == {}
+    ((published,),) = rounds.query("SELECT sum(published) FROM import_ledger")
+    assert_whole(rounds, published=published, imported=ROWS - REJECTED, rejected=REJECTED)
+
+
+def test_what_another_import_left_unsettled_is_told_apart(rounds):
+    rounds.publish("import-1")
+
+    async def lose_all():
+        async with connect(rounds.address) as stream:
+            await stream.context.purge_stream(rounds.address.stream)
+
+    asyncio.run(lose_all())
+    rounds.address = replace(rounds.address, stream=f"{rounds.address.stream}_ANEW")
+    asyncio.run(delete_stream(rounds.address))
+    rounds.publish("import-2")
+    control = rounds.consume()
+    assert {import_id for import_id, _ in control.unsettled} == {"import-1"}
+    assert sum(map(len, control.unsettled.values())) == ROWS - REJECTED
+    assert rounds.totals("import-2") == IMPORTED
+    assert rounds.totals("import-1") == {
+        "published": ROWS - REJECTED,
+        "rejected": REJECTED,
+    }
+
+
+def test_two_rows_with_one_event_id_have_two_fates(rounds, tmp_path):
+    path = tmp_path / "twins.db"
+    make_database(path, plays=[play(i, started=1_700_000_000) for i in (1, 2, 150)])
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("ALTER TABLE session_history ADD COLUMN session_key")
+        connection.execute("UPDATE session_history SET session_key = '77'")
+        connection.commit()
+    rounds = replace(rounds, source=path)
+    for _ in range(2):
+        rounds.publish("import-1")
+        rounds.consume()
+        assert rounds.totals("import-1") == {
+            "published": 1,
+            "imported": 1,
+            "duplicates_stream": 2,
+        }
+        assert [event["source_row_id"] for event in rounds.table()] == [1]

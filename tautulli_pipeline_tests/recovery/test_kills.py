@@ -1,0 +1,169 @@
+"""Imports that are killed or stopped at any moment, and what the next one makes of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tautulli_pipeline.orchestration.instance import open_instance
+from tautulli_pipeline.orchestration.partitions import STREAM_KEY
+from tautulli_pipeline_tests.command import (
+    ended,
+    fates,
+    imported,
+    nothing_runs,
+    processes_of,
+    query,
+    run,
+    start,
+    wait_until,
+)
+from tautulli_pipeline_tests.recovery.conftest import ROWS
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import psutil
+
+    Import = subprocess.Popen[str]
+
+ALL_IMPORTED = {"total_records": ROWS, "processed": ROWS, "imported": ROWS}
+
+
+def published(data_dir: Path) -> int:
+    """Partitions whose receipts are there."""
+    return len(list(data_dir.glob("receipts/*/0*")))
+
+
+def processed(data_dir: Path) -> int:
+    """Rows that are settled, as the import itself noted them."""
+    try:
+        return sum(json.loads((data_dir / "import.json").read_bytes())["fates"].values()) // 2
+    except FileNotFoundError:
+        return 0
+
+
+def has_published(data_dir: Path) -> bool:
+    return published(data_dir) > 0
+
+
+def is_consuming(data_dir: Path) -> bool:
+    return processed(data_dir) > 0
+
+
+def is_half_done(data_dir: Path) -> bool:
+    return processed(data_dir) > ROWS // 2
+
+
+def importer(process: Import, data_dir: Path) -> list[psutil.Process]:
+    return [p for p in processes_of(data_dir) if p.pid == process.pid]
+
+
+def importer_and_consumer(process: Import, data_dir: Path) -> list[psutil.Process]:
+    return [p for p in processes_of(data_dir) if os.getpgid(p.pid) == process.pid]
+
+
+def everything(_process: Import, data_dir: Path) -> list[psutil.Process]:
+    return list(processes_of(data_dir))
+
+
+def kill(
+    victims: Callable[[Import, Path], list[psutil.Process]],
+    when: Callable[[Path], bool],
+    database: Path,
+    data_dir: Path,
+) -> None:
+    """Begin or resume the import and kill some of its processes at a certain moment."""
+    process = start("import", database, "--json", "--batch-size", 500, data_dir=data_dir)
+    wait_until(lambda: when(data_dir))
+    for victim in victims(process, data_dir):
+        victim.kill()
+    assert process.wait(60) == -signal.SIGKILL
+    for pipe in (process.stdout, process.stderr):
+        assert pipe is not None
+        pipe.close()
+
+
+def publications(data_dir: Path) -> Counter[str]:
+    """How often each partition was published, as Dagster has it."""
+    with open_instance(data_dir) as instance:
+        found = instance.fetch_materializations(STREAM_KEY, limit=5000).records
+        return Counter(str(record.partition_key) for record in found)
+
+
+def assert_complete(summary: dict[str, Any], data_dir: Path) -> None:
+    assert fates(summary) == ALL_IMPORTED
+    assert (summary["published"], summary["status"]) == (ROWS, "completed")
+    counts = "SELECT count(*), count(DISTINCT id), count(DISTINCT source_row_id)"
+    assert query(data_dir, f"{counts} FROM playback_events") == [(ROWS, ROWS, ROWS)]
+    assert query(data_dir, "SELECT count(*) FROM dead_letters") == [(0,)]
+    assert not list(data_dir.glob("receipts/*"))
+    assert not list(data_dir.glob("snapshots/*"))
+
+
+@pytest.fixture(autouse=True)
+def _own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIPELINE_DATA_DIR", "set by whoever opens the instance")
+
+
+def test_an_import_killed_three_times_brings_every_row_exactly_once(
+    database: Path, data_dir: Path
+) -> None:
+    kill(importer, has_published, database, data_dir)
+    began = json.loads((data_dir / "import.json").read_bytes())["import_id"]
+    kill(importer_and_consumer, is_consuming, database, data_dir)
+    assert nothing_runs(data_dir)
+    before = publications(data_dir)
+    kill(everything, is_half_done, database, data_dir)
+
+    status = run("status", "--json", data_dir=data_dir).json
+    assert (status["status"], status["import_id"]) == ("failed", began)
+    (in_the_table,) = query(data_dir, "SELECT count(*) FROM playback_events")[0]
+    assert ROWS // 2 < status["processed"] <= in_the_table < ROWS
+    assert sum(fates(status).values()) == 2 * status["processed"] + ROWS
+
+    summary = imported(database, data_dir=data_dir)
+    assert_complete(summary, data_dir)
+    assert summary["import_id"] == began
+    after = publications(data_dir)
+    assert len(after) > len(before)
+    # A partition is recorded the moment it is finished, and none was finished twice.
+    assert set(after.values()) == {1}
+
+
+def test_an_import_goes_on_when_its_stream_server_is_killed(database: Path, data_dir: Path) -> None:
+    process = start("import", database, "--json", data_dir=data_dir)
+    for moment in (has_published, is_consuming, is_half_done):
+        wait_until(lambda moment=moment: moment(data_dir))
+        server = wait_until(
+            lambda: [p for p in processes_of(data_dir) if p.name() == "nats-server"]
+        )
+        server[0].kill()
+    outcome = ended(process)
+    assert outcome.exit_code == 0, outcome.stderr
+    assert_complete(outcome.json, data_dir)
+
+
+def test_a_stopped_import_says_so_and_resumes(database: Path, data_dir: Path) -> None:
+    for number, moment in ((signal.SIGINT, has_published), (signal.SIGTERM, is_half_done)):
+        process = start("import", database, "--json", data_dir=data_dir)
+        wait_until(lambda moment=moment: moment(data_dir))
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)  # as a terminal does
+        else:
+            process.send_signal(number)
+        outcome = ended(process)
+        assert outcome.exit_code == 130
+        assert outcome.json["hint"] == "import again to resume it"
+        status = run("status", "--json", data_dir=data_dir).json
+        assert status["status"] == "stopped"
+        assert status["processed"] < ROWS
+        assert query(data_dir, "SELECT count(*) FROM playback_events") == [(status["processed"],)]
+    assert_complete(imported(database, data_dir=data_dir), data_dir)

@@ -1,0 +1,251 @@
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyarrow as pa
+import pytest
+
+from tautulli_pipeline.imports.receipts import (
+    DUPLICATE,
+    PUBLISHED,
+    REJECTED,
+    ROWS,
+    UNREADABLE,
+)
+from tautulli_pipeline.warehouse.ledger import Ledger, LedgerEntry
+from tautulli_pipeline_tests.warehouse.plays import (
+    batch,
+    event,
+    memory_warehouse,
+    message,
+    rows,
+    uuid_of,
+    writer,
+)
+
+PUBLISHED_AT, SETTLED_AT = datetime(2026, 1, 1), datetime(2026, 1, 2)
+PARTITION = "0000000001-0000001000"
+NO_COUNTS = dict.fromkeys(
+    (
+        *("published", "imported", "rejected", "errors"),
+        *("duplicates_stream", "duplicates_cache", "duplicates_database"),
+    ),
+    0,
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a receipt; its event is that of `number`, by default its own."""
+
+    row_id: int
+    outcome: str = PUBLISHED
+    number: int | None = None
+    record: str | None = None
+
+    def as_receipt(self):
+        broken = self.outcome in {REJECTED, UNREADABLE}
+        event_id = None if broken else uuid_of(self.number or self.row_id)
+        reason = "missing title" if self.outcome == REJECTED else None
+        record = self.record or (f'{{"id":"{self.row_id}"}}' if reason else None)
+        return dict(
+            zip(ROWS.names, (self.row_id, event_id, self.outcome, reason, record), strict=True)
+        )
+
+
+def entry(*receipt_rows, import_id="import-1", key=PARTITION):
+    table = pa.Table.from_pylist([row.as_receipt() for row in receipt_rows], schema=ROWS)
+    return LedgerEntry(import_id, key, "default", PUBLISHED_AT, table)
+
+
+@pytest.fixture
+def warehouse():
+    with memory_warehouse() as connection:
+        yield connection
+
+
+@pytest.fixture
+def ledger(warehouse):
+    return Ledger(warehouse)
+
+
+def consume(warehouse, *plays, first=1, entries=10_000, import_id="import-1"):
+    """Plays as our own events: (source row, number of the event, its other fields)."""
+    messages = []
+    for sequence, (row_id, number, fields) in enumerate(plays, first):
+        content = event(number, source="tautulli-import", source_row_id=row_id, **fields)
+        origin = f"{uuid_of(number)}"
+        s, subject, _, _, body = message(sequence, content)
+        messages.append((s, subject, import_id, origin, body))
+    writer(warehouse, entries=entries).write(batch(messages))
+
+
+def lines(warehouse):
+    """Every line of the ledger without what is zero."""
+    cursor = warehouse.execute(
+        "SELECT * EXCLUDE (published_at, settled_at) FROM import_ledger ORDER BY ALL"
+    )
+    names = [column[0] for column in cursor.description]
+    return [
+        {name: value for name, value in zip(names, line, strict=True) if value}
+        for line in cursor.fetchall()
+    ]
+
+
+def totals(ledger, import_id="import-1"):
+    return {name: count for name, count in ledger.totals(import_id).items() if count}
+
+
+def test_every_kind_of_fate_is_derived_from_what_is_stored(warehouse, ledger):
+    same = {"rating_key": "1", "started_at": event(1)["started_at"]}
+    consume(warehouse, (1, 1, {}), (2, 2, {}), (3, 1, {}))
+    consume(warehouse, (4, 4, same), first=4, entries=0)
+    given = entry(
+        Row(1),
+        Row(2),
+        Row(3, number=1),
+        Row(4),
+        Row(5, DUPLICATE, number=2),
+        Row(6, REJECTED),
+        Row(7, UNREADABLE),
+    )
+    assert ledger.settle([given], SETTLED_AT) == {}
+    expected = {
+        "import_id": "import-1",
+        "partition_key": PARTITION,
+        "total_records": 7,
+        "processed": 7,
+        "published": 4,
+        "imported": 2,
+        "duplicates_stream": 1,
+        "duplicates_cache": 1,
+        "duplicates_database": 1,
+        "rejected": 1,
+        "errors": 1,
+    }
+    assert lines(warehouse) == [expected]
+    assert ledger.totals("import-1") == {name: expected[name] for name in NO_COUNTS}
+    assert ledger.totals("another") == NO_COUNTS
+    assert rows(
+        warehouse,
+        "SELECT reason, origin, record, source_row_id, import_id, created_at FROM dead_letters",
+    ) == [("missing title", "session_history", '{"id":"6"}', 6, "import-1", SETTLED_AT)]
+
+
+def test_settling_again_changes_nothing_but_the_time(warehouse, ledger):
+    consume(warehouse, (1, 1, {}), (2, 1, {}))
+    given = entry(Row(1), Row(2, number=1), Row(3, REJECTED), Row(4))
+    first = ledger.settle([given], SETTLED_AT)
+    before, dead = lines(warehouse), rows(warehouse, "FROM dead_letters")
+    assert ledger.settle([given], datetime(2027, 1, 1)) == first == {("import-1", PARTITION): [4]}
+    assert lines(warehouse) == before
+    assert rows(warehouse, "FROM dead_letters") == dead
+
+
+def test_two_rows_of_one_event_have_two_fates(warehouse, ledger):
+    consume(warehouse, (1, 1, {}))
+    given = entry(Row(1), Row(2, DUPLICATE, number=1))
+    assert ledger.settle([given], SETTLED_AT) == {}
+    assert totals(ledger) == {"published": 1, "imported": 1, "duplicates_stream": 1}
+
+
+def test_a_row_of_one_event_is_found_beyond_the_ids_of_its_partition(warehouse, ledger):
+    consume(warehouse, (5000, 1, {}))
+    assert ledger.settle([entry(Row(2, DUPLICATE, number=1))], SETTLED_AT) == {}
+    assert totals(ledger) == {"duplicates_stream": 1}
+
+
+def test_a_stream_duplicate_is_settled_only_where_its_event_is(warehouse, ledger):
+    consume(warehouse, (1, 1, {}), (2, 1, {"event_id": uuid_of(2)}), (3, 3, {"title": None}))
+    duplicates = [Row(n, DUPLICATE, number=n - 10) for n in (11, 12, 13, 14)]
+    unsettled = ledger.settle([entry(*duplicates, import_id="import-2")], SETTLED_AT)
+    assert unsettled == {("import-2", PARTITION): [14]}
+    assert totals(ledger, "import-2") == {"duplicates_stream": 2, "rejected": 1}
+    (line,) = lines(warehouse)
+    assert (line["total_records"], line["processed"]) == (4, 3)
+
+
+def test_an_event_published_again_that_could_not_be_read_is_rejected(warehouse, ledger):
+    s, subject, _, _, body = message(1, event(1, title=None))
+    again = (s, subject, "import-1", f"{uuid_of(1)}:3", body)
+    writer(warehouse).write(batch([again]))
+    assert ledger.settle([entry(Row(1))], SETTLED_AT) == {}
+    assert totals(ledger) == {"published": 1, "rejected": 1}
+
+
+def test_what_this_import_put_into_the_table_beats_its_later_duplicates(warehouse, ledger):
+    consume(warehouse, (1, 1, {}))
+    consume(warehouse, (1, 1, {}), first=2)
+    consume(warehouse, (1, 1, {}), first=3, entries=0)
+    for outcome in (PUBLISHED, DUPLICATE):
+        assert ledger.settle([entry(Row(1, outcome))], SETTLED_AT) == {}
+        assert totals(ledger) == {"published": 1, "imported": 1}
+
+
+def test_a_row_dropped_by_both_layers_in_two_attempts_has_always_the_same_fate(warehouse, ledger):
+    consume(warehouse, (9, 1, {}), import_id="before")
+    consume(warehouse, (1, 1, {}), first=2, entries=0)
+    consume(warehouse, (2, 2, {}), (1, 2, {"event_id": uuid_of(1)}), first=3)
+    assert rows(warehouse, "SELECT dedupe_layer FROM dedupe_audit_log ORDER BY ALL") == [
+        ("cache",),
+        ("database",),
+    ]
+    found = set()
+    for order in ("ASC", "DESC"):
+        warehouse.execute(
+            "CREATE OR REPLACE TEMP TABLE shuffled AS "
+            f"FROM dedupe_audit_log ORDER BY stream_sequence {order}"
+        )
+        warehouse.execute("DELETE FROM dedupe_audit_log")
+        warehouse.execute("INSERT INTO dedupe_audit_log FROM shuffled")
+        ledger.settle([entry(Row(1))], SETTLED_AT)
+        found.add(tuple(totals(ledger)))
+    assert len(found) == 1
+
+
+def test_another_import_does_not_count_what_it_did_not_do(warehouse, ledger):
+    consume(warehouse, (1, 1, {}))
+    consume(warehouse, (1, 1, {}), first=2, import_id="import-2")
+    ledger.settle([entry(Row(1))], SETTLED_AT)
+    ledger.settle([entry(Row(1), import_id="import-2")], SETTLED_AT)
+    assert totals(ledger) == {"published": 1, "imported": 1}
+    assert totals(ledger, "import-2") == {"published": 1, "duplicates_database": 1}
+
+
+def test_two_imports_are_settled_side_by_side(warehouse, ledger):
+    consume(warehouse, (1, 1, {}))
+    consume(warehouse, (2, 2, {}), first=2, import_id="import-2")
+    unsettled = ledger.settle(
+        [
+            entry(Row(1), Row(2), Row(3, REJECTED)),
+            entry(Row(1, DUPLICATE), Row(2), Row(4), import_id="import-2"),
+            entry(Row(1500), import_id="import-2", key="0000001001-0000002000"),
+        ],
+        SETTLED_AT,
+    )
+    assert unsettled == {
+        ("import-1", PARTITION): [2],
+        ("import-2", PARTITION): [4],
+        ("import-2", "0000001001-0000002000"): [1500],
+    }
+    assert totals(ledger) == {"published": 2, "imported": 1, "rejected": 1}
+    assert totals(ledger, "import-2") == {"published": 3, "imported": 1, "duplicates_stream": 1}
+
+
+def test_a_failure_leaves_no_line_and_no_dead_letter(warehouse, ledger):
+    warehouse.execute("ALTER TABLE import_ledger RENAME TO away")
+    with pytest.raises(Exception, match="import_ledger"):
+        ledger.settle([entry(Row(1, REJECTED))], SETTLED_AT)
+    assert rows(warehouse, "FROM dead_letters") == []
+    warehouse.execute("ALTER TABLE away RENAME TO import_ledger")
+    assert ledger.settle([entry(Row(1, REJECTED))], SETTLED_AT) == {}
+    assert totals(ledger) == {"rejected": 1}
+
+
+def test_a_rejected_row_is_one_dead_letter_until_its_content_changes(warehouse, ledger):
+    for record in ('{"id":"1"}', '{"id":"1"}', '{"id":"1","title":""}'):
+        for import_id in ("import-1", "import-2"):
+            ledger.settle([entry(Row(1, REJECTED, record=record), import_id=import_id)], SETTLED_AT)
+    assert rows(warehouse, "SELECT record FROM dead_letters ORDER BY ALL") == [
+        ('{"id":"1","title":""}',),
+        ('{"id":"1"}',),
+    ]
