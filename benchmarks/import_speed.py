@@ -92,7 +92,10 @@ def main() -> None:
         first = watched_import(database, folder / "data")
         fresh = watched_import(database, folder / "data", "--fresh")
         again = watched_import(database, folder / "data")
-    lines = [_head(rows), "| what | seconds | rows/s | of the direct copy | wall seconds | peak MiB |"]
+    lines = [
+        _head(rows),
+        "| what | seconds | rows/s | of the direct copy | wall seconds | peak MiB |",
+    ]
     lines += ["|---|---|---|---|---|---|"]
     lines += [f"| direct copy by DuckDB | {direct:.1f} | {rows / direct:,.0f} | 1.00 | - | - |"]
     for label, run in (("import", first), ("import --fresh, all duplicates", fresh)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 from typing import Final
 
 _M_TRIM_THRESHOLD: Final = -1
@@ -12,12 +13,14 @@ _M_ARENA_MAX: Final = -8
 
 
 def keep_memory_bounded() -> None:
-    """Tune the C library's allocator of this process, where it can be.
+    """Tune the allocators of this process and its children; call it before DuckDB is imported.
 
     Batches of many megabytes are made in one thread and freed in another, which
     leaves glibc's defaults holding several times what is in use: measured over
-    100,000 plays, 1.3 GB where 0.5 GB do.
+    100,000 plays, 1.3 GB where 0.5 GB do. DuckDB's own allocator hands back what it
+    has not used for 0.4 s instead of 1 s.
     """
+    os.environ.setdefault("DUCKDB_JE_MALLOC_CONF", "dirty_decay_ms:400,muzzy_decay_ms:0")
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:  # other C libraries do without
         mallopt(_M_ARENA_MAX, 2)

@@ -32,8 +32,8 @@ IMPORT_HEADER: Final = "Import-Id"
 PARTITION_HEADER: Final = "Import-Partition"
 
 # Rows mapped by one query: its planning costs as much as a few hundred rows.
-_ROWS_PER_QUERY: Final = 4000
-_QUERIES_PER_CONNECTION: Final = 4
+_ROWS_PER_QUERY: Final = 3000
+_QUERIES_PER_CONNECTION: Final = 3
 
 
 @dataclass(frozen=True)

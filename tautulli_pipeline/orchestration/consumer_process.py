@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from io import FileIO
 from typing import IO, Any, Final
@@ -173,15 +174,18 @@ def _run(settings: Settings, import_id: str, orders: _Orders, replies: IO[bytes]
 def main() -> None:
     """Consume for the import named in the first argument."""
     keep_memory_bounded()
-    # The terminal's Ctrl-C reaches the whole group; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C and a service manager reach all processes; the parent decides what it means.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     # Unbuffered: a thread blocked on the buffered one would hold up the interpreter's end.
     orders = _Orders(os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0))
     threading.Thread(target=orders.listen, daemon=True).start()
     try:
-        _run(load_settings(), sys.argv[1], orders, replies)
+        # In a thread, or Dagster would take over the signals.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(_run, load_settings(), sys.argv[1], orders, replies).result()
     except Exception as error:  # the last boundary: the parent tells it to people
         _write_line(replies, {"kind": FAILED, "fault": _described(error)})
         sys.exit(1)

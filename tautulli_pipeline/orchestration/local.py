@@ -142,9 +142,9 @@ class LocalImport:
                 self._run_job(half, instance, consumer)
             drained = consumer.drain(session.last_sequence(), self.stopping)
             self._settled(drained.totals)
-            if not drained.unsettled:
-                return
             half.work = _lost(half.plan, drained.unsettled, attempt)
+            if not half.work:
+                return
         lost = sum(map(len, drained.unsettled.values()))
         raise StreamError(
             f"{lost} events were published {_ATTEMPTS} times and never arrived",
@@ -209,7 +209,9 @@ class LocalImport:
 
 
 def _lost(plan: Plan, unsettled: dict[str, list[int]], attempt: int) -> tuple[PartitionWork, ...]:
+    """Published rows that arrived nowhere; those the source has no longer are let go."""
     return tuple(
         PartitionWork(key, plan.rows[key], frozenset(ids), attempt)
         for key, ids in sorted(unsettled.items())
+        if key in plan.rows
     )

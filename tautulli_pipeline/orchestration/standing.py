@@ -82,7 +82,7 @@ class _UntilDrained:
     """Consume what is there and no more."""
 
     stopped: bool = False
-    last_sequence: int | None = 0
+    last_sequence: int | None = None
     inserted: int = 0
     unsettled: Unsettled = field(default_factory=dict)
 
@@ -104,6 +104,7 @@ class StandingConsuming:
             stream_address(settings) as address,
             open_consuming(address) as session,
         ):
+            control.last_sequence = session.last_sequence()
             writer = Writer(connection, deduplicator(settings), str(session.identity))
             receipts = data_paths(settings).receipts
             Consumption(session, writer, ledger, receipts).run(control)

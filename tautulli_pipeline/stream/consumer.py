@@ -84,6 +84,10 @@ class DurableConsumer:
         batch, self._arrived = self._arrived, []
         return batch
 
+    def abandon_pull(self) -> None:
+        """End a pull that is under way now; what it would bring stays on the stream."""
+        self._enough.set()
+
     async def ack(self, messages: Sequence[Delivered]) -> None:
         """Acknowledge what is committed and see that the server has it."""
         for message in messages:
@@ -115,5 +119,6 @@ async def open_consumer(stream: JetStream) -> AsyncIterator[DurableConsumer]:
     try:
         yield consumer
     finally:
+        consumer.abandon_pull()
         if stream.client.is_connected:
             await subscription.unsubscribe()

@@ -42,9 +42,14 @@ class ConsumingSession:
     """The durable consumer behind plain calls and futures."""
 
     def __init__(
-        self, portal: BlockingPortal, identity: StreamIdentity, consumer: DurableConsumer
+        self,
+        portal: BlockingPortal,
+        stream: JetStream,
+        identity: StreamIdentity,
+        consumer: DurableConsumer,
     ) -> None:
         self._portal = portal
+        self._stream = stream
         self._consumer = consumer
         self.identity = identity
 
@@ -71,6 +76,10 @@ class ConsumingSession:
     def ack(self, messages: Sequence[Delivered]) -> Future[None]:
         """Start acknowledging what is committed."""
         return self._portal.start_task_soon(self._consumer.ack, messages)
+
+    def last_sequence(self) -> int:
+        """The newest message of the stream."""
+        return self._portal.call(self._stream.last_sequence)
 
     def pending(self) -> tuple[int, int, int]:
         """See `DurableConsumer.pending`."""
@@ -111,4 +120,4 @@ def open_consuming(address: StreamAddress) -> Iterator[ConsumingSession]:
         identity = portal.call(stream.prepare)
         portal.call(stream.reclaim_unacked)
         with portal.wrap_async_context_manager(open_consumer(stream)) as consumer:
-            yield ConsumingSession(portal, identity, consumer)
+            yield ConsumingSession(portal, stream, identity, consumer)

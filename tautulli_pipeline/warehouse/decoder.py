@@ -78,8 +78,8 @@ def _decoded(names: Sequence[str]) -> str:
     event = f"TRY(from_json(body, {quote_literal(orjson.dumps(structure).decode())}))"
     return f"""
         WITH parsed AS (SELECT {_ENVELOPE}, {event} AS event FROM messages),
-        fields AS (SELECT {_ENVELOPE}, event IS NULL AS unread, unnest(event) FROM parsed),
-        typed AS (SELECT {_ENVELOPE}, unread, {_event_uuid()} AS id, {typed} FROM fields),
+        fields AS (SELECT {_ENVELOPE}, unnest(event) FROM parsed),
+        typed AS (SELECT {_ENVELOPE}, {_event_uuid()} AS id, {typed} FROM fields),
         keyed AS (SELECT *, {cross_source} AS cross_source_key FROM typed)
         SELECT * REPLACE (coalesce(correlation_key, {correlation}) AS correlation_key) FROM keyed
     """
@@ -169,8 +169,8 @@ def _utc(name: str) -> str:
 def _fault() -> str:
     return """CASE
         WHEN unreadable IS NOT NULL THEN 'message is not UTF-8'
-        WHEN unread AND NOT json_valid(body) THEN 'message is not JSON'
-        WHEN unread OR json_type(body) <> 'OBJECT' THEN 'message is not a JSON object'
+        WHEN id IS NULL AND NOT json_valid(body) THEN 'message is not JSON'
+        WHEN id IS NULL AND json_type(body) <> 'OBJECT' THEN 'message is not a JSON object'
         WHEN id IS NULL THEN 'missing event_id'
         WHEN started_at IS NULL THEN 'missing start'
         WHEN user_id IS NULL THEN 'missing user_id'

@@ -17,6 +17,8 @@ from tautulli_pipeline.events.identity import quote_literal
 # A transaction that fills a row group is compressed straight into the file, so the
 # write-ahead log stays small and no checkpoint has to write it again.
 ROWS_PER_TRANSACTION: Final = 4096
+# Its compression of text takes half the time of the default's, in less space.
+STORAGE_VERSION: Final = "v1.3.0"
 SETTINGS: Final[dict[str, Any]] = {
     "threads": 1,
     "memory_limit": "256MB",
@@ -41,7 +43,7 @@ def connect(path: Path, config: Mapping[str, Any]) -> duckdb.DuckDBPyConnection:
             _make_folder(path)
             connection.execute(
                 f"ATTACH {quote_literal(str(path))} AS warehouse "
-                f"(ROW_GROUP_SIZE {ROWS_PER_TRANSACTION})"
+                f"(ROW_GROUP_SIZE {ROWS_PER_TRANSACTION}, STORAGE_VERSION '{STORAGE_VERSION}')"
             )
             connection.execute("USE warehouse")
             migrate(connection)

@@ -225,7 +225,8 @@ class Writer:
         if not foreign:
             return content_query()
         return f"""
-            SELECT known.* REPLACE (coalesce(more.extra, known.extra) AS extra) FROM ({content_query()}) known
+            SELECT known.* REPLACE (coalesce(more.extra, known.extra) AS extra)
+            FROM ({content_query()}) known
             LEFT JOIN ({extra_query()}) more USING (position)
         """
 

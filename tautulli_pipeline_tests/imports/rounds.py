@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class UntilDrained:
-    """Consume up to `last_sequence`, counting what was written."""
+    """Consume what is on the stream now, and note what was written."""
 
-    last_sequence: int | None = 0
+    last_sequence: int | None = None
     stopped: bool = False
     written: list[Written] = field(default_factory=list)
     unsettled: dict[tuple[str, str], list[int]] = field(default_factory=dict)
@@ -99,6 +99,7 @@ class Rounds:
         with connect(self.warehouse, {}) as connection, open_consuming(self.address) as session:
             for name, fault in faults.items():
                 setattr(session, name, fault)
+            control.last_sequence = session.last_sequence()
             deduplicator = Deduplicator(DedupCache(300, self.cache_entries))
             writer = Writer(connection, deduplicator, str(session.identity))
             Consumption(session, writer, Ledger(connection), self.receipts).run(control)
