@@ -100,10 +100,7 @@ class Publication:
         rows = connection.execute(query).to_arrow_table()
         records = self._records(connection, rows)
         connection.unregister("batch")
-        mapped = _Mapped(self.import_id, group, rows, records)
-        del batch, rows
-        pa.system_memory_pool().release_unused()
-        return mapped
+        return _Mapped(self.import_id, group, rows, records)
 
     def _records(self, connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> dict[int, str]:
         """The raw rows that became no event, by id."""

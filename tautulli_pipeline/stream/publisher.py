@@ -154,7 +154,8 @@ class Publisher:
     ) -> None:
         inbox = f"{self._inbox}.{self._rounds}"
         for index in positions:
-            await self._await_room(state)
+            if state.in_flight >= _WINDOW_MESSAGES or state.bytes_in_flight >= _WINDOW_BYTES:
+                await self._await_room(state)
             message = messages[index]
             try:
                 await self._client.publish(

@@ -1,0 +1,56 @@
+"""What the README says is true."""
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from tautulli_pipeline.cli.app import application
+from tautulli_pipeline.settings import Settings
+
+CHECKOUT = Path(__file__).parent.parent
+README = (CHECKOUT / "README.md").read_text()
+
+
+def _table_rows():
+    for line in README.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| `"):
+            yield cells
+
+
+def test_the_settings_table_names_every_variable_and_no_other():
+    named = {name for cells in _table_rows() for name in re.findall(r"`([A-Z_]+)`", cells[0])}
+    assert named == {name.upper() for name in Settings.model_fields}
+
+
+def test_the_settings_table_gives_the_defaults():
+    defaults = {name.upper(): field.default for name, field in Settings.model_fields.items()}
+    for cells in _table_rows():
+        for name in re.findall(r"`([A-Z_]+)`", cells[0]):
+            shown = cells[1]
+            if shown == "-" or shown.startswith("`"):
+                assert defaults[name] is None
+            else:
+                assert shown == str(defaults[name]).lower() or shown == str(defaults[name])
+
+
+@pytest.mark.parametrize("target", re.findall(r"^make (\w+)", README, re.MULTILINE))
+def test_every_make_target_is_in_the_makefile(target):
+    assert re.search(rf"^{target}:", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", re.findall(r"bin/tautulli-pipeline (\w+)", README))
+def test_every_command_is_there(command):
+    assert isinstance(application, click.Group)
+    assert command in application.commands
+
+
+def test_every_guarantee_names_a_test_that_is_there():
+    table = README.split("## What it guarantees")[1].split("##")[0]
+    named = re.findall(r"\| `([\w/.]+)` \|$", table, re.MULTILINE)
+    assert len(named) >= 8
+    for name in named:
+        place = CHECKOUT / "tautulli_pipeline_tests" / name
+        assert place.is_file() or any(place.glob("test_*.py")), name
