@@ -25,6 +25,7 @@ _BATCH_BYTES: Final = 32 * 2**20
 _LINGER_SECONDS: Final = 0.25
 # Full transactions are written several times faster, so a batch may take its time.
 _PATIENCE_SECONDS: Final = 5.0
+_SETTLE_EVERY_SECONDS: Final = 1.5
 _ACK_POLL_SECONDS: Final = 0.01
 _ACK_POLLS: Final = 50
 
@@ -56,6 +57,7 @@ class Consumption:
     _unsettled: Unsettled = field(default_factory=dict)
     _waiting: list[Delivered] = field(default_factory=list)
     _pulling: Future[list[Delivered]] | None = None
+    _settle_at: float = 0.0
 
     def run(self, control: Control) -> None:
         """Consume until `control` says stop, or all up to its last sequence is done."""
@@ -67,7 +69,9 @@ class Consumption:
             self._waiting = self._waiting[ROWS_PER_TRANSACTION:]
             written = self._consume(batch)
             drained = ending and not self._waiting and self._is_drained(control.last_sequence)
-            self._settle()
+            if drained or not batch or time.monotonic() >= self._settle_at:
+                self._settle()
+                self._settle_at = time.monotonic() + _SETTLE_EVERY_SECONDS
             control.report(written, self._unsettled)
             if drained:
                 return

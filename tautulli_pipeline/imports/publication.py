@@ -33,7 +33,7 @@ PARTITION_HEADER: Final = "Import-Partition"
 
 # Rows mapped by one query: its planning costs as much as a few hundred rows.
 _ROWS_PER_QUERY: Final = 3000
-_QUERIES_PER_CONNECTION: Final = 3
+_QUERIES_PER_CONNECTION: Final = 6
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,9 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
-UNFINISHED: Final = frozenset({Status.PENDING, Status.RUNNING, Status.STOPPING})
+_WORKING: Final = frozenset({Status.RUNNING, Status.STOPPING})
+# One that is pending is published and waits for whoever consumes the stream.
+UNFINISHED: Final = _WORKING | {Status.PENDING}
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ class ImportLog:
         fields["status"] = Status(fields["status"])
         fields["fates"] = Fates(**fields["fates"])
         record = ImportRecord(**fields)
-        if record.status in UNFINISHED and not self._is_held():
+        if record.status in _WORKING and not self._is_held():
             return replace(record, status=Status.FAILED)
         return record
 

@@ -15,7 +15,7 @@ from duckdb import DuckDBPyConnection
 
 from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.imports.consumption import Consumption
-from tautulli_pipeline.imports.record import Fates, ImportLog, Status
+from tautulli_pipeline.imports.record import Fates, ImportLog, ImportRecord, Status
 from tautulli_pipeline.imports.session import PublishingHalf, open_source
 from tautulli_pipeline.orchestration.partitions import known_grid
 from tautulli_pipeline.orchestration.preparation import prepare_publishing
@@ -66,15 +66,18 @@ class StandingPublishing:
                     warehouse_id=_warehouse_id(settings),
                 )
             )
-            log.write(
-                replace(
-                    record,
-                    status=Status.RUNNING,
-                    total_records=half.plan.total_records,
-                    unchanged=half.plan.unchanged,
-                )
-            )
+            log.write(_covering(record, half, Status.RUNNING))
             yield half
+            published = _covering(record, half, Status.PENDING)
+            done = published.total_records == published.fates.processed
+            log.write(replace(published, status=Status.COMPLETED) if done else published)
+
+
+def _covering(record: ImportRecord, half: PublishingHalf, status: Status) -> ImportRecord:
+    """The record with what is covered: all that is due, or what a person chose."""
+    everything = half.plan.total_records + half.plan.unchanged
+    covered = max(half.plan.total_records, sum(part.rows for part in half.work))
+    return replace(record, status=status, total_records=covered, unchanged=everything - covered)
 
 
 @dataclass

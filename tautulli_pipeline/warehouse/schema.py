@@ -47,6 +47,8 @@ def connect(path: Path, config: Mapping[str, Any]) -> duckdb.DuckDBPyConnection:
             )
             connection.execute("USE warehouse")
             migrate(connection)
+            # What a crash left in the log does not mix with what comes: see `WriteAheadLog`.
+            connection.execute("CHECKPOINT")
     except BaseException:
         connection.close()
         raise

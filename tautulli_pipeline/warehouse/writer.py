@@ -26,6 +26,7 @@ from tautulli_pipeline.warehouse.decoder import (
     keys_query,
 )
 from tautulli_pipeline.warehouse.dedup import Deduplicator, Duplicate, Stored, Verdict
+from tautulli_pipeline.warehouse.log import WriteAheadLog
 
 MESSAGES: Final = pa.schema(
     [
@@ -79,6 +80,7 @@ class Writer:
         self._stream_id = stream_id
         self._clock = clock
         self._decode = keys_query()
+        self._log = WriteAheadLog(connection)
 
     def write(self, messages: pa.Table) -> Written:
         """Write all of `messages` (columns of `MESSAGES`) or nothing.
@@ -87,12 +89,10 @@ class Writer:
         together; the messages may be acked once this returns.
         """
         try:
-            with self._transaction():
-                return self._write(messages, near_in_time=True)
+            return self._write(messages, near_in_time=True)
         except duckdb.ConstraintException:
             # A key that equals one far away in time: look through the whole table.
-            with self._transaction():
-                return self._write(messages, near_in_time=False)
+            return self._write(messages, near_in_time=False)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -101,13 +101,20 @@ class Writer:
             yield
         except BaseException:
             self._connection.rollback()
-            self._deduplicator.forget()
             raise
         self._connection.commit()
 
+    @contextmanager
+    def _forgetting_what_fails(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._deduplicator.forget()
+            raise
+
     def _write(self, messages: pa.Table, *, near_in_time: bool) -> Written:
         now = self._clock()
-        with self._view("messages", _numbered(messages)):
+        with self._view("messages", _numbered(messages)), self._forgetting_what_fails():
             self._connection.execute(f"CREATE OR REPLACE TEMP TABLE incoming AS {self._decode}")
             keys, positions = self._keys()
             stored = self._stored(near_in_time=near_in_time)
@@ -116,11 +123,13 @@ class Writer:
             )
             duplicates = self._discard({positions[i]: v for i, v in verdicts.items()})
             all_new = not verdicts and len(positions) == messages.num_rows
-            inserted = self._insert_events(now, all_new=all_new)
-            if duplicates:
-                self._insert_audit(now)
-            dead = 0 if len(positions) == messages.num_rows else self._insert_dead_letters(now)
-        self._advance(messages, now)
+            self._log.admit(len(positions) - len(verdicts))
+            with self._transaction():
+                inserted = self._insert_events(now, all_new=all_new)
+                if duplicates:
+                    self._insert_audit(now)
+                dead = 0 if len(positions) == messages.num_rows else self._insert_dead_letters(now)
+                self._advance(messages, now)
         layers = [duplicate.layer for duplicate in duplicates]
         return Written(
             messages.num_rows, inserted, layers.count("cache"), layers.count("database"), dead

@@ -201,7 +201,7 @@ def test_a_table_with_an_unfinished_log_is_read_without_touching_either(tmp_path
     path, warehouse = tmp_path / "tautulli.db", tmp_path / "w" / "playback.duckdb"
     make_database(path, plays=[play(1)])
     with held_by_another_process(warehouse):
-        pass  # killed: the schema is in the log alone
+        pass  # killed: what it wrote is in the log alone
     assert warehouse.with_name("playback.duckdb.wal").stat().st_size
     before = content_of(warehouse.parent)
     findings = findings_of(path, warehouse)

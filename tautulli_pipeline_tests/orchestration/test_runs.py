@@ -1,0 +1,177 @@
+"""What Dagster shows of an import, and imports that Dagster runs by itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pytest
+
+from tautulli_pipeline.definitions import defs
+from tautulli_pipeline.orchestration.instance import open_instance
+from tautulli_pipeline_tests.cases import make_database, play
+from tautulli_pipeline_tests.command import environment, fates, imported, nothing_runs, query, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+HISTORY, STREAM, TABLE = (
+    dg.AssetKey(name) for name in ("session_history", "playback_stream", "playback_events")
+)
+# Three partitions: 10, 10 and 5 plays, one of them without a title.
+PLAYS = [play(row_id) for row_id in range(1, 25)] + [play(25, title="")]
+KEYS = ["0000000001-0000000010", "0000000011-0000000020", "0000000021-0000000030"]
+
+# What the UI and the daemon do: the definitions as they are, settings from the environment.
+EXECUTE = """
+import os, sys
+from pathlib import Path
+from tautulli_pipeline.definitions import defs
+from tautulli_pipeline.orchestration.instance import open_instance
+from tautulli_pipeline.orchestration.services import make_data_dir
+from tautulli_pipeline.settings import load_settings
+make_data_dir(load_settings())
+job, *tags = sys.argv[1:]
+with open_instance(load_settings().data_dir) as instance:
+    result = defs.resolve_job_def(job).execute_in_process(
+        instance=instance, tags=dict(tag.split("=") for tag in tags)
+    )
+    assert result.success
+"""
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("PIPELINE_DATA_DIR", "set by whoever opens the instance")
+    yield tmp_path / "data"
+    assert nothing_runs(tmp_path / "data")
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    make_database(tmp_path / "tautulli.db", plays=PLAYS)
+    return tmp_path / "tautulli.db"
+
+
+def execute(job: str, *tags: str, data_dir: Path, database: Path) -> None:
+    variables = environment(data_dir, IMPORT_DB_PATH=database, IMPORT_BATCH_SIZE=10)
+    command = [sys.executable, "-W", "error::UserWarning", "-c", EXECUTE, job, *tags]
+    done = subprocess.run(command, env=variables, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def materializations(data_dir: Path, asset: dg.AssetKey) -> list[tuple[str | None, dict[str, Any]]]:
+    """Partition and metadata of each, oldest first."""
+    with open_instance(data_dir) as instance:
+        records = instance.fetch_materializations(asset, limit=100, ascending=True).records
+        return [
+            (r.partition_key, {k: v.value for k, v in r.asset_materialization.metadata.items()})
+            for r in records
+            if r.asset_materialization is not None
+        ]
+
+
+def runs(data_dir: Path) -> list[tuple[str, str]]:
+    with open_instance(data_dir) as instance:
+        return sorted((found.job_name, found.status.value) for found in instance.get_runs())
+
+
+def test_an_import_of_the_command_line_is_what_dagster_shows(
+    database: Path, data_dir: Path
+) -> None:
+    summary = imported(database, "--batch-size", 10, data_dir=data_dir)
+    counts = [
+        {"dagster/partition_row_count": 10, "first_id": 1, "last_id": 10},
+        {"dagster/partition_row_count": 10, "first_id": 11, "last_id": 20},
+        {"dagster/partition_row_count": 5, "first_id": 21, "last_id": 25},
+    ]
+    assert materializations(data_dir, HISTORY) == list(zip(KEYS, counts, strict=True))
+    published = [
+        {
+            "rows_read": read,
+            "published": read - rejected,
+            "duplicate_acks": 0,
+            "rejected": rejected,
+            "import_id": summary["import_id"],
+            "last_stream_sequence": last,
+        }
+        for read, rejected, last in ((10, 0, 10), (10, 0, 20), (5, 1, 24))
+    ]
+    assert materializations(data_dir, STREAM) == list(zip(KEYS, published, strict=True))
+    assert materializations(data_dir, TABLE) == [(None, {"dagster/row_count": 24, "inserted": 24})]
+    assert runs(data_dir) == [("consume_job", "SUCCESS"), ("import_job", "SUCCESS")]
+    with open_instance(data_dir) as instance:
+        assert instance.get_dynamic_partitions("history_ranges") == KEYS
+
+
+def test_dagster_imports_and_consumes_without_the_command_line(
+    database: Path, data_dir: Path
+) -> None:
+    execute("import_job", data_dir=data_dir, database=database)
+    half_way = run("status", "--json", data_dir=data_dir).json
+    assert (half_way["status"], half_way["total_records"], half_way["imported"]) == (
+        "pending",
+        25,
+        0,
+    )
+    execute("consume_job", data_dir=data_dir, database=database)
+    done = run("status", "--json", data_dir=data_dir).json
+    assert (done["status"], done["imported"], done["rejected"]) == ("completed", 24, 1)
+    assert query(data_dir, "SELECT count(*) FROM playback_events") == [(24,)]
+    assert query(data_dir, "SELECT source_row_id FROM dead_letters") == [(25,)]
+    # The command line finds nothing left to do.
+    assert imported(database, data_dir=data_dir)["unchanged"] == 25
+
+
+def test_a_range_of_partitions_publishes_exactly_these(database: Path, data_dir: Path) -> None:
+    imported(database, "--batch-size", 10, data_dir=data_dir)
+    execute(
+        "import_job",
+        f"dagster/asset_partition_range_start={KEYS[1]}",
+        f"dagster/asset_partition_range_end={KEYS[2]}",
+        data_dir=data_dir,
+        database=database,
+    )
+    assert [key for key, _ in materializations(data_dir, STREAM)] == [*KEYS, *KEYS[1:]]
+    before = query(data_dir, "SELECT id FROM playback_events ORDER BY 1")
+    execute("consume_job", data_dir=data_dir, database=database)
+    assert query(data_dir, "SELECT id FROM playback_events ORDER BY 1") == before
+    audited = "SELECT count(*) FROM dedupe_audit_log WHERE dedupe_layer = 'database'"
+    assert query(data_dir, audited) == [(14,)]
+    chosen = run("status", "--json", data_dir=data_dir).json
+    counts = {"total_records": 15, "processed": 15, "unchanged": 10, "database": 14, "rejected": 1}
+    assert (chosen["status"], fates(chosen)) == ("completed", counts)
+
+
+def test_the_definitions_load_without_a_warning() -> None:
+    loading = (
+        "from tautulli_pipeline.definitions import defs; print(len(defs.resolve_all_asset_specs()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", loading],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "4\n", "")
+
+
+def test_the_graph_is_source_history_stream_table() -> None:
+    specs = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
+    graph = {
+        name: (
+            [dependency.asset_key.to_user_string() for dependency in spec.deps],
+            spec.partitions_def.name if spec.partitions_def else None,
+        )
+        for name, spec in specs.items()
+    }
+    assert graph == {
+        "tautulli_database": ([], None),
+        "session_history": (["tautulli_database"], "history_ranges"),
+        "playback_stream": (["session_history"], "history_ranges"),
+        "playback_events": (["playback_stream"], None),
+    }
+    assert {"import_job", "consume_job"} <= {job.name for job in defs.jobs or []}
