@@ -93,6 +93,8 @@ def remove_stale_snapshots(snapshots_dir: Path) -> None:
             with _lock_of(folder).open("a") as lock:
                 if _locks(lock):
                     _discard(folder)
+        except FileNotFoundError:
+            continue  # another owner that left took the empty parent along
         except OSError as error:
             raise ConfigurationError(
                 f"cannot delete the stale copy {_shown(folder)}: {_cause(error)}",
@@ -368,7 +370,8 @@ def _locks(lock: IO[str]) -> bool:
 
 def _discard(folder: Path) -> None:
     """Delete the folder and last its lock, which marks what is left after a kill."""
-    if folder.exists():
+    # Its owner may be deleting it as well: what is gone already is as it should be.
+    with suppress(FileNotFoundError):
         shutil.rmtree(folder)
     _lock_of(folder).unlink(missing_ok=True)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 from nats.aio.msg import Msg
@@ -17,8 +16,7 @@ _GRACE_SECONDS: Final = 2.0
 _ACK: Final = b"+ACK"
 
 
-@dataclass(frozen=True)
-class Delivered:
+class Delivered(NamedTuple):
     """One message as it came: `sequence` is its place in the stream."""
 
     sequence: int
