@@ -38,7 +38,7 @@ def direct_copy(database: Path, folder: Path) -> float:
         load_sqlite_scanner(connection)
         connection.execute(f"ATTACH '{database}' AS source (TYPE sqlite, READ_ONLY)")
         begun_at = time.perf_counter()
-        everything = f"row({-(2**63)}::BIGINT, {2**63 - 1}::BIGINT, {2**63 - 1}::BIGINT)"
+        everything = f"row(1::BIGINT, {2**63 - 1}::BIGINT, {2**63 - 1}::BIGINT)"
         connection.execute(
             f"CREATE TABLE plays AS FROM sqlite_query('source', {query}, params = {everything})"
         )
