@@ -125,8 +125,8 @@ class LocalImport:
         )
         half.on_receipt, half.stopping = self._published, self.stopping
         self._change(total_records=half.plan.total_records, unchanged=half.plan.unchanged)
-        self._began_at = time.monotonic()
         spare_collector()
+        self._began_at = time.monotonic()
         self._publish_and_drain(half, instance, consumer, session)
         half.folder.remove()
 

@@ -203,6 +203,8 @@ async def connect(address: StreamAddress) -> AsyncIterator[JetStream]:
         address.url,
         name="tautulli-pipeline",
         max_reconnect_attempts=-1,
+        # Subjects are made of checked tokens and of what the server itself sent.
+        skip_subject_validation=True,
         reconnect_time_wait=1,
         error_cb=remember,
         **_login(address),
