@@ -30,7 +30,7 @@ bench: $(READY)
 # Exact versions for every platform; needs uv.
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
-	    --no-strip-extras --no-header --no-annotate --no-emit-index-url --group dev pyproject.toml -o requirements.lock
+	    --no-strip-extras --no-header --no-annotate --group dev pyproject.toml -o requirements.lock
 
 clean:
 	rm -rf .venv data
