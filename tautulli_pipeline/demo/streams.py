@@ -148,12 +148,12 @@ def audio_file(dice: Dice) -> dict[str, Cell]:
     """The source columns of a track; its picture columns stay ''."""
     kbps = dice.choice((320, 911, 1004))
     return {
-        "container": "mp3" if kbps == 320 else "flac",  # noqa: PLR2004
+        "container": "mp3" if kbps == 320 else "flac",  # noqa: PLR2004 - the bit rate itself says it
         "bitrate": kbps,
         # Tautulli appends the scan type's first letter to a resolution that is not there.
         "video_full_resolution": "p",
         "audio_bitrate": kbps,
-        "audio_codec": "mp3" if kbps == 320 else "flac",  # noqa: PLR2004
+        "audio_codec": "mp3" if kbps == 320 else "flac",  # noqa: PLR2004 - the bit rate itself says it
         "audio_channels": 2,
     }
 

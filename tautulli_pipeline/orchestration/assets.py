@@ -1,7 +1,7 @@
 """The asset graph: tautulli_database -> session_history -> playback_stream -> playback_events."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 import dagster as dg
@@ -96,18 +96,14 @@ def playback_events(
         return dg.MaterializeResult(metadata=consuming.consume(connection))
 
 
-class _stop_as_cancellation:  # noqa: N801 - reads as the statement it is used as
+@contextmanager
+def _stop_as_cancellation(context: dg.OpExecutionContext) -> Iterator[None]:
     """Record a deliberate stop as a canceled run rather than a failed one."""
-
-    def __init__(self, context: dg.OpExecutionContext) -> None:
-        self._context = context
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, StoppedError):
-            self._context.instance.report_run_canceling(self._context.run)
+    try:
+        yield
+    except StoppedError:
+        context.instance.report_run_canceling(context.run)
+        raise
 
 
 def _materializations(receipt: Receipt, finished: Finished) -> Iterator[dg.AssetMaterialization]:

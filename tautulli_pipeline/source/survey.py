@@ -64,6 +64,7 @@ class Survey:
         Raises:
             SourceError: SQLite cannot read the rows.
         """
+        # Its stub wants a step over integers alone.
         self._connection.create_aggregate("content_digest", 1, _Digest)  # type: ignore[arg-type]
         content = self._content_query()
         next_id = 1
