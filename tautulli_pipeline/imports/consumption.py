@@ -160,11 +160,12 @@ def _reaches_end(batch: Sequence[Delivered], last_sequence: int | None) -> bool:
 
 
 def _as_table(batch: Sequence[Delivered]) -> pa.Table:
+    headers = [message.headers for message in batch]
     columns = [
         pa.array([message.sequence for message in batch], pa.int64()),
         pa.array([message.subject for message in batch], pa.string()),
-        pa.array([message.headers.get(IMPORT_HEADER) for message in batch], pa.string()),
-        pa.array([message.headers.get(MESSAGE_ID_HEADER) for message in batch], pa.string()),
+        pa.array([header.get(IMPORT_HEADER) for header in headers], pa.string()),
+        pa.array([header.get(MESSAGE_ID_HEADER) for header in headers], pa.string()),
         _joined([message.payload for message in batch]),
     ]
     return pa.Table.from_arrays(columns, schema=MESSAGES)

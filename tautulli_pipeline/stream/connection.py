@@ -29,6 +29,7 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
 from tautulli_pipeline.errors import StreamError
+from tautulli_pipeline.stream.wire import Wire
 
 SUBJECTS: Final = "playback.>"
 ACK_WAIT_SECONDS: Final = 30.0
@@ -72,6 +73,7 @@ class JetStream:
 
     def __init__(self, client: Client, address: StreamAddress) -> None:
         self.client = client
+        self.wire = Wire(client)
         self.address = address
         self.denied = ""
         self.context: JetStreamContext = client.jetstream(timeout=_CONNECT_TIMEOUT_SECONDS)

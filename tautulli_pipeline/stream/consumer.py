@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import orjson
-from nats.aio.msg import Msg
 
 from tautulli_pipeline.stream.connection import JetStream
+from tautulli_pipeline.stream.wire import Frame, headers_of, reply_frame
 
 _GRACE_SECONDS: Final = 2.0
 _ACK: Final = b"+ACK"
@@ -21,9 +21,14 @@ class Delivered(NamedTuple):
 
     sequence: int
     subject: str
-    headers: dict[str, Any]
+    header: bytes
     payload: bytes
-    reply: str
+    reply: bytes
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Its headers, by name."""
+        return headers_of(self.header)
 
 
 class DurableConsumer:
@@ -40,12 +45,12 @@ class DurableConsumer:
         address = stream.address
         self._pull_subject = f"$JS.API.CONSUMER.MSG.NEXT.{address.stream}.{address.durable_name}"
 
-    async def receive(self, message: Msg) -> None:
+    def receive(self, frame: Frame) -> None:
         """Take in one message, or the server's word that a pull is over."""
-        if not message.reply.startswith("$JS.ACK."):
+        if not frame.reply.startswith(b"$JS.ACK."):
             self._enough.set()
             return
-        delivered = _delivered(message)
+        delivered = _delivered(frame)
         self._arrived.append(delivered)
         if len(self._arrived) >= self._wanted or delivered.sequence == self._last_wanted_sequence:
             self._enough.set()
@@ -88,8 +93,8 @@ class DurableConsumer:
 
     async def ack(self, messages: Sequence[Delivered]) -> None:
         """Acknowledge what is committed and see that the server has it."""
-        for message in messages:
-            await self._client.publish(message.reply, _ACK)
+        frames = b"".join(reply_frame(message.reply, _ACK) for message in messages)
+        await self._stream.wire.send(frames)
         await self._client.flush()
 
     async def pending(self) -> tuple[int, int, int]:
@@ -99,11 +104,12 @@ class DurableConsumer:
         return info.num_pending or 0, info.num_ack_pending or 0, floor
 
 
-def _delivered(message: Msg) -> Delivered:
+def _delivered(frame: Frame) -> Delivered:
     # $JS.ACK[.domain.account].stream.consumer.deliveries.sequence.delivery.time.pending[.token]
-    tokens = message.reply.split(".")
+    tokens = frame.reply.split(b".")
     sequence = int(tokens[5] if len(tokens) == 9 else tokens[7])  # noqa: PLR2004 - the subject's two forms
-    return Delivered(sequence, message.subject, message.headers or {}, message.data, message.reply)
+    subject = frame.subject.decode(errors="replace")
+    return Delivered(sequence, subject, frame.header, frame.payload, frame.reply)
 
 
 @asynccontextmanager
@@ -111,12 +117,8 @@ async def open_consumer(stream: JetStream) -> AsyncIterator[DurableConsumer]:
     """The durable consumer with a subscription for its deliveries."""
     inbox = stream.client.new_inbox()
     consumer = DurableConsumer(stream, inbox)
-    subscription = await stream.client.subscribe(
-        inbox, cb=consumer.receive, pending_msgs_limit=-1, pending_bytes_limit=-1
-    )
-    try:
-        yield consumer
-    finally:
-        consumer.abandon_pull()
-        if stream.client.is_connected:
-            await subscription.unsubscribe()
+    async with stream.wire.subscribed(inbox, consumer.receive):
+        try:
+            yield consumer
+        finally:
+            consumer.abandon_pull()

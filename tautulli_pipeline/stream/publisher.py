@@ -10,16 +10,18 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 import orjson
-from nats.aio.msg import Msg
-from nats.errors import ConnectionClosedError, MaxPayloadError, OutboundBufferLimitError
+from nats.errors import ConnectionClosedError, OutboundBufferLimitError
 
 from tautulli_pipeline.errors import StreamError
 from tautulli_pipeline.stream.connection import JetStream
+from tautulli_pipeline.stream.wire import Frame, header_block, publish_frame
 
 MESSAGE_ID_HEADER: Final = "Nats-Msg-Id"
 
 _WINDOW_MESSAGES: Final = 4096
 _WINDOW_BYTES: Final = 16 * 2**20
+# Frames that go to the connection in one piece.
+_FRAMES_BYTES: Final = 128 * 1024
 _ACK_TIMEOUT_SECONDS: Final = 5.0
 _GIVE_UP_AFTER_SECONDS: Final = 120.0
 _FULL_STREAM_PAUSE_SECONDS: Final = 0.5
@@ -117,15 +119,15 @@ class Publisher:
                 raise self._given_up(state)
         return state.acks
 
-    async def receive(self, message: Msg) -> None:
+    def receive(self, frame: Frame) -> None:
         """Take in one PubAck."""
-        _, round_number, at = message.subject.rsplit(".", 2)
+        _, round_number, at = frame.subject.rsplit(b".", 2)
         state = self._round
         if state is None or int(round_number) != self._rounds:
             return
         index = int(at)
         answer: dict[str, Any] = (
-            orjson.loads(message.data) if message.data else {"error": {"code": _UNAVAILABLE}}
+            orjson.loads(frame.payload) if frame.payload else {"error": {"code": _UNAVAILABLE}}
         )
         if index not in state.unanswered:
             return
@@ -153,29 +155,42 @@ class Publisher:
         self, messages: Sequence[Outgoing], positions: Sequence[int], state: _Round
     ) -> None:
         inbox = f"{self._inbox}.{self._rounds}"
+        frames: list[bytes] = []
+        size = 0
         for index in positions:
-            if state.in_flight >= _WINDOW_MESSAGES or state.bytes_in_flight >= _WINDOW_BYTES:
+            if self._is_full(state):
+                await self._put_on_wire(frames, state)
+                size = 0
                 await self._await_room(state)
-            message = messages[index]
-            try:
-                await self._client.publish(
-                    message.subject,
-                    message.payload,
-                    reply=f"{inbox}.{index}",
-                    headers=message.headers,
-                )
-            except OutboundBufferLimitError:
-                return  # disconnected: what was not sent counts as unanswered
-            except MaxPayloadError as error:
-                size, limit = len(message.payload), self._stream.max_payload_bytes
-                raise self._refused(f"its {size} bytes exceed the server's {limit}") from error
-            except ConnectionClosedError as error:
-                raise self._given_up(state) from error
+            subject, payload, headers = messages[index]
+            header = header_block(headers)
+            if len(header) + len(payload) > self._stream.max_payload_bytes:
+                limit = self._stream.max_payload_bytes
+                raise self._refused(f"its {len(payload)} bytes exceed the server's {limit}")
+            frames += publish_frame(subject, f"{inbox}.{index}", header, payload)
             state.in_flight += 1
             state.bytes_in_flight += state.sizes[index]
+            size += len(payload)
+            if size >= _FRAMES_BYTES:
+                await self._put_on_wire(frames, state)
+                size = 0
+        await self._put_on_wire(frames, state)
+
+    async def _put_on_wire(self, frames: list[bytes], state: _Round) -> None:
+        try:
+            await self._stream.wire.send(b"".join(frames))
+        except OutboundBufferLimitError:
+            pass  # disconnected: what was not sent counts as unanswered
+        except ConnectionClosedError as error:
+            raise self._given_up(state) from error
+        frames.clear()
+
+    @staticmethod
+    def _is_full(state: _Round) -> bool:
+        return state.in_flight >= _WINDOW_MESSAGES or state.bytes_in_flight >= _WINDOW_BYTES
 
     async def _await_room(self, state: _Round) -> None:
-        while state.in_flight >= _WINDOW_MESSAGES or state.bytes_in_flight >= _WINDOW_BYTES:
+        while self._is_full(state):
             if not await self._moved(state):
                 return
 
@@ -243,11 +258,5 @@ async def open_publisher(
         ack_timeout_seconds=ack_timeout_seconds,
         give_up_after_seconds=give_up_after_seconds,
     )
-    subscription = await stream.client.subscribe(
-        f"{inbox}.>", cb=publisher.receive, pending_msgs_limit=-1, pending_bytes_limit=-1
-    )
-    try:
+    async with stream.wire.subscribed(f"{inbox}.>", publisher.receive):
         yield publisher
-    finally:
-        if stream.client.is_connected:
-            await subscription.unsubscribe()

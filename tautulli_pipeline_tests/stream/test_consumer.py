@@ -83,20 +83,16 @@ def test_a_delivery_that_comes_after_its_pull_is_in_the_next_batch(address):
     async def check():
         async with prepared(address) as stream, open_consumer(stream) as consumer:
             await publish(stream, 1, 2)
-            receive, held = consumer.receive, []
-
-            async def slow(message):
-                held.append(message)
-
-            inbox = next(s for s in stream.client._subs.values() if s._cb == receive)
-            inbox._cb = slow
+            held = []
+            ((sid, receive),) = stream.wire._parser.sinks.items()
+            stream.wire._parser.sinks[sid] = held.append
             pulling = asyncio.create_task(pull(consumer))
             await eventually(lambda: len(held) >= 2)
             consumer._enough.set()
             assert await pulling == []
-            inbox._cb = receive
-            for message in held:
-                await receive(message)
+            stream.wire._parser.sinks[sid] = receive
+            for frame in held:
+                receive(frame)
             await publish(stream, 3)
             assert sequences(await pull(consumer) + await pull(consumer)) == [1, 2, 3]
 

@@ -65,28 +65,26 @@ def test_what_is_in_flight_is_bounded(address, monkeypatch, limit, value, size):
     in_flight, most = 0, 0
 
     class Watched(Publisher):
-        async def receive(self, message):
+        def receive(self, frame):
             nonlocal in_flight
             in_flight -= 1
-            await asyncio.sleep(0.001)
-            await super().receive(message)
+            super().receive(frame)
 
     async def check():
-        nonlocal in_flight, most
         async with prepared(address) as stream:
-            publish = stream.client.publish
+            send = stream.wire.send
 
-            async def counted(subject, *rest, **options):
+            async def counted(frames):
                 nonlocal in_flight, most
-                in_flight += 1
+                in_flight += frames.count(b"HPUB ")
                 most = max(most, in_flight)
-                await publish(subject, *rest, **options)
+                await send(frames)
 
-            stream.client.publish = counted
+            stream.wire.send = counted
             watched = Watched(stream, inbox := stream.client.new_inbox())
-            await stream.client.subscribe(f"{inbox}.>", cb=watched.receive)
             messages = [outgoing(n, payload=b"x" * size) for n in range(50)]
-            assert (await watched.publish(messages)).sequences == list(range(1, 51))
+            async with stream.wire.subscribed(f"{inbox}.>", watched.receive):
+                assert (await watched.publish(messages)).sequences == list(range(1, 51))
 
     asyncio.run(check())
     assert 1 < most <= 8
@@ -96,12 +94,12 @@ def test_lost_acks_make_no_second_copy(address, monkeypatch):
     dropped = []
     receive = Publisher.receive
 
-    async def lossy(publisher, message):
-        position = int(message.subject.rsplit(".", 1)[1])
+    def lossy(publisher, frame):
+        position = int(frame.subject.rsplit(b".", 1)[1])
         if position % 3 == 0 and position not in dropped:
             dropped.append(position)
         else:
-            await receive(publisher, message)
+            receive(publisher, frame)
 
     monkeypatch.setattr(Publisher, "receive", lossy)
 
@@ -124,19 +122,19 @@ def test_an_ack_that_comes_after_its_batch_is_not_taken_for_the_next_batch(addre
         late = []
 
         class Late(Publisher):
-            async def receive(self, message):
-                late.append(message)
-                await super().receive(message)
+            def receive(self, frame):
+                late.append(frame)
+                super().receive(frame)
 
         async with prepared(address) as stream:
             publisher = Late(stream, inbox := stream.client.new_inbox())
-            await stream.client.subscribe(f"{inbox}.>", cb=publisher.receive)
-            await publisher.publish([outgoing(1), outgoing(2)])
-            publishing = asyncio.create_task(publisher.publish([outgoing(3), outgoing(4)]))
-            await asyncio.sleep(0)
-            for message in late[:2]:
-                await publisher.receive(message)
-            assert (await publishing).sequences == [3, 4]
+            async with stream.wire.subscribed(f"{inbox}.>", publisher.receive):
+                await publisher.publish([outgoing(1), outgoing(2)])
+                publishing = asyncio.create_task(publisher.publish([outgoing(3), outgoing(4)]))
+                await asyncio.sleep(0)
+                for frame in late[:2]:
+                    publisher.receive(frame)
+                assert (await publishing).sequences == [3, 4]
 
     asyncio.run(check())
 
