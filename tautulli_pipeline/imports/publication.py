@@ -13,13 +13,13 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Final
 
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tautulli_pipeline.events.batch import CurrentBatch
 from tautulli_pipeline.events.mapping import mapping_query, record_query
 from tautulli_pipeline.imports.receipts import DUPLICATE, PUBLISHED, REJECTED, ROWS, Receipt
 from tautulli_pipeline.source.partitions import Grid
@@ -33,7 +33,7 @@ PARTITION_HEADER: Final = "Import-Partition"
 
 # Rows mapped by one query: its planning costs as much as a few hundred rows.
 _ROWS_PER_QUERY: Final = 3000
-_QUERIES_PER_CONNECTION: Final = 6
+_NO_IDS: Final = IdRange(0, -1)
 
 
 @dataclass(frozen=True)
@@ -81,35 +81,22 @@ class Publication:
                 yield from self._receipts(*before)
 
     def _mapped(self, work: Sequence[PartitionWork]) -> Iterator[_Mapped]:
+        with duckdb.connect(config={"threads": 1}) as connection:
+            mapper = self._mapper(connection)
+            for group in _groups(work):
+                batch = pa.concat_tables(self.reader.read(ids) for ids in _adjoined(group))
+                rows = mapper.map(batch)
+                yield _Mapped(self.import_id, group, rows, mapper.records(batch, rows))
+
+    def _mapper(self, connection: duckdb.DuckDBPyConnection) -> _Mapper:
+        columns = self.schema.history_columns
         query = mapping_query(
-            self.schema.history_columns,
+            columns,
             self.server_id,
             max_payload_bytes=self.session.max_payload_bytes - _HEADER_ROOM_BYTES,
         )
-        # A connection keeps memory of every query of this width until it is closed.
-        for groups in _batched(_groups(work), _QUERIES_PER_CONNECTION):
-            with duckdb.connect(config={"threads": 1}) as connection:
-                for group in groups:
-                    yield self._map(connection, query, group)
-
-    def _map(
-        self, connection: duckdb.DuckDBPyConnection, query: str, group: Sequence[PartitionWork]
-    ) -> _Mapped:
-        batch = pa.concat_tables(self.reader.read(ids) for ids in _adjoined(group))
-        connection.register("batch", batch)
-        rows = connection.execute(query).to_arrow_table()
-        records = self._records(connection, rows)
-        connection.unregister("batch")
-        return _Mapped(self.import_id, group, rows, records)
-
-    def _records(self, connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> dict[int, str]:
-        """The raw rows that became no event, by id."""
-        if rows["reason"].null_count == rows.num_rows:
-            return {}
-        rejected = rows.filter(pc.is_valid(rows["reason"]))["source_row_id"].to_pylist()
-        wanted = f"WHERE source_row_id IN ({', '.join(map(str, rejected))})"
-        records = record_query(self.schema.history_columns)
-        return dict(connection.execute(f"FROM ({records}) {wanted}").fetchall())
+        batch = CurrentBatch(self.reader.read(_NO_IDS).schema)
+        return _Mapper(connection, batch, query, record_query(columns))
 
     def _receipts(self, mapped: _Mapped, publishing: Future[PubAcks]) -> Iterator[Receipt]:
         acks = publishing.result()
@@ -119,6 +106,31 @@ class Publication:
 
 
 _HEADER_ROOM_BYTES: Final = 1024
+
+
+class _Mapper:
+    """Maps one batch after the other with a query that is planned once."""
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, batch: CurrentBatch, query: str, records: str
+    ) -> None:
+        self._connection = connection
+        self._batch = batch
+        self._records = records
+        connection.register("batch", batch)
+        connection.execute(f"PREPARE mapping AS {query}")
+
+    def map(self, batch: pa.Table) -> pa.Table:
+        """The rows of `mapping_query`."""
+        self._batch.table = batch
+        return self._connection.execute("EXECUTE mapping").to_arrow_table()
+
+    def records(self, batch: pa.Table, rows: pa.Table) -> dict[int, str]:
+        """The raw rows that became no event, by id."""
+        if rows["reason"].null_count == rows.num_rows:
+            return {}
+        self._batch.table = batch.filter(pc.is_valid(rows["reason"]))
+        return dict(self._connection.execute(self._records).fetchall())
 
 
 class _Mapped:
@@ -214,14 +226,6 @@ def _adjoined(group: Sequence[PartitionWork]) -> list[IdRange]:
             ids = IdRange(joined.pop().first, ids.last)  # noqa: PLW2901 - it grows backwards
         joined.append(ids)
     return joined
-
-
-def _batched(
-    groups: Iterable[list[PartitionWork]], size: int
-) -> Iterator[list[list[PartitionWork]]]:
-    remaining = iter(groups)
-    while batch := list(islice(remaining, size)):
-        yield batch
 
 
 @contextmanager
