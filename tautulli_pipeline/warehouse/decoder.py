@@ -12,7 +12,8 @@ from tautulli_pipeline.events.columns import EVENT_FIELDS
 from tautulli_pipeline.events.identity import quote_identifier, quote_literal
 
 _TIMES: Final = ("timestamp", "started_at", "stopped_at")
-OWN_SUBJECTS: Final = f"playback.{identity.SOURCE}.%"
+# How the subjects of our own events begin.
+OWN_SUBJECTS: Final = f"playback.{identity.SOURCE}."
 
 # How a field is read that its producer may leave out or write in more than one way.
 _WORKED_OUT: Final = {
@@ -47,7 +48,8 @@ def keys_query() -> str:
     is no event.
     """
     return f"""
-        SELECT position, sequence, subject, import_id, message_id, id, source_row_id, source,
+        SELECT position, sequence, subject, import_id, message_id, id::VARCHAR AS id,
+            source_row_id, source,
             correlation_key, rating_key, user_id, started_at, cross_source_key,
             CASE WHEN session_key IS NOT NULL
                 THEN concat_ws('|', user_id, epoch(started_at)::BIGINT, session_key) END AS session,
@@ -95,6 +97,14 @@ def _value(name: str) -> str:
     return f"nullif({column}, '')" if EVENT_FIELDS[name] == "VARCHAR" else column
 
 
+def whole_content_query() -> str:
+    """What `content_query` gives, with what only other producers' events can hold more."""
+    return f"""
+        SELECT known.* REPLACE (coalesce(more.extra, known.extra) AS extra)
+        FROM ({content_query()}) known LEFT JOIN ({extra_query()}) more USING (position)
+    """
+
+
 def extra_query() -> str:
     """SQL that finds what other producers' events hold beyond their columns.
 
@@ -112,7 +122,7 @@ def extra_query() -> str:
                 to_json(struct_pack(event_id := id, {columns})) AS columns
             FROM ({content_query()}) JOIN (SELECT position, subject, body FROM messages)
                 USING (position)
-            WHERE subject NOT LIKE '{OWN_SUBJECTS}'
+            WHERE NOT starts_with(subject, '{OWN_SUBJECTS}')
         ),
         stored AS (
             SELECT position, cell.key, cell.value ->> '$' AS text

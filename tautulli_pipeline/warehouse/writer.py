@@ -6,7 +6,7 @@ and dead letters are named after it, so a redelivered message changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,19 +14,22 @@ from typing import Final
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from tautulli_pipeline.events import identity
+from tautulli_pipeline.events.batch import CurrentBatch
 from tautulli_pipeline.events.identity import quote_identifier, quote_literal
 from tautulli_pipeline.warehouse.cache import BatchKeys
 from tautulli_pipeline.warehouse.decoder import (
     CONTENT_COLUMNS,
     OWN_SUBJECTS,
     content_query,
-    extra_query,
     keys_query,
+    whole_content_query,
 )
 from tautulli_pipeline.warehouse.dedup import Deduplicator, Duplicate, Stored, Verdict
+from tautulli_pipeline.warehouse.discards import Discards
 from tautulli_pipeline.warehouse.log import WriteAheadLog
+from tautulli_pipeline.warehouse.matching import TimeSpan, match_query, time_span
 
 MESSAGES: Final = pa.schema(
     [
@@ -38,14 +41,17 @@ MESSAGES: Final = pa.schema(
     ]
 )
 
-_DISCARDED: Final = pa.schema(
+_NUMBERED: Final = pa.schema(
     [
+        *MESSAGES.remove(MESSAGES.get_field_index("body")),
+        ("body", pa.string()),
+        ("unreadable", pa.string()),
         ("position", pa.int64()),
-        ("layer", pa.string()),
-        ("reason", pa.string()),
-        ("matched_event_id", pa.string()),
-        ("matched_source", pa.string()),
     ]
+)
+# What the deduplicator judges by, as `BatchKeys` takes it.
+_KEYS: Final = (
+    *("id", "correlation_key", "session", "cross_source_key", "play", "source", "sequence"),
 )
 
 
@@ -79,8 +85,15 @@ class Writer:
         self._deduplicator = deduplicator
         self._stream_id = stream_id
         self._clock = clock
-        self._decode = keys_query()
         self._log = WriteAheadLog(connection)
+        self._discards = Discards(connection, stream_id)
+        self._messages = CurrentBatch(_NUMBERED)
+        connection.register("messages", self._messages)
+        connection.execute(f"PREPARE decode_keys AS {keys_query()}")
+        connection.execute(f"PREPARE insert_own AS {self._insert_query(content_query())}")
+        connection.execute(f"PREPARE insert_any AS {self._insert_query(whole_content_query())}")
+        self._incoming = CurrentBatch(self._decode_keys().schema)
+        connection.register("incoming", self._incoming)
 
     def write(self, messages: pa.Table) -> Written:
         """Write all of `messages` (columns of `MESSAGES`) or nothing.
@@ -114,174 +127,80 @@ class Writer:
 
     def _write(self, messages: pa.Table, *, near_in_time: bool) -> Written:
         now = self._clock()
-        with self._view("messages", _numbered(messages)), self._forgetting_what_fails():
-            self._connection.execute(f"CREATE OR REPLACE TEMP TABLE incoming AS {self._decode}")
-            keys, positions = self._keys()
-            stored = self._stored(near_in_time=near_in_time)
-            verdicts = self._deduplicator.judge(
-                keys, {i: stored[p] for i, p in enumerate(positions) if p in stored}
-            )
-            duplicates = self._discard({positions[i]: v for i, v in verdicts.items()})
-            all_new = not verdicts and len(positions) == messages.num_rows
-            self._log.admit(len(positions) - len(verdicts))
+        batch = self._messages.table = _numbered(messages)
+        self._incoming.table = self._decode_keys()
+        events = self._incoming.table.filter(pc.is_null(self._incoming.table["fault"]))
+        with self._forgetting_what_fails():
+            verdicts = self._judge(events, near_in_time=near_in_time)
+            discarded = verdicts.keys()
+            new = [p for p in events["position"].to_pylist() if p not in discarded]
+            self._log.admit(len(new))
             with self._transaction():
-                inserted = self._insert_events(now, all_new=all_new)
-                if duplicates:
-                    self._insert_audit(now)
-                dead = 0 if len(positions) == messages.num_rows else self._insert_dead_letters(now)
+                inserted = self._insert_events(batch, new, now)
+                duplicates = self._insert_audit(batch, verdicts, events, now)
+                faulty = len(batch) - len(events)
+                dead = self._discards.insert_dead_letters(now) if faulty else 0
                 self._advance(messages, now)
         layers = [duplicate.layer for duplicate in duplicates]
         return Written(
             messages.num_rows, inserted, layers.count("cache"), layers.count("database"), dead
         )
 
-    def _keys(self) -> tuple[BatchKeys, list[int]]:
-        columns = self._connection.execute(
-            "SELECT id::VARCHAR, correlation_key, session, cross_source_key, play, source, "
-            "sequence, position FROM incoming WHERE fault IS NULL ORDER BY position"
-        ).to_arrow_table()
-        lists = [column.to_pylist() for column in columns.columns]
-        return BatchKeys(*lists[:7]), lists[7]
+    def _decode_keys(self) -> pa.Table:
+        return self._connection.execute("EXECUTE decode_keys").to_arrow_table()
 
-    def _stored(self, *, near_in_time: bool) -> dict[int, Stored]:
+    def _judge(self, events: pa.Table, *, near_in_time: bool) -> dict[int, Verdict]:
+        """What is not to be stored, by position."""
+        positions = events["position"].to_pylist()
+        keys = BatchKeys(*(events[name].to_pylist() for name in _KEYS))
+        stored = self._stored(time_span(events) if near_in_time else None)
+        verdicts = self._deduplicator.judge(
+            keys, {i: stored[p] for i, p in enumerate(positions) if p in stored}
+        )
+        return {positions[i]: verdict for i, verdict in verdicts.items()}
+
+    def _stored(self, span: TimeSpan | None) -> dict[int, Stored]:
         """By position, the row of the table that an event of the batch matches."""
-        found = self._connection.execute(self._match_query(near_in_time)).fetchall()
+        found = self._connection.execute(match_query(self._stream_id, span)).fetchall()
         stored: dict[int, Stored] = {}
         for position, reason, event_id, source, same_message in found:
             if position not in stored or same_message:
                 stored[position] = Stored(reason, str(event_id), source, same_message)
         return stored
 
-    def _match_query(self, near_in_time: bool) -> str:
-        # All keys but a foreign event's id hold the start, so rows of other times
-        # cannot match; their row groups are passed over.
-        nearby = ""
-        if near_in_time:
-            first, last = self._time_span()
-            if first is None or last is None:
-                nearby = "AND false"
-            else:
-                nearby = f"AND t.started_at BETWEEN TIMESTAMP '{first}' AND TIMESTAMP '{last}'"
-        same = f"t.stream_id = {quote_literal(self._stream_id)} AND t.stream_sequence = i.sequence"
-        select = f"SELECT i.position, '{{}}', t.id, t.source, {same} FROM incoming i"
-        matches = {
-            "event_id": "t.id = i.id",
-            "correlation_key": "t.correlation_key = i.correlation_key AND t.restored_at IS NULL",
-            "rating_key_user_started": "t.rating_key = i.rating_key AND t.user_id = i.user_id "
-            "AND t.started_at = i.started_at AND t.restored_at IS NULL",
-        }
-        queries = [
-            f"{select.format(reason)} JOIN playback_events t ON {on} WHERE i.fault IS NULL {nearby}"
-            for reason, on in matches.items()
-        ]
-        # Its match may be known to the cache alone, so a duplicate that comes again is
-        # told by its message.
-        dropped = f"""
-            SELECT i.position, a.dedupe_reason, a.matched_event_id, a.matched_source, true
-            FROM incoming i JOIN dedupe_audit_log a ON a.stream_sequence = i.sequence
-                AND a.stream_id = {quote_literal(self._stream_id)}
-            WHERE i.fault IS NULL"""
-        return " UNION ALL ".join([*queries, dropped])
-
-    def _time_span(self) -> tuple[datetime | None, datetime | None]:
-        row = self._connection.execute(
-            "SELECT min(started_at), max(started_at) FROM incoming WHERE fault IS NULL"
-        ).fetchone()
-        assert row is not None
-        return row[0], row[1]
-
-    def _discard(self, verdicts: dict[int, Verdict]) -> list[Duplicate]:
-        duplicates = {p: v for p, v in verdicts.items() if isinstance(v, Duplicate)}
-        rows = [
-            (
-                position,
-                getattr(verdict, "layer", None),
-                getattr(verdict, "reason", None),
-                getattr(verdict, "matched_event_id", None),
-                getattr(verdict, "matched_source", None),
-            )
-            for position, verdict in verdicts.items()
-        ]
-        table = pa.Table.from_arrays(
-            [pa.array([row[i] for row in rows], field.type) for i, field in enumerate(_DISCARDED)],
-            schema=_DISCARDED,
-        )
-        with self._view("verdicts", table):
-            self._connection.execute("CREATE OR REPLACE TEMP TABLE discarded AS FROM verdicts")
-        return list(duplicates.values())
-
-    def _insert_events(self, now: datetime, *, all_new: bool) -> int:
-        kept = "incoming WHERE fault IS NULL AND position NOT IN (SELECT position FROM discarded)"
-        wanted = "" if all_new else f"WHERE position IN (SELECT position FROM {kept})"
+    def _insert_query(self, content: str) -> str:
         names = ", ".join(quote_identifier(name) for name in CONTENT_COLUMNS)
-        row = self._connection.execute(
-            f"""
+        return f"""
             INSERT INTO playback_events
                 (id, {names}, import_id, stream_id, stream_sequence, created_at)
-            SELECT id, {names}, import_id, ?, sequence, ?
-            FROM ({self._whole_content()}) {wanted}
-            """,
-            [self._stream_id, now],
-        ).fetchone()
-        assert row is not None
-        return int(row[0])
-
-    def _whole_content(self) -> str:
-        """What `content_query` gives, with what only other producers' events can hold more."""
-        foreign = self._connection.execute(
-            f"SELECT 1 FROM incoming WHERE subject NOT LIKE '{OWN_SUBJECTS}' LIMIT 1"
-        ).fetchone()
-        if not foreign:
-            return content_query()
-        return f"""
-            SELECT known.* REPLACE (coalesce(more.extra, known.extra) AS extra)
-            FROM ({content_query()}) known
-            LEFT JOIN ({extra_query()}) more USING (position)
+            SELECT id, {names}, import_id, {quote_literal(self._stream_id)}, sequence, $1
+            FROM ({content})
         """
 
-    def _insert_audit(self, now: datetime) -> None:
-        content = ", ".join(f"{{0}}.{quote_identifier(name)}" for name in CONTENT_COLUMNS)
-        self._connection.execute(
-            f"""
-            INSERT INTO dedupe_audit_log (id, discarded_event_id, discarded_payload,
-                discarded_source, matched_event_id, matched_source, dedupe_layer, dedupe_reason,
-                content_differs, source_row_id, import_id, stream_id, stream_sequence, created_at)
-            SELECT {self._message_uuid("i.sequence")}, i.id, m.body, i.source,
-                d.matched_event_id::UUID, d.matched_source, d.layer, d.reason,
-                row({content.format("c")}) IS DISTINCT FROM row({content.format("t")}),
-                i.source_row_id, i.import_id, $stream, i.sequence, $now
-            FROM discarded d JOIN incoming i USING (position) JOIN messages m USING (position)
-                JOIN ({self._whole_content()}) c USING (position)
-                LEFT JOIN playback_events t ON t.id = d.matched_event_id::UUID
-            WHERE d.layer IS NOT NULL
-            ON CONFLICT DO NOTHING
-            """,
-            {"stream": self._stream_id, "now": now},
-        )
-
-    def _insert_dead_letters(self, now: datetime) -> int:
-        row = self._connection.execute(
-            f"""
-            INSERT INTO dead_letters (id, reason, origin, record, event_id, source_row_id,
-                import_id, stream_id, stream_sequence, created_at)
-            SELECT {self._message_uuid("i.sequence")}, fault, i.subject, CASE
-                    WHEN json_valid(m.body) THEN m.body
-                    ELSE to_json(coalesce(m.body, m.unreadable)) END,
-                i.message_id, i.source_row_id, i.import_id, $stream, i.sequence, $now
-            FROM incoming i JOIN messages m USING (position) WHERE fault IS NOT NULL
-            ON CONFLICT DO NOTHING
-            """,
-            {"stream": self._stream_id, "now": now},
-        ).fetchone()
+    def _insert_events(self, batch: pa.Table, positions: Sequence[int], now: datetime) -> int:
+        if not positions:
+            return 0
+        kept = batch if len(positions) == len(batch) else batch.take(positions)
+        own = pc.all(pc.starts_with(kept["subject"], OWN_SUBJECTS)).as_py()
+        self._messages.table = kept
+        statement = "insert_own" if own else "insert_any"
+        row = self._connection.execute(f"EXECUTE {statement}(TIMESTAMP '{now}')").fetchone()
+        self._messages.table = batch
         assert row is not None
         return int(row[0])
 
-    def _message_uuid(self, sequence: str) -> str:
-        name = f"concat({quote_literal(self._stream_id + ':')}, {sequence})"
-        return f"CAST({identity.uuid_of_name(name)} AS UUID)"
+    def _insert_audit(
+        self, batch: pa.Table, verdicts: dict[int, Verdict], events: pa.Table, now: datetime
+    ) -> list[Duplicate]:
+        duplicates = {p: v for p, v in verdicts.items() if isinstance(v, Duplicate)}
+        if duplicates:
+            self._messages.table = batch.take(list(duplicates))
+            self._discards.insert_audit(duplicates, time_span(events), now)
+            self._messages.table = batch
+        return list(duplicates.values())
 
     def _advance(self, messages: pa.Table, now: datetime) -> None:
-        last = max(messages["sequence"].to_pylist(), default=0)
+        last = pc.max(messages["sequence"]).as_py() or 0
         self._connection.execute(
             """
             INSERT INTO stream_positions VALUES ($stream, $last, $now)
@@ -292,23 +211,13 @@ class Writer:
             {"stream": self._stream_id, "last": last, "now": now},
         )
 
-    @contextmanager
-    def _view(self, name: str, table: pa.Table) -> Iterator[None]:
-        self._connection.register(name, table)
-        try:
-            yield
-        finally:
-            self._connection.unregister(name)
-
 
 def _numbered(messages: pa.Table) -> pa.Table:
     """The messages with their bodies as text, and their place in the batch."""
     texts, unreadable = _as_text(messages["body"])
-    return (
-        messages.set_column(messages.schema.get_field_index("body"), "body", texts)
-        .append_column("unreadable", unreadable)
-        .append_column("position", pa.array(range(messages.num_rows), pa.int64()))
-    )
+    position = pa.array(range(messages.num_rows), pa.int64())
+    envelope = messages.drop_columns("body").columns
+    return pa.Table.from_arrays([*envelope, texts, unreadable, position], schema=_NUMBERED)
 
 
 def _as_text(bodies: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:

@@ -3,6 +3,7 @@ import pytest
 
 from tautulli_pipeline.warehouse.cache import DedupCache
 from tautulli_pipeline.warehouse.dedup import Deduplicator
+from tautulli_pipeline.warehouse.discards import Discards
 from tautulli_pipeline.warehouse.writer import Writer, Written
 from tautulli_pipeline_tests.warehouse.plays import (
     STREAM,
@@ -153,9 +154,15 @@ def test_a_restored_play_stands_outside_the_keys_but_not_outside_its_id(warehous
 
 
 @pytest.mark.parametrize(
-    "step", ["_insert_events", "_insert_audit", "_insert_dead_letters", "_advance"]
+    ("writing", "step"),
+    [
+        (Writer, "_insert_events"),
+        (Discards, "insert_audit"),
+        (Discards, "insert_dead_letters"),
+        (Writer, "_advance"),
+    ],
 )
-def test_a_failure_in_the_middle_leaves_nothing_behind(warehouse, monkeypatch, step):
+def test_a_failure_in_the_middle_leaves_nothing_behind(warehouse, monkeypatch, writing, step):
     under_test = writer(warehouse)
     write(under_test, event(1))
     part = [event(2), event(1), b"not json"]
@@ -164,7 +171,7 @@ def test_a_failure_in_the_middle_leaves_nothing_behind(warehouse, monkeypatch, s
         raise duckdb.IOException("No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Writer, step, fail)
+        patched.setattr(writing, step, fail)
         with pytest.raises(duckdb.IOException):
             write(under_test, *part, first=2)
     assert sequences(warehouse) == [1]

@@ -1,0 +1,111 @@
+"""Where a batch's duplicates and faulty messages go: the audit and the dead letters.
+
+Both are named after their message, so that none can be there twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final
+
+import duckdb
+import pyarrow as pa
+
+from tautulli_pipeline.events import identity
+from tautulli_pipeline.events.batch import CurrentBatch
+from tautulli_pipeline.events.identity import quote_identifier, quote_literal
+from tautulli_pipeline.warehouse.decoder import CONTENT_COLUMNS, whole_content_query
+from tautulli_pipeline.warehouse.dedup import Duplicate
+from tautulli_pipeline.warehouse.matching import TimeSpan
+
+_DISCARDED: Final = pa.schema(
+    [
+        ("position", pa.int64()),
+        ("layer", pa.string()),
+        ("reason", pa.string()),
+        ("matched_event_id", pa.string()),
+        ("matched_source", pa.string()),
+    ]
+)
+
+
+class Discards:
+    """Writes what is not stored, reading the views `messages` and `incoming`."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, stream_id: str) -> None:
+        self._connection = connection
+        self._stream_id = stream_id
+        self._discarded = CurrentBatch(_DISCARDED)
+        connection.register("discarded", self._discarded)
+
+    def insert_audit(
+        self, duplicates: Mapping[int, Duplicate], span: TimeSpan, now: datetime
+    ) -> None:
+        """One row for each duplicate.
+
+        A redelivered duplicate never comes here: it is told by its message in the audit. So
+        nothing is looked up first, which takes three times as long as the rest.
+
+        Args:
+            duplicates: by position, those that `messages` holds now.
+            span: a row that started outside it differs from every event of the batch.
+            now: UTC.
+        """
+        self._discarded.table = _as_table(duplicates)
+        names = [quote_identifier(name) for name in CONTENT_COLUMNS]
+        discarded, stored = (", ".join(f"{t}.{name}" for name in names) for t in "ct")
+        self._connection.execute(
+            f"""
+            INSERT INTO dedupe_audit_log (id, discarded_event_id, discarded_payload,
+                discarded_source, matched_event_id, matched_source, dedupe_layer, dedupe_reason,
+                content_differs, source_row_id, import_id, stream_id, stream_sequence, created_at)
+            SELECT {self._message_uuid("i.sequence")}, i.id::UUID, m.body, i.source,
+                d.matched_event_id::UUID, d.matched_source, d.layer, d.reason,
+                row({discarded}) IS DISTINCT FROM row({stored}),
+                i.source_row_id, i.import_id, $stream, i.sequence, $now
+            FROM discarded d JOIN incoming i USING (position) JOIN messages m USING (position)
+                JOIN ({whole_content_query()}) c USING (position)
+                LEFT JOIN (
+                    FROM playback_events WHERE {span.condition("started_at")}
+                ) t ON t.id = d.matched_event_id::UUID
+            """,
+            {"stream": self._stream_id, "now": now},
+        )
+
+    def insert_dead_letters(self, now: datetime) -> int:
+        """One row for each message that is no event; gives how many were not there yet."""
+        row = self._connection.execute(
+            f"""
+            INSERT INTO dead_letters (id, reason, origin, record, event_id, source_row_id,
+                import_id, stream_id, stream_sequence, created_at)
+            SELECT {self._message_uuid("i.sequence")}, fault, i.subject, CASE
+                    WHEN json_valid(m.body) THEN m.body
+                    ELSE to_json(coalesce(m.body, m.unreadable)) END,
+                i.message_id, i.source_row_id, i.import_id, $stream, i.sequence, $now
+            FROM incoming i JOIN messages m USING (position) WHERE fault IS NOT NULL
+            ON CONFLICT DO NOTHING
+            """,
+            {"stream": self._stream_id, "now": now},
+        ).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def _message_uuid(self, sequence: str) -> str:
+        name = f"concat({quote_literal(self._stream_id + ':')}, {sequence})"
+        return f"CAST({identity.uuid_of_name(name)} AS UUID)"
+
+
+def _as_table(duplicates: Mapping[int, Duplicate]) -> pa.Table:
+    dropped = duplicates.values()
+    columns = [
+        list(duplicates),
+        [duplicate.layer for duplicate in dropped],
+        [duplicate.reason for duplicate in dropped],
+        [duplicate.matched_event_id for duplicate in dropped],
+        [duplicate.matched_source for duplicate in dropped],
+    ]
+    return pa.Table.from_arrays(
+        [pa.array(c, field.type) for c, field in zip(columns, _DISCARDED, strict=True)],
+        schema=_DISCARDED,
+    )
