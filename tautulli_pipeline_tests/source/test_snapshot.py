@@ -17,8 +17,10 @@ from pathlib import Path
 import pytest
 
 from tautulli_pipeline.errors import ConfigurationError, SourceChangedError, SourceError
+from tautulli_pipeline.source import original as original_module
 from tautulli_pipeline.source import snapshot as snapshot_module
-from tautulli_pipeline.source.snapshot import remove_stale_snapshots, take_snapshot
+from tautulli_pipeline.source.private_folder import remove_stale_snapshots
+from tautulli_pipeline.source.snapshot import take_snapshot
 
 SHARED_WAL = [
     path
@@ -478,7 +480,7 @@ def test_a_change_that_ends_in_time_costs_one_more_attempt(database, snapshots, 
 
 
 def test_a_write_within_one_tick_of_the_clock_is_noticed(database, snapshots, monkeypatch):
-    look = snapshot_module._look
+    look = original_module._look
 
     def look_with_a_coarse_clock(path):
         seen = look(path)
@@ -486,7 +488,7 @@ def test_a_write_within_one_tick_of_the_clock_is_noticed(database, snapshots, mo
         ticked = {"mtime_ns": seen.mtime_ns // day_ns * day_ns, "ctime_ns": 2**62} if seen else {}
         return seen and replace(seen, **ticked)
 
-    monkeypatch.setattr(snapshot_module, "_look", look_with_a_coarse_clock)
+    monkeypatch.setattr(original_module, "_look", look_with_a_coarse_clock)
     Meddling(monkeypatch, "", write_into)
     error = failure_of(database, snapshots, attempts=2, pause_seconds=0)
     assert error.message.endswith("it was written within one tick of its clock")
@@ -494,7 +496,7 @@ def test_a_write_within_one_tick_of_the_clock_is_noticed(database, snapshots, mo
 
 @pytest.mark.parametrize("offset", [24, 92])
 def test_a_change_counter_tells_what_the_times_hide(offset, database, snapshots, monkeypatch):
-    look = snapshot_module._look
+    look = original_module._look
 
     def look_without_times(path):
         seen = look(path)
@@ -505,7 +507,7 @@ def test_a_change_counter_tells_what_the_times_hide(offset, database, snapshots,
             file.seek(offset)
             file.write(os.urandom(4))
 
-    monkeypatch.setattr(snapshot_module, "_look", look_without_times)
+    monkeypatch.setattr(original_module, "_look", look_without_times)
     Meddling(monkeypatch, "", count_up)
     error = failure_of(database, snapshots, attempts=2, pause_seconds=0)
     assert error.message.endswith("the database was written")

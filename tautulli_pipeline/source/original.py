@@ -1,0 +1,152 @@
+"""The user's own files, looked at and read as plain bytes; SQLite never opens them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tautulli_pipeline.errors import SourceChangedError, SourceError
+from tautulli_pipeline.source.faults import read_faults, shown, unreadable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from io import FileIO
+    from pathlib import Path
+
+_HEADER_BYTES = 100  # holds both change counters of a database
+_WAL_HEADER_BYTES = 32  # holds the salts and the checkpoint sequence
+_CHUNK_BYTES = 1 << 20
+# FAT counts in steps of 2 s: two writes within a step leave the same times.
+_SETTLED_AFTER_NS = 3_000_000_000
+
+
+@dataclass(frozen=True)
+class ObservedFile:
+    """A file's identity, times and first bytes."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    header: bytes
+
+    def settled_at(self, time_ns: int) -> bool:
+        """Whether every later write shows in the times."""
+        return time_ns - max(self.mtime_ns, self.ctime_ns) > _SETTLED_AFTER_NS
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The files of a database at one moment."""
+
+    database: ObservedFile | None
+    wal: ObservedFile | None
+    journal: ObservedFile | None
+
+    @property
+    def files(self) -> dict[str, ObservedFile | None]:
+        """By suffix, in the order in which they are copied."""
+        return {"": self.database, "-wal": self.wal, "-journal": self.journal}
+
+    @property
+    def copy_bytes(self) -> int:
+        """Room for the copy, and for the checkpoint that may grow it by the WAL."""
+        return sum(file.size for file in (*self.files.values(), self.wal) if file)
+
+    def require_same(self, later: Observed) -> None:
+        """Refuse every change but a WAL that was only appended to."""
+        if self.database != later.database:
+            raise SourceChangedError("the database was written")
+        if self.journal != later.journal:
+            raise SourceChangedError("its rollback journal was written")
+        if _log_identity(self.wal) != _log_identity(later.wal):
+            raise SourceChangedError("its write-ahead log began anew")
+
+
+def locate(source: Path) -> Path:
+    """The path of the file itself, with links resolved.
+
+    Raises:
+        SourceError: it leads nowhere.
+    """
+    try:
+        source.stat()
+        return source.resolve()
+    except FileNotFoundError:
+        state = "the link leads nowhere" if source.is_symlink() else "it does not exist"
+        raise SourceError(
+            f"cannot read {shown(source)}: {state}", hint="check the path of the Tautulli database"
+        ) from None
+    except OSError as error:
+        raise unreadable(source, error) from error
+
+
+def beside(database: Path, suffix: str) -> Path:
+    """The WAL or journal of a database, which need not be there."""
+    return database.with_name(database.name + suffix)
+
+
+def observe(database: Path) -> Observed:
+    """Look at a database and what belongs to it."""
+    return Observed(
+        *(_look(beside(database, suffix)) for suffix in ("", "-wal", "-journal")),
+    )
+
+
+def chunks(path: Path, size: int) -> Iterator[memoryview]:
+    """The first `size` bytes, each part good until the next one is asked for."""
+    buffer = memoryview(bytearray(min(size, _CHUNK_BYTES)))
+    try:
+        with read_faults(path), _open_regular(path) as file:
+            while size:
+                count = file.readinto(buffer[:size])
+                if not count:
+                    raise SourceChangedError("it was cut short")
+                yield buffer[:count]
+                size -= count
+    except FileNotFoundError:
+        raise SourceChangedError("a part of it disappeared") from None
+
+
+def require_digest(path: Path, size: int, expected: str) -> None:
+    """Read again where the times are too young to betray a write under the copy."""
+    digest = hashlib.sha256()
+    for chunk in chunks(path, size):
+        digest.update(chunk)
+    if digest.hexdigest() != expected:
+        raise SourceChangedError("it was written within one tick of its clock")
+
+
+def _log_identity(wal: ObservedFile | None) -> tuple[int, int, bytes] | None:
+    return (wal.device, wal.inode, wal.header[:_WAL_HEADER_BYTES]) if wal else None
+
+
+def _look(path: Path) -> ObservedFile | None:
+    with suppress(FileNotFoundError), read_faults(path), _open_regular(path) as file:
+        seen = os.fstat(file.fileno())
+        return ObservedFile(
+            device=seen.st_dev,
+            inode=seen.st_ino,
+            size=seen.st_size,
+            mtime_ns=seen.st_mtime_ns,
+            ctime_ns=seen.st_ctime_ns,
+            header=file.read(_HEADER_BYTES),
+        )
+    return None
+
+
+def _open_regular(path: Path) -> FileIO:
+    """Open for reading; a pipe or device is refused before it can block or notice."""
+    mode = path.lstat().st_mode
+    if stat.S_ISDIR(mode):
+        raise SourceError(
+            f"cannot read {shown(path)}: it is a folder", hint="name the database file itself"
+        )
+    if not stat.S_ISREG(mode):
+        raise SourceError(f"cannot read {shown(path)}: it is not a regular file")
+    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb", buffering=0)

@@ -1,0 +1,99 @@
+"""Folders for private copies: one owner each, and gone when the owner is, even if killed."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+from contextlib import contextmanager, suppress
+from typing import IO, TYPE_CHECKING
+
+from tautulli_pipeline.errors import ConfigurationError
+from tautulli_pipeline.source.faults import cause, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_CLAIM_ATTEMPTS = 10
+
+
+@contextmanager
+def private_folder(parent: Path) -> Iterator[Path]:
+    """Make a folder for one owner; on leaving, what was made is gone."""
+    missing = [folder for folder in (parent, *parent.parents) if not folder.exists()]
+    try:
+        folder, lock = _claim(parent)
+        with lock:
+            try:
+                folder.mkdir(mode=0o700)
+                yield folder
+            finally:
+                _discard(folder)
+    finally:
+        with suppress(OSError):
+            for made in missing:
+                made.rmdir()
+
+
+def remove_stale_snapshots(snapshots_dir: Path) -> None:
+    """Delete the copies that killed processes left behind; live ones stay.
+
+    Raises:
+        ConfigurationError: one cannot be deleted.
+    """
+    names = {entry.name.removesuffix(".lock") for entry in snapshots_dir.glob("snapshot-*")}
+    for folder in sorted(snapshots_dir / name for name in names):
+        try:
+            with _lock_of(folder).open("a") as lock:
+                if _locks(lock):
+                    _discard(folder)
+        except FileNotFoundError:
+            continue  # another owner that left took the empty parent along
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot delete the stale copy {shown(folder)}: {cause(error)}",
+                hint="delete it by hand: it holds the tokens of the database",
+            ) from error
+
+
+def _claim(parent: Path) -> tuple[Path, IO[str]]:
+    """Lock a new folder's name before the folder exists, so that none is ever unowned."""
+    for _ in range(_CLAIM_ATTEMPTS):
+        _make_private(parent)
+        folder = parent / f"snapshot-{secrets.token_hex(8)}"
+        # Another owner that leaves may take the empty parent along.
+        with suppress(FileNotFoundError):
+            lock = _lock_of(folder).open("x")
+            if _locks(lock) and os.fstat(lock.fileno()).st_nlink:
+                return folder, lock
+            lock.close()
+    raise OSError(errno.EBUSY, "other processes keep removing it")
+
+
+def _make_private(folder: Path) -> None:
+    for missing in reversed((folder, *folder.parents)):
+        if not missing.exists():
+            missing.mkdir(mode=0o700, exist_ok=True)
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")
+
+
+def _locks(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _discard(folder: Path) -> None:
+    """Delete the folder and last its lock, which marks what is left after a kill."""
+    # Its owner may be deleting it as well: what is gone already is as it should be.
+    with suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+    _lock_of(folder).unlink(missing_ok=True)
