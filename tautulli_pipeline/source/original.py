@@ -98,11 +98,27 @@ def observe(database: Path) -> Observed:
     )
 
 
+def open_regular(path: Path) -> FileIO:
+    """Open for reading; a pipe or device is refused before it can block or notice.
+
+    Raises:
+        SourceError: it is no regular file.
+    """
+    mode = path.lstat().st_mode
+    if stat.S_ISDIR(mode):
+        raise SourceError(
+            f"cannot read {shown(path)}: it is a folder", hint="name the database file itself"
+        )
+    if not stat.S_ISREG(mode):
+        raise SourceError(f"cannot read {shown(path)}: it is not a regular file")
+    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb", buffering=0)
+
+
 def chunks(path: Path, size: int) -> Iterator[memoryview]:
     """The first `size` bytes, each part good until the next one is asked for."""
     buffer = memoryview(bytearray(min(size, _CHUNK_BYTES)))
     try:
-        with read_faults(path), _open_regular(path) as file:
+        with read_faults(path), open_regular(path) as file:
             while size:
                 count = file.readinto(buffer[:size])
                 if not count:
@@ -127,7 +143,7 @@ def _log_identity(wal: ObservedFile | None) -> tuple[int, int, bytes] | None:
 
 
 def _look(path: Path) -> ObservedFile | None:
-    with suppress(FileNotFoundError), read_faults(path), _open_regular(path) as file:
+    with suppress(FileNotFoundError), read_faults(path), open_regular(path) as file:
         seen = os.fstat(file.fileno())
         return ObservedFile(
             device=seen.st_dev,
@@ -138,15 +154,3 @@ def _look(path: Path) -> ObservedFile | None:
             header=file.read(_HEADER_BYTES),
         )
     return None
-
-
-def _open_regular(path: Path) -> FileIO:
-    """Open for reading; a pipe or device is refused before it can block or notice."""
-    mode = path.lstat().st_mode
-    if stat.S_ISDIR(mode):
-        raise SourceError(
-            f"cannot read {shown(path)}: it is a folder", hint="name the database file itself"
-        )
-    if not stat.S_ISREG(mode):
-        raise SourceError(f"cannot read {shown(path)}: it is not a regular file")
-    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb", buffering=0)

@@ -20,6 +20,7 @@ from tautulli_pipeline.errors import ConfigurationError, SourceChangedError, Sou
 from tautulli_pipeline.source.faults import cause, shown
 from tautulli_pipeline.source.original import beside, chunks, locate, observe, require_digest
 from tautulli_pipeline.source.private_folder import private_folder, remove_stale_snapshots
+from tautulli_pipeline.source.sqlite_locks import await_unlocked, lock_holder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +50,12 @@ class Snapshot:
 
 @contextmanager
 def take_snapshot(
-    source: Path, snapshots_dir: Path, *, attempts: int = 5, pause_seconds: float = 0.2
+    source: Path,
+    snapshots_dir: Path,
+    *,
+    attempts: int = 5,
+    pause_seconds: float = 0.2,
+    patience_seconds: float = 3.0,
 ) -> Iterator[Snapshot]:
     """Copy a database and what belongs to it; the copy lives as long as the context.
 
@@ -57,21 +63,29 @@ def take_snapshot(
     Nothing is created before the source has passed for a SQLite database, the original
     and its folder stay as they are, and no copy survives the context.
 
+    Args:
+        source: the database.
+        snapshots_dir: where the copy is made, in a folder of its own.
+        attempts: how often a source that changed under the copy is copied.
+        pause_seconds: between two attempts.
+        patience_seconds: how long a lock that keeps readers out may stay.
+
     Raises:
-        SourceError: there is no readable SQLite database.
+        SourceError: there is no readable SQLite database, or a process has locked it.
         SourceChangedError: no attempt found the source at rest.
         ConfigurationError: there is no room for the copy, or no right to write it.
     """
     original = locate(source)
     observed = observe(original)
     _require_database(original, observed.database)
+    await_unlocked(original, patience_seconds)
     snapshots_dir = snapshots_dir.absolute()
     remove_stale_snapshots(snapshots_dir)
     with ExitStack() as stack:
         with _copy_faults(original, snapshots_dir, observed.copy_bytes):
             _require_room(snapshots_dir, observed.copy_bytes)
             folder = stack.enter_context(private_folder(snapshots_dir))
-            snapshot = _copy_at_rest(original, folder, attempts, pause_seconds)
+            snapshot = _copy_at_rest(original, folder, attempts, pause_seconds, patience_seconds)
             _settle(snapshot)
         yield snapshot
 
@@ -91,11 +105,14 @@ def _require_database(path: Path, seen: ObservedFile | None) -> None:
         )
 
 
-def _copy_at_rest(original: Path, folder: Path, attempts: int, pause_seconds: float) -> Snapshot:
+def _copy_at_rest(
+    original: Path, folder: Path, attempts: int, pause_seconds: float, patience_seconds: float
+) -> Snapshot:
     reason = "no attempt was made"
     for attempt in range(attempts):
         if attempt:
             time.sleep(pause_seconds)
+        await_unlocked(original, patience_seconds)
         try:
             return _copy_once(original, folder)
         except SourceChangedError as change:
@@ -125,6 +142,8 @@ def _copy_once(original: Path, folder: Path) -> Snapshot:
         if suffix != "-wal" and file and not file.settled_at(began_ns):
             require_digest(beside(original, suffix), file.size, digests[suffix])
     before.require_same(observe(original))
+    if holder := lock_holder(original):
+        raise SourceChangedError(f"{holder} locked it")
     return Snapshot(
         path=folder / _COPY_NAME,
         source=original,

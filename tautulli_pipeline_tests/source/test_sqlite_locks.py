@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing, contextmanager
+
+import psutil
+import pytest
+
+from tautulli_pipeline.errors import SourceChangedError, SourceError
+from tautulli_pipeline.source import snapshot as snapshot_module
+from tautulli_pipeline.source import sqlite_locks
+from tautulli_pipeline.source.snapshot import take_snapshot
+from tautulli_pipeline.source.sqlite_locks import lock_holder
+
+HOLDER = """
+import sqlite3, sys
+path, *statements = sys.argv[1:]
+connection = sqlite3.connect(path, isolation_level=None)
+for statement in statements:
+    cursor = connection.execute(statement)
+    cursor.fetchone()
+print("ready", flush=True)
+if input() == "commit":
+    connection.execute("COMMIT")
+"""
+INSERT = "INSERT INTO plays (title) VALUES ('new')"
+INSERT_MANY = "INSERT INTO plays (title) SELECT p.title FROM plays p, plays q"
+WAL, EXCLUSIVE = "PRAGMA journal_mode = WAL", "PRAGMA locking_mode = EXCLUSIVE"
+SPILLED = ["PRAGMA cache_size = 5", "BEGIN", INSERT_MANY]
+KEEPING_READERS_OUT = {
+    "begin exclusive": ["BEGIN EXCLUSIVE"],
+    "exclusive mode after a write": [EXCLUSIVE, INSERT],
+    "exclusive mode with a log": [EXCLUSIVE, WAL, INSERT],
+    "a spilled transaction": SPILLED,
+}
+LETTING_READERS_IN = {
+    "an open connection": ["SELECT count(*) FROM plays"],
+    "a reader at work": ["SELECT * FROM plays"],
+    "a transaction that has not spilled": ["BEGIN IMMEDIATE", INSERT],
+    "a writer with a log": [WAL, INSERT],
+    "a transaction in a log": [WAL, "BEGIN EXCLUSIVE", INSERT],
+    "a spilled transaction in a log": [WAL, *SPILLED],
+}
+
+
+@contextmanager
+def holding(database, *statements):
+    """A process of its own that has executed `statements`."""
+    command = [sys.executable, "-c", HOLDER, str(database), *statements]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout.readline() == b"ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def database(tmp_path):
+    path = tmp_path / "home" / "tautulli.db"
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE plays (id INTEGER PRIMARY KEY, title TEXT)")
+        connection.executemany("INSERT INTO plays (title) VALUES (?)", [("x" * 2000,)] * 50)
+    return path
+
+
+def content_of(folder):
+    return {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.iterdir()}
+
+
+def rows_in(copy):
+    with closing(sqlite3.connect(copy)) as connection:
+        return connection.execute("SELECT count(*) FROM plays").fetchone()[0]
+
+
+@pytest.mark.parametrize("how", KEEPING_READERS_OUT)
+def test_a_database_that_is_locked_exclusively_is_refused_with_its_process(how, database, tmp_path):
+    with holding(database, *KEEPING_READERS_OUT[how]) as process:
+        name = psutil.Process(process.pid).name()
+        before = content_of(database.parent)
+        began_at = time.monotonic()
+        with (
+            pytest.raises(SourceError) as caught,
+            take_snapshot(database, tmp_path / "data", patience_seconds=0.3),
+        ):
+            pass
+        assert 0.3 <= time.monotonic() - began_at < 3
+        assert content_of(database.parent) == before
+    words = f"process {process.pid} ({name}) has locked it"
+    assert caught.value.message == f"cannot read {str(database)!r}: {words}"
+    assert caught.value.hint.startswith("wait for that process or end it")
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("how", LETTING_READERS_IN)
+def test_whoever_lets_readers_in_does_not_hinder_a_copy(how, database, tmp_path):
+    with holding(database, *LETTING_READERS_IN[how]):
+        assert lock_holder(database) == ""
+        with take_snapshot(database, tmp_path / "data", patience_seconds=0) as snapshot:
+            assert rows_in(snapshot.path) == 50 + (how == "a writer with a log")
+
+
+def test_a_commit_that_is_under_way_is_waited_for(database, tmp_path):
+    with holding(database, "BEGIN EXCLUSIVE", INSERT) as process:
+        timer = threading.Timer(0.5, process.communicate, [b"commit\n"])
+        timer.start()
+        with take_snapshot(database, tmp_path / "data", patience_seconds=20) as snapshot:
+            assert rows_in(snapshot.path) == 51
+        timer.join()
+
+
+def test_a_lock_that_is_taken_under_the_copy_costs_the_attempt(database, tmp_path, monkeypatch):
+    holders = []
+
+    def look_for_holders(path):
+        holders.append(lock_holder(path))
+        return "process 1 (other)" if len(holders) == 1 else holders[-1]
+
+    monkeypatch.setattr(snapshot_module, "lock_holder", look_for_holders)
+    with take_snapshot(database, tmp_path / "data", pause_seconds=0) as snapshot:
+        assert rows_in(snapshot.path) == 50
+    assert holders == ["", ""]
+    holders.clear()
+    with (
+        pytest.raises(SourceChangedError, match=r"process 1 \(other\) locked it$"),
+        take_snapshot(database, tmp_path / "data", attempts=1),
+    ):
+        pass
+
+
+def test_asking_takes_no_lock(database):
+    with database.open("rb") as file:
+        lock_holder(database)
+        with holding(database, "BEGIN EXCLUSIVE"):
+            assert file.read(6) == b"SQLite"
+
+
+def test_where_the_system_cannot_be_asked_the_copy_goes_on(database, tmp_path, monkeypatch):
+    monkeypatch.setattr(sqlite_locks, "_LAYOUT", None)
+    with (
+        holding(database, *SPILLED),
+        take_snapshot(database, tmp_path / "data") as snapshot,
+    ):
+        assert rows_in(snapshot.path) == 50
+
+
+def test_a_holder_without_a_number_here_is_told_as_such(database, monkeypatch):
+    monkeypatch.setattr(sqlite_locks, "_writer_of", lambda *_: 0)
+    assert lock_holder(database) == "a process of another machine or container"
+    monkeypatch.setattr(sqlite_locks, "_writer_of", lambda *_: 2**30)
+    assert lock_holder(database) == f"process {2**30}"
+
+
+def test_a_file_that_is_gone_is_locked_by_nobody(tmp_path):
+    assert lock_holder(tmp_path / "gone.db") == ""
