@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from io import FileIO
     from pathlib import Path
 
+SQLITE_MAGIC = b"SQLite format 3\0"
+
 _HEADER_BYTES = 100  # holds both change counters of a database
 _WAL_HEADER_BYTES = 32  # holds the salts and the checkpoint sequence
 _CHUNK_BYTES = 1 << 20

@@ -17,8 +17,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tautulli_pipeline.errors import ConfigurationError, SourceChangedError, SourceError
+from tautulli_pipeline.source.archive import archived_bytes, extract_database, is_archive
 from tautulli_pipeline.source.faults import cause, shown
-from tautulli_pipeline.source.original import beside, chunks, locate, observe, require_digest
+from tautulli_pipeline.source.original import (
+    SQLITE_MAGIC,
+    beside,
+    chunks,
+    locate,
+    observe,
+    require_digest,
+)
 from tautulli_pipeline.source.private_folder import private_folder, remove_stale_snapshots
 from tautulli_pipeline.source.sqlite_locks import await_unlocked, lock_holder
 
@@ -26,10 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tautulli_pipeline.source.original import ObservedFile
+    from tautulli_pipeline.source.original import Observed, ObservedFile
 
 _COPY_NAME = "tautulli.db"
-_MAGIC = b"SQLite format 3\0"
 _SUPER_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -64,7 +71,7 @@ def take_snapshot(
     and its folder stay as they are, and no copy survives the context.
 
     Args:
-        source: the database.
+        source: the database, or a zip archive of one.
         snapshots_dir: where the copy is made, in a folder of its own.
         attempts: how often a source that changed under the copy is copied.
         pause_seconds: between two attempts.
@@ -76,33 +83,38 @@ def take_snapshot(
         ConfigurationError: there is no room for the copy, or no right to write it.
     """
     original = locate(source)
-    observed = observe(original)
-    _require_database(original, observed.database)
+    needed_bytes = _needed_bytes(original, observe(original))
     await_unlocked(original, patience_seconds)
     snapshots_dir = snapshots_dir.absolute()
     remove_stale_snapshots(snapshots_dir)
     with ExitStack() as stack:
-        with _copy_faults(original, snapshots_dir, observed.copy_bytes):
-            _require_room(snapshots_dir, observed.copy_bytes)
+        with _copy_faults(original, snapshots_dir, needed_bytes):
+            _require_room(snapshots_dir, needed_bytes)
             folder = stack.enter_context(private_folder(snapshots_dir))
             snapshot = _copy_at_rest(original, folder, attempts, pause_seconds, patience_seconds)
+            _unpack(snapshot)
             _settle(snapshot)
         yield snapshot
 
 
-def _require_database(path: Path, seen: ObservedFile | None) -> None:
+def _needed_bytes(original: Path, observed: Observed) -> int:
+    """Room for the copy of what has to be a database or an archive of one."""
+    seen = observed.database
     if seen is None:
-        raise SourceError(f"cannot read {shown(path)}: it disappeared")
+        raise SourceError(f"cannot read {shown(original)}: it disappeared")
     if seen.size == 0:
         raise SourceError(
-            f"cannot read {shown(path)}: it is empty (0 bytes)",
+            f"cannot read {shown(original)}: it is empty (0 bytes)",
             hint="import one of Tautulli's backups",
         )
-    if not seen.header.startswith(_MAGIC):
+    if is_archive(seen.header):
+        return observed.copy_bytes + archived_bytes(original)
+    if not seen.header.startswith(SQLITE_MAGIC):
         raise SourceError(
-            f"cannot read {shown(path)}: it is not a SQLite database",
-            hint="name Tautulli's own database, usually tautulli.db",
+            f"cannot read {shown(original)}: it is not a SQLite database",
+            hint="name Tautulli's own database, usually tautulli.db, or one of its backups",
         )
+    return observed.copy_bytes
 
 
 def _copy_at_rest(
@@ -172,6 +184,16 @@ def _require_no_super_journal(journal: Path) -> None:
             file.seek(-len(_SUPER_JOURNAL_MAGIC), os.SEEK_END)
             if file.read() == _SUPER_JOURNAL_MAGIC:
                 raise SourceChangedError("a transaction over several databases is under way")
+
+
+def _unpack(snapshot: Snapshot) -> None:
+    """Put the database that a copied archive holds into the archive's place."""
+    with snapshot.path.open("rb") as copy:
+        if not is_archive(copy.read(len(SQLITE_MAGIC))):
+            return
+    archive = snapshot.path.rename(snapshot.path.with_name("backup.zip"))
+    extract_database(archive, snapshot.path, named=snapshot.source)
+    archive.unlink()
 
 
 def _settle(snapshot: Snapshot) -> None:

@@ -322,7 +322,8 @@ def test_a_folder_without_write_permission_for_the_copy_is_told(database, tmp_pa
     [
         (b"", "it is empty (0 bytes)"),
         (b"just text\n" * 500, "it is not a SQLite database"),
-        (b"PK\x03\x04" + bytes(500), "it is not a SQLite database"),
+        (b"PK\x03\x04" + bytes(500), "it is a damaged zip archive (File is not a zip file)"),
+        (b"PK are my initials", "it is not a SQLite database"),
         (b"SQLite format 3", "it is not a SQLite database"),
     ],
 )
