@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ import orjson
 
 from tautulli_pipeline.errors import ConfigurationError, PipelineError, StoppedError
 
+# A name in a message may hold line breaks, terminal controls or bytes that are no text.
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _UNEXPECTED_HINT: Final = "run it again with --debug and report what it prints"
 
 
@@ -47,9 +50,10 @@ def _report_usage(error: click.ClickException, *, as_json: bool, debug: bool) ->
 def _report(error: PipelineError, *, as_json: bool, debug: bool) -> int:
     if debug:
         traceback.print_exc()
+    message = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], error.message)
     if as_json:
-        sys.stdout.write(orjson.dumps({"error": error.message, "hint": error.hint}).decode() + "\n")
-    sys.stderr.write(f"tautulli-pipeline: {error.message}\n")
+        sys.stdout.write(orjson.dumps({"error": message, "hint": error.hint}).decode() + "\n")
+    sys.stderr.write(f"tautulli-pipeline: {message}\n")
     if error.hint:
         sys.stderr.write(f"  {error.hint}\n")
     return error.exit_code
