@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tautulli_pipeline.cli.progress import open_progress
@@ -66,7 +66,10 @@ def database_path(settings: Settings, given: Path | None) -> Path:
         raise ConfigurationError(
             "no database given", hint="name one, as in `import tautulli.db`, or set IMPORT_DB_PATH"
         )
-    return path.expanduser()
+    # A name that only looks like somebody's home is a name.
+    with suppress(RuntimeError):
+        return path.expanduser()
+    return path
 
 
 @contextmanager
