@@ -37,9 +37,10 @@ def import_command(
     debug: bool,
     as_json: bool,
 ) -> None:
-    """Import DB, a tautulli.db or plexpy.db (default: IMPORT_DB_PATH).
+    """Import DB: a tautulli.db or plexpy.db, or one of Tautulli's .zip backups.
 
-    An import that was stopped or killed goes on where it was.
+    Without DB, IMPORT_DB_PATH names it. An import that was stopped or killed
+    goes on where it was.
     """
     from tautulli_pipeline.cli.importing import run_import
 

@@ -1,15 +1,19 @@
-"""How a fault of the operating system with the user's files is told."""
+"""How the user's files are named, and how a fault of the system with them is told."""
 
 from __future__ import annotations
 
+import errno
+import os
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tautulli_pipeline.errors import SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+_NO_RIGHT = frozenset({errno.EACCES, errno.EPERM})
 
 
 @contextmanager
@@ -25,10 +29,10 @@ def read_faults(path: Path) -> Iterator[None]:
 
 def unreadable(path: Path, error: OSError) -> SourceError:
     """The fault of a file that the system does not let us read."""
-    return SourceError(
-        f"cannot read {shown(path)}: {cause(error)}",
-        hint="give this user read access to the database, its folder and its -wal",
-    )
+    hint = "check the path of the Tautulli database, and the disk it is on"
+    if error.errno in _NO_RIGHT:
+        hint = "give this user read access to the database, its folder and its -wal"
+    return SourceError(f"cannot read {shown(path)}: {cause(error)}", hint=hint)
 
 
 def cause(error: OSError) -> str:
@@ -39,3 +43,8 @@ def cause(error: OSError) -> str:
 def shown(path: Path) -> str:
     """Quoted and escaped: a path may hold line breaks."""
     return repr(str(path))
+
+
+def spelled_out(path: Path) -> Path:
+    """The path as text that every format takes: a name is bytes, of any encoding."""
+    return Path(os.fsencode(path).decode(errors="backslashreplace"))

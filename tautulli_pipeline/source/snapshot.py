@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from tautulli_pipeline.errors import ConfigurationError, SourceChangedError, SourceError
 from tautulli_pipeline.source.archive import archived_bytes, extract_database, is_archive
-from tautulli_pipeline.source.faults import cause, shown
+from tautulli_pipeline.source.faults import cause, shown, spelled_out
 from tautulli_pipeline.source.original import (
     SQLITE_MAGIC,
     beside,
@@ -48,7 +48,7 @@ class Snapshot:
     path: Path
     """The copy: rolled back or checkpointed, so a reader finds no WAL or journal."""
     source: Path
-    """The original, with links resolved."""
+    """The original, with links resolved and bytes that are no UTF-8 spelled out."""
     size_bytes: int
     """Size of the original's main file."""
     fingerprint: str
@@ -158,7 +158,7 @@ def _copy_once(original: Path, folder: Path) -> Snapshot:
         raise SourceChangedError(f"{holder} locked it")
     return Snapshot(
         path=folder / _COPY_NAME,
-        source=original,
+        source=spelled_out(original),
         size_bytes=before.database.size,
         fingerprint=hashlib.sha256(repr(digests).encode()).hexdigest(),
     )
