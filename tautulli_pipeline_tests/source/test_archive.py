@@ -17,6 +17,7 @@ from tautulli_pipeline.errors import ConfigurationError, SourceError
 from tautulli_pipeline.source import archive as archive_module
 from tautulli_pipeline.source.archive import extract_database
 from tautulli_pipeline.source.snapshot import take_snapshot
+from tautulli_pipeline_tests.folders import content_of
 
 SHARED_BACKUPS = sorted(
     (Path(__file__).parents[3] / "shared" / "fixtures" / "backups").glob("*.zip")
@@ -68,10 +69,6 @@ def patched(path, form, offset, value):
 def rows_in(copy):
     with closing(sqlite3.connect(copy)) as connection:
         return connection.execute("SELECT count(*) FROM plays").fetchone()[0]
-
-
-def content_of(folder):
-    return [(p.name, p.stat().st_mtime_ns, p.read_bytes()) for p in sorted(folder.iterdir())]
 
 
 def refusal_of(backup, snapshots):

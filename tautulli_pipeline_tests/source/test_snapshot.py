@@ -21,6 +21,7 @@ from tautulli_pipeline.source import original as original_module
 from tautulli_pipeline.source import snapshot as snapshot_module
 from tautulli_pipeline.source.private_folder import remove_stale_snapshots
 from tautulli_pipeline.source.snapshot import take_snapshot
+from tautulli_pipeline_tests.folders import content_of, without_privilege
 
 SHARED_WAL = [
     path
@@ -85,33 +86,6 @@ def rows_in(path, table="plays"):
         return connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
 
 
-def content_of(folder):
-    """Every name below a folder with its times, mode and bytes; None where there is no folder."""
-    if not folder.exists():
-        return None
-    entries = sorted([folder, *folder.rglob("*")])
-    return [
-        (
-            str(entry),
-            entry.lstat().st_mode,
-            entry.lstat().st_mtime_ns,
-            entry.lstat().st_ino,
-            entry.lstat().st_size,
-            entry.read_bytes() if entry.is_file() and os.access(entry, os.R_OK) else None,
-        )
-        for entry in entries
-    ]
-
-
-# Root without these two capabilities is held to a file's mode like anybody else.
-WITHOUT_PRIVILEGE = """
-import ctypes, os, sys
-PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2
-if os.geteuid() == 0:
-    for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
-        ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
-os.execv(sys.executable, [sys.executable, "-c", *sys.argv[1:]])
-"""
 COPY_AND_COUNT = """
 import sqlite3, sys
 from contextlib import closing
@@ -128,7 +102,7 @@ except PipelineError as error:
 
 
 def answer_without_privilege(database, snapshots):
-    command = [sys.executable, "-c", WITHOUT_PRIVILEGE, COPY_AND_COUNT, database, snapshots]
+    command = without_privilege("-c", COPY_AND_COUNT, database, snapshots)
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 

@@ -15,6 +15,7 @@ from tautulli_pipeline.source import snapshot as snapshot_module
 from tautulli_pipeline.source import sqlite_locks
 from tautulli_pipeline.source.snapshot import take_snapshot
 from tautulli_pipeline.source.sqlite_locks import lock_holder
+from tautulli_pipeline_tests.folders import content_of
 
 HOLDER = """
 import sqlite3, sys
@@ -67,10 +68,6 @@ def database(tmp_path):
         connection.execute("CREATE TABLE plays (id INTEGER PRIMARY KEY, title TEXT)")
         connection.executemany("INSERT INTO plays (title) VALUES (?)", [("x" * 2000,)] * 50)
     return path
-
-
-def content_of(folder):
-    return {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.iterdir()}
 
 
 def rows_in(copy):
