@@ -8,8 +8,9 @@ import click
 
 from tautulli_pipeline.settings import load_settings
 
+# Whether it can be read is for the source to find out: it has an exit code of its own.
 _DATABASE = click.argument(
-    "database", metavar="[DB]", required=False, type=click.Path(path_type=Path)
+    "database", metavar="[DB]", required=False, type=click.Path(path_type=Path, readable=False)
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
