@@ -107,12 +107,11 @@ def open_regular(path: Path) -> FileIO:
         SourceError: it is no regular file.
     """
     mode = path.lstat().st_mode
-    if stat.S_ISDIR(mode):
-        raise SourceError(
-            f"cannot read {shown(path)}: it is a folder", hint="name the database file itself"
-        )
     if not stat.S_ISREG(mode):
-        raise SourceError(f"cannot read {shown(path)}: it is not a regular file")
+        kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+        raise SourceError(
+            f"cannot read {shown(path)}: it is {kind}", hint="name the database file itself"
+        )
     return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb", buffering=0)
 
 

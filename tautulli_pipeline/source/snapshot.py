@@ -67,8 +67,8 @@ def take_snapshot(
     """Copy a database and what belongs to it; the copy lives as long as the context.
 
     The copy is one committed state of the original, also while another process writes.
-    Nothing is created before the source has passed for a SQLite database, the original
-    and its folder stay as they are, and no copy survives the context.
+    Nothing is created before the source has passed for a SQLite database or an archive of
+    one, the original and its folder stay as they are, and no copy survives the context.
 
     Args:
         source: the database, or a zip archive of one.

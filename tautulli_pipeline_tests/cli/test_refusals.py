@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tautulli_pipeline.demo.database import make_demo_database
 from tautulli_pipeline_tests.command import (
-    Outcome,
     ended,
     imported,
     nothing_runs,
@@ -33,48 +29,6 @@ connection = duckdb.connect(sys.argv[1])
 print("held", flush=True)
 time.sleep(60)
 """
-BAD_SOURCES = {
-    "missing": "does not exist",
-    "text": "is not a SQLite database",
-    "empty": "is empty",
-    "foreign": "it has no table session_history",
-    "folder": "is a folder",
-    "truncated": "malformed",
-}
-
-
-@pytest.fixture(scope="module")
-def refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Outcome]]:
-    folder = tmp_path_factory.mktemp("refusals")
-    paths = {name: folder / f"{name}.db" for name in BAD_SOURCES}
-    paths["text"].write_text("id,title\n1,Film\n" * 100)
-    paths["empty"].touch()
-    paths["folder"].mkdir()
-    with closing(sqlite3.connect(paths["foreign"])) as connection:
-        connection.executescript("CREATE TABLE photos (id INTEGER); INSERT INTO photos VALUES (1)")
-    make_demo_database(folder / "whole.db", 200)
-    paths["truncated"].write_bytes((folder / "whole.db").read_bytes()[:80_000])
-
-    def refuse(name: str) -> tuple[Path, Outcome]:
-        data_dir = folder / f"{name}_data"
-        return data_dir, run("import", paths[name], "--json", data_dir=data_dir)
-
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(paths, pool.map(refuse, paths), strict=True))
-
-
-@pytest.mark.parametrize("name", BAD_SOURCES)
-def test_a_bad_source_is_refused_and_leaves_nothing_behind(
-    name: str, refusals: dict[str, tuple[Path, Outcome]]
-) -> None:
-    data_dir, outcome = refusals[name]
-    assert outcome.exit_code == 3, outcome.stderr
-    assert BAD_SOURCES[name] in outcome.stderr
-    assert f"{name}.db" in outcome.stderr
-    assert 1 <= len(outcome.stderr.splitlines()) <= 3
-    assert "Traceback" not in outcome.stderr
-    assert set(outcome.json) == {"error", "hint"}
-    assert not data_dir.exists()
 
 
 @pytest.mark.parametrize(
