@@ -15,7 +15,7 @@ import pyarrow as pa
 from tautulli_pipeline.events import identity
 from tautulli_pipeline.events.batch import CurrentBatch
 from tautulli_pipeline.events.identity import quote_identifier, quote_literal
-from tautulli_pipeline.warehouse.decoder import CONTENT_COLUMNS, whole_content_query
+from tautulli_pipeline.warehouse.decoder import CONTENT_COLUMNS, payload_hash, whole_content_query
 from tautulli_pipeline.warehouse.dedup import Duplicate
 from tautulli_pipeline.warehouse.matching import TimeSpan
 
@@ -26,6 +26,7 @@ _DISCARDED: Final = pa.schema(
         ("reason", pa.string()),
         ("matched_event_id", pa.string()),
         ("matched_source", pa.string()),
+        ("content_differs", pa.bool_()),
     ]
 )
 
@@ -45,33 +46,50 @@ class Discards:
         """One row for each duplicate.
 
         A redelivered duplicate never comes here: it is told by its message in the audit. So
-        nothing is looked up first, which takes three times as long as the rest.
+        nothing is looked up first, which takes as long as all the rest.
 
         Args:
             duplicates: by position, those that `messages` holds now.
             span: a row that started outside it differs from every event of the batch.
             now: UTC.
         """
-        self._discarded.table = _as_table(duplicates)
-        names = [quote_identifier(name) for name in CONTENT_COLUMNS]
-        discarded, stored = (", ".join(f"{t}.{name}" for name in names) for t in "ct")
+        self._discarded.table = _as_table(duplicates, frozenset())
+        self._discarded.table = _as_table(duplicates, self._differing(span))
         self._connection.execute(
             f"""
             INSERT INTO dedupe_audit_log (id, discarded_event_id, discarded_payload,
                 discarded_source, matched_event_id, matched_source, dedupe_layer, dedupe_reason,
                 content_differs, source_row_id, import_id, stream_id, stream_sequence, created_at)
             SELECT {self._message_uuid("i.sequence")}, i.id::UUID, m.body, i.source,
-                d.matched_event_id::UUID, d.matched_source, d.layer, d.reason,
-                row({discarded}) IS DISTINCT FROM row({stored}),
+                d.matched_event_id::UUID, d.matched_source, d.layer, d.reason, d.content_differs,
                 i.source_row_id, i.import_id, $stream, i.sequence, $now
             FROM discarded d JOIN incoming i USING (position) JOIN messages m USING (position)
-                JOIN ({whole_content_query()}) c USING (position)
-                LEFT JOIN (
-                    FROM playback_events WHERE {span.condition("started_at")}
-                ) t ON t.id = d.matched_event_id::UUID
             """,
             {"stream": self._stream_id, "now": now},
         )
+
+    def _differing(self, span: TimeSpan) -> frozenset[int]:
+        """Positions of duplicates that say something else than the row they match."""
+        match = f"""
+            LEFT JOIN (FROM playback_events WHERE {span.condition("started_at")}) t
+                ON t.id = d.matched_event_id::UUID"""
+        other_bytes = self._connection.execute(
+            f"""
+            SELECT position FROM discarded d JOIN messages m USING (position) {match}
+            WHERE {payload_hash("m.body")} IS DISTINCT FROM t.payload_hash
+            """
+        ).fetchall()
+        if not other_bytes:
+            return frozenset()
+        names = [quote_identifier(name) for name in CONTENT_COLUMNS]
+        discarded, stored = (", ".join(f"{t}.{name}" for name in names) for t in "ct")
+        other_content = self._connection.execute(
+            f"""
+            SELECT position FROM discarded d JOIN ({whole_content_query()}) c USING (position)
+            {match} WHERE row({discarded}) IS DISTINCT FROM row({stored})
+            """
+        ).fetchall()
+        return frozenset(position for (position,) in other_content)
 
     def insert_dead_letters(self, now: datetime) -> int:
         """One row for each message that is no event; gives how many were not there yet."""
@@ -96,7 +114,7 @@ class Discards:
         return f"CAST({identity.uuid_of_name(name)} AS UUID)"
 
 
-def _as_table(duplicates: Mapping[int, Duplicate]) -> pa.Table:
+def _as_table(duplicates: Mapping[int, Duplicate], differing: frozenset[int]) -> pa.Table:
     dropped = duplicates.values()
     columns = [
         list(duplicates),
@@ -104,6 +122,7 @@ def _as_table(duplicates: Mapping[int, Duplicate]) -> pa.Table:
         [duplicate.reason for duplicate in dropped],
         [duplicate.matched_event_id for duplicate in dropped],
         [duplicate.matched_source for duplicate in dropped],
+        [position in differing for position in duplicates],
     ]
     return pa.Table.from_arrays(
         [pa.array(c, field.type) for c, field in zip(columns, _DISCARDED, strict=True)],

@@ -172,8 +172,9 @@ class Writer:
         names = ", ".join(quote_identifier(name) for name in CONTENT_COLUMNS)
         return f"""
             INSERT INTO playback_events
-                (id, {names}, import_id, stream_id, stream_sequence, created_at)
-            SELECT id, {names}, import_id, {quote_literal(self._stream_id)}, sequence, $1
+                (id, {names}, import_id, stream_id, stream_sequence, payload_hash, created_at)
+            SELECT id, {names}, import_id, {quote_literal(self._stream_id)}, sequence,
+                payload_hash, $1
             FROM ({content})
         """
 

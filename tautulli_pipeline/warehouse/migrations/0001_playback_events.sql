@@ -155,6 +155,7 @@ CREATE TABLE playback_events (
     import_id VARCHAR,
     stream_id VARCHAR NOT NULL,
     stream_sequence BIGINT NOT NULL,
+    payload_hash UBIGINT,
     created_at TIMESTAMP NOT NULL,
     restored_at TIMESTAMP
 );

@@ -2,7 +2,7 @@
 CREATE TABLE dedupe_audit_log (
     id UUID PRIMARY KEY,
     discarded_event_id UUID NOT NULL,
-    discarded_payload JSON NOT NULL,
+    discarded_payload JSON NOT NULL USING COMPRESSION zstd,
     discarded_source VARCHAR,
     matched_event_id UUID NOT NULL,
     matched_source VARCHAR,
