@@ -63,6 +63,7 @@ def test_a_row_of_the_table_says_in_every_column_what_its_event_says(tmp_path, w
 @pytest.mark.parametrize("source", ["plex", "tautulli", "jellyfin", "emby"])
 def test_the_least_an_event_says_is_completed_from_its_subject(warehouse, source):
     row = stored(warehouse, foreign(), f"playback.{source}.episode")
+    assert isinstance(row.pop("payload_hash"), int)
     assert row == {
         "id": uuid.UUID(EVENT_ID),
         "source": source,
