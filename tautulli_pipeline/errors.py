@@ -32,6 +32,10 @@ class SourceError(PipelineError):
     exit_code = 3
 
 
+class SourceDamagedError(SourceError):
+    """The source is a Tautulli database, but some of it cannot be read."""
+
+
 class SourceChangedError(SourceError):
     """The source kept changing while it was copied."""
 

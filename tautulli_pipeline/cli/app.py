@@ -27,6 +27,7 @@ def application(*, debug: bool) -> None:
 @click.option("--batch-size", type=click.IntRange(1, 100_000), help="Records per batch.")
 @click.option("--dry-run", is_flag=True, help="Say what would be imported; import nothing.")
 @click.option("--fresh", is_flag=True, help="Import every play again; the table stays.")
+@click.option("--salvage", is_flag=True, help="Import what can be read of a damaged file.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @_JSON
 def import_command(
@@ -35,6 +36,7 @@ def import_command(
     batch_size: int | None,
     dry_run: bool,
     fresh: bool,
+    salvage: bool,
     debug: bool,
     as_json: bool,
 ) -> None:
@@ -53,6 +55,7 @@ def import_command(
         database,
         dry_run=dry_run or settings.import_dry_run,
         fresh=fresh,
+        salvaging=salvage,
         as_json=as_json,
     )
 

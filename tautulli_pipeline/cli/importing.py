@@ -10,30 +10,42 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tautulli_pipeline.cli.progress import open_progress
-from tautulli_pipeline.cli.reporting import print_json, print_summary
+from tautulli_pipeline.cli.reporting import print_json, print_summary, report_unreadable
 from tautulli_pipeline.demo.database import make_demo_database
 from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.settings import Settings
 
 
 def run_import(
-    settings: Settings, database: Path | None, *, dry_run: bool, fresh: bool, as_json: bool
+    settings: Settings,
+    database: Path | None,
+    *,
+    dry_run: bool,
+    fresh: bool,
+    as_json: bool,
+    salvaging: bool = False,
 ) -> None:
     """Import `database`, showing progress on standard error and the result on output."""
     path = database_path(settings, database)
     if dry_run:
         from tautulli_pipeline.cli.validating import run_dry_run
 
-        run_dry_run(settings, path, as_json=as_json)
+        run_dry_run(settings, path, salvaging=salvaging, as_json=as_json)
         return
     from tautulli_pipeline.orchestration.local import LocalImport
 
     with open_progress(sys.stderr) as progress:
         local = LocalImport(
-            settings, path, fresh=fresh, observe=progress.show, on_wait=progress.say
+            settings,
+            path,
+            fresh=fresh,
+            salvaging=salvaging,
+            observe=progress.show,
+            on_wait=progress.say,
         )
         with stopping_on_signals(local.stopping):
             record = local.run()
+    report_unreadable(record.unreadable, sys.stderr)
     if as_json:
         print_json(record.summary())
     else:

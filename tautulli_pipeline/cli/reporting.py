@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import orjson
 from rich.console import Console
@@ -19,6 +19,7 @@ from tautulli_pipeline.imports.record import (
     ImportRecord,
 )
 from tautulli_pipeline.settings import Settings
+from tautulli_pipeline.source.damage import in_words
 
 
 def print_json(facts: Mapping[str, Any]) -> None:
@@ -49,6 +50,11 @@ def print_summary(record: ImportRecord, warehouse: Path) -> None:
     console.print(table)
     console.print(_headline(record))
     console.print(f"{warehouse}", soft_wrap=True, markup=False)
+
+
+def report_unreadable(unreadable: Iterable[Mapping[str, Any]], stream: TextIO) -> None:
+    """Name what of a damaged file could not be read."""
+    stream.writelines(f"could not read {in_words(damage)}\n" for damage in unreadable)
 
 
 def _headline(record: ImportRecord) -> str:

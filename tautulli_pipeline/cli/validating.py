@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tautulli_pipeline.cli.importing import database_path, stopping_on_signals
-from tautulli_pipeline.cli.reporting import print_json
+from tautulli_pipeline.cli.reporting import print_json, report_unreadable
 from tautulli_pipeline.errors import StoppedError
 from tautulli_pipeline.imports.record import Fates, ImportRecord, Status
 from tautulli_pipeline.imports.validation import Findings, validate
@@ -35,10 +35,11 @@ def run_validate(settings: Settings, database: Path | None, *, as_json: bool) ->
         _print_fates(findings)
 
 
-def run_dry_run(settings: Settings, path: Path, *, as_json: bool) -> None:
+def run_dry_run(settings: Settings, path: Path, *, salvaging: bool, as_json: bool) -> None:
     """Say what an import of everything at `path` would come to."""
     began_at = time.monotonic()
-    findings = _validate(settings, path)
+    findings = _validate(settings, path, salvaging=salvaging)
+    report_unreadable(findings.unreadable, sys.stderr)
     if as_json:
         record = _as_record(findings, time.monotonic() - began_at)
         print_json(record.summary() | {"warehouse": findings.warehouse.facts()})
@@ -46,7 +47,7 @@ def run_dry_run(settings: Settings, path: Path, *, as_json: bool) -> None:
         _print_fates(findings)
 
 
-def _validate(settings: Settings, path: Path) -> Findings:
+def _validate(settings: Settings, path: Path, *, salvaging: bool = False) -> Findings:
     reading = _Reading(sys.stderr)
     with stopping_on_signals(reading.stopping):
         return validate(
@@ -55,6 +56,7 @@ def _validate(settings: Settings, path: Path) -> Findings:
             warehouse=settings.warehouse_path,
             server_id=settings.import_server_id,
             on_read=reading.show,
+            salvaging=salvaging,
         )
 
 
@@ -86,7 +88,9 @@ def _as_record(findings: Findings, elapsed_seconds: float) -> ImportRecord:
             imported=findings.outcome.new,
             duplicates_database=sum(findings.outcome.duplicates.values()),
             rejected=findings.rejected,
+            errors=findings.errors,
         ),
+        unreadable=findings.unreadable,
     )
 
 
@@ -128,6 +132,7 @@ def _print_fates(findings: Findings) -> None:
         "would be imported": findings.outcome.new,
         **{f"duplicates, same {_SPELLED[key]}": n for key, n in duplicates.items()},
         **{f"rejected, {reason}": n for reason, n in findings.rejected_reasons.items()},
+        **({"unreadable": findings.errors} if findings.errors else {}),
     }
     console = Console(highlight=False)
     console.print(_counts(rows, findings.total_records))

@@ -30,6 +30,7 @@ _RESHAPED: Final = frozenset({"id", "started", "stopped"})
 # Columns that no Tautulli has, but that files of other tools bring along.
 _FOREIGN: Final = ("session_key", "percent_complete", "friendly_name", "library_name")
 
+ODD_ID: Final = "id is no 64-bit integer"
 MISSING_START: Final = "missing start"
 MISSING_USER: Final = "missing user_id"
 MISSING_TITLE: Final = "missing title"
@@ -90,9 +91,9 @@ def mapping_query(
 
     Returns:
         A query of one row for each row of `batch`, in its order: `source_row_id`
-        BIGINT, `event_id`, `subject`, `payload` and `reason` VARCHAR (NULL: the row
-        became an event; else why not, and `payload` is NULL), and the keys
-        `correlation_key`, `rating_key`, `user_id` and `started_at`.
+        BIGINT (NULL: the row's id is no number), `event_id`, `subject`, `payload` and
+        `reason` VARCHAR (NULL: the row became an event; else why not, and `payload` is
+        NULL), and the keys `correlation_key`, `rating_key`, `user_id` and `started_at`.
     """
     # Each stage names what the next ones need more than once: binding a query of this
     # width costs as much as mapping a thousand rows.
@@ -124,9 +125,16 @@ def record_query(columns: Mapping[str, Sequence[str]]) -> str:
         if row:
             tables.append(f"{quote_identifier(table)} := struct_pack({row})")
     return (
-        f"SELECT CAST({_cell(HISTORY, 'id')} AS BIGINT) AS source_row_id, "
+        f"SELECT {_row_id()} AS source_row_id, "
         f"to_json(struct_pack({', '.join(tables)}))::VARCHAR AS record FROM batch"
     )
+
+
+def _row_id() -> str:
+    """The id as a number; NULL where it is no whole number of 64 bits, spelled as SQLite would."""
+    cell = _cell(HISTORY, "id")
+    number = f"TRY_CAST({cell} AS BIGINT)"
+    return f"CASE WHEN {number}::VARCHAR = {cell} THEN {number} END"
 
 
 def _emptied(cells: Cells) -> str:
@@ -139,7 +147,7 @@ def _emptied(cells: Cells) -> str:
 def _numbers(cells: Cells) -> str:
     """The figures that formulas need, and numbers and booleans as JSON writes them."""
     parsed = {
-        "row_id": f"CAST({_cell(HISTORY, 'id')} AS BIGINT)",
+        "row_id": _row_id(),
         "start_seconds": f"TRY_CAST({cells['started']} AS BIGINT)",
         "stop_seconds": f"TRY_CAST({cells['stopped']} AS BIGINT)",
         "user_number": f"TRY_CAST({cells['user_id']} AS INTEGER)",
@@ -165,6 +173,7 @@ def _plays(cells: Cells, server_id: str) -> str:
         started_at="moment",
     )
     fault = f"""CASE
+        WHEN row_id IS NULL THEN concat('{ODD_ID}', ': ' || {_cell(HISTORY, "id")})
         WHEN coalesce({cells["started"]}, '0') = '0' THEN '{MISSING_START}'
         WHEN moment IS NULL THEN 'start is no second of the years 1 to 9999: ' || {cells["started"]}
         WHEN {cells["user_id"]} IS NULL THEN '{MISSING_USER}'

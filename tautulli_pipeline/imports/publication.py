@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,14 @@ import pyarrow.compute as pc
 
 from tautulli_pipeline.events.batch import CurrentBatch
 from tautulli_pipeline.events.mapping import mapping_query, record_query
-from tautulli_pipeline.imports.receipts import DUPLICATE, PUBLISHED, REJECTED, ROWS, Receipt
+from tautulli_pipeline.imports.receipts import (
+    DUPLICATE,
+    PUBLISHED,
+    REJECTED,
+    ROWS,
+    Receipt,
+    with_unreadable,
+)
 from tautulli_pipeline.source.partitions import Grid
 from tautulli_pipeline.source.reader import HistoryReader, IdRange
 from tautulli_pipeline.source.schema import SourceSchema
@@ -54,13 +62,18 @@ class PartitionWork:
 
 @dataclass(frozen=True)
 class Publication:
-    """How events of one import are made; `import_id` goes into the message headers."""
+    """How events of one import are made; `import_id` goes into the message headers.
+
+    Attributes:
+        unreadable: ids of plays that are there but that `reader` does not give, ascending.
+    """
 
     import_id: str
     server_id: str
     reader: HistoryReader
     schema: SourceSchema
     session: PublishingSession
+    unreadable: Sequence[int] = ()
 
     def publish(self, work: Sequence[PartitionWork]) -> Iterator[Receipt]:
         """Publish partitions in the order given; each receipt comes when its PubAcks are in.
@@ -101,8 +114,16 @@ class Publication:
     def _receipts(self, mapped: _Mapped, publishing: Future[PubAcks]) -> Iterator[Receipt]:
         acks = publishing.result()
         now = datetime.now(UTC).replace(tzinfo=None)
-        for part, rows, last_sequence in mapped.by_partition(acks):
+        for part, readable, last_sequence in mapped.by_partition(acks):
+            rows = with_unreadable(readable, self._unreadable_of(part))
             yield Receipt(self.import_id, part.key, self.server_id, last_sequence, now, rows)
+
+    def _unreadable_of(self, part: PartitionWork) -> list[int]:
+        lost: list[int] = []
+        for ids in Grid.ranges(part.key):
+            first = bisect_left(self.unreadable, ids.first)
+            lost += self.unreadable[first : bisect_right(self.unreadable, ids.last)]
+        return lost
 
 
 _HEADER_ROOM_BYTES: Final = 1024
@@ -125,12 +146,15 @@ class _Mapper:
         self._batch.table = batch
         return self._connection.execute("EXECUTE mapping").to_arrow_table()
 
-    def records(self, batch: pa.Table, rows: pa.Table) -> dict[int, str]:
-        """The raw rows that became no event, by id."""
+    def records(self, batch: pa.Table, rows: pa.Table) -> pa.Array:
+        """The raw rows that became no event, each in its place."""
+        none = pa.nulls(rows.num_rows, pa.string())
         if rows["reason"].null_count == rows.num_rows:
-            return {}
-        self._batch.table = batch.filter(pc.is_valid(rows["reason"]))
-        return dict(self._connection.execute(self._records).fetchall())
+            return none
+        rejected = pc.is_valid(rows["reason"]).combine_chunks()
+        self._batch.table = batch.filter(rejected)
+        records = self._connection.execute(self._records).to_arrow_table()["record"]
+        return pc.replace_with_mask(none, rejected, records.combine_chunks())
 
 
 class _Mapped:
@@ -141,16 +165,17 @@ class _Mapped:
         import_id: str,
         group: Sequence[PartitionWork],
         rows: pa.Table,
-        records: Mapping[int, str],
+        records: pa.Array,
     ) -> None:
         self._group = group
-        self._ids = rows["source_row_id"].to_numpy()
+        # Only what became no event can lack an id.
+        self._ids = rows["source_row_id"].fill_null(0).to_numpy()
         self._accepted = pc.is_null(rows["reason"]).to_pylist()
         self._row_of_message: list[int] = []
         self.messages = self._make_messages(import_id, rows)
         # Without the payloads, which the messages hold.
         self._rows = rows.select(["source_row_id", "event_id", "reason"]).append_column(
-            "record", pa.array([records.get(row_id) for row_id in self._ids.tolist()], pa.string())
+            "record", records
         )
 
     def _make_messages(self, import_id: str, rows: pa.Table) -> list[Outgoing]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -52,6 +52,15 @@ class Receipt:
     last_sequence: int
     published_at: datetime
     rows: pa.Table
+
+
+def with_unreadable(rows: pa.Table, ids: Sequence[int]) -> pa.Table:
+    """The rows of a receipt with plays that are there but cannot be read, in id order."""
+    if not ids:
+        return rows
+    lost = [{"source_row_id": row_id, "outcome": UNREADABLE} for row_id in ids]
+    whole = pa.concat_tables([rows, pa.Table.from_pylist(lost, schema=ROWS)])
+    return whole.sort_by("source_row_id")
 
 
 class ReceiptFolder:

@@ -74,6 +74,7 @@ class ImportRecord:
         total_records: rows of the partitions it covers.
         unchanged: rows of partitions that were finished before it began.
         elapsed_seconds: time worked, over all attempts.
+        unreadable: what of the source could not be read, as `Damage.facts` gives it.
     """
 
     import_id: str
@@ -88,6 +89,7 @@ class ImportRecord:
     elapsed_seconds: float = 0.0
     dry_run: bool = False
     fates: Fates = field(default_factory=Fates)
+    unreadable: tuple[dict[str, Any], ...] = ()
 
     @classmethod
     def begin(cls, source: Path, *, fresh: bool, dry_run: bool = False) -> ImportRecord:
@@ -125,6 +127,7 @@ class ImportRecord:
             },
             "rejected": fates.rejected,
             "errors": fates.errors,
+            "unreadable": list(self.unreadable),
             "records_per_second": round(rate, 1),
             "elapsed_seconds": round(self.elapsed_seconds, 3),
             "estimated_remaining_seconds": round(left / rate, 1) if self._goes_on and rate else 0.0,
@@ -163,6 +166,7 @@ class ImportLog:
         fields["started_at"] = datetime.fromisoformat(fields["started_at"])
         fields["status"] = Status(fields["status"])
         fields["fates"] = Fates(**fields["fates"])
+        fields["unreadable"] = tuple(fields.get("unreadable", ()))
         record = ImportRecord(**fields)
         if record.status in _WORKING and not self._is_held():
             return replace(record, status=Status.FAILED)

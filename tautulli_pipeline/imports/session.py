@@ -4,45 +4,108 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tautulli_pipeline.errors import StoppedError
+from tautulli_pipeline.errors import SourceDamagedError, StoppedError
 from tautulli_pipeline.imports.plan import Finished, Plan
 from tautulli_pipeline.imports.publication import PartitionWork, Publication
 from tautulli_pipeline.imports.receipts import Receipt, ReceiptFolder
+from tautulli_pipeline.source.damage import damaged, in_words
+from tautulli_pipeline.source.header import accept_length, require_whole
 from tautulli_pipeline.source.partitions import Grid
+from tautulli_pipeline.source.salvage import NOTHING_LOST, Salvage, salvage
 from tautulli_pipeline.source.schema import SourceSchema, read_schema
 from tautulli_pipeline.source.snapshot import Snapshot, take_snapshot
-from tautulli_pipeline.source.survey import PartitionContent, open_survey
+from tautulli_pipeline.source.survey import (
+    PartitionContent,
+    Survey,
+    open_survey,
+    with_unreadable,
+)
 
 
 @dataclass(frozen=True)
 class OpenSource:
-    """A source whose private copy is there and is a Tautulli database."""
+    """A source whose private copy is there and is a Tautulli database.
+
+    Attributes:
+        salvage: what the copy lacks of a damaged file.
+    """
 
     snapshot: Snapshot
     schema: SourceSchema
+    salvage: Salvage = NOTHING_LOST
 
     def survey(self, grid: Grid | None, batch_size: int) -> list[PartitionContent]:
-        """Its partitions with rows, on `grid` or on one made to fit."""
-        named = self.snapshot.source
-        with open_survey(self.snapshot.path, self.schema, named=named) as survey:
-            fitting = grid or Grid.fitting(batch_size, survey.count_ranges)
-            return list(survey.partitions(fitting))
+        """Its partitions with rows, readable or not, on `grid` or on one made to fit.
+
+        Raises:
+            SourceDamagedError: some of it cannot be read.
+        """
+        lost = self.salvage.unreadable
+        with self.naming_damage(), self.open_survey() as survey:
+
+            def count_ranges(width: int) -> int:
+                return max(survey.count_ranges(width), len(set(map(Grid(width).key_of, lost))))
+
+            fitting = grid or Grid.fitting(batch_size, count_ranges)
+            return with_unreadable(survey.partitions(fitting), lost, fitting)
+
+    def open_survey(self) -> AbstractContextManager[Survey]:
+        """Counts and digests of the copy."""
+        return open_survey(self.snapshot.path, self.schema, named=self.snapshot.source)
+
+    @contextmanager
+    def naming_damage(self) -> Iterator[None]:
+        """Where a damaged page is met, look for all of them and name what they cost.
+
+        Raises:
+            SourceDamagedError: in place of the one that tells of the first.
+        """
+        try:
+            yield
+        except SourceDamagedError as error:
+            named = self.snapshot.source
+            scratch = self.snapshot.path.with_name("examined.db")
+            try:
+                found = salvage(self.snapshot.path, self.schema, scratch, named=named)
+            finally:
+                scratch.unlink(missing_ok=True)
+            if found.damages:
+                raise damaged(named, found.damages) from error
+            raise
 
 
 @contextmanager
-def open_source(path: Path, snapshots_dir: Path) -> Iterator[OpenSource]:
+def open_source(
+    path: Path, snapshots_dir: Path, *, salvaging: bool = False
+) -> Iterator[OpenSource]:
     """Copy the database at `path` and read its schema.
+
+    Args:
+        path: the database.
+        snapshots_dir: where the private copy is made for the time being.
+        salvaging: make do with what can be read of a damaged file.
 
     Raises:
         SourceError: there is no readable Tautulli database.
     """
-    with take_snapshot(path, snapshots_dir) as snapshot:
-        yield OpenSource(snapshot, read_schema(snapshot.path, named=snapshot.source))
+    prepare = accept_length if salvaging else require_whole
+    with take_snapshot(path, snapshots_dir, prepare=prepare) as snapshot:
+        source = OpenSource(snapshot, read_schema(snapshot.path, named=snapshot.source))
+        yield _salvaged(source) if salvaging else source
+
+
+def _salvaged(source: OpenSource) -> OpenSource:
+    """The source with a copy of what can be read in place of its own."""
+    damaged_copy = source.snapshot.path
+    sound_copy = damaged_copy.with_name("salvaged.db")
+    found = salvage(damaged_copy, source.schema, sound_copy, named=source.snapshot.source)
+    damaged_copy.unlink()
+    return replace(source, snapshot=replace(source.snapshot, path=sound_copy), salvage=found)
 
 
 @dataclass
@@ -67,7 +130,12 @@ class PublishingHalf:
 
         Raises:
             StoppedError: it was asked to stop; what came before is finished.
+            SourceDamagedError: some rows cannot be read; likewise.
         """
+        with self.source.naming_damage():
+            yield from self._receipts()
+
+    def _receipts(self) -> Iterator[tuple[Receipt, Finished]]:
         for receipt in self.publication.publish(self.work):
             self.folder.write(receipt)
             version = self.plan.versions[receipt.partition_key]
@@ -83,5 +151,6 @@ class PublishingHalf:
             "size_bytes": self.source.snapshot.size_bytes,
             "fingerprint": self.source.snapshot.fingerprint,
             "tautulli_version": self.source.schema.tautulli_version or "unknown",
+            "unreadable": [in_words(d.facts()) for d in self.source.salvage.damages],
             "dagster/row_count": self.plan.total_records + self.plan.unchanged,
         }

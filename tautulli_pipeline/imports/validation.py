@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,10 +19,9 @@ from tautulli_pipeline.imports.comparison import Candidates, Comparison, Outcome
 from tautulli_pipeline.imports.session import OpenSource, open_source
 from tautulli_pipeline.source.partitions import LAST_GRID_ID, OTHER, Grid
 from tautulli_pipeline.source.reader import HistoryReader, IdRange, open_reader
-from tautulli_pipeline.source.survey import open_survey
+from tautulli_pipeline.source.survey import out_of_order
 
-# The order in which an import takes the plays.
-_ALL_IDS: Final = (IdRange(1, LAST_GRID_ID), *Grid.ranges(OTHER))
+_GRID_IDS: Final = IdRange(1, LAST_GRID_ID)
 _ROWS_PER_QUERY: Final = 3000
 # What the embedded stream takes, without headers.
 _MAX_PAYLOAD_BYTES: Final = 8 * 1024 * 1024 - 1024
@@ -36,6 +36,8 @@ class Findings:
     Attributes:
         last_row_id: the play an import would take last.
         rejected_reasons: plays that would become dead letters, by reason.
+        errors: plays that cannot be read, of `total_records`.
+        unreadable: what cannot be read, by table, as `Damage.facts` gives it.
     """
 
     source: Path
@@ -51,6 +53,8 @@ class Findings:
     outcome: Outcome
     rejected_reasons: dict[str, int]
     warehouse: Comparison
+    errors: int = 0
+    unreadable: tuple[dict[str, Any], ...] = ()
 
     @property
     def rejected(self) -> int:
@@ -84,6 +88,7 @@ def validate(
     warehouse: Path,
     server_id: str,
     on_read: OnRead = lambda _done, _total: None,
+    salvaging: bool = False,
 ) -> Findings:
     """Judge every play of the database at `path` as an import would.
 
@@ -96,14 +101,19 @@ def validate(
         warehouse: the present table, there or not.
         server_id: goes into the keys.
         on_read: told how many of how many plays are read.
+        salvaging: judge what can be read of a damaged file.
 
     Raises:
         SourceError: there is no readable Tautulli database.
     """
-    with open_source(path, snapshots_dir) as source, _scratch(source) as connection:
+    with (
+        open_source(path, snapshots_dir, salvaging=salvaging) as source,
+        _scratch(source) as connection,
+    ):
         plays = _Plays(connection)
-        for rows in _mapped(source, server_id, on_read):
-            plays.add(rows)
+        with source.naming_damage():
+            for rows in _mapped(source, server_id, on_read):
+                plays.add(rows)
         comparison = plays.candidates.compare(warehouse)
         return plays.findings(source, comparison)
 
@@ -143,7 +153,7 @@ class _Plays:
         )
         self._connection.unregister("mapped")
         if rows.num_rows:
-            self._last_row_id = rows["source_row_id"][-1].as_py()
+            self._last_row_id = rows["source_row_id"][-1].as_py() or self._last_row_id
 
     def findings(self, source: OpenSource, comparison: Comparison) -> Findings:
         total, first, last, users, live = self._connection.execute(
@@ -152,11 +162,13 @@ class _Plays:
             "count(*) FILTER (live) "
             f"FROM (SELECT *, reason IS DISTINCT FROM '{MISSING_START}' AS has_start FROM facts)"
         ).fetchall()[0]
+        damages = source.salvage.damages
+        errors = len(source.salvage.unreadable)
         return Findings(
             source=source.snapshot.source,
             tautulli_version=source.schema.tautulli_version,
             missing_columns=source.schema.missing_columns,
-            total_records=total,
+            total_records=total + errors,
             last_row_id=self._last_row_id,
             first_started_at=first,
             last_started_at=last,
@@ -166,6 +178,8 @@ class _Plays:
             outcome=self.candidates.judge(),
             rejected_reasons=self._counted("reason"),
             warehouse=comparison,
+            errors=errors,
+            unreadable=tuple(damage.facts() for damage in damages),
         )
 
     def _counted(self, column: str) -> dict[str, int]:
@@ -179,17 +193,20 @@ class _Plays:
 
 
 def _mapped(source: OpenSource, server_id: str, on_read: OnRead) -> Iterator[pa.Table]:
+    """Every play, mapped, in the order in which an import takes them."""
     copy, named = source.snapshot.path, source.snapshot.source
-    with open_survey(copy, source.schema, named=named) as survey:
+    with source.open_survey() as survey:
         total = survey.count_rows()
     query = _facts_query(source, server_id)
     done = 0
     with open_reader(copy, source.schema, named=named) as reader:
-        for ids in _ALL_IDS:
-            for rows in _mapped_range(reader, ids, query):
-                yield rows
-                done += rows.num_rows
-                on_read(done, total)
+        others = (_judged(reader.read(ids), query) for ids in Grid.ranges(OTHER))
+        for rows in chain(_mapped_range(reader, _GRID_IDS, query), others):
+            yield rows
+            done += rows.num_rows
+            on_read(done, total)
+    if done != total:
+        raise out_of_order(named)
 
 
 def _mapped_range(reader: HistoryReader, ids: IdRange, query: str) -> Iterator[pa.Table]:

@@ -9,7 +9,7 @@ from duckdb import DuckDBPyConnection
 
 from tautulli_pipeline.errors import StoppedError
 from tautulli_pipeline.imports.plan import Finished
-from tautulli_pipeline.imports.receipts import DUPLICATE, PUBLISHED, REJECTED, Receipt
+from tautulli_pipeline.imports.receipts import DUPLICATE, PUBLISHED, REJECTED, UNREADABLE, Receipt
 from tautulli_pipeline.imports.session import PublishingHalf
 from tautulli_pipeline.orchestration.partitions import PARTITIONS, STREAM_KEY
 from tautulli_pipeline.orchestration.resources import Warehouse
@@ -108,18 +108,19 @@ def _stop_as_cancellation(context: dg.OpExecutionContext) -> Iterator[None]:
 
 def _materializations(receipt: Receipt, finished: Finished) -> Iterator[dg.AssetMaterialization]:
     outcomes = receipt.rows["outcome"].to_pylist()
-    ids = receipt.rows["source_row_id"].to_pylist()
+    ids = receipt.rows["source_row_id"].drop_null().to_pylist()
     read = {
-        "dagster/partition_row_count": len(ids),
+        "dagster/partition_row_count": len(outcomes),
         "first_id": ids[0] if ids else 0,
         "last_id": ids[-1] if ids else 0,
     }
     yield dg.AssetMaterialization(HISTORY_KEY, partition=receipt.partition_key, metadata=read)
     published = {
-        "rows_read": len(ids),
+        "rows_read": len(outcomes) - outcomes.count(UNREADABLE),
         "published": outcomes.count(PUBLISHED),
         "duplicate_acks": outcomes.count(DUPLICATE),
         "rejected": outcomes.count(REJECTED),
+        "unreadable": outcomes.count(UNREADABLE),
         "import_id": receipt.import_id,
         "last_stream_sequence": receipt.last_sequence,
     }

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +31,7 @@ from tautulli_pipeline.orchestration.partitions import known_grid
 from tautulli_pipeline.orchestration.preparation import PreparedPublishing, prepare_publishing
 from tautulli_pipeline.orchestration.services import data_paths, make_data_dir, stream_address
 from tautulli_pipeline.settings import Settings
+from tautulli_pipeline.source.survey import PartitionContent
 from tautulli_pipeline.stream.session import PublishingSession, open_publishing
 
 # How often rows that were lost on the way are published again.
@@ -47,6 +48,7 @@ class LocalImport:
     settings: Settings
     path: Path
     fresh: bool
+    salvaging: bool = False
     observe: Observer = lambda _record: None
     on_wait: Callable[[str], None] = lambda _reason: None
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -66,17 +68,23 @@ class LocalImport:
                 next import goes on from there.
         """
         with ExitStack() as stack:
-            if self.settings.data_dir.is_dir():
+            exists = self.settings.data_dir.is_dir()
+            if exists:
                 stack.enter_context(self._log.exclusive())
-                source = stack.enter_context(open_source(self.path, self._paths.snapshots))
-            else:
-                # Nothing is created before the source has passed for what it should be.
-                source = stack.enter_context(open_source(self.path, self._paths.snapshots))
+            source = stack.enter_context(self._open_source())
+            contents = None
+            # Nothing is created before the source has passed for what it should be.
+            if not exists or self._log.read() is None:
+                contents = source.survey(None, self.settings.import_batch_size)
+            if not exists:
                 make_data_dir(self.settings)
                 stack.enter_context(self._log.exclusive())
             with self._recorded(source):
-                self._import(source, stack)
+                self._import(source, contents, stack)
         return self._record
+
+    def _open_source(self) -> AbstractContextManager[OpenSource]:
+        return open_source(self.path, self._paths.snapshots, salvaging=self.salvaging)
 
     @contextmanager
     def _recorded(self, source: OpenSource) -> Iterator[None]:
@@ -92,7 +100,8 @@ class LocalImport:
         else:
             self._record = ImportRecord.begin(source.snapshot.source, fresh=self.fresh)
         self._elapsed_before_seconds = self._record.elapsed_seconds
-        self._change(status=Status.RUNNING, process_id=os.getpid())
+        unreadable = tuple(damage.facts() for damage in source.salvage.damages)
+        self._change(status=Status.RUNNING, process_id=os.getpid(), unreadable=unreadable)
         try:
             yield
         except (StoppedError, KeyboardInterrupt):
@@ -103,13 +112,16 @@ class LocalImport:
             raise
         self._change(status=Status.COMPLETED)
 
-    def _import(self, source: OpenSource, stack: ExitStack) -> None:
+    def _import(
+        self, source: OpenSource, contents: list[PartitionContent] | None, stack: ExitStack
+    ) -> None:
         address = stack.enter_context(stream_address(self.settings))
         consumer = stack.enter_context(start_consumer(self._record.import_id, self._progressed))
         instance = stack.enter_context(open_instance(self.settings.data_dir))
         bury_dead_runs(instance, "import_job")
         grid = known_grid(instance)
-        contents = source.survey(grid, self.settings.import_batch_size)
+        if contents is None or grid is not None:
+            contents = source.survey(grid, self.settings.import_batch_size)
         session = stack.enter_context(open_publishing(address, on_wait=self.on_wait))
         warehouse_id, _ = consumer.await_ready()
         half = stack.enter_context(
@@ -187,7 +199,7 @@ class LocalImport:
             raise outcome[0]
 
     def _published(self, receipt: Receipt) -> None:
-        ids = receipt.rows["source_row_id"].to_pylist()
+        ids = receipt.rows["source_row_id"].drop_null().to_pylist()
         if ids:
             self._change(last_processed_id=ids[-1])
 

@@ -58,6 +58,11 @@ def prepare_publishing(
     copy = source.snapshot
     with open_reader(copy.path, source.schema, named=copy.source) as reader:
         publication = Publication(
-            record.import_id, settings.import_server_id, reader, source.schema, session
+            record.import_id,
+            settings.import_server_id,
+            reader,
+            source.schema,
+            session,
+            source.salvage.unreadable,
         )
         yield PublishingHalf(source, publication, plan, folder, plan.work)

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from tautulli_pipeline.source.reader import IdRange
+from tautulli_pipeline.source.schema import LARGEST_ID, SMALLEST_ID
 
 OTHER: Final = "other"
 MAX_PARTITIONS: Final = 500
 LAST_GRID_ID: Final = 9_999_999_999
-
-_SMALLEST_ID: Final = -(2**63)
-_LARGEST_ID: Final = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,6 @@ class Grid:
     def ranges(key: str) -> tuple[IdRange, ...]:
         """The inclusive id ranges of a partition."""
         if key == OTHER:
-            return IdRange(_SMALLEST_ID, 0), IdRange(LAST_GRID_ID + 1, _LARGEST_ID)
+            return IdRange(SMALLEST_ID, 0), IdRange(LAST_GRID_ID + 1, LARGEST_ID)
         first, last = key.split("-")
         return (IdRange(int(first), int(last)),)

@@ -12,7 +12,7 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 
-from tautulli_pipeline.errors import SourceError
+from tautulli_pipeline.errors import SourceDamagedError
 from tautulli_pipeline.events.columns import (
     FRIENDLY_NAME_LOOKUP,
     HISTORY,
@@ -23,7 +23,8 @@ from tautulli_pipeline.events.columns import (
     USERNAME_LOOKUP,
 )
 from tautulli_pipeline.events.identity import quote_identifier, quote_literal
-from tautulli_pipeline.source.schema import SourceSchema
+from tautulli_pipeline.source.damage import BACKUP_HINT
+from tautulli_pipeline.source.schema import LARGEST_ID, SourceSchema
 
 _EXTENSION_WHEEL: Final = "duckdb_extension_sqlite_scanner"
 _ALIASES: Final = dict(zip(HISTORY_TABLES, ("h", "m", "i"), strict=True))
@@ -51,16 +52,16 @@ class HistoryReader:
         self._named = named
         self._query = quote_literal(_batch_query(schema))
 
-    def read(self, ids: IdRange, *, limit: int = 9_223_372_036_854_775_807) -> pa.Table:
-        """Plays of `ids` in id order, at most `limit`.
+    def read(self, ids: IdRange, *, limit: int = LARGEST_ID) -> pa.Table:
+        """Plays of `ids` in id order, at most `limit`; the largest id takes in those without one.
 
         Returns:
             A table of text columns named `<table>.<column>`, NULL and '' kept apart;
             metadata and media info are NULL where a play has none. Bytes that are no
-            UTF-8 are spelled out with backslashes.
+            UTF-8 become replacement characters.
 
         Raises:
-            SourceError: SQLite cannot read the rows.
+            SourceDamagedError: SQLite cannot read the rows.
         """
         parameters = ", ".join(f"CAST({n} AS BIGINT)" for n in (ids.first, ids.last, limit))
         try:
@@ -68,10 +69,10 @@ class HistoryReader:
                 f"FROM sqlite_query('source', {self._query}, params = row({parameters}))"
             ).to_arrow_table()
         except duckdb.Error as error:
-            raise SourceError(
+            raise SourceDamagedError(
                 f"cannot read plays {ids.first} to {ids.last} of {self._named}: "
                 f"{str(error).splitlines()[0]}",
-                hint="the file is damaged; restore one of Tautulli's backups",
+                hint=BACKUP_HINT,
             ) from error
         return _as_utf8(table)
 
@@ -81,14 +82,14 @@ def _as_utf8(table: pa.Table) -> pa.Table:
     try:
         table.validate(full=True)
     except pa.ArrowInvalid:
-        columns = [_spelled_out(column) for column in table.columns]
+        columns = [_with_replacements(column) for column in table.columns]
         return pa.Table.from_arrays(columns, names=table.column_names)
     return table
 
 
-def _spelled_out(column: pa.ChunkedArray) -> pa.Array:
+def _with_replacements(column: pa.ChunkedArray) -> pa.Array:
     cells = column.cast(pa.binary()).to_pylist()
-    texts = [None if cell is None else cell.decode(errors="backslashreplace") for cell in cells]
+    texts = [None if cell is None else cell.decode(errors="replace") for cell in cells]
     return pa.array(texts, column.type)
 
 
@@ -122,7 +123,7 @@ def _batch_query(schema: SourceSchema) -> str:
     joins = [schema.join(table, _ALIASES[table]) for table in (METADATA, MEDIA_INFO)]
     return (
         f"SELECT {', '.join(columns)} FROM {HISTORY} h {' '.join(joins)} "
-        "WHERE h.id BETWEEN ?1 AND ?2 ORDER BY h.id LIMIT ?3"
+        f"WHERE {schema.has_id_within(HISTORY, 'h.id')} ORDER BY h.id LIMIT ?3"
     )
 
 

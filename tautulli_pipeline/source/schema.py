@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from tautulli_pipeline.errors import SourceError
 from tautulli_pipeline.events.columns import COPIED, HISTORY, HISTORY_TABLES, METADATA
@@ -15,7 +16,14 @@ _REQUIRED = {
     HISTORY: ("id", "started", "user_id"),
     METADATA: ("id", "title"),
 }
-_LOOKUP_TABLES = ("users", "library_sections", "version_info")
+SMALLEST_ID: Final = -(2**63)
+LARGEST_ID: Final = 2**63 - 1
+# What is read of the small tables; the first column is the key.
+LOOKUPS: Final[dict[str, tuple[str, ...]]] = {
+    "users": ("user_id", "username", "friendly_name"),
+    "library_sections": ("section_id", "section_name"),
+    "version_info": ("key", "value"),
+}
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,8 @@ class SourceSchema:
     """The tables that matter here, each with its columns as the file spells them.
 
     Attributes:
-        keyed: the tables whose primary key is `id`.
+        keyed: the tables whose ids are integers by their primary key. Others may hold
+            anything for an id.
     """
 
     tables: Mapping[str, tuple[str, ...]]
@@ -46,6 +55,18 @@ class SourceSchema:
         """Whether `table` is there with all of `columns`."""
         return set(columns) <= {c.lower() for c in self.tables.get(table, ())}
 
+    def has_id_within(self, table: str, column: str) -> str:
+        """SQL condition for ids from ?1 to ?2; what is no integer goes with the largest id."""
+        within = f"{column} BETWEEN ?1 AND ?2"
+        if table in self.keyed:
+            return within
+        integer = self.has_integer(table, column)
+        return f"({integer} AND {within} OR NOT {integer} AND ?2 = {LARGEST_ID})"
+
+    def has_integer(self, table: str, column: str) -> str:
+        """SQL condition for ids that are integers."""
+        return "true" if table in self.keyed else f"typeof({column}) = 'integer'"
+
     def join(self, table: str, alias: str) -> str:
         """SQL that joins at most one row of `table` to each play `h` with an id from ?1 to ?2.
 
@@ -55,7 +76,10 @@ class SourceSchema:
             return ""
         if table in self.keyed:
             return f"LEFT JOIN {table} {alias} ON {alias}.id = h.id"
-        newest = f"SELECT id, max(rowid) AS row FROM {table} WHERE id BETWEEN ?1 AND ?2 GROUP BY id"
+        newest = (
+            f"SELECT id, max(rowid) AS row FROM {table} "
+            f"WHERE {self.has_id_within(table, 'id')} GROUP BY id"
+        )
         return (
             f"LEFT JOIN ({newest}) newest_{alias} ON newest_{alias}.id = h.id "
             f"LEFT JOIN {table} {alias} ON {alias}.rowid = newest_{alias}.row"
@@ -76,16 +100,15 @@ def read_schema(database: Path, *, named: Path) -> SourceSchema:
         with closing(
             sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
         ) as connection:
-            tables = {
-                table: _columns(connection, table) for table in (*HISTORY_TABLES, *_LOOKUP_TABLES)
-            }
+            tables = {table: _columns(connection, table) for table in (*HISTORY_TABLES, *LOOKUPS)}
             _require_tautulli(tables, named)
-            keyed = frozenset(t for t in HISTORY_TABLES if _primary_key(connection, t) == ["id"])
+            keyed = frozenset(t for t in HISTORY_TABLES if _is_keyed(connection, t))
             return SourceSchema(tables, _version(connection, tables), keyed)
     except sqlite3.DatabaseError as error:
         raise SourceError(
             f"cannot read the schema of {named}: {error}",
-            hint="the file is damaged; restore one of Tautulli's backups",
+            hint="without it no table can be found, so nothing can be salvaged; "
+            "restore one of Tautulli's backups",
         ) from error
 
 
@@ -94,9 +117,10 @@ def _columns(connection: sqlite3.Connection, table: str) -> tuple[str, ...]:
     return tuple(name for (name,) in rows)
 
 
-def _primary_key(connection: sqlite3.Connection, table: str) -> list[str]:
-    rows = connection.execute("SELECT name FROM pragma_table_info(?) WHERE pk > 0", (table,))
-    return [name.lower() for (name,) in rows]
+def _is_keyed(connection: sqlite3.Connection, table: str) -> bool:
+    """Whether `id` is the rowid itself, which only this spelling makes it."""
+    rows = connection.execute("SELECT name, type FROM pragma_table_info(?) WHERE pk > 0", (table,))
+    return [(name.lower(), kind.upper()) for name, kind in rows] == [("id", "INTEGER")]
 
 
 def _require_tautulli(tables: Mapping[str, tuple[str, ...]], named: Path) -> None:
@@ -114,5 +138,8 @@ def _require_tautulli(tables: Mapping[str, tuple[str, ...]], named: Path) -> Non
 def _version(connection: sqlite3.Connection, tables: Mapping[str, tuple[str, ...]]) -> str | None:
     if not {"key", "value"} <= {c.lower() for c in tables["version_info"]}:
         return None
-    row = connection.execute("SELECT value FROM version_info WHERE key = 'version'").fetchone()
+    try:
+        row = connection.execute("SELECT value FROM version_info WHERE key = 'version'").fetchone()
+    except sqlite3.DatabaseError:
+        return None  # damaged, and nothing hangs on it
     return str(row[0]) if row and row[0] else None

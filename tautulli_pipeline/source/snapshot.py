@@ -31,7 +31,7 @@ from tautulli_pipeline.source.private_folder import private_folder, remove_stale
 from tautulli_pipeline.source.sqlite_locks import await_unlocked, lock_holder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tautulli_pipeline.source.original import Observed, ObservedFile
@@ -63,6 +63,7 @@ def take_snapshot(
     attempts: int = 5,
     pause_seconds: float = 0.2,
     patience_seconds: float = 3.0,
+    prepare: Callable[[Snapshot], None] = lambda _snapshot: None,
 ) -> Iterator[Snapshot]:
     """Copy a database and what belongs to it; the copy lives as long as the context.
 
@@ -76,6 +77,7 @@ def take_snapshot(
         attempts: how often a source that changed under the copy is copied.
         pause_seconds: between two attempts.
         patience_seconds: how long a lock that keeps readers out may stay.
+        prepare: is given the copy before SQLite is.
 
     Raises:
         SourceError: there is no readable SQLite database, or a process has locked it.
@@ -93,6 +95,7 @@ def take_snapshot(
             folder = stack.enter_context(private_folder(snapshots_dir))
             snapshot = _copy_at_rest(original, folder, attempts, pause_seconds, patience_seconds)
             _unpack(snapshot)
+            prepare(snapshot)
             _settle(snapshot)
         yield snapshot
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from tautulli_pipeline.errors import SourceError
+from tautulli_pipeline.errors import SourceDamagedError
 from tautulli_pipeline.events.columns import HISTORY, MEDIA_INFO, METADATA
 from tautulli_pipeline.events.identity import quote_identifier
+from tautulli_pipeline.source.damage import BACKUP_HINT, SALVAGE_HINT
 from tautulli_pipeline.source.partitions import LAST_GRID_ID, OTHER, Grid
-from tautulli_pipeline.source.schema import SourceSchema
+from tautulli_pipeline.source.schema import LOOKUPS, SourceSchema
 
 # What Tautulli itself rewrites later: merging, "fix metadata", late metadata rows.
 _REWRITTEN: Final = frozenset(
@@ -41,6 +43,29 @@ class PartitionContent:
     digest: str
 
 
+def out_of_order(named: Path) -> SourceDamagedError:
+    """Rows that the table has are not found by their ids."""
+    return SourceDamagedError(
+        f"cannot read all of {named}: rows of {HISTORY} are out of order", hint=SALVAGE_HINT
+    )
+
+
+def with_unreadable(
+    contents: Iterable[PartitionContent], unreadable: Sequence[int], grid: Grid
+) -> list[PartitionContent]:
+    """The partitions with those plays that are there but cannot be read.
+
+    They are part of the digest: a repaired file makes their partitions stale.
+    """
+    found = {content.key: content for content in contents}
+    for key, ids in groupby(unreadable, grid.key_of):
+        lost = list(ids)
+        readable = found.get(key, PartitionContent(key, 0, ""))
+        digest = hashlib.blake2b(f"{readable.digest}{lost}".encode(), digest_size=16).hexdigest()
+        found[key] = PartitionContent(key, readable.rows + len(lost), digest)
+    return sorted(found.values(), key=lambda content: content.key)
+
+
 class Survey:
     """Counts and digests of one private copy."""
 
@@ -50,23 +75,36 @@ class Survey:
         self._named = named
 
     def count_rows(self) -> int:
-        """Rows of `session_history`."""
-        return int(self._one(f"SELECT count(*) FROM {HISTORY}")[0])
+        """Rows of `session_history` itself; an index may say something else."""
+        return int(self._one(f"SELECT count(*) FROM {HISTORY} NOT INDEXED")[0])
 
     def count_ranges(self, width: int) -> int:
         """How many ranges of `width` ids on the grid hold rows."""
-        sql = f"SELECT count(DISTINCT (id - 1) / ?) FROM {HISTORY} WHERE id BETWEEN 1 AND ?"
+        integer = self._schema.has_integer(HISTORY, "id")
+        sql = (
+            f"SELECT count(DISTINCT (id - 1) / ?) FROM {HISTORY} "
+            f"WHERE {integer} AND id BETWEEN 1 AND ?"
+        )
         return int(self._one(sql, width, LAST_GRID_ID)[0])
 
     def partitions(self, grid: Grid) -> Iterator[PartitionContent]:
         """Every partition of `grid` that holds rows, in key order.
 
         Raises:
-            SourceError: SQLite cannot read the rows.
+            SourceDamagedError: SQLite cannot read the rows.
         """
         # Its stub wants a step over integers alone.
         self._connection.create_aggregate("content_digest", 1, _Digest)  # type: ignore[arg-type]
         content = self._content_query()
+        self._require_lookups()
+        rows = 0
+        for partition in self._in_order(grid, content):
+            rows += partition.rows
+            yield partition
+        if rows != self.count_rows():
+            raise out_of_order(self._named)
+
+    def _in_order(self, grid: Grid, content: str) -> Iterator[PartitionContent]:
         next_id = 1
         while (row_id := self._first_id_from(next_id)) is not None:
             key = grid.key_of(row_id)
@@ -79,13 +117,15 @@ class Survey:
             yield other
 
     def _first_id_from(self, row_id: int) -> int | None:
-        found: int | None = self._one(f"SELECT min(id) FROM {HISTORY} WHERE id >= ?", row_id)[0]
+        integer = self._schema.has_integer(HISTORY, "id")
+        sql = f"SELECT min(id) FROM {HISTORY} WHERE {integer} AND id >= ?"
+        found: int | None = self._one(sql, row_id)[0]
         return found
 
     def _content(self, key: str, grid: Grid, content: str) -> PartitionContent:
         rows, digests = 0, []
         for ids in grid.ranges(key):
-            count, digest = self._one(content, ids.first, ids.last)
+            count, digest, *_ = self._one(content, ids.first, ids.last)
             rows += count
             digests.append(digest or "")
         return PartitionContent(key, rows, "".join(digests)[:64])
@@ -101,19 +141,40 @@ class Survey:
         joins = f"{self._schema.join(METADATA, 'm')} {self._schema.join(MEDIA_INFO, 'i')}"
         if self._schema.has(MEDIA_INFO, "id"):
             cells.append("i.id")
+        ends = self._last_cells()
+        listed = ", ".join([f"CAST({_as_one_text(cells)} AS BLOB) AS content", *ends.values()])
+        touched = "".join(f", total(length({name}))" for name in ends)
         return (
-            "SELECT count(*), content_digest(content) FROM ("
-            f"SELECT CAST({_as_one_text(cells)} AS BLOB) AS content FROM {HISTORY} h {joins} "
-            "WHERE h.id BETWEEN ?1 AND ?2 ORDER BY h.id)"
+            f"SELECT count(*), content_digest(content){touched} FROM ("
+            f"SELECT {listed} FROM {HISTORY} h {joins} "
+            f"WHERE {self._schema.has_id_within(HISTORY, 'h.id')} ORDER BY h.id)"
         )
 
-    def _one(self, sql: str, *parameters: int | None) -> tuple[int, str]:
+    def _last_cells(self) -> dict[str, str]:
+        """The last cell of either side table: whoever reads it has met all pages of the row."""
+        ends = {}
+        for alias, table in (("m", METADATA), ("i", MEDIA_INFO)):
+            if self._schema.has(table, "id"):
+                last = quote_identifier(self._schema.tables[table][-1])
+                ends[f"end_{alias}"] = f"{alias}.{last} AS end_{alias}"
+        return ends
+
+    def _require_lookups(self) -> None:
+        """Meet all pages of the small tables, and of the index by which plays look them up."""
+        for table in ("users", "library_sections"):
+            columns, key = self._schema.tables[table], LOOKUPS[table][0]
+            if self._schema.has(table, key):
+                lengths = ", ".join(f"total(length({quote_identifier(c)}))" for c in columns)
+                self._one(f"SELECT {lengths} FROM {table} NOT INDEXED")
+                in_order = f"SELECT {key} FROM {table} ORDER BY {key} LIMIT -1"
+                self._one(f"SELECT total(length({key})) FROM ({in_order})")
+
+    def _one(self, sql: str, *parameters: int | None) -> Any:  # noqa: ANN401 - as SQLite has it
         try:
-            row: tuple[int, str] = self._connection.execute(sql, parameters).fetchone()
+            row = self._connection.execute(sql, parameters).fetchone()
         except sqlite3.DatabaseError as error:
-            raise SourceError(
-                f"cannot read {self._named}: {error}",
-                hint="the file is damaged; restore one of Tautulli's backups",
+            raise SourceDamagedError(
+                f"cannot read {self._named}: {error}", hint=BACKUP_HINT
             ) from error
         return row
 

@@ -110,7 +110,7 @@ BAD = {
     "foreign": Bad("it has no table session_history", lay_foreign),
     "folder": Bad("it is a folder", lambda p, _: p.mkdir()),
     "dangling link": Bad("the link leads nowhere", lambda p, _: p.symlink_to("gone.db")),
-    "truncated": Bad("malformed", lambda p, whole: p.write_bytes(whole[:80_000])),
+    "truncated": Bad("it is cut short, 80,000 of ", lambda p, whole: p.write_bytes(whole[:80_000])),
     "encrypted": Bad(
         "it is not a SQLite database", lambda p, _: p.write_bytes(random.Random(1).randbytes(9999))
     ),

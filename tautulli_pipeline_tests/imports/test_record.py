@@ -179,6 +179,7 @@ def test_the_numbers_add_up():
         "duplicates": {"stream": 1, "cache": 2, "database": 3},
         "rejected": 4,
         "errors": 5,
+        "unreadable": [],
         "records_per_second": 10.0,
         "elapsed_seconds": 5.5,
         "estimated_remaining_seconds": 5.5,
