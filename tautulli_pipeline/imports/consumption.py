@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,8 +65,8 @@ class Consumption:
             ending = self._fill(control)
             if control.stopped:
                 return
-            batch = self._waiting[:ROWS_PER_TRANSACTION]
-            self._waiting = self._waiting[ROWS_PER_TRANSACTION:]
+            count = _fitting(self._waiting)
+            batch, self._waiting = self._waiting[:count], self._waiting[count:]
             written = self._consume(batch)
             drained = ending and not self._waiting and self._is_drained(control.last_sequence)
             if drained or not batch or time.monotonic() >= self._settle_at:
@@ -86,7 +86,7 @@ class Consumption:
         """
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while not control.stopped and time.monotonic() < deadline:
-            if len(self._waiting) >= ROWS_PER_TRANSACTION:
+            if _is_full(self._waiting):
                 break
             last_sequence = control.last_sequence
             pulled = (self._pulling or self._pull(last_sequence)).result()
@@ -136,11 +136,24 @@ class Consumption:
                 if everything or receipt.last_sequence <= floor:
                     due.append(receipt)
                     self._settled[name] = version
-        if due:
-            lost = self.ledger.settle([_entry(receipt) for receipt in due], utc_now())
-            for receipt in due:
+        for some in _in_portions(due):
+            lost = self.ledger.settle([_entry(receipt) for receipt in some], utc_now())
+            for receipt in some:
                 self._unsettled.pop((receipt.import_id, receipt.partition_key), None)
             self._unsettled.update(lost)
+
+
+def _in_portions(receipts: Sequence[Receipt]) -> Iterator[list[Receipt]]:
+    """As many at a time as memory has room for with the raw records in them."""
+    portion: list[Receipt] = []
+    for receipt in receipts:
+        size_bytes = sum(r.rows.nbytes for r in (*portion, receipt))
+        if portion and size_bytes > _BATCH_BYTES:
+            yield portion
+            portion = []
+        portion.append(receipt)
+    if portion:
+        yield portion
 
 
 def _entry(receipt: Receipt) -> LedgerEntry:
@@ -151,6 +164,20 @@ def _entry(receipt: Receipt) -> LedgerEntry:
         receipt.published_at,
         receipt.rows,
     )
+
+
+def _fitting(waiting: Sequence[Delivered]) -> int:
+    """How many of the messages one transaction takes, one at least if there is one."""
+    size_bytes = 0
+    for count, message in enumerate(waiting[:ROWS_PER_TRANSACTION]):
+        size_bytes += len(message.payload)
+        if count and size_bytes > _BATCH_BYTES:
+            return count
+    return min(len(waiting), ROWS_PER_TRANSACTION)
+
+
+def _is_full(waiting: Sequence[Delivered]) -> bool:
+    return len(waiting) >= ROWS_PER_TRANSACTION or _fitting(waiting) < len(waiting)
 
 
 def _reaches_end(batch: Sequence[Delivered], last_sequence: int | None) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -87,7 +87,10 @@ def _as_utf8(table: pa.Table) -> pa.Table:
     return table
 
 
-def _with_replacements(column: pa.ChunkedArray) -> pa.Array:
+def _with_replacements(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
+    with suppress(pa.ArrowInvalid):
+        column.validate(full=True)
+        return column
     cells = column.cast(pa.binary()).to_pylist()
     texts = [None if cell is None else cell.decode(errors="replace") for cell in cells]
     return pa.array(texts, column.type)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -65,6 +65,10 @@ class Written:
     duplicates_database: int = 0
     dead_letters: int = 0
 
+    def __add__(self, other: Written) -> Written:
+        """Both together."""
+        return Written(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
 
 def utc_now() -> datetime:
     """The time now, in UTC, without zone, as the warehouse keeps it."""
@@ -96,7 +100,7 @@ class Writer:
         connection.register("incoming", self._incoming)
 
     def write(self, messages: pa.Table) -> Written:
-        """Write all of `messages` (columns of `MESSAGES`) or nothing.
+        """Write `messages` (columns of `MESSAGES`); what does not fit into memory in parts.
 
         Rows, audit rows, dead letters and the position in the stream are committed
         together; the messages may be acked once this returns.
@@ -106,6 +110,12 @@ class Writer:
         except duckdb.ConstraintException:
             # A key that equals one far away in time: look through the whole table.
             return self._write(messages, near_in_time=False)
+        except duckdb.OutOfMemoryException:
+            # Huge texts: what is too much for one transaction is not for two.
+            if messages.num_rows == 1:
+                raise
+            half = messages.num_rows // 2
+            return self.write(messages[:half]) + self.write(messages[half:])
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
