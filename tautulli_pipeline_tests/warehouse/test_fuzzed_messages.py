@@ -1,0 +1,180 @@
+"""100,000 messages that no careful producer would send: each ends in exactly one place."""
+
+from __future__ import annotations
+
+import json
+import random
+from datetime import datetime
+from itertools import chain
+
+import pyarrow as pa
+import pytest
+
+from tautulli_pipeline.events.columns import EVENT_FIELDS
+from tautulli_pipeline.warehouse.cache import DedupCache
+from tautulli_pipeline.warehouse.dedup import Deduplicator
+from tautulli_pipeline.warehouse.schema import connect
+from tautulli_pipeline.warehouse.writer import MESSAGES, Writer
+from tautulli_pipeline_tests.warehouse.plays import event
+
+NOW = datetime(2026, 1, 2)
+AT_A_TIME = 2000
+
+RAW_VALUES = (
+    *("null", "true", "false", "0", "-0", "-1", "1.5", "1e308", "1e309", "-1e400", "5e-324"),
+    *("1E+2", "2147483648", "9223372036854775808", "9" * 40, "9" * 400, "0.1" + "0" * 300),
+    *("[]", "{}", '""', '" "', '"0"', '"nan"', '"\\u0000"', '"a\\u0000b"', '"\\ud800"'),
+    *('"\\ud83c\\udfac"', '"\\udfac\\ud83c"', '"\\uFFFF"', '"\U0010ffff"', '"\u202e\u0301\u200d"'),
+    *('"infinity"', '"-infinity"', '"epoch"', '"now"', '"9999-12-31T23:59:60Z"', '"24:00"'),
+    *('"0000-00-00T00:00:00Z"', '"2024-02-30T00:00:00Z"', '"294247-01-10T04:00:54Z"'),
+    *('"2024-05-01T00:00:00+99:99"', '"1969-12-31T23:59:59Z"', '"-4713-01-01T00:00:00Z"'),
+    *('{"a":{"a":{"a":[1,[2,[3]]]}}}', "[" * 60 + "]" * 60, '{"a":' * 60 + "1" + "}" * 60),
+    *('{"":1,"":2}', "'x'", "NaN", "-Infinity", "undefined", "0x1", "01", "+1", "1.", ".5", "tru"),
+)
+NAMES = (
+    *(*EVENT_FIELDS, "schema_version", "extra", "mood", "", " ", "a.b", "$", "$.x", "*", "[0]"),
+    *("\x00", '"', "\\", "id", "position", "sequence", "subject", "body", "é" * 90, "Event_ID"),
+)
+SUBJECT_PARTS = (
+    "plex",
+    "tautulli-import",
+    "tautulli",
+    "emby",
+    "",
+    "x.y",
+    "a b'\"",
+    "é🎬",
+    "%",
+    "*",
+)
+HEADERS = (None, "", "x", "'", "I-1", "é🎬", "0" * 500, "\x01", "a:b:c", "null")
+
+
+def whole(dice, number):
+    """Fields of a play, some replaced, doubled or renamed, as JSON text."""
+    fields = [(json.dumps(k), json.dumps(v)) for k, v in event(number).items()]
+    for _ in range(dice.choice((0, 1, 1, 2, 5))):
+        name = json.dumps(dice.choice(NAMES), ensure_ascii=dice.random() < 0.5)
+        fields.insert(dice.randrange(len(fields) + 1), (name, dice.choice(RAW_VALUES)))
+    if dice.random() < 0.2:
+        dice.shuffle(fields)
+    colon = dice.choice((":", " : ", ":\n"))
+    return "{" + ",".join(f"{name}{colon}{value}" for name, value in fields) + "}"
+
+
+def fields_gone_wrong(dice, number):
+    return whole(dice, number).encode()
+
+
+def bytes_gone_wrong(dice, number):
+    """Cut, doubled, reversed, or with bytes that do not belong there."""
+    raw = whole(dice, number).encode()
+    at = dice.randrange(len(raw))
+    return dice.choice(
+        (
+            raw[:at],
+            raw[at:],
+            raw[:at] + dice.randbytes(3) + raw[at:],
+            raw[:at] + bytes([dice.randrange(256)]) + raw[at + 1 :],
+            raw[:at] + b"\x00" + raw[at:],
+            raw + raw,
+            raw[::-1],
+            b"\xef\xbb\xbf" + raw,
+            raw.decode().encode("utf-16"),
+            raw + b"\x00" * 5,
+        )
+    )
+
+
+def no_objects(dice, _number):
+    """JSON of another kind, nested as deep as may be, or nothing of the sort."""
+    depth = dice.choice((1, 3, 30, 100)) if dice.random() < 0.98 else dice.choice((1001, 20_000))
+    return dice.choice(
+        (
+            dice.choice(RAW_VALUES).encode(),
+            b"",
+            b"\x00",
+            b" " * 50,
+            dice.randbytes(dice.randrange(200)),
+            b"[" * depth,
+            b"[" * depth + b"]" * depth,
+            b'{"event_id":' * depth + b"1" + b"}" * depth,
+            b'{"extra":' * depth + b"1" + b"}" * depth,
+            b'"' + b"x" * depth + b'"',
+        )
+    )
+
+
+def repeated(dice, number):
+    """Plays that share keys with those before them, word for word or nearly."""
+    of = number - dice.randrange(400)
+    fields = {
+        name: value
+        for name, value in event(max(of, 1)).items()
+        if name in {"event_id", "started_at", "user_id", "title"} or dice.random() < 0.8
+    }
+    if dice.random() < 0.5:
+        fields["event_id"] = dice.choice((event(number)["event_id"], f"no uuid {number}"))
+    return json.dumps(fields | {"source": dice.choice(("plex", "emby"))}).encode()
+
+
+def mixed(dice, number):
+    kinds = (fields_gone_wrong, bytes_gone_wrong, no_objects, repeated)
+    return dice.choice(kinds)(dice, number)
+
+
+# 100,000 in all; plays of other producers cost the most.
+COUNTS = {
+    fields_gone_wrong: 10_000,
+    bytes_gone_wrong: 30_000,
+    no_objects: 36_000,
+    repeated: 10_000,
+    mixed: 14_000,
+}
+
+
+def batches(make, seed):
+    dice = random.Random(seed)
+    for first in range(1, COUNTS[make] + 1, AT_A_TIME):
+        numbers = range(first, first + AT_A_TIME)
+        yield [
+            (
+                number,
+                f"playback.{dice.choice(SUBJECT_PARTS)}.{dice.choice(SUBJECT_PARTS)}",
+                dice.choice(HEADERS),
+                dice.choice(HEADERS),
+                make(dice, number),
+            )
+            for number in numbers
+        ]
+
+
+def table_of(rows):
+    columns = zip(*rows, strict=True)
+    arrays = [pa.array(list(c), f.type) for c, f in zip(columns, MESSAGES, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=MESSAGES)
+
+
+@pytest.mark.parametrize("make", COUNTS, ids=lambda make: make.__name__)
+def test_each_fuzzed_message_ends_in_exactly_one_place(tmp_path, make):
+    connection = connect(tmp_path / "playback.duckdb", {})
+    writer = Writer(connection, Deduplicator(DedupCache(1e9, 5000)), "S", lambda: NOW)
+    counted = dict.fromkeys(("playback_events", "dead_letters", "dedupe_audit_log"), 0)
+    for number, rows in enumerate(batches(make, seed=20_231_114)):
+        written = writer.write(table_of(rows))
+        counted["playback_events"] += written.inserted
+        counted["dead_letters"] += written.dead_letters
+        counted["dedupe_audit_log"] += written.duplicates_cache + written.duplicates_database
+        if number % 4 == 0:
+            again = writer.write(table_of(rows[::9]))
+            assert (again.inserted, again.dead_letters) == (0, 0)
+    ended = {
+        name: [
+            sequence
+            for (sequence,) in connection.execute(f"SELECT stream_sequence FROM {name}").fetchall()
+        ]
+        for name in counted
+    }
+    assert {name: len(sequences) for name, sequences in ended.items()} == counted
+    assert sorted(chain(*ended.values())) == [*range(1, COUNTS[make] + 1)]
+    connection.close()
