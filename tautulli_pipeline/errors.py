@@ -6,7 +6,8 @@ the hint says what to do about it.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 
 class PipelineError(Exception):
@@ -18,6 +19,11 @@ class PipelineError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What it says, for programs."""
+        return {"error": self.message, "hint": self.hint}
 
 
 class ConfigurationError(PipelineError):
@@ -44,6 +50,17 @@ class ImportRunningError(PipelineError):
     """Another import of the same data directory is running."""
 
     exit_code = 4
+
+    def __init__(
+        self, message: str, *, hint: str = "", progress: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.progress = progress
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What it says and how far the running import is."""
+        return super().facts | ({"progress": self.progress} if self.progress else {})
 
 
 class StreamError(PipelineError):

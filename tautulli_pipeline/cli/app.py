@@ -82,6 +82,32 @@ def status(*, debug: bool, as_json: bool) -> None:
 
 
 @application.command()
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@_JSON
+def stop(*, debug: bool, as_json: bool) -> None:
+    """Ask the running import to stop after the batch in hand.
+
+    It can be resumed by importing again.
+    """
+    from tautulli_pipeline.cli.controlling import run_stop
+
+    run_stop(load_settings(), as_json=as_json)
+
+
+@application.command(short_help="Forget saved progress; the table stays.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@_JSON
+def reset(*, debug: bool, as_json: bool) -> None:
+    """Forget how far imports have come; the table, audit and ledger stay.
+
+    The next import covers every play again and finds those that are there already.
+    """
+    from tautulli_pipeline.cli.controlling import run_reset
+
+    run_reset(load_settings(), as_json=as_json)
+
+
+@application.command()
 @click.option("--rows", type=click.IntRange(1, 10_000_000), default=10_000, show_default=True)
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @_JSON

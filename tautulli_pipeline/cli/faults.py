@@ -6,7 +6,8 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Final
+from contextlib import suppress
+from typing import Final, TextIO
 
 import click
 import orjson
@@ -23,6 +24,7 @@ def run_reporting_faults(application: click.Command, arguments: Sequence[str]) -
     as_json, debug = "--json" in arguments, "--debug" in arguments
     try:
         application.main(args=list(arguments), standalone_mode=False)
+        sys.stdout.flush()
     except PipelineError as error:
         return _report(error, as_json=as_json, debug=debug)
     except click.exceptions.Exit as error:
@@ -52,8 +54,15 @@ def _report(error: PipelineError, *, as_json: bool, debug: bool) -> int:
         traceback.print_exc()
     message = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], error.message)
     if as_json:
-        sys.stdout.write(orjson.dumps({"error": message, "hint": error.hint}).decode() + "\n")
-    sys.stderr.write(f"tautulli-pipeline: {message}\n")
+        _write(sys.stdout, orjson.dumps(error.facts | {"error": message}).decode())
+    _write(sys.stderr, f"tautulli-pipeline: {message}")
     if error.hint:
-        sys.stderr.write(f"  {error.hint}\n")
+        _write(sys.stderr, f"  {error.hint}")
     return error.exit_code
+
+
+def _write(stream: TextIO, line: str) -> None:
+    """Write a line; where nobody can read any more, the exit code alone has to do."""
+    with suppress(OSError):
+        stream.write(line + "\n")
+        stream.flush()

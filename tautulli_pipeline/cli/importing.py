@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from tautulli_pipeline.cli.progress import open_progress
 from tautulli_pipeline.cli.reporting import print_json, print_summary, report_unreadable
+from tautulli_pipeline.cli.stopping import StopSignals, signal_itself
 from tautulli_pipeline.demo.database import make_demo_database
-from tautulli_pipeline.errors import ConfigurationError
+from tautulli_pipeline.errors import ConfigurationError, StoppedError
 from tautulli_pipeline.settings import Settings
 
 
@@ -32,19 +30,23 @@ def run_import(
 
         run_dry_run(settings, path, salvaging=salvaging, as_json=as_json)
         return
-    from tautulli_pipeline.orchestration.local import LocalImport
+    signals = StopSignals(StoppedError("the import was stopped", hint="import again to resume it"))
+    with signals.heard(), open_progress(sys.stderr) as progress:
+        from tautulli_pipeline.orchestration.local import LocalImport
 
-    with open_progress(sys.stderr) as progress:
         local = LocalImport(
             settings,
             path,
             fresh=fresh,
             salvaging=salvaging,
             observe=progress.show,
-            on_wait=progress.say,
+            say=progress.say,
+            stopping=signals.requested,
+            on_request=signal_itself,
         )
-        with stopping_on_signals(local.stopping):
-            record = local.run()
+        signals.interrupts = lambda: local.interruptible
+        signals.require_none()
+        record = local.run()
     report_unreadable(record.unreadable, sys.stderr)
     if as_json:
         print_json(record.summary())
@@ -82,20 +84,3 @@ def database_path(settings: Settings, given: Path | None) -> Path:
     with suppress(RuntimeError):
         return path.expanduser()
     return path
-
-
-@contextmanager
-def stopping_on_signals(stopping: threading.Event) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the work after the batch in hand, the second time at once."""
-
-    def stop(_number: int, _frame: object) -> None:
-        if stopping.is_set():
-            raise KeyboardInterrupt
-        stopping.set()
-
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

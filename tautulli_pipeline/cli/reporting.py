@@ -27,6 +27,11 @@ def print_json(facts: Mapping[str, Any]) -> None:
     sys.stdout.write(orjson.dumps(facts, option=orjson.OPT_INDENT_2).decode() + "\n")
 
 
+def print_line(words: str) -> None:
+    """One line for people."""
+    Console(highlight=False).print(words, soft_wrap=True, markup=False)
+
+
 def print_summary(record: ImportRecord, warehouse: Path) -> None:
     """The ledger of an import for people."""
     fates = record.fates
@@ -49,7 +54,7 @@ def print_summary(record: ImportRecord, warehouse: Path) -> None:
     console = Console(highlight=False)
     console.print(table)
     console.print(_headline(record))
-    console.print(f"{warehouse}", soft_wrap=True, markup=False)
+    print_line(f"{warehouse}")
 
 
 def report_unreadable(unreadable: Iterable[Mapping[str, Any]], stream: TextIO) -> None:
@@ -68,10 +73,16 @@ def _headline(record: ImportRecord) -> str:
 
 def show_status(settings: Settings, *, as_json: bool) -> None:
     """`status`: the record alone; the warehouse is not opened."""
-    record = ImportLog(settings.data_dir).read() if settings.data_dir.is_dir() else None
+    record = ImportLog(settings.data_dir).current() if settings.data_dir.is_dir() else None
     if as_json:
         print_json(record.summary() if record else PENDING_SUMMARY)
     elif record is None:
-        Console().print(f"nothing was imported into {settings.data_dir} yet", soft_wrap=True)
+        print_line(_nothing_known(settings))
     else:
         print_summary(record, settings.warehouse_path)
+
+
+def _nothing_known(settings: Settings) -> str:
+    if settings.warehouse_path.exists():
+        return f"no progress is saved in {settings.data_dir}: the next import covers every play"
+    return f"nothing was imported into {settings.data_dir} yet"

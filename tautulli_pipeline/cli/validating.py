@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,8 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tautulli_pipeline.cli.importing import database_path, stopping_on_signals
+from tautulli_pipeline.cli.importing import database_path
 from tautulli_pipeline.cli.reporting import print_json, report_unreadable
+from tautulli_pipeline.cli.stopping import StopSignals
 from tautulli_pipeline.errors import StoppedError
 from tautulli_pipeline.imports.record import Fates, ImportRecord, Status
 from tautulli_pipeline.imports.validation import Findings, validate
@@ -48,8 +48,10 @@ def run_dry_run(settings: Settings, path: Path, *, salvaging: bool, as_json: boo
 
 
 def _validate(settings: Settings, path: Path, *, salvaging: bool = False) -> Findings:
-    reading = _Reading(sys.stderr)
-    with stopping_on_signals(reading.stopping):
+    signals = StopSignals(StoppedError("stopped; nothing was written"))
+    signals.interrupts = lambda: True
+    reading = _Reading(sys.stderr, signals)
+    with signals.heard():
         return validate(
             path,
             settings.data_dir / "snapshots",
@@ -63,14 +65,13 @@ def _validate(settings: Settings, path: Path, *, salvaging: bool = False) -> Fin
 class _Reading:
     """Writes a line now and then about how far the reading is, and ends it on request."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self.stopping = threading.Event()
+    def __init__(self, stream: TextIO, signals: StopSignals) -> None:
+        self._signals = signals
         self._stream = stream
         self._next_at = time.monotonic() + _LINE_EVERY_SECONDS
 
     def show(self, done: int, total: int) -> None:
-        if self.stopping.is_set():
-            raise StoppedError("stopped; nothing was written")
+        self._signals.require_none()
         if time.monotonic() >= self._next_at:
             self._next_at = time.monotonic() + _LINE_EVERY_SECONDS
             self._stream.write(f"read {done:,} of {total:,} plays\n")

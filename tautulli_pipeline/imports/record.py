@@ -1,10 +1,10 @@
-"""The record of the running or last import, and the lock that keeps imports apart."""
+"""The record of the running or last import."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import orjson
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from tautulli_pipeline.errors import ConfigurationError, ImportRunningError
-
-# Whoever asks for the status of a killed import holds its lock for a moment.
-_PROBE_SECONDS: Final = 0.3
+from tautulli_pipeline.imports.claim import Claim, ImportLock
 
 
 class Status(StrEnum):
@@ -111,7 +109,7 @@ class ImportRecord:
         return {
             "status": self.status.value,
             "dry_run": self.dry_run,
-            "import_id": self.import_id,
+            "import_id": self.import_id or None,
             "source": self.source,
             # Rounded down: 100 means done.
             "progress": 1000 * fates.processed // total / 10 if total else self._empty_progress,
@@ -147,15 +145,15 @@ class ImportRecord:
 # What is known before the first import.
 PENDING_SUMMARY: Final[dict[str, Any]] = ImportRecord(
     "", "", fresh=False, status=Status.PENDING, started_at=datetime.min, process_id=0
-).summary() | {"import_id": None, "source": None, "start_time": None}
+).summary() | {"source": None, "start_time": None}
 
 
 class ImportLog:
-    """`import.json` of a data directory, and its lock."""
+    """`import.json` of a data directory, written by whoever holds its lock."""
 
     def __init__(self, data_dir: Path) -> None:
         self._file = data_dir / "import.json"
-        self._lock = FileLock(data_dir / "import.lock", mode=0o600)
+        self.lock = ImportLock(data_dir)
 
     def read(self) -> ImportRecord | None:
         """The last import; one whose process is gone in the middle counts as failed."""
@@ -168,9 +166,18 @@ class ImportLog:
         fields["fates"] = Fates(**fields["fates"])
         fields["unreadable"] = tuple(fields.get("unreadable", ()))
         record = ImportRecord(**fields)
-        if record.status in _WORKING and not self._is_held():
+        if record.status in _WORKING and not self.lock.is_held():
             return replace(record, status=Status.FAILED)
         return record
+
+    def current(self) -> ImportRecord | None:
+        """The running import, else the last; one that still copies its source shows no figures."""
+        record, holder = self.read(), self.lock.holder()
+        if holder is None or not holder.source or self.lock.has_written(self._file):
+            return record
+        return ImportRecord(
+            "", holder.source, False, Status.RUNNING, holder.started_at, holder.process_id
+        )
 
     def continue_or_begin(self, source: Path, *, fresh: bool) -> ImportRecord:
         """The last import of `source` if it did not come to its end, else a new one."""
@@ -182,7 +189,7 @@ class ImportLog:
     def settle(self, import_id: str, fates: Fates) -> None:
         """Note what a consumer of its own settled; the import is done when all is."""
         record = self.read()
-        if record is None or record.import_id != import_id or self._is_held():
+        if record is None or record.import_id != import_id or self.lock.is_held():
             return
         done = fates.processed >= record.total_records
         status = Status.COMPLETED if done else record.status
@@ -194,48 +201,50 @@ class ImportLog:
         unfinished.write_bytes(orjson.dumps(asdict(record)))
         unfinished.replace(self._file)
 
+    def remove(self) -> None:
+        """Forget the last import."""
+        self._file.unlink(missing_ok=True)
+
     @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Be the one import of this data directory.
+    def exclusive(self, source: Path | None) -> Iterator[Claim]:
+        """Be the one import of this data directory, or with no source keep imports away.
 
         Raises:
             ImportRunningError: another one runs; the message tells how far it is.
             ConfigurationError: the data directory cannot be written.
         """
-        try:
-            self._lock.acquire(timeout=_PROBE_SECONDS)
-        except Timeout:
-            raise self._running() from None
-        except OSError as error:
-            raise ConfigurationError(
-                f"cannot write to the data directory {self._file.parent}: {error.strerror}",
-                hint="set PIPELINE_DATA_DIR to a directory that you may write",
-            ) from error
-        try:
-            yield
-        finally:
-            self._lock.release()
+        with ExitStack() as stack:
+            try:
+                claim = stack.enter_context(self.lock.hold(source))
+            except Timeout:
+                raise self.running() from None
+            except OSError as error:
+                raise ConfigurationError(
+                    f"cannot write to the data directory {self._file.parent}: {error.strerror}",
+                    hint="set PIPELINE_DATA_DIR to a directory that you may write",
+                ) from error
+            try:
+                yield claim
+            finally:
+                if not self._file.exists():
+                    self.lock.forget()
 
-    def _running(self) -> ImportRunningError:
-        record = self.read()
-        progress = ""
-        if record is not None:
-            summary = record.summary()
-            progress = (
-                f" (process {record.process_id}, {summary['progress']} %, "
-                f"{summary['processed']} of {summary['total_records']} plays)"
+    def running(self) -> ImportRunningError:
+        """That another import is at work, and how far it is."""
+        record, holder = self.current(), self.lock.holder()
+        if record is None or (holder and not holder.source):
+            return ImportRunningError(
+                f"the progress of {self._file.parent} is just being reset",
+                hint="import again in a moment",
             )
+        summary = record.summary()
         return ImportRunningError(
-            f"an import of {record.source if record else 'this data directory'} "
-            f"is already running{progress}",
-            hint="wait for it, or stop it, and see `tautulli-pipeline status`",
+            f"an import of {record.source} is already running "
+            f"({record.status}, process {record.process_id}, {summary['progress']} %, "
+            f"{summary['processed']:,} of {summary['total_records']:,} plays)",
+            hint=_RUNNING_HINT,
+            progress=summary,
         )
 
-    def _is_held(self) -> bool:
-        if self._lock.is_locked:
-            return True
-        try:
-            with FileLock(self._lock.lock_file, mode=0o600).acquire(blocking=False):
-                return False
-        except Timeout:
-            return True
+
+_RUNNING_HINT: Final = "wait for it, see `tautulli-pipeline status`, or `tautulli-pipeline stop` it"

@@ -78,6 +78,12 @@ class OpenSource:
                 raise damaged(named, found.damages) from error
             raise
 
+    def fits(self, grid: Grid, batch_size: int) -> bool:
+        """Whether batches of that size go with `grid`."""
+        named = self.snapshot.source
+        with open_survey(self.snapshot.path, self.schema, named=named) as survey:
+            return grid.fits(batch_size, survey.count_ranges)
+
 
 @contextmanager
 def open_source(

@@ -1,6 +1,7 @@
 """The asset graph: tautulli_database -> session_history -> playback_stream -> playback_events."""
 
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
@@ -11,11 +12,10 @@ from tautulli_pipeline.errors import StoppedError
 from tautulli_pipeline.imports.plan import Finished
 from tautulli_pipeline.imports.receipts import DUPLICATE, PUBLISHED, REJECTED, UNREADABLE, Receipt
 from tautulli_pipeline.imports.session import PublishingHalf
-from tautulli_pipeline.orchestration.partitions import PARTITIONS, STREAM_KEY
+from tautulli_pipeline.orchestration.partitions import HISTORY_KEY, PARTITIONS, STREAM_KEY
 from tautulli_pipeline.orchestration.resources import Warehouse
 
 DATABASE_KEY = dg.AssetKey("tautulli_database")
-HISTORY_KEY = dg.AssetKey("session_history")
 
 
 class Publishing(Protocol):
@@ -101,7 +101,7 @@ def _stop_as_cancellation(context: dg.OpExecutionContext) -> Iterator[None]:
     """Record a deliberate stop as a canceled run rather than a failed one."""
     try:
         yield
-    except StoppedError:
+    except (StoppedError, CancelledError):
         context.instance.report_run_canceling(context.run)
         raise
 

@@ -53,13 +53,14 @@ class ConsumerHandle:
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
-    def await_ready(self) -> tuple[str, str]:
+    def await_ready(self, stopping: threading.Event) -> tuple[str, str]:
         """(warehouse id, stream id) once the consumer has both.
 
         Raises:
+            StoppedError: `stopping` was set before that.
             PipelineError: it ended instead; the class says why.
         """
-        reply = self._await(READY)
+        reply = self._await(READY, stopping)
         return reply["warehouse_id"], reply["stream_id"]
 
     def drain(self, last_sequence: int, stopping: threading.Event) -> Drained:
@@ -79,13 +80,20 @@ class ConsumerHandle:
         if self._process.stdin is not None:
             self._process.stdin.close()
         try:
-            self._process.wait(_ENDS_WITHIN_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_ENDS_WITHIN_SECONDS)
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """End it at once where it has not ended; what it committed is kept."""
+        self._process.kill()
+        self._process.wait()
         self._listener.join()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
 
     def raise_fault(self) -> None:
         """Raise what it failed with.
@@ -149,8 +157,13 @@ def start_consumer(
     handle = ConsumerHandle(process, on_progress)
     try:
         yield handle
-    finally:
+    except KeyboardInterrupt:  # a person who would not wait for the batch in hand
+        handle.kill()
+        raise
+    except BaseException:
         handle.finish()
+        raise
+    handle.finish()
 
 
 def _fault(fault: dict[str, Any]) -> PipelineError:

@@ -23,6 +23,7 @@ from duckdb import DuckDBPyConnection
 from tautulli_pipeline.errors import PipelineError
 from tautulli_pipeline.imports.consumption import Consumption
 from tautulli_pipeline.memory import keep_memory_bounded, spare_collector
+from tautulli_pipeline.orchestration.data_directory import explained_faults
 from tautulli_pipeline.orchestration.instance import (
     COMMAND_LINE_TAGS,
     QUIET,
@@ -155,7 +156,11 @@ def _write_line(stream: IO[bytes], message: object) -> None:
 def _run(settings: Settings, import_id: str, orders: _Orders, replies: IO[bytes]) -> None:
     from tautulli_pipeline.definitions import defs
 
-    with consumer_lock(settings), open_instance(settings.data_dir) as instance:
+    with (
+        explained_faults(settings.data_dir),
+        consumer_lock(settings),
+        open_instance(settings.data_dir) as instance,
+    ):
         bury_dead_runs(instance, "consume_job")
         job = defs.resolve_job_def("consume_job")
         resources = {
@@ -174,8 +179,8 @@ def _run(settings: Settings, import_id: str, orders: _Orders, replies: IO[bytes]
 def main() -> None:
     """Consume for the import named in the first argument."""
     keep_memory_bounded()
-    # Ctrl-C and a service manager reach all processes; the parent decides what it means.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    # A terminal and a service manager reach all processes; the parent decides what it means.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

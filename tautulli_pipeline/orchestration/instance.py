@@ -36,6 +36,11 @@ def open_instance(data_dir: Path) -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
+def has_storage(data_dir: Path) -> bool:
+    """Whether an instance was ever opened there; opening one makes its storage."""
+    return (data_dir / "history").is_dir()
+
+
 def bury_dead_runs(instance: dg.DagsterInstance, job_name: str) -> None:
     """Report runs of the command line that ended without a word as failed.
 

@@ -5,22 +5,25 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import dagster as dg
 
 from tautulli_pipeline.errors import StoppedError, StreamError
+from tautulli_pipeline.imports.claim import Claim
 from tautulli_pipeline.imports.plan import Plan
 from tautulli_pipeline.imports.publication import PartitionWork
 from tautulli_pipeline.imports.receipts import Receipt
 from tautulli_pipeline.imports.record import Fates, ImportLog, ImportRecord, Status
+from tautulli_pipeline.imports.running import RunningImport, heeding_requests
 from tautulli_pipeline.imports.session import OpenSource, PublishingHalf, open_source
 from tautulli_pipeline.memory import spare_collector
 from tautulli_pipeline.orchestration.consumer_handle import ConsumerHandle, start_consumer
+from tautulli_pipeline.orchestration.data_directory import data_directory, explained_faults
 from tautulli_pipeline.orchestration.instance import (
     COMMAND_LINE_TAGS,
     QUIET,
@@ -28,8 +31,12 @@ from tautulli_pipeline.orchestration.instance import (
     open_instance,
 )
 from tautulli_pipeline.orchestration.partitions import known_grid
-from tautulli_pipeline.orchestration.preparation import PreparedPublishing, prepare_publishing
-from tautulli_pipeline.orchestration.services import data_paths, make_data_dir, stream_address
+from tautulli_pipeline.orchestration.preparation import (
+    PreparedPublishing,
+    grid_notice,
+    prepare_publishing,
+)
+from tautulli_pipeline.orchestration.services import data_paths, stream_address
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.source.survey import PartitionContent
 from tautulli_pipeline.stream.session import PublishingSession, open_publishing
@@ -37,28 +44,40 @@ from tautulli_pipeline.stream.session import PublishingSession, open_publishing
 # How often rows that were lost on the way are published again.
 _ATTEMPTS: Final = 3
 _TICK_SECONDS: Final = 0.1
+# What waits for a stream server that is away is given up after this.
+_STOPS_WITHIN_SECONDS: Final = 5.0
 
 Observer = Callable[[ImportRecord], None]
 
 
 @dataclass
 class LocalImport:
-    """Imports one database; `observe` sees the record whenever it changes."""
+    """Imports one database.
+
+    Attributes:
+        observe: sees the record whenever it changes.
+        say: told in words what it waits for and what a person should know.
+        stopping: set to have it stop after the batch in hand.
+        interruptible: whether nothing is under way that a `StoppedError`, raised
+            anywhere in the calling thread, could disturb.
+        on_request: called, in another thread, when `tautulli-pipeline stop` asks to stop.
+    """
 
     settings: Settings
     path: Path
     fresh: bool
     salvaging: bool = False
     observe: Observer = lambda _record: None
-    on_wait: Callable[[str], None] = lambda _reason: None
+    say: Callable[[str], None] = lambda _words: None
     stopping: threading.Event = field(default_factory=threading.Event)
+    interruptible: bool = True
+    on_request: Callable[[], None] | None = None
 
     def __post_init__(self) -> None:
         self._log = ImportLog(self.settings.data_dir)
         self._paths = data_paths(self.settings)
-        self._changing = threading.Lock()
-        self._began_at = time.monotonic()
-        self._elapsed_before_seconds = 0.0
+        self._running: RunningImport | None = None
+        self._publishing: threading.Thread | None = None
 
     def run(self) -> ImportRecord:
         """Publish what is due, drain the stream, settle the ledger.
@@ -67,67 +86,66 @@ class LocalImport:
             PipelineError: one of its faults; what was done so far is kept, and the
                 next import goes on from there.
         """
-        with ExitStack() as stack:
-            exists = self.settings.data_dir.is_dir()
-            if exists:
-                stack.enter_context(self._log.exclusive())
-            source = stack.enter_context(self._open_source())
-            contents = None
-            # Nothing is created before the source has passed for what it should be.
-            if not exists or self._log.read() is None:
-                contents = source.survey(None, self.settings.import_batch_size)
-            if not exists:
-                make_data_dir(self.settings)
-                stack.enter_context(self._log.exclusive())
-            with self._recorded(source):
-                self._import(source, contents, stack)
-        return self._record
+        with (
+            explained_faults(self.settings.data_dir),
+            data_directory(self.settings),
+            self._log.exclusive(self.path) as claim,
+            self._heeding_requests(claim),
+            self._open_source() as source,
+        ):
+            self._require_going_on()
+            # Nothing stays before the source has passed for what it should be.
+            first = self._log.read() is None
+            contents = source.survey(None, self.settings.import_batch_size) if first else None
+            last = self._log.continue_or_begin(source.snapshot.source, fresh=self.fresh)
+            self._running = running = RunningImport(self._log, last, self.observe)
+            running.start_clock()
+            unreadable = tuple(damage.facts() for damage in source.salvage.damages)
+            running.change(status=Status.RUNNING, process_id=os.getpid(), unreadable=unreadable)
+            with running.until_ended(), ExitStack() as stack:
+                self._import(source, contents, running, stack)
+        return running.record
 
     def _open_source(self) -> AbstractContextManager[OpenSource]:
         return open_source(self.path, self._paths.snapshots, salvaging=self.salvaging)
 
-    @contextmanager
-    def _recorded(self, source: OpenSource) -> Iterator[None]:
-        """Keep the record in step with how the import ends."""
-        last = self._log.read()
-        if (
-            last
-            and last.resumable
-            and last.source == str(source.snapshot.source)
-            and not self.fresh
-        ):
-            self._record = last
-        else:
-            self._record = ImportRecord.begin(source.snapshot.source, fresh=self.fresh)
-        self._elapsed_before_seconds = self._record.elapsed_seconds
-        unreadable = tuple(damage.facts() for damage in source.salvage.damages)
-        self._change(status=Status.RUNNING, process_id=os.getpid(), unreadable=unreadable)
-        try:
-            yield
-        except (StoppedError, KeyboardInterrupt):
-            self._change(status=Status.STOPPED)
-            raise
-        except BaseException:
-            self._change(status=Status.FAILED)
-            raise
-        self._change(status=Status.COMPLETED)
+    def _heeding_requests(self, claim: Claim) -> AbstractContextManager[None]:
+        return heeding_requests(
+            self._log.lock,
+            claim,
+            self.stopping,
+            on_request=self.on_request or self.stopping.set,
+            on_stopping=lambda: self._running.mark_stopping() if self._running else None,
+        )
+
+    def _require_going_on(self) -> None:
+        if self.stopping.is_set():
+            raise StoppedError("the import was stopped", hint="import again to resume it")
 
     def _import(
-        self, source: OpenSource, contents: list[PartitionContent] | None, stack: ExitStack
+        self,
+        source: OpenSource,
+        contents: list[PartitionContent] | None,
+        running: RunningImport,
+        stack: ExitStack,
     ) -> None:
         address = stack.enter_context(stream_address(self.settings))
-        consumer = stack.enter_context(start_consumer(self._record.import_id, self._progressed))
+        import_id = running.record.import_id
+        consumer = stack.enter_context(start_consumer(import_id, running.progressed))
         instance = stack.enter_context(open_instance(self.settings.data_dir))
         bury_dead_runs(instance, "import_job")
+        stack.callback(self._await_job)
         grid = known_grid(instance)
+        if notice := grid_notice(self.settings, source, grid):
+            self.say(notice)
         if contents is None or grid is not None:
             contents = source.survey(grid, self.settings.import_batch_size)
-        session = stack.enter_context(open_publishing(address, on_wait=self.on_wait))
-        warehouse_id, _ = consumer.await_ready()
+        session = stack.enter_context(open_publishing(address, on_wait=self.say))
+        warehouse_id, _ = consumer.await_ready(self.stopping)
         half = stack.enter_context(
             prepare_publishing(
                 self.settings,
-                self._record,
+                running.record,
                 source,
                 contents,
                 instance=instance,
@@ -135,11 +153,15 @@ class LocalImport:
                 warehouse_id=warehouse_id,
             )
         )
-        half.on_receipt, half.stopping = self._published, self.stopping
-        self._change(total_records=half.plan.total_records, unchanged=half.plan.unchanged)
+        half.stopping = self.stopping
+        half.on_receipt = lambda receipt: _published(receipt, running)
+        running.change(total_records=half.plan.total_records, unchanged=half.plan.unchanged)
         spare_collector()
-        self._began_at = time.monotonic()
-        self._publish_and_drain(half, instance, consumer, session)
+        self.interruptible = False
+        self._require_going_on()
+        running.start_clock()
+        self._publish_and_drain(half, instance, consumer, session, running)
+        running.stop_clock()
         half.folder.remove()
 
     def _publish_and_drain(
@@ -148,12 +170,13 @@ class LocalImport:
         instance: dg.DagsterInstance,
         consumer: ConsumerHandle,
         session: PublishingSession,
+        running: RunningImport,
     ) -> None:
         for attempt in range(1, _ATTEMPTS + 1):
             if half.work:
-                self._run_job(half, instance, consumer)
+                self._run_job(half, instance, consumer, running)
             drained = consumer.drain(session.last_sequence(), self.stopping)
-            self._settled(drained.totals)
+            running.change(fates=Fates(**drained.totals))
             half.work = _lost(half.plan, drained.unsettled, attempt)
             if not half.work:
                 return
@@ -164,7 +187,11 @@ class LocalImport:
         )
 
     def _run_job(
-        self, half: PublishingHalf, instance: dg.DagsterInstance, consumer: ConsumerHandle
+        self,
+        half: PublishingHalf,
+        instance: dg.DagsterInstance,
+        consumer: ConsumerHandle,
+        running: RunningImport,
     ) -> None:
         """Run `import_job` here; in a thread, or Dagster would take over the signals."""
         from tautulli_pipeline.definitions import defs
@@ -180,44 +207,41 @@ class LocalImport:
                     run_config=QUIET,
                     tags={
                         **COMMAND_LINE_TAGS,
-                        "tautulli_pipeline/import_id": self._record.import_id,
+                        "tautulli_pipeline/import_id": running.record.import_id,
                     },
                 )
             except BaseException as error:  # raised again by whoever waits for the thread
                 outcome.append(error)
 
-        thread = threading.Thread(target=execute, name="import_job", daemon=True)
+        self._publishing = thread = threading.Thread(target=execute, name="import_job", daemon=True)
         thread.start()
+        stops_at: float | None = None
         while thread.is_alive():
             thread.join(_TICK_SECONDS)
             if consumer.failed:
                 half.stopping.set()
-            self.observe(self._current())
+            if half.stopping.is_set():
+                stops_at = stops_at or time.monotonic() + _STOPS_WITHIN_SECONDS
+                if time.monotonic() > stops_at:
+                    break
+            self.observe(running.record)
         if consumer.failed:
             consumer.raise_fault()
         if outcome:
             raise outcome[0]
+        if thread.is_alive():
+            self._require_going_on()
 
-    def _published(self, receipt: Receipt) -> None:
-        ids = receipt.rows["source_row_id"].drop_null().to_pylist()
-        if ids:
-            self._change(last_processed_id=ids[-1])
+    def _await_job(self) -> None:
+        """Let a run that was given up end once its session to the stream is closed."""
+        if self._publishing is not None:
+            self._publishing.join(_STOPS_WITHIN_SECONDS)
 
-    def _progressed(self, totals: dict[str, int]) -> None:
-        self._settled(totals)
 
-    def _settled(self, totals: dict[str, int]) -> None:
-        self._change(fates=Fates(**totals))
-
-    def _current(self) -> ImportRecord:
-        elapsed = self._elapsed_before_seconds + time.monotonic() - self._began_at
-        return replace(self._record, elapsed_seconds=elapsed)
-
-    def _change(self, **changes: Any) -> None:  # noqa: ANN401 - as `replace` takes them
-        with self._changing:
-            self._record = replace(self._current(), **changes)
-            self._log.write(self._record)
-        self.observe(self._record)
+def _published(receipt: Receipt, running: RunningImport) -> None:
+    ids = receipt.rows["source_row_id"].drop_null().to_pylist()
+    if ids:
+        running.change(last_processed_id=ids[-1])
 
 
 def _lost(plan: Plan, unsettled: dict[str, list[int]], attempt: int) -> tuple[PartitionWork, ...]:

@@ -1,4 +1,4 @@
-"""The partitions of `playback_stream` and what Dagster remembers of each."""
+"""The partitions of `session_history` and `playback_stream`, and what Dagster remembers of each."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tautulli_pipeline.imports.plan import Finished
 from tautulli_pipeline.source.partitions import Grid
 
 PARTITIONS: Final = dg.DynamicPartitionsDefinition(name="history_ranges")
+HISTORY_KEY: Final = dg.AssetKey("session_history")
 STREAM_KEY: Final = dg.AssetKey("playback_stream")
 
 _VERSION_TAG: Final = "dagster/data_version"
@@ -37,3 +38,15 @@ def known_grid(instance: dg.DagsterInstance) -> Grid | None:
 def add_partitions(instance: dg.DagsterInstance, keys: Iterable[str]) -> None:
     """Make partitions known, in key order, which is the order they are shown in."""
     instance.add_dynamic_partitions(PARTITIONS.name or "", sorted(keys))
+
+
+def forget_partitions(instance: dg.DagsterInstance) -> int:
+    """Forget every partition and what was recorded of it; gives how many there were.
+
+    The records go first: partitions without them are all due, also if this is cut short.
+    """
+    instance.wipe_assets([HISTORY_KEY, STREAM_KEY])
+    keys = instance.get_dynamic_partitions(PARTITIONS.name or "")
+    for key in keys:
+        instance.delete_dynamic_partition(PARTITIONS.name or "", key)
+    return len(keys)

@@ -16,6 +16,7 @@ from tautulli_pipeline.imports.session import OpenSource, PublishingHalf
 from tautulli_pipeline.orchestration.partitions import add_partitions, finished_partitions
 from tautulli_pipeline.orchestration.services import data_paths
 from tautulli_pipeline.settings import Settings
+from tautulli_pipeline.source.partitions import Grid
 from tautulli_pipeline.source.reader import open_reader
 from tautulli_pipeline.source.survey import PartitionContent
 from tautulli_pipeline.stream.session import PublishingSession
@@ -31,6 +32,18 @@ class PreparedPublishing:
     def open(self, _instance: dg.DagsterInstance) -> Iterator[PublishingHalf]:
         """The half as it is."""
         yield self.half
+
+
+def grid_notice(settings: Settings, source: OpenSource, grid: Grid | None) -> str:
+    """That a batch size somebody set has no effect on this data directory, or ''."""
+    batch_size = settings.import_batch_size
+    was_set = "import_batch_size" in settings.model_fields_set
+    if grid is None or not was_set or source.fits(grid, batch_size):
+        return ""
+    return (
+        f"batches stay at {grid.width} records, as the first import of {settings.data_dir} "
+        f"set them; `tautulli-pipeline reset` lets the next one take {batch_size}"
+    )
 
 
 @contextmanager

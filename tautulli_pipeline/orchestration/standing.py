@@ -5,18 +5,25 @@ Settings are read when a run begins, so that loading the definitions needs none.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 import dagster as dg
 from duckdb import DuckDBPyConnection
 
-from tautulli_pipeline.errors import ConfigurationError
+from tautulli_pipeline.errors import ConfigurationError, StoppedError
 from tautulli_pipeline.imports.consumption import Consumption
 from tautulli_pipeline.imports.record import Fates, ImportLog, ImportRecord, Status
-from tautulli_pipeline.imports.session import PublishingHalf, open_source
+from tautulli_pipeline.imports.running import RunningImport, heeding_requests
+from tautulli_pipeline.imports.session import OpenSource, PublishingHalf, open_source
+from tautulli_pipeline.orchestration.data_directory import (
+    data_directory,
+    explained_faults,
+    require_warehouse_folder,
+)
 from tautulli_pipeline.orchestration.partitions import known_grid
 from tautulli_pipeline.orchestration.preparation import prepare_publishing
 from tautulli_pipeline.orchestration.resources import Warehouse
@@ -33,6 +40,9 @@ from tautulli_pipeline.warehouse.ledger import Ledger, Unsettled
 from tautulli_pipeline.warehouse.schema import count_events, warehouse_id
 from tautulli_pipeline.warehouse.writer import Writer, Written
 
+# A stop on request, Ctrl-C, and what Dagster raises when somebody terminates a run.
+_STOPS: Final = (StoppedError, KeyboardInterrupt, dg.DagsterExecutionInterruptedError)
+
 
 class StandingPublishing:
     """Opens the database of `IMPORT_DB_PATH` and publishes what is due."""
@@ -45,39 +55,62 @@ class StandingPublishing:
             raise ConfigurationError(
                 "no database to import", hint="set IMPORT_DB_PATH for the Dagster processes"
             )
-        make_data_dir(settings)
-        log = ImportLog(settings.data_dir)
         with ExitStack() as stack:
-            stack.enter_context(log.exclusive())
+            stack.enter_context(explained_faults(settings.data_dir))
+            stack.enter_context(data_directory(settings))
+            log = ImportLog(settings.data_dir)
+            claim = stack.enter_context(log.exclusive(settings.import_db_path))
             source = stack.enter_context(
                 open_source(settings.import_db_path, data_paths(settings).snapshots)
             )
             record = log.continue_or_begin(source.snapshot.source, fresh=False)
-            address = stack.enter_context(stream_address(settings))
-            session = stack.enter_context(open_publishing(address))
-            half = stack.enter_context(
-                prepare_publishing(
-                    settings,
-                    record,
-                    source,
-                    source.survey(known_grid(instance), settings.import_batch_size),
-                    instance=instance,
-                    session=session,
-                    warehouse_id=_warehouse_id(settings),
+            running = RunningImport(log, replace(record, process_id=os.getpid()))
+            running.start_clock()
+            stack.enter_context(running.until_ended(stops=_STOPS))
+            half = self._half(settings, running.record, source, instance, stack)
+            stack.enter_context(
+                heeding_requests(
+                    log.lock,
+                    claim,
+                    half.stopping,
+                    on_request=half.stopping.set,
+                    on_stopping=running.mark_stopping,
                 )
             )
-            log.write(_covering(record, half, Status.RUNNING))
+            running.change(status=Status.RUNNING, **_covered(half))
             yield half
-            published = _covering(record, half, Status.PENDING)
-            done = published.total_records == published.fates.processed
-            log.write(replace(published, status=Status.COMPLETED) if done else published)
+            running.change(**_covered(half))
+            if running.record.total_records > running.record.fates.processed:
+                running.leave_pending()
+
+    @staticmethod
+    def _half(
+        settings: Settings,
+        record: ImportRecord,
+        source: OpenSource,
+        instance: dg.DagsterInstance,
+        stack: ExitStack,
+    ) -> PublishingHalf:
+        address = stack.enter_context(stream_address(settings))
+        session = stack.enter_context(open_publishing(address))
+        return stack.enter_context(
+            prepare_publishing(
+                settings,
+                record,
+                source,
+                source.survey(known_grid(instance), settings.import_batch_size),
+                instance=instance,
+                session=session,
+                warehouse_id=_warehouse_id(settings),
+            )
+        )
 
 
-def _covering(record: ImportRecord, half: PublishingHalf, status: Status) -> ImportRecord:
-    """The record with what is covered: all that is due, or what a person chose."""
+def _covered(half: PublishingHalf) -> dict[str, int]:
+    """What is covered: all that is due, or what a person chose."""
     everything = half.plan.total_records + half.plan.unchanged
     covered = max(half.plan.total_records, sum(part.rows for part in half.work))
-    return replace(record, status=status, total_records=covered, unchanged=everything - covered)
+    return {"total_records": covered, "unchanged": everything - covered}
 
 
 @dataclass
@@ -128,6 +161,7 @@ class StandingWarehouse(Warehouse):
         """See `Warehouse.get_connection`."""
         settings = load_settings()
         make_data_dir(settings)
+        require_warehouse_folder(settings)
         with Warehouse(database=str(settings.warehouse_path)).get_connection() as connection:
             yield connection
 

@@ -45,6 +45,11 @@ class Grid:
             width *= max(2, -(-ranges // MAX_PARTITIONS))
         return cls(width)
 
+    def fits(self, batch_size: int, count_ranges: Callable[[int], int]) -> bool:
+        """Whether it is what `fitting` gives or once gave for that size of batch."""
+        widened = self.width % batch_size == 0 and count_ranges(batch_size) > MAX_PARTITIONS
+        return self.width == batch_size or widened
+
     def key_of(self, row_id: int) -> str:
         """The partition that holds `row_id`."""
         if not 1 <= row_id <= LAST_GRID_ID:

@@ -15,7 +15,7 @@ HOLDER = """
 import sys
 from pathlib import Path
 from tautulli_pipeline.imports.record import ImportLog
-with ImportLog(Path(sys.argv[1])).exclusive():
+with ImportLog(Path(sys.argv[1])).exclusive(Path('/given/tautulli.db')):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -117,7 +117,7 @@ def test_readers_never_see_half_a_record(log):
 def test_an_import_whose_process_is_gone_has_failed(log, tmp_path, status):
     log.write(record(status))
     assert log.read() == record(Status.FAILED)
-    with log.exclusive():
+    with log.exclusive(SOURCE):
         assert log.read() == ImportLog(tmp_path).read() == record(status)
     assert log.read() == record(Status.FAILED)
 
@@ -128,22 +128,23 @@ def test_a_killed_process_leaves_no_lock(log, tmp_path, holder):
     holder.kill()
     holder.wait()
     assert log.read().status is Status.FAILED
-    with log.exclusive():
+    with log.exclusive(SOURCE):
         pass
 
 
 def test_a_second_import_is_refused_and_hears_how_far_the_first_is(log, holder):
+    starting = f"running, process {holder.pid}, 0.0 %, 0 of 0 plays"
     for known, said in [
-        (None, "an import of this data directory is already running"),
+        (None, f"an import of /given/tautulli.db is already running ({starting})"),
         (
             record(),
             "an import of /media/tautulli.db is already running "
-            "(process 4711, 50.0 %, 55 of 110 plays)",
+            "(running, process 4711, 50.0 %, 55 of 110 plays)",
         ),
     ]:
         if known:
             log.write(known)
-        with pytest.raises(ImportRunningError) as caught, log.exclusive():
+        with pytest.raises(ImportRunningError) as caught, log.exclusive(SOURCE):
             pass
         assert caught.value.message == said
         assert caught.value.exit_code == 4
@@ -158,7 +159,7 @@ def test_looking_at_an_import_never_gets_in_the_way_of_one_that_starts(log, tmp_
         assert looking.stdout.readline() == "looking\n"
         try:
             for _ in range(300):
-                with ImportLog(tmp_path).exclusive():
+                with ImportLog(tmp_path).exclusive(SOURCE):
                     pass
         finally:
             looking.kill()

@@ -1,0 +1,101 @@
+"""`stop` and `reset`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, Final
+
+from tautulli_pipeline.cli.reporting import print_json, print_line
+from tautulli_pipeline.errors import ConfigurationError
+from tautulli_pipeline.imports.claim import Claim
+from tautulli_pipeline.imports.record import (
+    PENDING_SUMMARY,
+    ImportLog,
+    ImportRecord,
+    Status,
+)
+from tautulli_pipeline.settings import Settings
+
+# How long `stop` waits for the batch in hand; the request stands when it goes.
+_WAITS_SECONDS: Final = 30.0
+_POLL_SECONDS: Final = 0.1
+
+
+def run_stop(settings: Settings, *, as_json: bool) -> None:
+    """Ask the running import to stop and wait a while for it to do so."""
+    log = ImportLog(settings.data_dir)
+    claim = log.lock.holder()
+    if claim is not None and claim.source:
+        _request(log, claim)
+        _wait(log, claim)
+    record = log.current()
+    if as_json:
+        summary = record.summary() if record else PENDING_SUMMARY
+        print_json(summary | {"stop_requested": claim is not None})
+    elif claim is None or record is None:
+        print_line(_not_running(record))
+    else:
+        print_line(_answer(record, claim))
+
+
+def _request(log: ImportLog, claim: Claim) -> None:
+    try:
+        log.lock.request_stop(claim)
+    except FileNotFoundError:
+        return  # it has ended, and its data directory is gone
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot ask process {claim.process_id} to stop: {error.strerror}",
+            hint="see that the data directory can be written, or press Ctrl-C where it runs",
+        ) from error
+    sys.stderr.write(f"asked process {claim.process_id} to stop after the batch in hand\n")
+    sys.stderr.flush()
+
+
+def _wait(log: ImportLog, claim: Claim) -> None:
+    deadline = time.monotonic() + _WAITS_SECONDS
+    while log.lock.holder() == claim and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+
+
+def _not_running(record: ImportRecord | None) -> str:
+    if record is None:
+        return "no import is running"
+    if record.status is Status.PENDING:
+        return "no import is running; the last one is published and waits for `consume_job`"
+    return f"no import is running; the last one: {record.status}"
+
+
+def _answer(record: ImportRecord, claim: Claim) -> str:
+    summary = record.summary()
+    done = (
+        f"{record.status} at {summary['progress']} %, "
+        f"{record.fates.processed:,} of {record.total_records:,} plays"
+    )
+    if record.status is Status.COMPLETED:
+        return f"{done}: it was done before it could be stopped"
+    if record.resumable and record.status not in {Status.RUNNING, Status.STOPPING}:
+        return f"{done}; import again to resume it"
+    return f"{done}: process {claim.process_id} still works at it, see `tautulli-pipeline status`"
+
+
+def run_reset(settings: Settings, *, as_json: bool) -> None:
+    """Forget how far imports have come; the table stays."""
+    from tautulli_pipeline.orchestration.resetting import reset_progress
+
+    forgotten = reset_progress(settings)
+    if as_json:
+        counts: dict[str, Any] = {"import_id": None, "partitions": 0, "receipts": 0}
+        if forgotten:
+            counts = {
+                "import_id": forgotten.record.import_id if forgotten.record else None,
+                "partitions": forgotten.partitions,
+                "receipts": forgotten.receipts,
+            }
+        print_json(PENDING_SUMMARY | {"forgotten": counts})
+    elif forgotten is None:
+        print_line(f"nothing to reset in {settings.data_dir}")
+    else:
+        print_line(f"forgot {forgotten.partitions:,} finished partitions of {settings.data_dir}")
+        print_line("the table stays; the next import covers every play again")

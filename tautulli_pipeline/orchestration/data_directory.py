@@ -1,0 +1,93 @@
+"""The data directory: made, unmade where nothing came of it, and the faults of its disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from tautulli_pipeline.errors import ConfigurationError, PipelineError
+from tautulli_pipeline.orchestration.services import make_data_dir
+from tautulli_pipeline.settings import Settings
+
+_DISK_FAULTS: Final = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
+)
+# SQLite's READONLY, IOERR, FULL and CANTOPEN, which Dagster's storage runs into.
+_SQLITE_FAULTS: Final = frozenset({8, 10, 13, 14})
+
+
+@contextmanager
+def data_directory(settings: Settings) -> Iterator[None]:
+    """Make the data directory; one that was made for nothing is gone again.
+
+    Raises:
+        ConfigurationError: it cannot be made, or the warehouse's folder is not there.
+    """
+    require_warehouse_folder(settings)
+    data_dir = settings.data_dir
+    missing = [folder for folder in (data_dir, *data_dir.parents) if not folder.exists()]
+    make_data_dir(settings)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # something came of it
+            for made in missing:
+                made.rmdir()
+        raise
+
+
+def require_warehouse_folder(settings: Settings) -> None:
+    """See that the folder of DUCKDB_PATH is there: making it would fill what a mount would cover.
+
+    Raises:
+        ConfigurationError: it is not.
+    """
+    path = settings.warehouse_path
+    if path.parent != settings.data_dir and not path.parent.is_dir():
+        raise ConfigurationError(
+            f"DUCKDB_PATH={str(path)!r} is not usable: there is no folder {path.parent}",
+            hint="make or mount the folder first, or set DUCKDB_PATH to a file in another one",
+        )
+
+
+@contextmanager
+def explained_faults(data_dir: Path) -> Iterator[None]:
+    """Turn what the disk of the data directory refuses into a fault of ours.
+
+    Raises:
+        ConfigurationError: it is full, or cannot be written.
+    """
+    try:
+        yield
+    except PipelineError:
+        raise
+    except Exception as error:
+        cause = _disk_fault(error)
+        if cause is None:
+            raise
+        raise ConfigurationError(
+            f"cannot write to the data directory {data_dir}: {cause}",
+            hint="see that it has room and can be written, then import again to resume",
+        ) from error
+
+
+def _disk_fault(error: BaseException) -> str | None:
+    """What the disk refused, where that is behind `error`."""
+    for cause in _chain(error):
+        if isinstance(cause, OSError) and cause.errno in _DISK_FAULTS:
+            return os.strerror(cause.errno).lower()
+        # Without naming sqlite3: only its errors have such a code.
+        if getattr(cause, "sqlite_errorcode", 0) & 0xFF in _SQLITE_FAULTS:
+            return str(cause)
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__

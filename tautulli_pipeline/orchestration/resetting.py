@@ -1,0 +1,72 @@
+"""Forgetting how far imports have come; what they brought stays."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tautulli_pipeline.errors import ImportRunningError, WarehouseError
+from tautulli_pipeline.imports.record import ImportLog, ImportRecord
+from tautulli_pipeline.orchestration.data_directory import explained_faults
+from tautulli_pipeline.orchestration.instance import (
+    bury_dead_runs,
+    has_storage,
+    open_instance,
+)
+from tautulli_pipeline.orchestration.partitions import forget_partitions
+from tautulli_pipeline.orchestration.services import consumer_lock, data_paths
+from tautulli_pipeline.settings import Settings
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What a reset forgot."""
+
+    record: ImportRecord | None
+    partitions: int
+    receipts: int
+
+
+def reset_progress(settings: Settings) -> Forgotten | None:
+    """Forget the last import and every finished partition; None where there was nothing.
+
+    Safe to repeat: the record goes last, so that one cut short is seen and completed.
+
+    Raises:
+        ImportRunningError: an import runs, or a consumer is at work.
+        ConfigurationError: the data directory cannot be written.
+    """
+    data_dir, receipts = settings.data_dir, data_paths(settings).receipts
+    log = ImportLog(data_dir)
+    if not (has_storage(data_dir) or receipts.exists() or log.read()):
+        return None
+    with explained_faults(data_dir), log.exclusive(None), _no_consumer(settings, log):
+        partitions = 0
+        if has_storage(data_dir):
+            with open_instance(data_dir) as instance:
+                bury_dead_runs(instance, "import_job")
+                partitions = forget_partitions(instance)
+        files = sum(1 for _ in receipts.glob("*/*"))
+        if receipts.exists():
+            shutil.rmtree(receipts)
+        record = log.read()
+        log.remove()
+    forgotten = Forgotten(record, partitions, files)
+    return forgotten if forgotten != Forgotten(None, 0, 0) else None
+
+
+@contextmanager
+def _no_consumer(settings: Settings, log: ImportLog) -> Iterator[None]:
+    """Keep consumers away; one that only finishes the batch in hand is waited for."""
+    try:
+        with consumer_lock(settings):
+            yield
+    except WarehouseError as error:
+        record = log.read()
+        raise ImportRunningError(
+            f"cannot reset {settings.data_dir}: a consumer is bringing the stream into the table",
+            hint="wait until it is done; `tautulli-pipeline status` shows how far it is",
+            progress=record.summary() if record else None,
+        ) from error
