@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from annotated_types import Ge, Le
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tautulli_pipeline.errors import ConfigurationError
@@ -16,20 +16,30 @@ _NAME = r"^[^\s.*>/\\]+$"
 _NAME_IN_WORDS = "a name without blanks, dots, slashes, * or >"
 
 
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
+
+
+_Path = Annotated[Path, AfterValidator(_expanded)]
+
+
 class Settings(BaseSettings):
     """What the environment says, checked before anything starts."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
     import_enabled: bool = False
-    import_db_path: Path | None = None
+    import_db_path: _Path | None = None
     import_batch_size: Annotated[int, Field(ge=1, le=100_000)] = 1000
     import_dry_run: bool = False
     import_auto_start: bool = False
     import_server_id: Annotated[str, Field(min_length=1)] = "default"
 
-    pipeline_data_dir: Path = Path("data")
-    duckdb_path: Path | None = None
+    pipeline_data_dir: _Path = Path("data")
+    duckdb_path: _Path | None = None
 
     nats_url: str | None = None
     nats_stream: Annotated[str, Field(pattern=_NAME)] = "MEDIA_EVENTS"
@@ -47,12 +57,12 @@ class Settings(BaseSettings):
     @property
     def data_dir(self) -> Path:
         """Absolute path of the data directory."""
-        return self.pipeline_data_dir.expanduser().absolute()
+        return self.pipeline_data_dir.absolute()
 
     @property
     def warehouse_path(self) -> Path:
         """Absolute path of the DuckDB file."""
-        return (self.duckdb_path or self.data_dir / "playback.duckdb").expanduser().absolute()
+        return (self.duckdb_path or self.data_dir / "playback.duckdb").absolute()
 
 
 def load_settings() -> Settings:
@@ -69,9 +79,15 @@ def load_settings() -> Settings:
         field = str(fault["loc"][0])
         name = field.upper()
         raise ConfigurationError(
-            f"{name}={fault['input']!r} is not usable: it must be {_allowed(field)}",
+            f"{name}={_shown(field, fault['input'])} is not usable: it must be {_allowed(field)}",
             hint=f"set {name} to such a value, or unset it for its default",
         ) from None
+
+
+def _shown(field: str, value: object) -> str:
+    """The value as it was given; a secret never is shown."""
+    secret = "SecretStr" in str(Settings.model_fields[field].annotation)
+    return "***" if secret else repr(value)
 
 
 def _allowed(field: str) -> str:
@@ -82,4 +98,7 @@ def _allowed(field: str) -> str:
     if lowest and highest:
         kind = "a whole number" if info.annotation is int else "a number"
         return f"{kind} from {lowest[0]} to {highest[0]}"
-    return "true or false" if info.annotation is bool else _NAME_IN_WORDS
+    if info.annotation is bool:
+        return "true or false"
+    is_path = "Path" in str(info.annotation)
+    return "a path below a home directory that is there" if is_path else _NAME_IN_WORDS

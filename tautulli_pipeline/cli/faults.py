@@ -55,9 +55,11 @@ def _report(error: PipelineError, *, as_json: bool, debug: bool) -> int:
     message = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], error.message)
     if as_json:
         _write(sys.stdout, orjson.dumps(error.facts | {"error": message}).decode())
-    _write(sys.stderr, f"tautulli-pipeline: {message}")
+    # The real one: a thread that was given up may still keep Dagster's words off the other.
+    stderr = sys.__stderr__ or sys.stderr
+    _write(stderr, f"tautulli-pipeline: {message}")
     if error.hint:
-        _write(sys.stderr, f"  {error.hint}")
+        _write(stderr, f"  {error.hint}")
     return error.exit_code
 
 

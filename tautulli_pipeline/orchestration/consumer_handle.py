@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import orjson
 
@@ -77,8 +77,7 @@ class ConsumerHandle:
     def finish(self) -> None:
         """End the consumer after the batch in hand and wait for it."""
         self._order(FINISH)
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        self._close(self._process.stdin)
         try:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(_ENDS_WITHIN_SECONDS)
@@ -90,10 +89,14 @@ class ConsumerHandle:
         self._process.kill()
         self._process.wait()
         self._listener.join()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with suppress(BrokenPipeError):
-                    pipe.close()
+        self._close(self._process.stdin)
+        self._close(self._process.stdout)
+
+    @staticmethod
+    def _close(pipe: IO[bytes] | None) -> None:
+        if pipe is not None:
+            with suppress(BrokenPipeError):  # an order that it did not live to read
+                pipe.close()
 
     def raise_fault(self) -> None:
         """Raise what it failed with.

@@ -29,6 +29,7 @@ from tautulli_pipeline.orchestration.instance import (
     QUIET,
     bury_dead_runs,
     open_instance,
+    unheard,
 )
 from tautulli_pipeline.orchestration.resources import Warehouse
 from tautulli_pipeline.orchestration.services import (
@@ -160,6 +161,7 @@ def _run(settings: Settings, import_id: str, orders: _Orders, replies: IO[bytes]
         explained_faults(settings.data_dir),
         consumer_lock(settings),
         open_instance(settings.data_dir) as instance,
+        unheard(),
     ):
         bury_dead_runs(instance, "consume_job")
         job = defs.resolve_job_def("consume_job")

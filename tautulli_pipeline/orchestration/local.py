@@ -29,6 +29,7 @@ from tautulli_pipeline.orchestration.instance import (
     QUIET,
     bury_dead_runs,
     open_instance,
+    unheard,
 )
 from tautulli_pipeline.orchestration.partitions import known_grid
 from tautulli_pipeline.orchestration.preparation import (
@@ -200,16 +201,15 @@ class LocalImport:
         outcome: list[BaseException] = []
 
         def execute() -> None:
+            tags = {**COMMAND_LINE_TAGS, "tautulli_pipeline/import_id": running.record.import_id}
             try:
-                job.execute_in_process(
-                    instance=instance,
-                    resources={**job.resource_defs, "publishing": PreparedPublishing(half)},
-                    run_config=QUIET,
-                    tags={
-                        **COMMAND_LINE_TAGS,
-                        "tautulli_pipeline/import_id": running.record.import_id,
-                    },
-                )
+                with unheard():
+                    job.execute_in_process(
+                        instance=instance,
+                        resources={**job.resource_defs, "publishing": PreparedPublishing(half)},
+                        run_config=QUIET,
+                        tags=tags,
+                    )
             except BaseException as error:  # raised again by whoever waits for the thread
                 outcome.append(error)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -27,6 +27,15 @@ SETTINGS: Final[dict[str, Any]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
 }
+# What DuckDB raises where the file or its log cannot be read or written.
+_FILE_FAULTS: Final = (
+    duckdb.IOException,
+    duckdb.TransactionException,
+    duckdb.FatalException,
+    duckdb.OutOfMemoryException,
+)
+_MIGRATIONS: Final = "schema_migrations"
+_RECORD: Final = {"name", "applied_at"}
 
 
 def connect(path: Path, config: Mapping[str, Any]) -> duckdb.DuckDBPyConnection:
@@ -41,11 +50,15 @@ def connect(path: Path, config: Mapping[str, Any]) -> duckdb.DuckDBPyConnection:
     try:
         with explained(path, "open"):
             _make_folder(path)
+            if not path.exists():
+                _make_file(connection, path)
+            # TYPE: of another kind of file, DuckDB would look for an extension that reads it.
             connection.execute(
                 f"ATTACH {quote_literal(str(path))} AS warehouse "
-                f"(ROW_GROUP_SIZE {ROWS_PER_TRANSACTION}, STORAGE_VERSION '{STORAGE_VERSION}')"
+                f"(TYPE duckdb, ROW_GROUP_SIZE {ROWS_PER_TRANSACTION})"
             )
             connection.execute("USE warehouse")
+            _require_room_for_tables(connection, path)
             migrate(connection)
             # What a crash left in the log does not mix with what comes: see `WriteAheadLog`.
             connection.execute("CHECKPOINT")
@@ -62,12 +75,59 @@ def _make_folder(path: Path) -> None:
         raise _warehouse_error(path, "open", str(error)) from error
 
 
+def _make_file(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Make an empty database under another name first: half of one could never be opened."""
+    target = path.resolve()
+    unfinished = target.with_name(f"{target.name}.new")
+    unfinished.unlink(missing_ok=True)
+    connection.execute(
+        f"ATTACH {quote_literal(str(unfinished))} AS unfinished "
+        f"(TYPE duckdb, STORAGE_VERSION '{STORAGE_VERSION}')"
+    )
+    connection.execute("DETACH unfinished")
+    unfinished.replace(target)
+
+
+def _require_room_for_tables(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Refuse a database where somebody else's tables have the names of ours.
+
+    Raises:
+        WarehouseError: it is such a one; nothing in it was changed.
+    """
+    columns: dict[str, set[str]] = {}
+    for table, column in connection.execute(
+        "SELECT table_name, column_name FROM duckdb_columns() "
+        "WHERE database_name = 'warehouse' AND schema_name = 'main'"
+    ).fetchall():
+        columns.setdefault(table, set()).add(column)
+    foreign = {_MIGRATIONS} if columns.get(_MIGRATIONS, _RECORD) != _RECORD else set()
+    if not foreign:
+        foreign = _made_by(_outstanding(connection, columns)) & columns.keys()
+    if foreign:
+        raise WarehouseError(
+            f"cannot use the warehouse {path}: its {min(foreign)} is not of this pipeline",
+            hint="set DUCKDB_PATH to another file, or to one that is not there yet",
+        )
+
+
+def _outstanding(connection: duckdb.DuckDBPyConnection, tables: Container[str]) -> list[str]:
+    """The migrations that were not applied yet."""
+    if _MIGRATIONS not in tables:
+        return list(migrations().values())
+    rows = connection.execute(f"SELECT name FROM {_MIGRATIONS}").fetchall()
+    return [sql for name, sql in migrations().items() if (name,) not in rows]
+
+
+def _made_by(scripts: Iterable[str]) -> set[str]:
+    return {name for sql in scripts for name in re.findall(r"CREATE TABLE (\w+)", sql)}
+
+
 @contextmanager
 def explained(path: Path, operation: str) -> Iterator[None]:
     """Turn DuckDB's faults about the file into ours, saying which process holds it."""
     try:
         yield
-    except duckdb.IOException as error:
+    except _FILE_FAULTS as error:
         raise _warehouse_error(path, operation, str(error)) from error
 
 
@@ -117,6 +177,16 @@ def _warehouse_error(path: Path, operation: str, cause: str) -> WarehouseError:
             hint="close that program, or set DUCKDB_PATH to another file",
         )
     return WarehouseError(
-        f"cannot {operation} the warehouse {path}: {cause.splitlines()[0]}",
-        hint="check that the folder exists and can be written and has free space",
+        f"cannot {operation} the warehouse {path}: {_first_cause(cause)}",
+        hint=_TO_OPEN if operation == "open" else _TO_WRITE,
     )
+
+
+_TO_OPEN: Final = "set DUCKDB_PATH to a DuckDB file, or to a new one in a folder you may write"
+_TO_WRITE: Final = "see that its folder has room and can be written, then import again to resume"
+
+
+def _first_cause(words: str) -> str:
+    """What came first of what DuckDB tells, without the kinds it puts before it."""
+    first = words.splitlines()[0].rpartition("Original error: ")[2].strip('" ')
+    return re.sub(r"^((\w+ )*Error: |Failed to commit: )+", "", first)
