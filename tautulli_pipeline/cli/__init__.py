@@ -4,16 +4,35 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Final
 
-from tautulli_pipeline.cli.app import application
-from tautulli_pipeline.cli.faults import run_reporting_faults
-from tautulli_pipeline.memory import keep_memory_bounded
+_STOPPED: Final = 130
 
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
+    early: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        early.append(number)
+
+    _on_stop_signals(note)
+    # Here, as an exception in the middle of an import may get lost in Python itself.
+    from tautulli_pipeline.cli.app import application
+    from tautulli_pipeline.cli.faults import run_reporting_faults
+    from tautulli_pipeline.memory import keep_memory_bounded
+
+    _on_stop_signals(signal.default_int_handler)
+    if early:
+        sys.exit(_STOPPED)
     keep_memory_bounded()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
     sys.exit(run_reporting_faults(application, sys.argv[1:]))
+
+
+def _on_stop_signals(handler: Callable[[int, FrameType | None], None]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # What nohup and a shell's background made deaf stays so.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)

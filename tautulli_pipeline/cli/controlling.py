@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any, Final
+from dataclasses import asdict
+from typing import Final
 
 from tautulli_pipeline.cli.reporting import print_json, print_line
 from tautulli_pipeline.errors import ConfigurationError
@@ -82,17 +83,11 @@ def _answer(record: ImportRecord, claim: Claim) -> str:
 
 def run_reset(settings: Settings, *, as_json: bool) -> None:
     """Forget how far imports have come; the table stays."""
-    from tautulli_pipeline.orchestration.resetting import reset_progress
+    from tautulli_pipeline.orchestration.resetting import NOTHING, reset_progress
 
     forgotten = reset_progress(settings)
     if as_json:
-        counts: dict[str, Any] = {"import_id": None, "partitions": 0, "receipts": 0}
-        if forgotten:
-            counts = {
-                "import_id": forgotten.record.import_id if forgotten.record else None,
-                "partitions": forgotten.partitions,
-                "receipts": forgotten.receipts,
-            }
+        counts = asdict(forgotten or NOTHING)
         print_json(PENDING_SUMMARY | {"forgotten": counts})
     elif forgotten is None:
         print_line(f"nothing to reset in {settings.data_dir}")

@@ -11,6 +11,7 @@ from tautulli_pipeline.cli.reporting import print_json, print_summary, report_un
 from tautulli_pipeline.cli.stopping import StopSignals, signal_itself
 from tautulli_pipeline.demo.database import make_demo_database
 from tautulli_pipeline.errors import ConfigurationError, StoppedError
+from tautulli_pipeline.imports.record import ImportLog
 from tautulli_pipeline.settings import Settings
 
 
@@ -56,15 +57,20 @@ def run_import(
 
 def run_demo(settings: Settings, rows: int, *, as_json: bool) -> None:
     """Make a demo database of `rows` plays in the data directory and import it."""
+    from tautulli_pipeline.orchestration.data_directory import explained_faults
     from tautulli_pipeline.orchestration.services import make_data_dir
 
+    log = ImportLog(settings.data_dir)
+    if log.lock.holder():
+        raise log.running()
     make_data_dir(settings)
     path = settings.data_dir / f"demo-{rows}.db"
     if not path.exists():
         sys.stderr.write(f"making {path} with {rows:,} plays\n")
         unfinished = path.with_suffix(".new")
         unfinished.unlink(missing_ok=True)
-        make_demo_database(unfinished, rows)
+        with explained_faults(settings.data_dir):
+            make_demo_database(unfinished, rows)
         unfinished.replace(path)
     run_import(settings, path, dry_run=False, fresh=False, as_json=as_json)
 

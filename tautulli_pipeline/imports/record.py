@@ -148,6 +148,15 @@ PENDING_SUMMARY: Final[dict[str, Any]] = ImportRecord(
 ).summary() | {"source": None, "start_time": None}
 
 
+def _parsed(stored: bytes) -> ImportRecord:
+    fields = orjson.loads(stored)
+    fields["started_at"] = datetime.fromisoformat(fields["started_at"])
+    fields["status"] = Status(fields["status"])
+    fields["fates"] = Fates(**fields["fates"])
+    fields["unreadable"] = tuple(fields.get("unreadable", ()))
+    return ImportRecord(**fields)
+
+
 class ImportLog:
     """`import.json` of a data directory, written by whoever holds its lock."""
 
@@ -156,16 +165,20 @@ class ImportLog:
         self.lock = ImportLock(data_dir)
 
     def read(self) -> ImportRecord | None:
-        """The last import; one whose process is gone in the middle counts as failed."""
+        """The last import; one whose process is gone in the middle counts as failed.
+
+        Raises:
+            ConfigurationError: what is stored is no such record.
+        """
         try:
-            fields = orjson.loads(self._file.read_bytes())
+            record = _parsed(self._file.read_bytes())
         except FileNotFoundError:
             return None
-        fields["started_at"] = datetime.fromisoformat(fields["started_at"])
-        fields["status"] = Status(fields["status"])
-        fields["fates"] = Fates(**fields["fates"])
-        fields["unreadable"] = tuple(fields.get("unreadable", ()))
-        record = ImportRecord(**fields)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigurationError(
+                f"cannot read the saved progress in {self._file}: {str(error).splitlines()[0]}",
+                hint="`tautulli-pipeline reset` begins anew; the table stays",
+            ) from error
         if record.status in _WORKING and not self.lock.is_held():
             return replace(record, status=Status.FAILED)
         return record
@@ -200,6 +213,10 @@ class ImportLog:
         unfinished = self._file.with_suffix(".new")
         unfinished.write_bytes(orjson.dumps(asdict(record)))
         unfinished.replace(self._file)
+
+    def exists(self) -> bool:
+        """Whether there is a record, readable or not."""
+        return self._file.exists()
 
     def remove(self) -> None:
         """Forget the last import."""

@@ -50,6 +50,7 @@ class ConsumerHandle:
         self._process = process
         self._on_progress = on_progress
         self._replies: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._is_ready = False
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
@@ -61,6 +62,7 @@ class ConsumerHandle:
             PipelineError: it ended instead; the class says why.
         """
         reply = self._await(READY, stopping)
+        self._is_ready = True
         return reply["warehouse_id"], reply["stream_id"]
 
     def drain(self, last_sequence: int, stopping: threading.Event) -> Drained:
@@ -76,6 +78,9 @@ class ConsumerHandle:
 
     def finish(self) -> None:
         """End the consumer after the batch in hand and wait for it."""
+        if not self._is_ready:  # it may wait for a lock, and has nothing in hand
+            self.kill()
+            return
         self._order(FINISH)
         self._close(self._process.stdin)
         try:

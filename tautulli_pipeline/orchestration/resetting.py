@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Final
 
-from tautulli_pipeline.errors import ImportRunningError, WarehouseError
-from tautulli_pipeline.imports.record import ImportLog, ImportRecord
+from tautulli_pipeline.errors import ConfigurationError, ImportRunningError, WarehouseError
+from tautulli_pipeline.imports.record import ImportLog
 from tautulli_pipeline.orchestration.data_directory import explained_faults
 from tautulli_pipeline.orchestration.instance import (
     bury_dead_runs,
@@ -24,9 +25,12 @@ from tautulli_pipeline.settings import Settings
 class Forgotten:
     """What a reset forgot."""
 
-    record: ImportRecord | None
+    import_id: str | None
     partitions: int
     receipts: int
+
+
+NOTHING: Final = Forgotten(None, 0, 0)
 
 
 def reset_progress(settings: Settings) -> Forgotten | None:
@@ -40,7 +44,7 @@ def reset_progress(settings: Settings) -> Forgotten | None:
     """
     data_dir, receipts = settings.data_dir, data_paths(settings).receipts
     log = ImportLog(data_dir)
-    if not (has_storage(data_dir) or receipts.exists() or log.read()):
+    if not (has_storage(data_dir) or receipts.exists() or log.exists()):
         return None
     with explained_faults(data_dir), log.exclusive(None), _no_consumer(settings, log):
         partitions = 0
@@ -51,10 +55,17 @@ def reset_progress(settings: Settings) -> Forgotten | None:
         files = sum(1 for _ in receipts.glob("*/*"))
         if receipts.exists():
             shutil.rmtree(receipts)
-        record = log.read()
+        import_id = _last_import_id(log)
+        known = log.exists()
         log.remove()
-    forgotten = Forgotten(record, partitions, files)
-    return forgotten if forgotten != Forgotten(None, 0, 0) else None
+    return Forgotten(import_id, partitions, files) if known or partitions or files else None
+
+
+def _last_import_id(log: ImportLog) -> str | None:
+    with suppress(ConfigurationError):  # damaged: one more reason to begin anew
+        record = log.read()
+        return record.import_id if record else None
+    return None
 
 
 @contextmanager
