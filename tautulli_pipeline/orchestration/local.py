@@ -29,12 +29,18 @@ from tautulli_pipeline.orchestration.instance import (
 )
 from tautulli_pipeline.orchestration.partitions import known_grid
 from tautulli_pipeline.orchestration.preparation import PreparedPublishing, prepare_publishing
-from tautulli_pipeline.orchestration.services import data_paths, make_data_dir, stream_address
+from tautulli_pipeline.orchestration.services import (
+    check_login,
+    data_paths,
+    make_data_dir,
+    stream_address,
+)
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.stream.session import PublishingSession, open_publishing
 
-# How often rows that were lost on the way are published again.
-_ATTEMPTS: Final = 3
+# How often rows that were lost on the way are published again while no more of them arrive.
+_FRUITLESS_ATTEMPTS: Final = 3
+_UNKNOWN: Final = 2**62
 _TICK_SECONDS: Final = 0.1
 
 Observer = Callable[[ImportRecord], None]
@@ -65,6 +71,7 @@ class LocalImport:
             PipelineError: one of its faults; what was done so far is kept, and the
                 next import goes on from there.
         """
+        check_login(self.settings)
         with ExitStack() as stack:
             if self.settings.data_dir.is_dir():
                 stack.enter_context(self._log.exclusive())
@@ -105,12 +112,14 @@ class LocalImport:
 
     def _import(self, source: OpenSource, stack: ExitStack) -> None:
         address = stack.enter_context(stream_address(self.settings))
-        consumer = stack.enter_context(start_consumer(self._record.import_id, self._progressed))
+        consumer = stack.enter_context(
+            start_consumer(self._record.import_id, self._progressed, self.on_wait)
+        )
         instance = stack.enter_context(open_instance(self.settings.data_dir))
         bury_dead_runs(instance, "import_job")
         grid = known_grid(instance)
         contents = source.survey(grid, self.settings.import_batch_size)
-        session = stack.enter_context(open_publishing(address, on_wait=self.on_wait))
+        session = stack.enter_context(open_publishing(address, on_wait=self._wait))
         warehouse_id, _ = consumer.await_ready()
         half = stack.enter_context(
             prepare_publishing(
@@ -137,19 +146,21 @@ class LocalImport:
         consumer: ConsumerHandle,
         session: PublishingSession,
     ) -> None:
-        for attempt in range(1, _ATTEMPTS + 1):
+        fruitless, least = 0, _UNKNOWN
+        while True:
             if half.work:
                 self._run_job(half, instance, consumer)
             drained = consumer.drain(session.last_sequence(), self.stopping)
             self._settled(drained.totals)
-            half.work = _lost(half.plan, drained.unsettled, attempt)
+            half.work = _lost(half.plan, drained.unsettled)
             if not half.work:
                 return
-        lost = sum(map(len, drained.unsettled.values()))
-        raise StreamError(
-            f"{lost} events were published {_ATTEMPTS} times and never arrived",
-            hint="see whether something else deletes from the stream, then import again",
-        )
+            lost = sum(len(part.only or ()) for part in half.work)
+            fruitless = 0 if lost < least else fruitless + 1
+            least = min(lost, least)
+            if fruitless == _FRUITLESS_ATTEMPTS:
+                raise _never_arrive(lost)
+            self._wait(f"{lost:,} events were lost on the stream; publishing them again")
 
     def _run_job(
         self, half: PublishingHalf, instance: dg.DagsterInstance, consumer: ConsumerHandle
@@ -186,6 +197,12 @@ class LocalImport:
         if outcome:
             raise outcome[0]
 
+    def _wait(self, words: str) -> None:
+        """Say what is waited for, unless the import is to stop."""
+        if self.stopping.is_set():
+            raise _stopped()
+        self.on_wait(words)
+
     def _published(self, receipt: Receipt) -> None:
         ids = receipt.rows["source_row_id"].to_pylist()
         if ids:
@@ -208,8 +225,22 @@ class LocalImport:
         self.observe(self._record)
 
 
-def _lost(plan: Plan, unsettled: dict[str, list[int]], attempt: int) -> tuple[PartitionWork, ...]:
+def _stopped() -> StoppedError:
+    return StoppedError("the import was stopped", hint="import again to resume it")
+
+
+def _never_arrive(lost: int) -> StreamError:
+    return StreamError(
+        f"{lost} events were published again and again and never arrived",
+        hint="see whether the stream's limits or another consumer of the same "
+        "NATS_DURABLE_NAME take them, then import again",
+    )
+
+
+def _lost(plan: Plan, unsettled: dict[str, list[int]]) -> tuple[PartitionWork, ...]:
     """Published rows that arrived nowhere; those the source has no longer are let go."""
+    # New to layer 1, whichever attempts there were before.
+    attempt = time.time_ns() // 1_000_000
     return tuple(
         PartitionWork(key, plan.rows[key], frozenset(ids), attempt)
         for key, ids in sorted(unsettled.items())
