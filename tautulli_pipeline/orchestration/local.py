@@ -112,6 +112,8 @@ class LocalImport:
 
     def _import(self, source: OpenSource, stack: ExitStack) -> None:
         address = stack.enter_context(stream_address(self.settings))
+        # First, for whatever is wrong with the stream shows here within a second.
+        session = stack.enter_context(open_publishing(address, on_wait=self._wait))
         consumer = stack.enter_context(
             start_consumer(self._record.import_id, self._progressed, self.on_wait)
         )
@@ -119,7 +121,6 @@ class LocalImport:
         bury_dead_runs(instance, "import_job")
         grid = known_grid(instance)
         contents = source.survey(grid, self.settings.import_batch_size)
-        session = stack.enter_context(open_publishing(address, on_wait=self._wait))
         warehouse_id, _ = consumer.await_ready()
         half = stack.enter_context(
             prepare_publishing(

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tautulli_pipeline.errors import ConfigurationError
 
-_JWT: Final = re.compile(rb"-{3,}BEGIN NATS USER JWT-{3,}\s+([\w.-]+)")
+_JWT: Final = re.compile(rb"-{3,}BEGIN NATS USER JWT-{3,}\s+([\w-]+\.[\w-]+\.[\w-]+)\s")
 _SEED: Final = re.compile(rb"-{3,}BEGIN USER NKEY SEED-{3,}\s+(S[A-Z2-7]+)")
 # A seed is two bytes that say of what kind, the key, and a checksum.
 _SEED_BYTES: Final = 36
@@ -54,7 +54,7 @@ def read_credentials(path: Path) -> Credentials:
     try:
         expires = orjson.loads(_decoded(jwt[1].split(b".")[1])).get("exp")
         key = Ed25519PrivateKey.from_private_bytes(_key_of(seed[1]))
-    except (ValueError, IndexError) as error:
+    except ValueError as error:
         raise _unusable(path, "it is damaged") from error
     if expires and datetime.fromtimestamp(expires, UTC) < datetime.now(UTC):
         at = datetime.fromtimestamp(expires, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -11,6 +11,8 @@ from nats.js.api import DiscardPolicy, StreamConfig
 _ROOMY_MESSAGES: Final = 20_000
 _ROOMY_BYTES: Final = 64 * 2**20
 _UNLIMITED: Final = 2**62
+# What waits for so long is likely to wait for a consumer that nobody runs.
+_LONG_SECONDS: Final = 86_400
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Limits:
         found = [f"{name} {size}" for name, size in sizes.items() if size < _UNLIMITED]
         drops_oldest = bool(found) and stream.discard != DiscardPolicy.NEW
         causes = found if drops_oldest else []
-        if stream.max_age:
+        if stream.max_age and stream.max_age < _LONG_SECONDS:
             causes = [*causes, f"max_age {stream.max_age:g} s"]
         return cls(
             min(in_all, by_subject),
