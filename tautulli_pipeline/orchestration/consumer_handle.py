@@ -82,7 +82,9 @@ class ConsumerHandle:
         """End the consumer after the batch in hand and wait for it."""
         self._order(FINISH)
         if self._process.stdin is not None:
-            self._process.stdin.close()
+            # What it did not take any more is flushed once again here.
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
         try:
             self._process.wait(_ENDS_WITHIN_SECONDS)
         except subprocess.TimeoutExpired:

@@ -19,6 +19,7 @@ _CONNECT_TIMEOUT_SECONDS: Final = 5.0
 _CLOSE_TIMEOUT_SECONDS: Final = 3.0
 # A server that neither answers nor hangs up is left after three of these.
 _PING_SECONDS: Final = 5
+_FLUSH_SECONDS: Final = 1.0
 _REMEMBERED_FAULTS: Final = 10
 
 
@@ -51,6 +52,8 @@ async def connect(address: StreamAddress) -> AsyncIterator[JetStream]:
         skip_subject_validation=True,
         reconnect_time_wait=1,
         ping_interval=_PING_SECONDS,
+        # Without it, whoever publishes while the connection breaks may wait for ever.
+        flush_timeout=_FLUSH_SECONDS,
         error_cb=remember,
     )
     try:
@@ -65,8 +68,8 @@ async def connect(address: StreamAddress) -> AsyncIterator[JetStream]:
     try:
         yield stream
     finally:
-        # A server that stands still does not take the last words either.
-        with suppress(TimeoutError):
+        # A server that is away does not take the last words either.
+        with suppress(OSError, NatsError):
             await asyncio.wait_for(client.close(), _CLOSE_TIMEOUT_SECONDS)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 import orjson
+from nats.aio.client import DEFAULT_PENDING_SIZE
 from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError, MaxPayloadError, OutboundBufferLimitError
 
@@ -178,6 +179,8 @@ class Publisher:
                 raise self._stream.fault("publish to", error) from error
             state.in_flight += 1
             state.bytes_in_flight += state.sizes[index]
+            if self._client.pending_data_size > DEFAULT_PENDING_SIZE:
+                return  # the server takes nothing any more
 
     async def _await_room(self, state: _Round) -> None:
         while state.in_flight >= _WINDOW_MESSAGES or state.bytes_in_flight >= _WINDOW_BYTES:
