@@ -25,6 +25,8 @@ _BATCH_BYTES: Final = 32 * 2**20
 _LINGER_SECONDS: Final = 0.25
 # Full transactions are written several times faster, so a batch may take its time.
 _PATIENCE_SECONDS: Final = 5.0
+# The publisher waits for what a narrow stream has no room for.
+_NARROW_PATIENCE_SECONDS: Final = 0.2
 _SETTLE_EVERY_SECONDS: Final = 1.5
 _ACK_POLL_SECONDS: Final = 0.01
 _ACK_POLLS: Final = 50
@@ -84,7 +86,8 @@ class Consumption:
         Returns:
             Whether the end that `control` set may be reached.
         """
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        patience = _NARROW_PATIENCE_SECONDS if self.session.narrow else _PATIENCE_SECONDS
+        deadline = time.monotonic() + patience
         while not control.stopped and time.monotonic() < deadline:
             if _is_full(self._waiting):
                 break

@@ -22,6 +22,7 @@ from tautulli_pipeline.orchestration.consumer_process import (
     FINISH,
     PROGRESS,
     READY,
+    WAITING,
 )
 
 _ENDS_WITHIN_SECONDS: Final = 60.0
@@ -45,10 +46,14 @@ class ConsumerHandle:
     """Sends orders and takes replies; replies other than progress wait in a queue."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], on_progress: Callable[[dict[str, int]], None]
+        self,
+        process: subprocess.Popen[bytes],
+        on_progress: Callable[[dict[str, int]], None],
+        on_wait: Callable[[str], None],
     ) -> None:
         self._process = process
         self._on_progress = on_progress
+        self._on_wait = on_wait
         self._replies: queue.Queue[dict[str, Any]] = queue.Queue()
         self._is_ready = False
         self._listener = threading.Thread(target=self._listen, daemon=True)
@@ -143,6 +148,8 @@ class ConsumerHandle:
             reply = orjson.loads(line)
             if reply["kind"] == PROGRESS:
                 self._on_progress(reply["totals"])
+            elif reply["kind"] == WAITING:
+                self._on_wait(reply["words"])
             else:
                 self._replies.put(reply)
         gone = {"exit_code": 1, "message": "the consumer ended unexpectedly", "hint": _GONE_HINT}
@@ -154,7 +161,9 @@ _GONE_HINT: Final = "import again to resume; with --debug its last words are sho
 
 @contextmanager
 def start_consumer(
-    import_id: str, on_progress: Callable[[dict[str, int]], None]
+    import_id: str,
+    on_progress: Callable[[dict[str, int]], None],
+    on_wait: Callable[[str], None],
 ) -> Iterator[ConsumerHandle]:
     """Start the consumer of an import; it ends with the context."""
     process = subprocess.Popen(
@@ -162,7 +171,7 @@ def start_consumer(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
-    handle = ConsumerHandle(process, on_progress)
+    handle = ConsumerHandle(process, on_progress, on_wait)
     try:
         yield handle
     except KeyboardInterrupt:  # a person who would not wait for the batch in hand

@@ -20,7 +20,7 @@ from typing import IO, Any, Final
 import orjson
 from duckdb import DuckDBPyConnection
 
-from tautulli_pipeline.errors import PipelineError
+from tautulli_pipeline.errors import PipelineError, StoppedError
 from tautulli_pipeline.imports.consumption import Consumption
 from tautulli_pipeline.memory import keep_memory_bounded, spare_collector
 from tautulli_pipeline.orchestration.data_directory import explained_faults
@@ -49,6 +49,7 @@ FINISH: Final = "finish"
 READY: Final = "ready"
 PROGRESS: Final = "progress"
 DRAINED: Final = "drained"
+WAITING: Final = "waiting"
 FAILED: Final = "failed"
 
 
@@ -124,7 +125,7 @@ class CommandedConsuming:
         """Consume and settle until the parent says finish or is gone."""
         with (
             stream_address(self.settings) as address,
-            open_consuming(address) as session,
+            open_consuming(address, on_wait=self._wait) as session,
         ):
             ledger = Ledger(connection)
             reporting = _Reporting(self.orders, self.replies, ledger, self.import_id)
@@ -143,6 +144,12 @@ class CommandedConsuming:
                 reporting.totals = ledger.totals(self.import_id)
                 reporting.reply(DRAINED)
             return {"dagster/row_count": count_events(connection), "inserted": reporting.inserted}
+
+    def _wait(self, words: str) -> None:
+        """Tell the parent what is waited for, unless nobody needs the end of it."""
+        if self.orders.stopped:
+            raise StoppedError("the consumer was stopped")
+        _write_line(self.replies, {"kind": WAITING, "words": words})
 
 
 def _write_line(stream: IO[bytes], message: object) -> None:

@@ -37,13 +37,14 @@ from tautulli_pipeline.orchestration.preparation import (
     grid_notice,
     prepare_publishing,
 )
-from tautulli_pipeline.orchestration.services import data_paths, stream_address
+from tautulli_pipeline.orchestration.services import check_login, data_paths, stream_address
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.source.survey import PartitionContent
 from tautulli_pipeline.stream.session import PublishingSession, open_publishing
 
-# How often rows that were lost on the way are published again.
-_ATTEMPTS: Final = 3
+# How often rows that were lost on the way are published again while no more of them arrive.
+_FRUITLESS_ATTEMPTS: Final = 3
+_UNKNOWN: Final = 2**62
 _TICK_SECONDS: Final = 0.1
 # What waits for a stream server that is away is given up after this.
 _STOPS_WITHIN_SECONDS: Final = 5.0
@@ -87,6 +88,7 @@ class LocalImport:
             PipelineError: one of its faults; what was done so far is kept, and the
                 next import goes on from there.
         """
+        check_login(self.settings)
         with (
             explained_faults(self.settings.data_dir),
             data_directory(self.settings),
@@ -131,8 +133,10 @@ class LocalImport:
         stack: ExitStack,
     ) -> None:
         address = stack.enter_context(stream_address(self.settings))
+        # First, for whatever is wrong with the stream shows here within a second.
+        session = stack.enter_context(open_publishing(address, on_wait=self._wait))
         import_id = running.record.import_id
-        consumer = stack.enter_context(start_consumer(import_id, running.progressed))
+        consumer = stack.enter_context(start_consumer(import_id, running.progressed, self.say))
         instance = stack.enter_context(open_instance(self.settings.data_dir))
         bury_dead_runs(instance, "import_job")
         stack.callback(self._await_job)
@@ -141,7 +145,6 @@ class LocalImport:
             self.say(notice)
         if contents is None or grid is not None:
             contents = source.survey(grid, self.settings.import_batch_size)
-        session = stack.enter_context(open_publishing(address, on_wait=self.say))
         warehouse_id, _ = consumer.await_ready(self.stopping)
         half = stack.enter_context(
             prepare_publishing(
@@ -173,19 +176,21 @@ class LocalImport:
         session: PublishingSession,
         running: RunningImport,
     ) -> None:
-        for attempt in range(1, _ATTEMPTS + 1):
+        fruitless, least = 0, _UNKNOWN
+        while True:
             if half.work:
                 self._run_job(half, instance, consumer, running)
             drained = consumer.drain(session.last_sequence(), self.stopping)
             running.change(fates=Fates(**drained.totals))
-            half.work = _lost(half.plan, drained.unsettled, attempt)
+            half.work = _lost(half.plan, drained.unsettled)
             if not half.work:
                 return
-        lost = sum(map(len, drained.unsettled.values()))
-        raise StreamError(
-            f"{lost} events were published {_ATTEMPTS} times and never arrived",
-            hint="see whether something else deletes from the stream, then import again",
-        )
+            lost = sum(len(part.only or ()) for part in half.work)
+            fruitless = 0 if lost < least else fruitless + 1
+            least = min(lost, least)
+            if fruitless == _FRUITLESS_ATTEMPTS:
+                raise _never_arrive(lost)
+            self._wait(f"{lost:,} events were lost on the stream; publishing them again")
 
     def _run_job(
         self,
@@ -232,6 +237,11 @@ class LocalImport:
         if thread.is_alive():
             self._require_going_on()
 
+    def _wait(self, words: str) -> None:
+        """Say what is waited for, unless the import is to stop."""
+        self._require_going_on()
+        self.say(words)
+
     def _await_job(self) -> None:
         """Let a run that was given up end once its session to the stream is closed."""
         if self._publishing is not None:
@@ -244,8 +254,18 @@ def _published(receipt: Receipt, running: RunningImport) -> None:
         running.change(last_processed_id=ids[-1])
 
 
-def _lost(plan: Plan, unsettled: dict[str, list[int]], attempt: int) -> tuple[PartitionWork, ...]:
+def _never_arrive(lost: int) -> StreamError:
+    return StreamError(
+        f"{lost} events were published again and again and never arrived",
+        hint="see whether the stream's limits or another consumer of the same "
+        "NATS_DURABLE_NAME take them, then import again",
+    )
+
+
+def _lost(plan: Plan, unsettled: dict[str, list[int]]) -> tuple[PartitionWork, ...]:
     """Published rows that arrived nowhere; those the source has no longer are let go."""
+    # New to layer 1, whichever attempts there were before.
+    attempt = time.time_ns() // 1_000_000
     return tuple(
         PartitionWork(key, plan.rows[key], frozenset(ids), attempt)
         for key, ids in sorted(unsettled.items())

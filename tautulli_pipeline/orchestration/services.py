@@ -12,7 +12,8 @@ from filelock import FileLock, Timeout
 
 from tautulli_pipeline.errors import ConfigurationError, WarehouseError
 from tautulli_pipeline.settings import Settings
-from tautulli_pipeline.stream.connection import StreamAddress
+from tautulli_pipeline.stream.address import StreamAddress
+from tautulli_pipeline.stream.login import login_options
 from tautulli_pipeline.stream.server import EmbeddedServer
 from tautulli_pipeline.warehouse.cache import DedupCache
 from tautulli_pipeline.warehouse.dedup import Deduplicator
@@ -56,13 +57,27 @@ def stream_address(settings: Settings) -> Iterator[StreamAddress]:
     Raises:
         StreamError: the embedded server does not start.
     """
-    if settings.nats_url is None:
-        with EmbeddedServer(settings.data_dir) as server:
-            yield replace(_names(settings, server.url), user=server.user, password=server.password)
+    if settings.nats_url is not None:
+        yield _external_address(settings, settings.nats_url)
         return
+    with EmbeddedServer(settings.data_dir) as server:
+        yield replace(_names(settings, server.url), user=server.user, password=server.password)
+
+
+def check_login(settings: Settings) -> None:
+    """See that what the NATS_* variables say can be used, before anything starts.
+
+    Raises:
+        ConfigurationError: one of them, or the file that it names, cannot.
+    """
+    if settings.nats_url is not None:
+        login_options(_external_address(settings, settings.nats_url))
+
+
+def _external_address(settings: Settings, url: str) -> StreamAddress:
     secret, token = settings.nats_password, settings.nats_token
-    yield replace(
-        _names(settings, settings.nats_url),
+    return replace(
+        _names(settings, url),
         user=settings.nats_user,
         password=secret.get_secret_value() if secret else None,
         token=token.get_secret_value() if token else None,

@@ -8,12 +8,17 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final, NamedTuple
 
 import orjson
+from nats.errors import ConnectionClosedError, OutboundBufferLimitError
 
-from tautulli_pipeline.stream.connection import JetStream
+from tautulli_pipeline.stream.jetstream import JetStream
 from tautulli_pipeline.stream.wire import Frame, headers_of, reply_frame
 
 _GRACE_SECONDS: Final = 2.0
 _ACK: Final = b"+ACK"
+# The server's words for a pull that nobody will ever answer.
+_NOBODY_THERE: Final = b"503"
+_DELETED: Final = b"Consumer Deleted"
+_PAUSE_SECONDS: Final = 0.25
 
 
 class Delivered(NamedTuple):
@@ -42,12 +47,14 @@ class DurableConsumer:
         self._enough = asyncio.Event()
         self._wanted = 0
         self._last_wanted_sequence: int | None = None
+        self._unheard = False
         address = stream.address
         self._pull_subject = f"$JS.API.CONSUMER.MSG.NEXT.{address.stream}.{address.durable_name}"
 
     def receive(self, frame: Frame) -> None:
         """Take in one message, or the server's word that a pull is over."""
         if not frame.reply.startswith(b"$JS.ACK."):
+            self._unheard = _is_unheard(frame)
             self._enough.set()
             return
         delivered = _delivered(frame)
@@ -71,7 +78,12 @@ class DurableConsumer:
             max_bytes: the server ends the batch before this size.
             linger_seconds: how long to wait for the batch to fill.
             last_wanted_sequence: the batch ends with this message in any case.
+
+        Raises:
+            StreamError: the stream is gone, or the server ended the connection.
         """
+        if self._unheard:
+            await self._look_after_consumer()
         if len(self._arrived) < max_messages:
             self._enough.clear()
         self._wanted = max_messages
@@ -81,27 +93,60 @@ class DurableConsumer:
             "max_bytes": max_bytes,
             "expires": int(linger_seconds * 1e9),
         }
-        await self._client.publish(self._pull_subject, orjson.dumps(request), reply=self._inbox)
+        await self._send(self._pull_subject, orjson.dumps(request), reply=self._inbox)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._enough.wait(), linger_seconds + _GRACE_SECONDS)
         batch, self._arrived = self._arrived, []
         return batch
+
+    async def _send(self, subject: str, payload: bytes, *, reply: str) -> None:
+        try:
+            await self._client.publish(subject, payload, reply=reply)
+        except OutboundBufferLimitError:
+            pass  # the server is away; whoever asks for what is pending waits for it
+        except ConnectionClosedError as error:
+            raise self._stream.fault("pull from", error) from error
+
+    async def _look_after_consumer(self) -> None:
+        """See that stream and consumer are there; a consumer is made anew where it is not."""
+        self._unheard = False
+        await self._stream.last_sequence()
+        await self._stream.patient_consumer_info()
+        await asyncio.sleep(_PAUSE_SECONDS)
 
     def abandon_pull(self) -> None:
         """End a pull that is under way now; what it would bring stays on the stream."""
         self._enough.set()
 
     async def ack(self, messages: Sequence[Delivered]) -> None:
-        """Acknowledge what is committed and see that the server has it."""
+        """Acknowledge what is committed and see that the server has it.
+
+        Raises:
+            StreamError: the server stays away.
+        """
         frames = b"".join(reply_frame(message.reply, _ACK) for message in messages)
-        await self._stream.wire.send(frames)
-        await self._client.flush()
+
+        async def acknowledge() -> None:
+            await self._stream.wire.send(frames)
+            await self._client.flush()
+
+        await self._stream.patiently("acknowledge messages of", acknowledge)
 
     async def pending(self) -> tuple[int, int, int]:
-        """(not yet delivered, delivered but unacked, sequence up to which all is acked)."""
-        info = await self._stream.consumer_info()
+        """(not yet delivered, delivered but unacked, sequence up to which all is acked).
+
+        Raises:
+            StreamError: the server stays away, or the stream is gone.
+        """
+        info = await self._stream.patient_consumer_info()
         floor = info.ack_floor.stream_seq if info.ack_floor else 0
         return info.num_pending or 0, info.num_ack_pending or 0, floor
+
+
+def _is_unheard(frame: Frame) -> bool:
+    # NATS/1.0 status description
+    _, status, description = (*frame.header.split(b"\r\n")[0].split(b" ", 2), b"", b"")[:3]
+    return status == _NOBODY_THERE or description == _DELETED
 
 
 def _delivered(frame: Frame) -> Delivered:

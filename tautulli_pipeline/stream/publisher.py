@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 import orjson
+from nats.aio.client import DEFAULT_PENDING_SIZE
 from nats.errors import ConnectionClosedError, OutboundBufferLimitError
 
 from tautulli_pipeline.errors import StreamError
-from tautulli_pipeline.stream.connection import JetStream
+from tautulli_pipeline.stream.jetstream import JetStream
+from tautulli_pipeline.stream.patience import AWAY
+from tautulli_pipeline.stream.standstill import Standstill
 from tautulli_pipeline.stream.wire import Frame, header_block, publish_frame
 
 MESSAGE_ID_HEADER: Final = "Nats-Msg-Id"
@@ -23,8 +26,7 @@ _WINDOW_BYTES: Final = 16 * 2**20
 # Frames that go to the connection in one piece.
 _FRAMES_BYTES: Final = 128 * 1024
 _ACK_TIMEOUT_SECONDS: Final = 5.0
-_GIVE_UP_AFTER_SECONDS: Final = 120.0
-_FULL_STREAM_PAUSE_SECONDS: Final = 0.5
+_PAUSE_SECONDS: Final = 0.5
 
 _UNAVAILABLE: Final = 503
 # JetStream's words for "no room now": maximum messages, bytes, messages per subject,
@@ -62,6 +64,8 @@ class _Round:
     unanswered: set[int]
     refused: list[int] = field(default_factory=list)
     fault: str = ""
+    full: bool = False
+    waiting_for: str = AWAY
     bytes_in_flight: int = 0
     in_flight: int = 0
     moved: asyncio.Event = field(default_factory=asyncio.Event)
@@ -77,14 +81,15 @@ class Publisher:
         *,
         on_wait: Callable[[str], None] = lambda _reason: None,
         ack_timeout_seconds: float = _ACK_TIMEOUT_SECONDS,
-        give_up_after_seconds: float = _GIVE_UP_AFTER_SECONDS,
+        give_up_after_seconds: float | None = None,
     ) -> None:
         self._stream = stream
         self._client = stream.client
         self._inbox = inbox
         self._on_wait = on_wait
         self._ack_timeout_seconds = ack_timeout_seconds
-        self._give_up_after_seconds = give_up_after_seconds
+        self._give_up_after_seconds = give_up_after_seconds or stream.address.patience_seconds
+        self._standstill = Standstill(stream)
         self._rounds = 0
         self._round: _Round | None = None
 
@@ -144,10 +149,11 @@ class Publisher:
         state.moved.set()
 
     def _judge(self, error: Mapping[str, object], state: _Round) -> None:
-        if error.get("err_code") in _NO_ROOM:
-            self._on_wait("the stream is full; waiting for the consumer to make room")
+        state.full = error.get("err_code") in _NO_ROOM
+        if state.full:
+            state.waiting_for = "the stream is full; waiting for the consumer to make room"
         elif error.get("code") == _UNAVAILABLE:
-            self._on_wait("no stream takes our subjects at the moment; waiting")
+            state.waiting_for = "no stream takes our subjects at the moment; waiting"
         else:
             state.fault = str(error.get("description") or error)
 
@@ -159,7 +165,8 @@ class Publisher:
         size = 0
         for index in positions:
             if self._is_full(state):
-                await self._put_on_wire(frames, state)
+                if not await self._put_on_wire(frames):
+                    return
                 size = 0
                 await self._await_room(state)
             subject, payload, headers = messages[index]
@@ -172,18 +179,21 @@ class Publisher:
             state.bytes_in_flight += state.sizes[index]
             size += len(payload)
             if size >= _FRAMES_BYTES:
-                await self._put_on_wire(frames, state)
+                if not await self._put_on_wire(frames):
+                    return
                 size = 0
-        await self._put_on_wire(frames, state)
+        await self._put_on_wire(frames)
 
-    async def _put_on_wire(self, frames: list[bytes], state: _Round) -> None:
+    async def _put_on_wire(self, frames: list[bytes]) -> bool:
+        """Whether the server takes more; what was not sent counts as unanswered."""
         try:
             await self._stream.wire.send(b"".join(frames))
         except OutboundBufferLimitError:
-            pass  # disconnected: what was not sent counts as unanswered
+            return False
         except ConnectionClosedError as error:
-            raise self._given_up(state) from error
+            raise self._stream.fault("publish to", error) from error
         frames.clear()
+        return self._client.pending_data_size <= DEFAULT_PENDING_SIZE
 
     @staticmethod
     def _is_full(state: _Round) -> bool:
@@ -217,11 +227,15 @@ class Publisher:
         if not state.unanswered:
             return []
         if state.refused:
-            await asyncio.sleep(_FULL_STREAM_PAUSE_SECONDS)
+            self._on_wait(state.waiting_for)
+            await self._standstill.look(full=state.full)
+            await asyncio.sleep(_PAUSE_SECONDS)
             state.refused.clear()
-        elif not self._client.is_connected:
-            self._on_wait("the stream server is away; waiting for it to come back")
-            await asyncio.sleep(_FULL_STREAM_PAUSE_SECONDS)
+        else:
+            state.waiting_for = AWAY
+            self._on_wait(AWAY)
+            if not self._client.is_connected:
+                await asyncio.sleep(_PAUSE_SECONDS)
         state.in_flight = 0
         state.bytes_in_flight = 0
         return sorted(state.unanswered)
@@ -234,9 +248,9 @@ class Publisher:
 
     def _given_up(self, state: _Round) -> StreamError:
         return StreamError(
-            f"stream {self._stream.address.stream} at {self._stream.address.url} did not "
+            f"stream {self._stream.address.stream} at {self._stream.address.shown_url} did not "
             f"acknowledge {len(state.unanswered)} messages within "
-            f"{self._give_up_after_seconds:.0f} s",
+            f"{self._give_up_after_seconds:.0f} s: {state.waiting_for.partition(';')[0]}",
             hint="see that the server runs and its stream has room, then import again to resume",
         )
 
@@ -247,7 +261,7 @@ async def open_publisher(
     *,
     on_wait: Callable[[str], None] = lambda _reason: None,
     ack_timeout_seconds: float = _ACK_TIMEOUT_SECONDS,
-    give_up_after_seconds: float = _GIVE_UP_AFTER_SECONDS,
+    give_up_after_seconds: float | None = None,
 ) -> AsyncIterator[Publisher]:
     """A publisher with its subscription to PubAcks; `on_wait` hears why it waits."""
     inbox = stream.client.new_inbox()

@@ -8,9 +8,13 @@ from contextlib import contextmanager
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from tautulli_pipeline.stream.connection import JetStream, StreamAddress, StreamIdentity, connect
+from tautulli_pipeline.stream.address import StreamAddress, StreamIdentity
+from tautulli_pipeline.stream.connection import connect
 from tautulli_pipeline.stream.consumer import Delivered, DurableConsumer, open_consumer
+from tautulli_pipeline.stream.jetstream import JetStream
 from tautulli_pipeline.stream.publisher import Outgoing, PubAcks, Publisher, open_publisher
+from tautulli_pipeline.stream.takeover import reclaim_unacked, refuse_company
+from tautulli_pipeline.stream.throttle import Throttle
 
 
 class PublishingSession:
@@ -21,7 +25,7 @@ class PublishingSession:
         portal: BlockingPortal,
         stream: JetStream,
         identity: StreamIdentity,
-        publisher: Publisher,
+        publisher: Publisher | Throttle,
     ) -> None:
         self._portal = portal
         self._stream = stream
@@ -52,6 +56,7 @@ class ConsumingSession:
         self._stream = stream
         self._consumer = consumer
         self.identity = identity
+        self.narrow = stream.limits.narrow
 
     def pull(
         self,
@@ -99,15 +104,22 @@ def open_publishing(
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(connect(address)) as stream,
     ):
+        stream.on_wait = on_wait
         identity = portal.call(stream.prepare)
+        if warning := stream.limits.warning(address.stream):
+            on_wait(warning)
         with portal.wrap_async_context_manager(
             open_publisher(stream, on_wait=on_wait)
         ) as publisher:
-            yield PublishingSession(portal, stream, identity, publisher)
+            drops = stream.limits.drops_oldest
+            used = Throttle(stream, publisher, on_wait) if drops else publisher
+            yield PublishingSession(portal, stream, identity, used)
 
 
 @contextmanager
-def open_consuming(address: StreamAddress) -> Iterator[ConsumingSession]:
+def open_consuming(
+    address: StreamAddress, *, on_wait: Callable[[str], None] = lambda _reason: None
+) -> Iterator[ConsumingSession]:
     """Connect and take over the durable consumer with all it had left unacked.
 
     Raises:
@@ -117,7 +129,9 @@ def open_consuming(address: StreamAddress) -> Iterator[ConsumingSession]:
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(connect(address)) as stream,
     ):
+        stream.on_wait = on_wait
         identity = portal.call(stream.prepare)
-        portal.call(stream.reclaim_unacked)
+        portal.call(refuse_company, stream)
+        portal.call(reclaim_unacked, stream)
         with portal.wrap_async_context_manager(open_consumer(stream)) as consumer:
             yield ConsumingSession(portal, stream, identity, consumer)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from tautulli_pipeline.stream.connection import StreamAddress
+    from tautulli_pipeline.stream.address import StreamAddress
 
 
 @dataclass

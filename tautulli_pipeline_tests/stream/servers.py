@@ -13,7 +13,9 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tautulli_pipeline.stream.connection import JetStream, StreamAddress, connect
+from tautulli_pipeline.stream.address import StreamAddress
+from tautulli_pipeline.stream.connection import connect
+from tautulli_pipeline.stream.jetstream import JetStream
 from tautulli_pipeline.stream.publisher import Outgoing
 
 if TYPE_CHECKING:

@@ -14,9 +14,12 @@ from nats.js.api import (
 )
 
 from tautulli_pipeline.errors import StreamError
-from tautulli_pipeline.stream.connection import ACK_WAIT_SECONDS, StreamIdentity, connect
+from tautulli_pipeline.stream.address import StreamIdentity
+from tautulli_pipeline.stream.connection import connect
 from tautulli_pipeline.stream.consumer import open_consumer
+from tautulli_pipeline.stream.jetstream import ACK_WAIT_SECONDS
 from tautulli_pipeline.stream.publisher import open_publisher
+from tautulli_pipeline.stream.takeover import reclaim_unacked
 from tautulli_pipeline_tests.stream.servers import messages_on, nats_server, outgoing, prepared
 
 
@@ -192,7 +195,15 @@ def test_who_cannot_get_in_hears_why_in_one_line_within_seconds(address, tmp_pat
         )
     for message, cause in zip(
         messages,
-        ["Authorization", "Authorization", "Authorization", "", "", "no answer", "imeout"],
+        [
+            "Authorization",
+            "Authorization",
+            "Authorization",
+            "",
+            "",
+            "no answer",
+            "permissions violation",
+        ],
         strict=True,
     ):
         assert cause in message
@@ -227,7 +238,7 @@ def test_an_ack_deadline_that_a_killed_consumer_left_short_is_restored(address):
             )
             await stream.context.add_consumer(address.stream, short)
             await stream.prepare()
-            await stream.reclaim_unacked()
+            await reclaim_unacked(stream)
             assert (await stream.consumer_info()).config.ack_wait == ACK_WAIT_SECONDS
 
     asyncio.run(check())

@@ -2,10 +2,12 @@ import asyncio
 import time
 from dataclasses import replace
 
-from tautulli_pipeline.stream.connection import ACK_WAIT_SECONDS, StreamIdentity
+from tautulli_pipeline.stream.address import StreamIdentity
 from tautulli_pipeline.stream.consumer import open_consumer
+from tautulli_pipeline.stream.jetstream import ACK_WAIT_SECONDS
 from tautulli_pipeline.stream.publisher import open_publisher
 from tautulli_pipeline.stream.session import open_consuming, open_publishing
+from tautulli_pipeline.stream.takeover import reclaim_unacked
 from tautulli_pipeline_tests.stream.servers import eventually, outgoing, prepared
 
 LARGE = 2**25
@@ -109,7 +111,7 @@ def test_what_is_not_acked_comes_again_at_once_and_what_is_acked_never(address):
             assert await pull(consumer) == []
         began = time.monotonic()
         async with prepared(address) as stream:
-            await stream.reclaim_unacked()
+            await reclaim_unacked(stream)
             async with open_consumer(stream) as consumer:
                 again = await pull(consumer, linger_seconds=1)
                 assert time.monotonic() - began < 3

@@ -1,0 +1,104 @@
+"""Where the stream is, and how that may be written and shown."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from tautulli_pipeline.errors import ConfigurationError
+
+_DEFAULT_PORT: Final = 4222
+_SCHEMES: Final = frozenset({"nats", "tls"})
+_USER_IN_URL: Final = re.compile(r"(?<=//)[^/,]*@")
+
+
+@dataclass(frozen=True)
+class StreamAddress:
+    """Where the stream is and how to get in.
+
+    Attributes:
+        url: one server, or several of a cluster separated by commas; may hold a password.
+        patience_seconds: how long a server that is away in the middle is waited for.
+    """
+
+    url: str = field(repr=False)
+    stream: str
+    durable_name: str
+    duplicate_window_seconds: float
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    credentials_file: Path | None = None
+    ca_file: Path | None = None
+    patience_seconds: float = 120.0
+
+    @property
+    def shown_url(self) -> str:
+        """The URL as people may see it."""
+        return _USER_IN_URL.sub("", self.url)
+
+
+@dataclass(frozen=True)
+class StreamIdentity:
+    """A stream and its making: one made anew under the same name is another stream."""
+
+    name: str
+    created_at: datetime
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.created_at.isoformat()}"
+
+
+@dataclass(frozen=True)
+class Servers:
+    """The servers that a URL names.
+
+    Attributes:
+        urls: each without user and password, which no message of a driver can then show.
+        demand_tls: whether any of them is to be spoken to over TLS alone.
+    """
+
+    urls: tuple[str, ...]
+    user: str | None
+    password: str | None = field(repr=False)
+    demand_tls: bool
+
+
+def parse_servers(url: str) -> Servers:
+    """Read `NATS_URL`.
+
+    Raises:
+        ConfigurationError: it is no such address; the message does not show a password.
+    """
+    parts = [part.strip() for part in url.split(",") if part.strip()]
+    try:
+        found = [_parse_server(part) for part in parts]
+    except ValueError:
+        found = []
+    users = {(user, password) for _, user, password in found if user is not None}
+    if not found or len(users) > 1:
+        wanted = "one user for all servers" if found else "nats://host:port or tls://host:port"
+        raise ConfigurationError(
+            f"NATS_URL={_USER_IN_URL.sub('', url)!r} is not usable: it must be {wanted}",
+            hint="separate several servers of one cluster by commas",
+        )
+    user, password = users.pop() if users else (None, None)
+    urls = tuple(server for server, _, _ in found)
+    return Servers(urls, user, password, any(server.startswith("tls:") for server in urls))
+
+
+def _parse_server(text: str) -> tuple[str, str | None, str | None]:
+    """(URL without user, user, password)."""
+    parts = urlsplit(text if "://" in text else f"nats://{text}")
+    host = parts.hostname or ""
+    if parts.scheme not in _SCHEMES or not host or parts.path.strip("/") or " " in host:
+        raise ValueError
+    shown_host = f"[{host}]" if ":" in host else host
+    server = f"{parts.scheme}://{shown_host}:{parts.port or _DEFAULT_PORT}"
+    if not parts.username:
+        return server, None, None
+    return server, unquote(parts.username), unquote(parts.password) if parts.password else None

@@ -1,0 +1,80 @@
+"""Credentials files: a user's JWT, and the seed of the key that signs the server's challenge."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import orjson
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from tautulli_pipeline.errors import ConfigurationError
+
+_JWT: Final = re.compile(rb"-{3,}BEGIN NATS USER JWT-{3,}\s+([\w-]+\.[\w-]+\.[\w-]+)\s")
+_SEED: Final = re.compile(rb"-{3,}BEGIN USER NKEY SEED-{3,}\s+(S[A-Z2-7]+)")
+# A seed is two bytes that say of what kind, the key, and a checksum.
+_SEED_BYTES: Final = 36
+_HINT: Final = "get the file anew, as `nsc generate creds` writes it"
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What a credentials file holds."""
+
+    jwt: bytes
+    key: Ed25519PrivateKey = field(repr=False)
+
+    def sign(self, challenge: str) -> bytes:
+        """The signature that the server asks for, in base64."""
+        return base64.b64encode(self.key.sign(challenge.encode()))
+
+
+def read_credentials(path: Path) -> Credentials:
+    """Read the file that `NATS_CREDS` names.
+
+    Raises:
+        ConfigurationError: it cannot be read, is none, or is out of date.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(
+            f"NATS_CREDS={str(path)!r} cannot be read: {error.strerror}",
+            hint="set NATS_CREDS to a credentials file that you may read",
+        ) from error
+    jwt, seed = _JWT.search(content), _SEED.search(content)
+    if jwt is None or seed is None:
+        missing = "user JWT" if jwt is None else "user's seed"
+        raise _unusable(path, f"it holds no {missing}")
+    try:
+        expires = orjson.loads(_decoded(jwt[1].split(b".")[1])).get("exp")
+        key = Ed25519PrivateKey.from_private_bytes(_key_of(seed[1]))
+    except ValueError as error:
+        raise _unusable(path, "it is damaged") from error
+    if expires and datetime.fromtimestamp(expires, UTC) < datetime.now(UTC):
+        at = datetime.fromtimestamp(expires, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        raise _unusable(path, f"it expired at {at}")
+    return Credentials(jwt[1], key)
+
+
+def _decoded(part: bytes) -> bytes:
+    return base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4))
+
+
+def _key_of(seed: bytes) -> bytes:
+    raw = base64.b32decode(seed + b"=" * (-len(seed) % 8))
+    checksum = binascii.crc_hqx(raw[:-2], 0).to_bytes(2, "little")
+    if len(raw) != _SEED_BYTES or raw[-2:] != checksum:
+        raise ValueError
+    return raw[2:-2]
+
+
+def _unusable(path: Path, cause: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"NATS_CREDS={str(path)!r} is not usable as a credentials file: {cause}", hint=_HINT
+    )

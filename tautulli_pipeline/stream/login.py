@@ -1,0 +1,105 @@
+"""How to get in: TLS and what proves who we are, and why a server does not let us in."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from nats.errors import SecureConnWantedError
+
+from tautulli_pipeline.errors import ConfigurationError
+from tautulli_pipeline.stream.address import Servers, StreamAddress, parse_servers
+from tautulli_pipeline.stream.credentials import read_credentials
+
+
+def login_options(address: StreamAddress) -> dict[str, Any]:
+    """What `Client.connect` needs to know.
+
+    Raises:
+        ConfigurationError: a variable or the file that it names is not usable.
+    """
+    servers = parse_servers(address.url)
+    options: dict[str, Any] = {"servers": list(servers.urls)}
+    if address.ca_file is not None:
+        options["tls"] = _trusting(address.ca_file)
+    return options | _proof(address, servers)
+
+
+def _proof(address: StreamAddress, servers: Servers) -> dict[str, Any]:
+    if address.password is not None and address.user is None:
+        raise ConfigurationError(
+            "NATS_PASSWORD is set and NATS_USER is not", hint="set both, or neither"
+        )
+    if address.credentials_file is not None:
+        credentials = read_credentials(address.credentials_file)
+        return {"user_jwt_cb": lambda: credentials.jwt, "signature_cb": credentials.sign}
+    if address.user is not None:
+        return {"user": address.user, "password": address.password or ""}
+    if address.token is not None:
+        return {"token": address.token}
+    if servers.password is not None:
+        return {"user": servers.user, "password": servers.password}
+    return {"token": servers.user} if servers.user is not None else {}
+
+
+def _trusting(ca_file: Path) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=str(ca_file))
+    except (OSError, ValueError) as error:
+        cause = "it holds no certificate"
+        if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
+            cause = error.strerror or str(error)
+        raise ConfigurationError(
+            f"NATS_TLS_CA={str(ca_file)!r} is not usable: {cause}",
+            hint="set NATS_TLS_CA to the PEM file of the CA that signed the server's certificate",
+        ) from error
+
+
+class TlsClient(Client):
+    """A client that speaks TLS or not at all; the driver would go on in the clear."""
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        if initial_connection and not info.get("tls_required"):
+            if not info.get("tls_available"):
+                raise SecureConnWantedError
+            info["tls_required"] = True
+        await super()._process_info(info, initial_connection)
+
+
+def make_client(address: StreamAddress) -> Client:
+    """A client that keeps what it sends as private as the address asks for."""
+    tls = address.ca_file is not None or parse_servers(address.url).demand_tls
+    return TlsClient() if tls else Client()
+
+
+def refusal(faults: Iterable[Exception]) -> str:
+    """What the server or its certificate has against us; '' if it is only not there."""
+    for fault in faults:
+        if isinstance(fault, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted: {fault.verify_message.rstrip('.')}"
+        if isinstance(fault, ssl.SSLError):
+            return f"TLS failed: {fault.reason or fault}"
+        if isinstance(fault, SecureConnWantedError):
+            return "it does not offer TLS"
+        if isinstance(fault, NatsError) and "auth" in str(fault).lower():
+            return f"it refuses the login: {str(fault).removeprefix('nats: ')}"
+    return ""
+
+
+def remedy(address: StreamAddress, cause: str) -> str:
+    """What to do about a server that does not let us in."""
+    if "certificate" in cause:
+        return "check the host in NATS_URL, and set NATS_TLS_CA to the CA that signed it"
+    if "TLS" in cause:
+        return "check NATS_URL and NATS_TLS_CA against the server's TLS settings"
+    if address.credentials_file is not None:
+        return "check NATS_URL and NATS_CREDS"
+    if address.user is not None:
+        return "check NATS_URL, NATS_USER and NATS_PASSWORD"
+    if address.token is not None:
+        return "check NATS_URL and NATS_TOKEN"
+    return "check NATS_URL and the NATS_* credentials; unset, the embedded server is used"

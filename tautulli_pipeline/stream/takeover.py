@@ -1,0 +1,68 @@
+"""Becoming the one process that consumes, with all that the one before left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from nats.errors import Error as NatsError
+from nats.js.errors import APIError
+
+from tautulli_pipeline.errors import StreamError
+from tautulli_pipeline.stream.jetstream import ACK_WAIT_SECONDS, JetStream
+
+_SHORT_ACK_WAIT_SECONDS: Final = 0.5
+_NANOSECONDS: Final = 1_000_000_000
+_WATCH_EVERY_SECONDS: Final = 0.1
+# The pulls of a killed process end before the watch does.
+_WATCHES: Final = 7
+_WATCHES_THAT_COUNT: Final = 3
+
+
+async def refuse_company(stream: JetStream) -> None:
+    """See that no other process consumes as we are about to.
+
+    Raises:
+        StreamError: one does; each of the two would get a part of the events.
+    """
+    first = await stream.patient_consumer_info()
+    if not (first.num_waiting or first.num_ack_pending):
+        return
+    at_work = []
+    for _ in range(_WATCHES):
+        await asyncio.sleep(_WATCH_EVERY_SECONDS)
+        now = await stream.patient_consumer_info()
+        at_work.append(bool(now.num_waiting) or now.delivered != first.delivered)
+        first = now
+    if any(at_work[-_WATCHES_THAT_COUNT:]):
+        address = stream.address
+        raise StreamError(
+            f"another process consumes stream {address.stream} as {address.durable_name}",
+            hint="set NATS_DURABLE_NAME to a name of its own for each data directory",
+        )
+
+
+async def reclaim_unacked(stream: JetStream) -> None:
+    """Have messages that a dead consumer left unacked redelivered at once.
+
+    Only for the one process that consumes: the server would wait out the ack deadline
+    first, so the deadline is shortened for a moment. One that died in that moment left
+    it short.
+
+    Raises:
+        StreamError: the server does not do it.
+    """
+    short = int(_SHORT_ACK_WAIT_SECONDS * _NANOSECONDS)
+    try:
+        info = await stream.consumer()
+        config = info["config"]
+        left_short = config.get("ack_wait") == short
+        if info["num_ack_pending"]:
+            await stream.configure_consumer(config | {"ack_wait": short})
+            await asyncio.sleep(2 * _SHORT_ACK_WAIT_SECONDS)
+        if left_short:
+            config = config | {"ack_wait": int(ACK_WAIT_SECONDS * _NANOSECONDS)}
+        if left_short or info["num_ack_pending"]:
+            await stream.configure_consumer(config)
+    except (NatsError, APIError, TimeoutError) as error:
+        raise stream.fault("take over the consumer of", error) from error

@@ -1,0 +1,391 @@
+"""Imports over a JetStream that is not ours, with all that may befall server and stream."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from nats.js.api import ConsumerConfig, DiscardPolicy, RetentionPolicy
+
+from tautulli_pipeline.demo.database import make_demo_database
+from tautulli_pipeline_tests.command import (
+    Outcome,
+    ended,
+    fates,
+    imported,
+    processes_of,
+    query,
+    run,
+    start,
+    wait_until,
+)
+from tautulli_pipeline_tests.external_server import STREAM, ExternalServer, external_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import psutil
+
+FEW, MANY = 400, 6_500
+AWAY = "the stream server is away; waiting for it to come back"
+LOST = "events were lost on the stream; publishing them again"
+DURABLE = "tautulli-pipeline"
+IMPATIENT = """
+import dataclasses, sys
+from tautulli_pipeline.cli import main
+from tautulli_pipeline.orchestration import services
+named = services._names
+services._names = lambda *given: dataclasses.replace(named(*given), patience_seconds=3)
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("few") / "tautulli.db"
+    make_demo_database(path, FEW)
+    return path
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("many") / "tautulli.db"
+    make_demo_database(path, MANY)
+    return path
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExternalServer]:
+    with external_server(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(running: ExternalServer) -> Iterator[ExternalServer]:
+    """A server without streams."""
+    yield running
+    running.delete_stream()
+
+
+def all_imported(summary: dict[str, Any], data_dir: Path, rows: int) -> bool:
+    """Whether each row came in once, and nothing else."""
+    assert fates(summary) == {"total_records": rows, "processed": rows, "imported": rows}
+    counts = "SELECT count(*), count(DISTINCT id), count(DISTINCT source_row_id)"
+    assert query(data_dir, f"{counts} FROM playback_events") == [(rows, rows, rows)]
+    assert query(data_dir, "SELECT count(*) FROM dead_letters") == [(0,)]
+    return True
+
+
+def refused(outcome: Outcome, exit_code: int = 5) -> str:
+    """The error of a command that was refused, told in JSON and in two lines at the most."""
+    assert outcome.exit_code == exit_code, outcome.stderr
+    told = outcome.stderr.splitlines()
+    assert told[-2:] == [f"tautulli-pipeline: {outcome.json['error']}", f"  {outcome.json['hint']}"]
+    assert "Traceback" not in outcome.stderr
+    return f"{outcome.json['error']}\n{outcome.json['hint']}"
+
+
+def published(data_dir: Path) -> int:
+    return len(list(data_dir.glob("receipts/*/0*")))
+
+
+def consumer_of(data_dir: Path) -> psutil.Process:
+    """The consumer's process."""
+    found = [p for p in processes_of(data_dir) if any("consumer_process" in w for w in p.cmdline())]
+    assert len(found) == 1
+    return found[0]
+
+
+def begun(database: Path, server: ExternalServer, data_dir: Path) -> Any:
+    """An import in its middle, whose consumer stands still until it is resumed."""
+    process = start("import", database, "--json", data_dir=data_dir, NATS_URL=server.url)
+    wait_until(lambda: published(data_dir))
+    consumer_of(data_dir).suspend()
+    return process
+
+
+def test_a_server_that_is_killed_for_a_while_is_waited_for(
+    many: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    with external_server(tmp_path / "server") as server:
+        process = start("import", many, "--json", data_dir=data_dir, NATS_URL=server.url)
+        wait_until(lambda: published(data_dir))
+        server.kill()
+        time.sleep(7)
+        server.start()
+        outcome = ended(process)
+    assert outcome.exit_code == 0, outcome.stderr
+    assert all_imported(outcome.json, data_dir, MANY)
+    assert outcome.stderr.splitlines().count(AWAY) == 1
+
+
+def test_a_server_that_stands_still_for_a_while_is_waited_for(
+    many: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    with external_server(tmp_path / "server") as server:
+        process = start("import", many, "--json", data_dir=data_dir, NATS_URL=server.url)
+        wait_until(lambda: published(data_dir))
+        server.freeze()
+        time.sleep(9)
+        server.thaw()
+        outcome = ended(process)
+    assert outcome.exit_code == 0, outcome.stderr
+    assert all_imported(outcome.json, data_dir, MANY)
+    assert outcome.stderr.splitlines().count(AWAY) == 1
+
+
+@pytest.mark.parametrize("how", ["killed", "frozen"])
+def test_a_server_that_stays_away_ends_the_import_which_resumes_when_it_is_back(
+    how: str, many: Path, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with external_server(tmp_path / "server") as server:
+        with monkeypatch.context() as patched:
+            # The first words of a Python command line are the same for every command.
+            patched.setattr(sys, "executable", impatient(tmp_path))
+            process = start("import", many, "--json", data_dir=data_dir, NATS_URL=server.url)
+        wait_until(lambda: published(data_dir))
+        server.kill() if how == "killed" else server.freeze()
+        began_at = time.monotonic()
+        outcome = ended(process)
+        assert time.monotonic() - began_at < 25
+        assert server.url in refused(outcome)
+        assert outcome.stderr.splitlines().count(AWAY) == 1
+        failed = run("status", "--json", data_dir=data_dir).json
+        assert (failed["status"], failed["processed"] < MANY) == ("failed", True)
+        server.start() if how == "killed" else server.thaw()
+        resumed = imported(many, data_dir=data_dir, NATS_URL=server.url)
+        assert resumed["import_id"] == failed["import_id"]
+        assert all_imported(resumed, data_dir, MANY)
+
+
+def impatient(folder: Path) -> str:
+    """A Python that waits three seconds for a server that is away, where we wait two minutes."""
+    script = folder / "impatient"
+    code = folder / "impatient.py"
+    code.write_text(IMPATIENT)
+    script.write_text(f'#!/bin/sh\nshift 2\nexec "{sys.executable}" "{code}" "$@"\n')
+    script.chmod(0o700)
+    return str(script)
+
+
+def test_ctrl_c_ends_an_import_that_waits_for_its_server(
+    many: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    with external_server(tmp_path / "server") as server:
+        process = start("import", many, "--json", data_dir=data_dir, NATS_URL=server.url)
+        wait_until(lambda: published(data_dir))
+        server.kill()
+        process.send_signal(signal.SIGINT)
+        began_at = time.monotonic()
+        outcome = ended(process)
+        assert time.monotonic() - began_at < 20
+        assert outcome.exit_code == 130, outcome.stderr
+        server.start()
+        assert all_imported(imported(many, data_dir=data_dir, NATS_URL=server.url), data_dir, MANY)
+
+
+@pytest.mark.parametrize(
+    ("settings", "shown"),
+    [
+        ({"max_msgs": 150}, "max_msgs 150"),
+        ({"max_bytes": 400_000}, "max_bytes 400000"),
+    ],
+    ids=["max_msgs", "max_bytes"],
+)
+def test_a_stream_smaller_than_the_import_that_drops_its_oldest_loses_nothing(
+    settings: dict[str, int], shown: str, few: Path, data_dir: Path, server: ExternalServer
+) -> None:
+    server.make_stream(**settings)
+    outcome = run("import", few, "--json", data_dir=data_dir, NATS_URL=server.url)
+    assert outcome.exit_code == 0, outcome.stderr
+    assert all_imported(outcome.json, data_dir, FEW)
+    assert outcome.stderr.splitlines()[0] == (
+        f"stream {STREAM} may drop events before they are consumed ({shown}); "
+        "what it drops is published again"
+    )
+    assert LOST not in outcome.stderr
+
+
+def test_what_grows_too_old_before_it_is_consumed_is_published_again(
+    many: Path, data_dir: Path, server: ExternalServer
+) -> None:
+    server.make_stream(max_age=1)
+    process = begun(many, server, data_dir)
+    wait_until(lambda: server.state().last_seq >= MANY)
+    wait_until(lambda: server.state().messages == 0)
+    consumer_of(data_dir).resume()
+    outcome = ended(process)
+    assert outcome.exit_code == 0, outcome.stderr
+    assert all_imported(outcome.json, data_dir, MANY)
+    assert "(max_age 1 s)" in outcome.stderr
+    assert LOST in outcome.stderr
+
+
+def test_a_full_stream_is_waited_for_until_there_is_room(
+    few: Path, data_dir: Path, server: ExternalServer
+) -> None:
+    retention = RetentionPolicy.INTEREST
+    server.make_stream(max_msgs=150, discard=DiscardPolicy.NEW, retention=retention)
+    outcome = run("import", few, "--json", data_dir=data_dir, NATS_URL=server.url)
+    assert outcome.exit_code == 0, outcome.stderr
+    assert all_imported(outcome.json, data_dir, FEW)
+    waits = "the stream is full; waiting for the consumer to make room"
+    assert outcome.stderr.splitlines().count(waits) == 1
+
+
+def test_a_stream_that_stays_full_is_told_and_the_import_resumes_where_there_is_room(
+    few: Path, data_dir: Path, server: ExternalServer
+) -> None:
+    server.make_stream(max_msgs=150, discard=DiscardPolicy.NEW)
+    told = refused(run("import", few, "--json", data_dir=data_dir, NATS_URL=server.url))
+    assert "is full (max_msgs 150) and keeps what is consumed (limits retention)" in told
+    assert run("status", "--json", data_dir=data_dir).json["status"] == "failed"
+
+    async def widen(jetstream: Any) -> None:
+        config = (await jetstream.stream_info(STREAM)).config
+        await jetstream.update_stream(config.evolve(max_msgs=FEW))
+
+    server.ask(widen)
+    # What is in the table by now was imported by this very import.
+    assert all_imported(imported(few, data_dir=data_dir, NATS_URL=server.url), data_dir, FEW)
+
+
+def test_messages_purged_before_they_were_consumed_are_published_again(
+    many: Path, data_dir: Path, server: ExternalServer
+) -> None:
+    process = begun(many, server, data_dir)
+    wait_until(lambda: server.state().last_seq >= MANY)
+    server.ask(lambda jetstream: jetstream.purge_stream(STREAM))
+    consumer_of(data_dir).resume()
+    outcome = ended(process)
+    assert outcome.exit_code == 0, outcome.stderr
+    assert all_imported(outcome.json, data_dir, MANY)
+    assert LOST in outcome.stderr
+
+
+def test_a_consumer_deleted_in_the_middle_is_made_anew(
+    many: Path, data_dir: Path, server: ExternalServer
+) -> None:
+    process = begun(many, server, data_dir)
+    wait_until(lambda: server.state().last_seq >= MANY)
+    server.ask(lambda jetstream: jetstream.delete_consumer(STREAM, DURABLE))
+    consumer_of(data_dir).resume()
+    outcome = ended(process)
+    assert outcome.exit_code == 0, outcome.stderr
+    assert all_imported(outcome.json, data_dir, MANY)
+
+
+@pytest.mark.parametrize("anew", [False, True], ids=["gone", "made anew"])
+def test_a_stream_deleted_in_the_middle_ends_the_import_and_the_next_one_brings_the_rest(
+    anew: bool, many: Path, data_dir: Path, server: ExternalServer
+) -> None:
+    process = begun(many, server, data_dir)
+    server.delete_stream()
+    if anew:
+        server.make_stream()
+    consumer_of(data_dir).resume()
+    began_at = time.monotonic()
+    told = refused(ended(process))
+    assert time.monotonic() - began_at < 20
+    assert f"stream {STREAM} was deleted" in told
+    assert "import again" in told
+    server.delete_stream()
+    resumed = imported(many, data_dir=data_dir, NATS_URL=server.url)
+    assert all_imported(resumed, data_dir, MANY)
+
+
+def test_a_stream_made_anew_between_two_imports_begins_at_one_and_nothing_is_confused(
+    few: Path, data_dir: Path, server: ExternalServer
+) -> None:
+    server.make_stream()
+    assert all_imported(imported(few, data_dir=data_dir, NATS_URL=server.url), data_dir, FEW)
+    server.delete_stream()
+    server.make_stream()
+    again = imported(few, data_dir=data_dir, NATS_URL=server.url)
+    assert fates(again) == {"total_records": FEW, "processed": FEW, "database": FEW}
+    assert server.state().last_seq == FEW
+    layers = "SELECT dedupe_layer, dedupe_reason, count(*) FROM dedupe_audit_log GROUP BY ALL"
+    assert query(data_dir, layers) == [("database", "event_id", FEW)]
+
+
+def test_a_warehouse_deleted_between_two_imports_is_filled_again(
+    few: Path, data_dir: Path, server: ExternalServer
+) -> None:
+    server.make_stream()
+    imported(few, data_dir=data_dir, NATS_URL=server.url)
+    (data_dir / "playback.duckdb").unlink()
+    assert all_imported(imported(few, data_dir=data_dir, NATS_URL=server.url), data_dir, FEW)
+
+
+@pytest.mark.parametrize("retention", [RetentionPolicy.LIMITS, RetentionPolicy.WORK_QUEUE])
+def test_an_existing_stream_with_other_subjects_and_consumers_is_used_as_it_is(
+    retention: RetentionPolicy, few: Path, data_dir: Path, server: ExternalServer
+) -> None:
+    subjects = ["orders.>", "playback.*.*"]
+    server.make_stream(subjects=subjects, retention=retention)
+    other = ConsumerConfig(durable_name="other", filter_subject="orders.>")
+    server.ask(lambda jetstream: jetstream.add_consumer(STREAM, other))
+    server.ask(lambda jetstream: jetstream.publish("orders.new", b"not ours"))
+    assert all_imported(imported(few, data_dir=data_dir, NATS_URL=server.url), data_dir, FEW)
+    left = {RetentionPolicy.LIMITS: FEW + 1}.get(retention, 1)
+    wait_until(lambda: server.state().messages == left)
+
+
+def test_a_server_that_does_not_let_in_or_serve_is_told_within_seconds(
+    few: Path, tmp_path: Path, server: ExternalServer
+) -> None:
+    locked = 'authorization { users: [ { user: "me", password: "right" } ] }'
+    server.make_stream(name="ANOTHER", subjects=["orders.>"])
+    taken = ConsumerConfig(durable_name=DURABLE, deliver_subject="pushed")
+    server.ask(lambda jetstream: jetstream.add_consumer("ANOTHER", taken))
+    with (
+        external_server(tmp_path / "locked", locked) as guarded,
+        external_server(tmp_path / "plain", jetstream=False) as plain,
+    ):
+        guarded_url = guarded.url.replace("//", "//me:wr0ng@")
+        cases: list[tuple[dict[str, object], int, str]] = [
+            ({"NATS_URL": guarded_url}, 5, "it refuses the login: 'Authorization Violation'"),
+            ({"NATS_URL": plain.url}, 5, "the server has no JetStream"),
+            ({"NATS_URL": guarded.url, "NATS_CREDS": "no.creds"}, 2, "NATS_CREDS='no.creds'"),
+            ({"NATS_URL": guarded.url, "NATS_TLS_CA": "no.pem"}, 2, "NATS_TLS_CA='no.pem'"),
+            ({"NATS_URL": "http://me:wr0ng@host"}, 2, "NATS_URL='http://host'"),
+            (
+                {"NATS_URL": server.url, "NATS_STREAM": "ANOTHER"},
+                5,
+                "stream ANOTHER does not take the subjects playback.>",
+            ),
+        ]
+        for number, (variables, exit_code, words) in enumerate(cases):
+            data_dir = tmp_path / f"data{number}"
+            began_at = time.monotonic()
+            outcome = run("import", few, "--json", data_dir=data_dir, **variables)
+            assert time.monotonic() - began_at < 8
+            assert words in refused(outcome, exit_code)
+            assert len(outcome.stderr.splitlines()) == 2
+            assert "wr0ng" not in outcome.stderr + outcome.stdout
+            assert data_dir.exists() == (exit_code == 5)
+    server.ask(lambda jetstream: jetstream.delete_stream("ANOTHER"))
+
+
+def test_two_data_directories_do_not_consume_under_one_name(
+    many: Path, few: Path, data_dir: Path, tmp_path: Path, server: ExternalServer
+) -> None:
+    # Its size makes the first import last.
+    server.make_stream(max_msgs=1000, discard=DiscardPolicy.NEW, retention=RetentionPolicy.INTEREST)
+    first = start("import", many, "--json", data_dir=data_dir, NATS_URL=server.url)
+    wait_until(lambda: server.state().last_seq)
+    second = run("import", few, "--json", data_dir=tmp_path / "second", NATS_URL=server.url)
+    told = refused(second)
+    assert f"another process consumes stream {STREAM} as {DURABLE}" in told
+    assert "NATS_DURABLE_NAME" in told
+    outcome = ended(first)
+    assert outcome.exit_code == 0, outcome.stderr
+    assert fates(outcome.json) == {"total_records": MANY, "processed": MANY, "imported": MANY}
+    own = imported(
+        few, data_dir=tmp_path / "second", NATS_URL=server.url, NATS_DURABLE_NAME="second"
+    )
+    assert fates(own) == {"total_records": FEW, "processed": FEW, "imported": FEW}

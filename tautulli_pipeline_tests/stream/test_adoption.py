@@ -1,0 +1,243 @@
+import asyncio
+from dataclasses import replace
+
+import orjson
+import pytest
+from nats.js.api import ConsumerConfig, RetentionPolicy, StreamConfig
+
+from tautulli_pipeline.errors import StreamError
+from tautulli_pipeline.stream.connection import connect
+from tautulli_pipeline.stream.consumer import open_consumer
+from tautulli_pipeline.stream.publisher import Outgoing, open_publisher
+from tautulli_pipeline.stream.subjects import covers
+from tautulli_pipeline.stream.takeover import reclaim_unacked, refuse_company
+from tautulli_pipeline_tests.external_server import external_server
+from tautulli_pipeline_tests.stream.servers import prepared
+
+DURABLE = "tautulli-pipeline"
+
+
+def event(number):
+    headers = {"Nats-Msg-Id": f"event-{number}"}
+    return Outgoing("playback.tautulli-import.movie", b"%d" % number, headers)
+
+
+async def ask(stream, api, **body):
+    message = await stream.client.request(f"$JS.API.{api}", orjson.dumps(body), timeout=5)
+    answer = orjson.loads(message.data)
+    assert "error" not in answer, answer
+    return answer
+
+
+async def make(stream, consumer=None, **settings):
+    """A stream made by others and, where it is given, a consumer of our name on it."""
+    name = stream.address.stream
+    await stream.context.add_stream(
+        StreamConfig(name=name, **({"subjects": ["playback.>"]} | settings))
+    )
+    if consumer is not None:
+        config = {"durable_name": DURABLE, "ack_policy": "explicit"} | consumer
+        api = f"CONSUMER.DURABLE.CREATE.{name}.{DURABLE}"
+        await ask(stream, api, stream_name=name, config=config)
+
+
+def refusal(address, consumer=None, **settings):
+    async def check():
+        async with connect(address) as stream:
+            await make(stream, consumer, **settings)
+            with pytest.raises(StreamError) as caught:
+                await stream.prepare()
+            return caught.value
+
+    fault = asyncio.run(check())
+    assert "\n" not in fault.message + fault.hint
+    assert address.stream in fault.message
+    return fault
+
+
+@pytest.mark.parametrize(
+    "consumer",
+    [
+        {},
+        {"ack_policy": "all"},
+        {"filter_subject": "playback.tautulli-import.>"},
+        {"filter_subjects": ["playback.plex.>", "playback.tautulli-import.*"]},
+        {"deliver_policy": "new"},
+        {"deliver_policy": "last"},
+        {"deliver_policy": "last_per_subject", "filter_subject": "playback.>"},
+        {"deliver_policy": "by_start_sequence", "opt_start_seq": 1},
+        {"deliver_policy": "by_start_time", "opt_start_time": "2020-01-01T00:00:00Z"},
+        {"max_ack_pending": 5, "ack_wait": 10_000_000_000},
+    ],
+    ids=str,
+)
+def test_an_existing_consumer_that_brings_all_we_publish_is_used_and_left_as_it_is(
+    address, consumer
+):
+    async def check():
+        info = f"CONSUMER.INFO.{address.stream}.{DURABLE}"
+        async with connect(address) as stream:
+            await make(stream, consumer)
+            before = (await ask(stream, info))["config"]
+            await stream.prepare()
+            await refuse_company(stream)
+            await reclaim_unacked(stream)
+            assert (await ask(stream, info))["config"] == before
+            got = []
+            async with open_publisher(stream) as publisher, open_consumer(stream) as ours:
+                await publisher.publish([event(number) for number in range(12)])
+                while len(got) < 12:
+                    batch = await ours.pull(12, max_bytes=10**6, linger_seconds=0.2)
+                    assert batch
+                    await ours.ack(batch)
+                    got += [message.payload for message in batch]
+                assert got == [event(number).payload for number in range(12)]
+                assert (await ours.pending())[0] == 0
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize(
+    ("consumer", "reason"),
+    [
+        ({"deliver_subject": "elsewhere"}, "it is a push consumer"),
+        ({"ack_policy": "none"}, "its ack_policy is none"),
+        ({"headers_only": True}, "it delivers headers only"),
+        ({"max_batch": 100}, "it limits what is pulled at once (max_batch 100)"),
+        (
+            {"filter_subject": "playback.plex.>"},
+            "its filter playback.plex.> leaves out playback.tautulli-import.*",
+        ),
+        (
+            {"filter_subjects": ["playback.tautulli-import.movie", "playback.plex.>"]},
+            "its filter playback.tautulli-import.movie, playback.plex.> "
+            "leaves out playback.tautulli-import.*",
+        ),
+        (
+            {"deliver_policy": "by_start_sequence", "opt_start_seq": 50},
+            "it begins at message 50, and the stream is at 0",
+        ),
+        (
+            {"deliver_policy": "by_start_time", "opt_start_time": "2999-01-01T00:00:00Z"},
+            "it begins at 2999-01-01T00:00:00Z",
+        ),
+        (
+            {"pause_until": "2999-01-01T00:00:00Z"},
+            "it is paused until 2999-01-01T00:00:00Z",
+        ),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_an_existing_consumer_that_does_not_is_refused_with_the_reason(address, consumer, reason):
+    fault = refusal(address, consumer)
+    assert fault.message == (
+        f"consumer {DURABLE} of stream {address.stream} cannot be used: {reason}"
+    )
+    assert "NATS_DURABLE_NAME" in fault.hint
+
+
+def test_a_consumer_that_takes_more_than_events_is_refused(address):
+    fault = refusal(address, {}, subjects=["orders.>", "playback.>"])
+    assert fault.message.endswith("cannot be used: its filter > takes more than playback.>")
+
+
+@pytest.mark.parametrize("other", [{"filter_subject": "playback.plex.>"}, {}], ids=str)
+def test_a_work_queue_whose_other_consumer_overlaps_ours_is_refused(address, other):
+    async def check():
+        async with connect(address) as stream:
+            await make(stream, retention=RetentionPolicy.WORK_QUEUE)
+            await stream.context.add_consumer(
+                address.stream, ConsumerConfig(durable_name="other", **other)
+            )
+            with pytest.raises(StreamError, match=r"cannot prepare stream .* workqueue") as at:
+                await stream.prepare()
+            assert "NATS_DURABLE_NAME" in at.value.hint
+
+    asyncio.run(check())
+
+
+def test_a_stream_that_acknowledges_nothing_or_takes_no_more_consumers_is_refused(address):
+    assert "no_ack" in refusal(address, no_ack=True).message
+    other = replace(address, stream="WITHOUT_ROOM")
+
+    async def check():
+        async with connect(other) as stream:
+            await stream.context.delete_stream(address.stream)
+            await make(stream, {}, max_consumers=1)
+            async with connect(replace(other, durable_name="second")) as second:
+                with pytest.raises(StreamError, match="maximum consumers") as at:
+                    await second.prepare()
+                assert "NATS_DURABLE_NAME" in at.value.hint
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize(
+    "subjects", [["playback.*.*"], ["playback.tautulli-import.>", "orders.>"]], ids=str
+)
+def test_a_stream_whose_subjects_take_all_we_publish_is_used(address, subjects):
+    async def check():
+        async with connect(address) as stream:
+            await make(stream, subjects=subjects)
+            await stream.prepare()
+            async with open_publisher(stream) as publisher:
+                assert (await publisher.publish([event(1)])).sequences == [1]
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow", "whether"),
+    [
+        ("playback.>", "playback.a.*", True),
+        (">", "playback.>", True),
+        ("*.*.*", "playback.a.*", True),
+        ("playback.a.b", "playback.a.*", False),
+        ("playback.*", "playback.a.*", False),
+        ("playback.*.*", "playback.>", False),
+        ("playback.>", "playback", False),
+        ("playback.a.*", "playback.a.b", True),
+        ("playback.a.*", "playback.a", False),
+    ],
+)
+def test_which_subjects_cover_which(wide, narrow, whether):
+    assert covers(wide, narrow) is whether
+
+
+def test_an_account_that_may_not_make_streams_hears_so(address, tmp_path):
+    limits = (
+        'accounts { A { jetstream { max_streams: 1 }, users: [ { user: "u", password: "p" } ] } }'
+    )
+    with external_server(tmp_path / "few", limits) as server:
+        here = replace(address, url=server.url, user="u", password="p")
+
+        async def check():
+            async with connect(replace(here, stream="FIRST")) as stream:
+                await make(stream, subjects=["orders.>"])
+            with pytest.raises(StreamError, match="maximum number of streams reached") as at:
+                async with prepared(here):
+                    pass
+            assert at.value.hint
+
+        asyncio.run(check())
+
+
+def test_two_that_consume_under_one_name_are_told_apart_from_one_that_was_killed(address):
+    async def check():
+        async with prepared(address) as first, open_publisher(first) as publisher:
+            await publisher.publish([event(number) for number in range(5)])
+            async with open_consumer(first) as consumer:
+                await consumer.pull(5, max_bytes=10**6, linger_seconds=0.2)
+                async with prepared(address) as second:
+                    await refuse_company(second)  # nobody moves
+                    pulling = asyncio.create_task(
+                        consumer.pull(5, max_bytes=10**6, linger_seconds=3)
+                    )
+                    await asyncio.sleep(0.1)
+                    with pytest.raises(StreamError, match=f"as {DURABLE}") as at:
+                        await refuse_company(second)
+                    assert "NATS_DURABLE_NAME" in at.value.hint
+                    consumer.abandon_pull()
+                    await pulling
+
+    asyncio.run(check())

@@ -1,0 +1,218 @@
+import asyncio
+import time
+from dataclasses import replace
+
+import pytest
+import trustme
+
+from tautulli_pipeline.errors import ConfigurationError, PipelineError, StreamError
+from tautulli_pipeline.stream.address import StreamAddress, parse_servers
+from tautulli_pipeline_tests.external_server import external_server
+from tautulli_pipeline_tests.nats_credentials import Trust
+from tautulli_pipeline_tests.stream.servers import prepared
+
+
+def address_of(server, url=None, **fields):
+    return StreamAddress(url or server.url, "S", "durable", 120, **fields)
+
+
+def lets_in(address):
+    async def check():
+        async with prepared(address) as stream:
+            return await stream.last_sequence()
+
+    assert asyncio.run(check()) == 0
+
+
+def refuses(address):
+    """The fault, which has to come at once."""
+
+    async def check():
+        async with prepared(address):
+            pass
+
+    began = time.monotonic()
+    with pytest.raises(PipelineError) as caught:
+        asyncio.run(check())
+    assert time.monotonic() - began < 2
+    assert "\n" not in caught.value.message + caught.value.hint
+    return caught.value
+
+
+@pytest.fixture(scope="module")
+def trust():
+    return Trust()
+
+
+@pytest.fixture(scope="module")
+def with_users(tmp_path_factory):
+    users = 'authorization { users: [ { user: "me", password: "p@ss:w/rd" } ] }'
+    with external_server(tmp_path_factory.mktemp("users"), users) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def with_jwts(trust, tmp_path_factory):
+    with external_server(tmp_path_factory.mktemp("jwts"), trust.configuration) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def ca_file(authority, tmp_path_factory):
+    path = tmp_path_factory.mktemp("ca") / "ca.pem"
+    authority.cert_pem.write_to_path(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def with_tls(authority, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tls")
+    certificate = authority.issue_cert("localhost", "127.0.0.1")
+    certificate.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
+    pem = folder / "server.pem"
+    with external_server(folder, f'tls {{ cert_file: "{pem}", key_file: "{pem}" }}') as server:
+        yield server
+
+
+def test_a_user_is_let_in_by_variables_or_by_the_url_with_its_escapes(with_users):
+    lets_in(address_of(with_users, user="me", password="p@ss:w/rd"))
+    lets_in(address_of(with_users, f"nats://me:p%40ss%3Aw%2Frd@127.0.0.1:{with_users.port}"))
+
+
+def test_of_several_servers_the_one_that_is_there_is_used(with_users):
+    url = f"nats://me:p%40ss%3Aw%2Frd@127.0.0.1:1, 127.0.0.1:{with_users.port}"
+    lets_in(address_of(with_users, url))
+
+
+def test_a_password_in_the_url_is_not_shown(with_users):
+    address = address_of(with_users, f"nats://me:wr0ng@127.0.0.1:{with_users.port}")
+    fault = refuses(address)
+    assert isinstance(fault, StreamError)
+    assert fault.message == (
+        f"cannot reach the stream server at nats://127.0.0.1:{with_users.port}: "
+        "it refuses the login: 'Authorization Violation'"
+    )
+    assert "wr0ng" not in repr(address)
+    assert "wr0ng" not in refuses(replace(address, url="nats://me:wr0ng@127.0.0.1:99999")).message
+
+
+def test_a_credentials_file_lets_in(with_jwts, trust, tmp_path):
+    good = trust.write_credentials(tmp_path / "good.creds", exp=int(time.time()) + 600)
+    lets_in(address_of(with_jwts, credentials_file=good))
+    foreign = Trust().write_credentials(tmp_path / "foreign.creds")
+    fault = refuses(address_of(with_jwts, credentials_file=foreign))
+    assert isinstance(fault, StreamError)
+    assert "it refuses the login: 'Authorization Violation'" in fault.message
+    assert fault.hint == "check NATS_URL and NATS_CREDS"
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        (lambda text: "", "it holds no user JWT"),
+        (lambda text: text.split("\n\n")[0], "it holds no user's seed"),
+        (lambda text: text.replace("SEED-----\nSU", "SEED-----\nSUAAA"), "it is damaged"),
+        (lambda text: text.replace("JWT-----\ne", "JWT-----\n!"), "it holds no user JWT"),
+        (lambda text: text.replace(".eyJ", ".AAA", 1), "it is damaged"),
+    ],
+    ids=["empty", "no seed", "damaged seed", "no JWT", "damaged JWT"],
+)
+def test_a_file_that_holds_no_credentials_is_a_bad_configuration(trust, tmp_path, change, cause):
+    path = trust.write_credentials(tmp_path / "user.creds")
+    path.write_text(change(path.read_text()))
+    fault = refuses(StreamAddress("nats://127.0.0.1:1", "S", "d", 1, credentials_file=path))
+    assert isinstance(fault, ConfigurationError)
+    assert fault.message == f"NATS_CREDS={str(path)!r} is not usable as a credentials file: {cause}"
+
+
+def test_credentials_out_of_date_or_out_of_reach_are_a_bad_configuration(trust, tmp_path):
+    late = trust.write_credentials(tmp_path / "late.creds", exp=1_000_000_000)
+    for path, words in [
+        (late, "it expired at 2001-09-09 01:46 UTC"),
+        (tmp_path / "none.creds", "No such file or directory"),
+        (tmp_path, "Is a directory"),
+    ]:
+        fault = refuses(StreamAddress("nats://127.0.0.1:1", "S", "d", 1, credentials_file=path))
+        assert isinstance(fault, ConfigurationError)
+        assert fault.message.startswith(f"NATS_CREDS={str(path)!r} ")
+        assert fault.message.endswith(words)
+
+
+def test_tls_with_a_ca_of_ones_own_lets_in(with_tls, ca_file):
+    for host in ("localhost", "127.0.0.1"):
+        for scheme in ("nats", "tls"):
+            url = f"{scheme}://{host}:{with_tls.port}"
+            lets_in(address_of(with_tls, url, ca_file=ca_file))
+
+
+def test_a_certificate_that_is_not_trusted_is_said_to_be_so(with_tls, tmp_path):
+    other = tmp_path / "other.pem"
+    trustme.CA().cert_pem.write_to_path(other)
+    for ca in (None, other):
+        fault = refuses(address_of(with_tls, ca_file=ca))
+        assert isinstance(fault, StreamError)
+        assert "its certificate is not trusted: " in fault.message
+        assert "NATS_TLS_CA" in fault.hint
+
+
+@pytest.mark.parametrize("content", [None, "", "no certificate", "-----BEGIN CERTIFICATE-----\n"])
+def test_a_ca_file_that_is_none_is_a_bad_configuration(content, tmp_path):
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_text(content)
+    fault = refuses(StreamAddress("nats://127.0.0.1:1", "S", "d", 1, ca_file=path))
+    assert isinstance(fault, ConfigurationError)
+    assert fault.message.startswith(f"NATS_TLS_CA={str(path)!r} is not usable: ")
+
+
+def test_where_tls_is_asked_for_nothing_is_sent_in_the_clear(with_users, ca_file):
+    for address in (
+        address_of(with_users, f"tls://me:p%40ss%3Aw%2Frd@127.0.0.1:{with_users.port}"),
+        address_of(with_users, user="me", password="p@ss:w/rd", ca_file=ca_file),
+    ):
+        fault = refuses(address)
+        assert isinstance(fault, StreamError)
+        assert fault.message.endswith("it does not offer TLS")
+
+
+def test_tls_is_used_where_the_server_leaves_the_choice(authority, ca_file, tmp_path):
+    pem = tmp_path / "server.pem"
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(pem)
+    tls = f'tls {{ cert_file: "{pem}", key_file: "{pem}" }}\nallow_non_tls: true'
+    with external_server(tmp_path, tls) as server:
+
+        async def check(address):
+            async with prepared(address) as stream:
+                return stream.client._transport._io_writer.get_extra_info("ssl_object") is not None
+
+        url = f"tls://localhost:{server.port}"
+        assert asyncio.run(check(address_of(server, url, ca_file=ca_file)))
+        assert not asyncio.run(check(address_of(server)))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", ",", "http://host:4222", "ws://host", "nats://", "nats://:4222", "nats://h:x", "a b"],
+)
+def test_an_address_that_is_none_is_a_bad_configuration(url):
+    with pytest.raises(ConfigurationError, match=r"^NATS_URL='.*' is not usable: it must be nats:"):
+        parse_servers(url)
+
+
+def test_two_users_in_one_address_are_refused_and_a_password_needs_a_user():
+    with pytest.raises(ConfigurationError, match=r"^NATS_URL='nats://a,nats://b' .* one user"):
+        parse_servers("nats://u:p@a,nats://v:p@b")
+    fault = refuses(StreamAddress("nats://127.0.0.1:1", "S", "d", 1, password="s3cret"))
+    assert (type(fault), "s3cret" in str(fault)) == (ConfigurationError, False)
+
+
+def test_servers_are_named_without_what_is_secret():
+    servers = parse_servers("tls://u:p@h1:4000,h2,nats://[::1]:5")
+    assert servers.urls == ("tls://h1:4000", "nats://h2:4222", "nats://[::1]:5")
+    assert (servers.user, servers.password, servers.demand_tls) == ("u", "p", True)
+    assert parse_servers("nats://t0ken@h").user == "t0ken"

@@ -1,0 +1,83 @@
+import asyncio
+from dataclasses import replace
+
+import pytest
+from nats.js.api import DiscardPolicy, StreamConfig
+
+from tautulli_pipeline.errors import StreamError
+from tautulli_pipeline.stream.connection import connect
+from tautulli_pipeline.stream.consumer import open_consumer
+from tautulli_pipeline.stream.publisher import open_publisher
+from tautulli_pipeline.stream.throttle import Throttle
+from tautulli_pipeline_tests.stream.servers import outgoing
+
+EVENTS = 40
+
+
+async def make(stream, **limits):
+    config = StreamConfig(name=stream.address.stream, subjects=["playback.>"], **limits)
+    await stream.context.add_stream(config)
+    await stream.prepare()
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [{"max_msgs": 1}, {"max_msgs": 7}, {"max_msgs_per_subject": 4}, {"max_bytes": 6000}],
+    ids=str,
+)
+def test_nothing_is_dropped_by_a_stream_that_holds_less_than_is_published(address, limits):
+    async def check():
+        async with connect(address) as stream:
+            await make(stream, **limits)
+            assert stream.limits.drops_oldest
+            got = []
+            async with open_publisher(stream) as publisher, open_consumer(stream) as consumer:
+                throttle = Throttle(stream, publisher, lambda _words: None)
+                messages = [outgoing(number) for number in range(EVENTS)]
+                publishing = asyncio.create_task(throttle.publish([*messages, messages[-1]]))
+                while len(got) < EVENTS:
+                    batch = await consumer.pull(EVENTS, max_bytes=10**6, linger_seconds=0.05)
+                    await consumer.ack(batch)
+                    got += [message.payload for message in batch]
+                acks = await asyncio.wait_for(publishing, 5)
+            assert got == [message.payload for message in messages]
+            assert acks.sequences == [*range(1, EVENTS + 1), EVENTS]
+            assert acks.duplicates == {EVENTS}
+
+    asyncio.run(check())
+
+
+def test_it_does_not_wait_for_ever_for_a_consumer_that_does_not_come(address):
+    async def check():
+        async with connect(replace(address, patience_seconds=0.3)) as stream:
+            await make(stream, max_msgs=4)
+            async with open_publisher(stream) as publisher:
+                throttle = Throttle(stream, publisher, lambda _words: None)
+                with pytest.raises(StreamError, match="4 messages on it were not consumed"):
+                    await throttle.publish([outgoing(number) for number in range(EVENTS)])
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize(
+    ("config", "drops", "narrow"),
+    [
+        ({}, "", False),
+        ({"max_msgs": 10, "discard": DiscardPolicy.NEW}, "", True),
+        ({"max_msgs": 10}, "max_msgs 10", True),
+        ({"max_bytes": 2**30, "max_age": 60}, f"max_bytes {2**30}, max_age 60 s", False),
+        ({"max_age": 7 * 86_400}, "", False),
+        ({"max_age": 30, "discard": DiscardPolicy.NEW}, "max_age 30 s", False),
+    ],
+    ids=str,
+)
+def test_what_a_stream_may_drop_is_known_at_the_start(address, config, drops, narrow):
+    async def check():
+        async with connect(address) as stream:
+            await make(stream, **config)
+            return stream.limits
+
+    limits = asyncio.run(check())
+    assert (limits.drops, limits.narrow) == (drops, narrow)
+    warning = limits.warning("S")
+    assert (warning == drops and not warning) or f"({drops})" in warning
