@@ -15,6 +15,8 @@ from typing import Final
 import orjson
 from filelock import FileLock
 
+from tautulli_pipeline.source.faults import spelled_out
+
 # Whoever asks for the status of an import holds its lock for a moment.
 _PROBE_SECONDS: Final = 0.3
 _POLL_SECONDS: Final = 0.02
@@ -110,7 +112,8 @@ class ImportLock:
 
     def _claim(self, source: Path | None) -> Claim:
         self._withdraw()
-        claim = Claim(os.urandom(8).hex(), os.getpid(), str(source or ""), datetime.now(UTC))
+        named = str(spelled_out(source)) if source else ""
+        claim = Claim(os.urandom(8).hex(), os.getpid(), named, datetime.now(UTC))
         unfinished = self._file.with_suffix(".new")
         unfinished.write_bytes(orjson.dumps(asdict(claim)))
         unfinished.replace(self._file)
