@@ -23,7 +23,7 @@ from tautulli_pipeline_tests.command import (
     start,
     wait_until,
 )
-from tautulli_pipeline_tests.recovery.conftest import ROWS
+from tautulli_pipeline_tests.recovery.conftest import ROWS, published
 
 if TYPE_CHECKING:
     import subprocess
@@ -36,11 +36,6 @@ if TYPE_CHECKING:
 
 OPTIONS = ("--json", "--batch-size", 500)
 ALL_IMPORTED = {"total_records": ROWS, "processed": ROWS, "imported": ROWS}
-
-
-def published(data_dir: Path) -> int:
-    """Partitions that are published, of about 60: their receipts are there."""
-    return len(list(data_dir.glob("receipts/*/0*")))
 
 
 def has_begun(data_dir: Path) -> bool:

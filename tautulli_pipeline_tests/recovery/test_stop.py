@@ -1,0 +1,197 @@
+"""`stop`, `reset` and a second import while one runs in a process of its own."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from tautulli_pipeline.demo.database import make_demo_database
+from tautulli_pipeline_tests.command import (
+    ended,
+    environment,
+    fates,
+    imported,
+    nothing_runs,
+    processes_of,
+    query,
+    run,
+    start,
+    wait_until,
+)
+from tautulli_pipeline_tests.recovery.conftest import published
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+ROWS = 8000
+OPTIONS = ("--json", "--batch-size", 200)
+RESUMABLE = {"error": "the import was stopped", "hint": "import again to resume it"}
+
+# What the UI and the daemon do.
+IMPORT_JOB = """
+from tautulli_pipeline.definitions import defs
+from tautulli_pipeline.orchestration.instance import open_instance
+from tautulli_pipeline.settings import load_settings
+load_settings().data_dir.mkdir(exist_ok=True)
+with open_instance(load_settings().data_dir) as instance:
+    defs.resolve_job_def("import_job").execute_in_process(instance=instance)
+"""
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("stopped") / "tautulli.db"
+    make_demo_database(path, ROWS)
+    return path
+
+
+@contextmanager
+def held_up(process: psutil.Process) -> Iterator[None]:
+    """Keep a process from going on."""
+    process.suspend()
+    try:
+        yield
+    finally:
+        process.resume()
+
+
+def status(data_dir: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = run("status", "--json", data_dir=data_dir).json
+    return facts
+
+
+def test_stop_ends_a_running_import_and_reset_lets_it_begin_anew(
+    database: Path, data_dir: Path
+) -> None:
+    importing = start("import", database, *OPTIONS, data_dir=data_dir)
+    wait_until(lambda: published(data_dir) > 5)
+    (consumer,) = [p for p in processes_of(data_dir) if "consumer_process" in " ".join(p.cmdline())]
+    with held_up(consumer):
+        running = status(data_dir)
+        assert running["status"] == "running"
+        refused = run("import", database, "--json", data_dir=data_dir)
+        assert refused.exit_code == 4
+        assert refused.json["progress"]["import_id"] == running["import_id"]
+        assert f"process {importing.pid}, " in refused.json["error"]
+        assert run("demo", "--rows", 5, data_dir=data_dir).exit_code == 4
+        assert not (data_dir / "demo-5.db").exists()
+        kept = run("reset", "--json", data_dir=data_dir)
+        assert (kept.exit_code, kept.json["progress"]["status"]) == (4, "running")
+        asking = start("stop", "--json", data_dir=data_dir)
+        wait_until(lambda: status(data_dir)["status"] == "stopping")
+        assert (asking.poll(), importing.poll()) == (None, None)
+    stopped = ended(importing)
+    assert (stopped.exit_code, stopped.json) == (130, RESUMABLE)
+    answer = ended(asking)
+    assert (answer.exit_code, answer.json["status"]) == (0, "stopped")
+    assert answer.json["stop_requested"]
+    assert answer.stderr == f"asked process {importing.pid} to stop after the batch in hand\n"
+    left = status(data_dir)
+    assert (left["status"], left["import_id"]) == ("stopped", running["import_id"])
+    assert 0 <= left["processed"] < ROWS
+
+    before = query(data_dir, "SELECT id FROM playback_events")
+    forgotten = run("reset", "--json", data_dir=data_dir)
+    assert forgotten.exit_code == 0, forgotten.stderr
+    assert forgotten.json["status"] == "pending"
+    assert forgotten.json["forgotten"]["import_id"] == running["import_id"]
+    assert forgotten.json["forgotten"]["partitions"] > 5
+    assert not list(data_dir.glob("import.*"))
+    assert status(data_dir)["status"] == "pending"
+    assert query(data_dir, "SELECT id FROM playback_events") == before
+
+    # What was on the stream is consumed as well, and another batch size is fine now.
+    anew = imported(database, "--batch-size", 1000, data_dir=data_dir)
+    assert anew["import_id"] != running["import_id"]
+    assert (anew["total_records"], anew["processed"], anew["unchanged"]) == (ROWS, ROWS, 0)
+    assert anew["imported"] < ROWS
+    counts = "SELECT count(*), count(DISTINCT source_row_id) FROM playback_events"
+    assert query(data_dir, counts) == [(ROWS, ROWS)]
+    widths = "SELECT DISTINCT partition_key[12:]::INT - partition_key[:10]::INT FROM import_ledger"
+    of_this = f"{widths} WHERE import_id = ?"
+    assert query(data_dir, of_this, anew["import_id"]) == [(999,)]
+
+
+def test_stop_reaches_an_import_that_dagster_runs(database: Path, data_dir: Path) -> None:
+    variables = environment(data_dir, IMPORT_DB_PATH=database, IMPORT_BATCH_SIZE=200)
+    with subprocess.Popen(
+        [sys.executable, "-c", IMPORT_JOB], env=variables, stderr=subprocess.DEVNULL
+    ) as dagster:
+        wait_until(lambda: published(data_dir) > 2, pause_seconds=0.001)
+        with held_up(psutil.Process(dagster.pid)):
+            second = run("import", database, "--json", data_dir=data_dir)
+            asking = start("stop", "--json", data_dir=data_dir)
+            wait_until(lambda: list(data_dir.glob("import.*.stop")))
+        answer = ended(asking)
+        assert dagster.wait(30) != 0
+    assert (second.exit_code, second.json["progress"]["status"]) == (4, "running")
+    assert f"process {dagster.pid}, " in second.json["error"]
+    assert (answer.exit_code, answer.json["status"]) == (0, "stopped")
+    assert 2 < published(data_dir) < 40
+    resumed = imported(database, data_dir=data_dir)
+    assert resumed["import_id"] == answer.json["import_id"]
+    assert fates(resumed) == {"total_records": ROWS, "processed": ROWS, "imported": ROWS}
+
+
+def test_stop_while_the_source_is_copied_leaves_nothing(database: Path, data_dir: Path) -> None:
+    importing = start("import", database, *OPTIONS, data_dir=data_dir)
+    wait_until(lambda: list(data_dir.glob("snapshots/snapshot-*/*")), pause_seconds=0.001)
+    with held_up(psutil.Process(importing.pid)):
+        asking = start("stop", "--json", data_dir=data_dir)
+        wait_until(lambda: list(data_dir.glob("import.*.stop")))
+        shown = status(data_dir)
+    assert (shown["status"], shown["source"]) == ("running", str(database))
+    outcome = ended(importing)
+    assert (outcome.exit_code, outcome.json) == (130, RESUMABLE)
+    assert ended(asking).exit_code == 0
+    assert not list(data_dir.glob("snapshots/*"))
+    assert not list(data_dir.glob("import.*.stop"))
+
+
+def test_two_data_directories_are_imported_into_at_once(data_dir: Path) -> None:
+    sizes = {data_dir: 2000, data_dir.with_name("second"): 3000}
+    both = [start("demo", "--rows", rows, "--json", data_dir=at) for at, rows in sizes.items()]
+    for (at, rows), outcome in zip(sizes.items(), map(ended, both), strict=True):
+        assert outcome.exit_code == 0, outcome.stderr
+        assert fates(outcome.json) == {"total_records": rows, "processed": rows, "imported": rows}
+        counts = "SELECT count(*), count(DISTINCT source_row_id) FROM playback_events"
+        assert query(at, counts) == [(rows, rows)]
+        assert nothing_runs(at)
+
+
+RESET_IN_STEPS = """
+import os, sys, signal
+from tautulli_pipeline.orchestration import resetting
+from tautulli_pipeline.settings import load_settings
+step = sys.argv[1]
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+if step == "receipts":
+    resetting.shutil.rmtree = die
+else:
+    resetting.ImportLog.remove = die
+resetting.reset_progress(load_settings())
+"""
+
+
+def test_a_reset_killed_in_the_middle_is_completed_by_the_next(data_dir: Path) -> None:
+    assert run("demo", "--rows", 50, data_dir=data_dir).exit_code == 0
+    (data_dir / "receipts" / "left").mkdir(parents=True)
+    for step in ("receipts", "record"):
+        killed = subprocess.run(
+            [sys.executable, "-c", RESET_IN_STEPS, step], env=environment(data_dir), check=False
+        )
+        assert killed.returncode == -signal.SIGKILL
+        assert status(data_dir)["status"] == "completed"
+    assert run("reset", "--json", data_dir=data_dir).exit_code == 0
+    assert status(data_dir)["status"] == "pending"
+    assert not (data_dir / "receipts").exists()
+    again = imported(data_dir / "demo-50.db", data_dir=data_dir)
+    assert (again["processed"], again["unchanged"], again["imported"]) == (50, 0, 0)
