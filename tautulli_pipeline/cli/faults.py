@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Final, TextIO
 
 import click
@@ -65,6 +65,10 @@ def _report(error: PipelineError, *, as_json: bool, debug: bool) -> int:
 
 def _write(stream: TextIO, line: str) -> None:
     """Write a line; where nobody can read any more, the exit code alone has to do."""
-    with suppress(OSError):
+    try:
         stream.write(line + "\n")
         stream.flush()
+    except OSError:
+        # What is left of it must not fail again when Python ends.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, Final, Protocol, TextIO
+from contextlib import contextmanager, suppress
+from typing import Any, Final, Protocol, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
@@ -28,18 +29,41 @@ class ProgressView(Protocol):
 @contextmanager
 def open_progress(stream: TextIO) -> Iterator[ProgressView]:
     """The view that suits `stream`."""
+    lasting = cast("TextIO", _Lasting(stream))
     if not stream.isatty():
-        yield _Lines(stream)
+        yield _Lines(lasting)
         return
     bar = Progress(
         TaskProgressColumn(),
         BarColumn(bar_width=None),
         TextColumn("{task.fields[figures]}"),
-        console=Console(file=stream),
+        console=Console(file=lasting),
         transient=True,
     )
     with bar:
         yield _Bar(bar)
+
+
+class _Lasting(io.TextIOBase):
+    """A stream that nobody may read any more: an import does not end with its terminal's window."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
 
 
 class _Bar:

@@ -1,0 +1,181 @@
+"""Ctrl-C, SIGTERM and a closed terminal, at every phase of an import."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+from filelock import FileLock
+
+from tautulli_pipeline.demo.database import make_demo_database
+from tautulli_pipeline_tests.command import (
+    ended,
+    environment,
+    nothing_runs,
+    processes_of,
+    run,
+    start,
+    wait_until,
+)
+from tautulli_pipeline_tests.recovery.conftest import published
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ROWS = 6000
+PARTITIONS = 31
+RESUMABLE = {"error": "the import was stopped", "hint": "import again to resume it"}
+SOON_SECONDS = 15
+IN_A_TERMINAL = """
+import fcntl, os, sys, termios
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, "-m", "tautulli_pipeline", *sys.argv[1:]])
+"""
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("signals") / "tautulli.db"
+    make_demo_database(path, ROWS)
+    return path
+
+
+@pytest.fixture
+def importing(database: Path, data_dir: Path) -> subprocess.Popen[str]:
+    return start("import", database, "--json", "--batch-size", 200, data_dir=data_dir)
+
+
+def consumer(data_dir: Path) -> psutil.Process | None:
+    found = [p for p in processes_of(data_dir) if "consumer_process" in " ".join(p.cmdline())]
+    return found[0] if found else None
+
+
+def assert_stopped(importing: subprocess.Popen[str], data_dir: Path, asked_at: float) -> None:
+    """It ends soon, resumable, and leaves neither process nor copy behind."""
+    outcome = ended(importing)
+    assert time.monotonic() - asked_at < SOON_SECONDS
+    assert outcome.exit_code == 130, outcome.stderr
+    assert outcome.json == RESUMABLE
+    assert "Traceback" not in outcome.stderr
+    assert nothing_runs(data_dir)
+    assert not list(data_dir.glob("snapshots/*"))
+    assert not list(data_dir.glob("import.claim"))
+
+
+def test_while_it_loads_and_copies(importing: subprocess.Popen[str], data_dir: Path) -> None:
+    wait_until(lambda: list(data_dir.glob("snapshots/snapshot-*/*")), pause_seconds=0.001)
+    os.killpg(importing.pid, signal.SIGINT)
+    assert_stopped(importing, data_dir, time.monotonic())
+
+
+def test_while_the_consumer_starts(importing: subprocess.Popen[str], data_dir: Path) -> None:
+    wait_until(data_dir.is_dir, pause_seconds=0.001)
+    with FileLock(data_dir / "consumer.lock"):  # as one that still has a batch in hand
+        wait_until(lambda: consumer(data_dir))
+        wait_until((data_dir / "history" / "runs.db").exists)
+        assert run("status", "--json", data_dir=data_dir).json["status"] == "running"
+        importing.terminate()
+        assert_stopped(importing, data_dir, time.monotonic())
+    assert run("status", "--json", data_dir=data_dir).json["status"] == "stopped"
+
+
+def test_while_it_publishes(importing: subprocess.Popen[str], data_dir: Path) -> None:
+    wait_until(lambda: published(data_dir), pause_seconds=0.001)
+    os.killpg(importing.pid, signal.SIGTERM)  # as a service manager does
+    assert_stopped(importing, data_dir, time.monotonic())
+    left = run("status", "--json", data_dir=data_dir).json
+    assert left["status"] == "stopped"
+    assert left["processed"] < left["total_records"] == ROWS
+
+
+def test_while_it_drains(importing: subprocess.Popen[str], data_dir: Path) -> None:
+    wait_until(lambda: published(data_dir), pause_seconds=0.001)
+    at_work = consumer(data_dir)
+    assert at_work is not None
+    at_work.suspend()
+    wait_until(lambda: published(data_dir) == PARTITIONS)
+    time.sleep(0.3)
+    os.killpg(importing.pid, signal.SIGINT)
+    wait_until(lambda: "stopping" in (data_dir / "import.json").read_text())
+    at_work.resume()
+    assert_stopped(importing, data_dir, time.monotonic())
+
+
+def test_the_second_time_ends_it_at_once(importing: subprocess.Popen[str], data_dir: Path) -> None:
+    wait_until(lambda: published(data_dir), pause_seconds=0.001)
+    at_work = consumer(data_dir)
+    assert at_work is not None
+    at_work.suspend()  # a batch in hand that takes for ever
+    asked_at = time.monotonic()
+    os.killpg(importing.pid, signal.SIGINT)
+    wait_until(lambda: "stopping" in (data_dir / "import.json").read_text())
+    assert importing.poll() is None
+    os.killpg(importing.pid, signal.SIGINT)
+    outcome = ended(importing)
+    assert outcome.exit_code == 130
+    assert outcome.json["error"] == "stopped"
+    assert time.monotonic() - asked_at < SOON_SECONDS
+    assert nothing_runs(data_dir)
+    assert not list(data_dir.glob("snapshots/*"))
+    assert run("status", "--json", data_dir=data_dir).json["status"] == "stopped"
+
+
+def test_a_closed_terminal_stops_it(database: Path, data_dir: Path) -> None:
+    own, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", IN_A_TERMINAL, "import", database, "--batch-size", "200"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment(data_dir, TERM="xterm"),
+    )
+    os.close(theirs)
+    wait_until(lambda: published(data_dir))
+    os.close(own)
+    assert process.wait(SOON_SECONDS) == 130
+    assert nothing_runs(data_dir)
+    assert not list(data_dir.glob("snapshots/*"))
+    assert run("status", "--json", data_dir=data_dir).json["status"] == "stopped"
+
+
+def test_nohup_outlives_its_terminal(database: Path, data_dir: Path) -> None:
+    importing = subprocess.Popen(
+        ["nohup", sys.executable, "-m", "tautulli_pipeline", "import", database],
+        env=environment(data_dir),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_until(lambda: published(data_dir))
+    importing.send_signal(signal.SIGHUP)
+    assert importing.wait(60) == 0
+
+
+@pytest.mark.parametrize("pause_seconds", [0.15, 0.4, 0.8])
+def test_whoever_is_quick_sees_no_traceback(
+    pause_seconds: float, database: Path, data_dir: Path
+) -> None:
+    importing = start("import", database, data_dir=data_dir)
+    time.sleep(pause_seconds)
+    importing.send_signal(signal.SIGTERM)
+    outcome = ended(importing)
+    assert outcome.exit_code == 130
+    assert "Traceback" not in outcome.stderr
+    assert not data_dir.exists() or nothing_runs(data_dir)
+
+
+def test_validate_stops_as_well_and_writes_nothing(database: Path, data_dir: Path) -> None:
+    validating = start("validate", database, "--json", data_dir=data_dir)
+    wait_until(lambda: list(data_dir.glob("snapshots/snapshot-*/*")), pause_seconds=0.001)
+    validating.send_signal(signal.SIGINT)
+    outcome = ended(validating)
+    assert outcome.exit_code == 130
+    assert outcome.json["error"] == "stopped; nothing was written"
+    assert not data_dir.exists()
