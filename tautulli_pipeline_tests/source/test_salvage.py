@@ -1,0 +1,301 @@
+"""What salvage brings in is what can be read row by row, and it names the rest."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tautulli_pipeline.errors import ConfigurationError, SourceDamagedError
+from tautulli_pipeline.events.columns import HISTORY, HISTORY_TABLES, MEDIA_INFO, METADATA
+from tautulli_pipeline.source import salvage as salvage_module
+from tautulli_pipeline.source.damage import in_words
+from tautulli_pipeline.source.rescue import RescuedTable
+from tautulli_pipeline.source.salvage import NOTHING_LOST, salvage
+from tautulli_pipeline.source.schema import read_schema
+from tautulli_pipeline_tests.eras import make_database, make_era_database, play
+from tautulli_pipeline_tests.pages import overwrite, settle, tree_of
+
+GIVEN = Path("/home/me/tautulli.db")
+MALFORMED = "database disk image is malformed"
+INDEXES = (
+    f"CREATE INDEX by_user ON {HISTORY} (user_id)",
+    f"CREATE INDEX by_guid ON {METADATA} (guid)",
+    f"CREATE INDEX by_decision ON {MEDIA_INFO} (transcode_decision)",
+)
+IDS = [*range(1, 190), *range(195, 460), *range(900, 920), 5_000, 5_001, 9_000_000_000]
+
+
+@pytest.fixture(scope="module", params=["indexed", "bare"])
+def sound(request, tmp_path_factory):
+    """Plays with gaps between their ids; some lack their metadata or media info."""
+    path = tmp_path_factory.mktemp("sound") / "tautulli.db"
+    plays = [play(i, started=1_700_000_000 + i) for i in IDS]
+    for lacking in plays[3:60:19]:
+        lacking.metadata = None
+    for lacking in plays[5:60:17]:
+        lacking.media_info = None
+    make_database(path, plays=plays)
+    if request.param == "indexed":
+        with closing(sqlite3.connect(path)) as connection:
+            for statement in INDEXES:
+                connection.execute(statement)
+            connection.commit()
+    settle(path, page_bytes=512)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def database(sound, tmp_path):
+    path = tmp_path / "tautulli.db"
+    path.write_bytes(sound)
+    return path
+
+
+def names_in(path):
+    with closing(sqlite3.connect(path)) as connection:
+        return {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+
+
+def row_by_row(path, table, ids):
+    """Rows by id as single look-ups give them, and the ids that fail."""
+    found, failed = {}, []
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+        for row_id in ids:
+            try:
+                row = connection.execute(
+                    f"SELECT * FROM {table} NOT INDEXED WHERE id = ?", (row_id,)
+                ).fetchone()
+            except sqlite3.DatabaseError:
+                failed.append(row_id)
+            else:
+                if row is not None:
+                    found[row_id] = row
+    return found, failed
+
+
+def ids_in(path, table):
+    with closing(sqlite3.connect(path)) as connection:
+        return [row_id for (row_id,) in connection.execute(f"SELECT id FROM {table} ORDER BY id")]
+
+
+def salvaged(path, **changes):
+    schema = changes.get("schema") or read_schema(path, named=GIVEN)
+    copy = path.with_name("salvaged.db")
+    return copy, salvage(path, schema, copy, named=GIVEN)
+
+
+def check(path, had):
+    """Compare with reading row by row; `had` are the ids of each table before the damage.
+
+    Without an index nobody knows which plays had metadata on a page that is lost.
+    """
+    copy, result = salvaged(path)
+    damages = {damage.table: set(damage.ids) for damage in result.damages}
+    with_metadata = had[METADATA] if "by_guid" in names_in(path) else had[HISTORY]
+    readable, lost = row_by_row(path, HISTORY, had[HISTORY])
+    without = set(row_by_row(path, METADATA, with_metadata)[1]) & readable.keys()
+    for table in HISTORY_TABLES:
+        rows, failed = row_by_row(path, table, had[table])
+        if table == HISTORY:
+            rows = {row_id: row for row_id, row in rows.items() if row_id not in without}
+        assert row_by_row(copy, table, had[table]) == (rows, [])
+        assert damages.get(table, set()) >= set(failed) & known(path, had)
+    assert set(result.unreadable) >= without | (set(lost) & known(path, had))
+    return result
+
+
+def known(path, had):
+    """Ids that the file still tells of."""
+    if "by_user" in names_in(path):
+        return {*had[HISTORY], *had[METADATA], *had[MEDIA_INFO]}
+    return set().union(*(row_by_row(path, table, had[table])[0] for table in HISTORY_TABLES))
+
+
+def before_damage(path):
+    return {table: ids_in(path, table) for table in HISTORY_TABLES}
+
+
+@pytest.mark.parametrize("table", HISTORY_TABLES)
+@pytest.mark.parametrize("filling", [b"\xff", b"\x00"])
+@pytest.mark.parametrize("which", ["first", "middle", "last", "some", "inner", "root"])
+def test_all_that_can_be_read_row_by_row_is_brought_in(database, table, filling, which):
+    had = before_damage(database)
+    tree = tree_of(database, table)
+    assert len(tree.leaves) > 20
+    assert len(tree.inner) > 2
+    pages = {
+        "first": tree.leaves[:1],
+        "middle": tree.leaves[9:10],
+        "last": tree.leaves[-1:],
+        "some": tree.leaves[5:20:4],
+        "inner": tree.inner[2:3],
+        "root": [tree.root],
+    }[which]
+    overwrite(database, pages, filling)
+    result = check(database, had)
+    assert [damage.table for damage in result.damages] == [table]
+    assert result.damages[0].cause == MALFORMED
+    assert result.damages[0].ids
+
+
+def test_an_index_tells_exactly_which_rows_are_lost(database):
+    """Without one, what the other tables name is all that is known."""
+    had = before_damage(database)
+    indexed = "by_user" in names_in(database)
+    overwrite(database, tree_of(database, METADATA).leaves[9:12])
+    _, failed = row_by_row(database, METADATA, had[METADATA])
+    _, failed_or_absent = row_by_row(database, METADATA, had[HISTORY])
+    _, result = salvaged(database)
+    assert list(result.damages[0].ids) == (failed if indexed else failed_or_absent)
+    assert result.unreadable == result.damages[0].ids
+
+
+def test_a_play_without_its_media_info_is_kept_and_the_media_info_named(database):
+    had = before_damage(database)
+    overwrite(database, tree_of(database, MEDIA_INFO).leaves[4:6])
+    copy, result = salvaged(database)
+    assert result.unreadable == ()
+    assert ids_in(copy, HISTORY) == had[HISTORY]
+    (damage,) = result.damages
+    assert set(damage.ids) & set(ids_in(copy, MEDIA_INFO)) == set()
+    assert set(had[MEDIA_INFO]) - set(ids_in(copy, MEDIA_INFO)) <= set(damage.ids)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_pages_damaged_at_random_cost_no_more_than_they_hold(database, seed):
+    had = before_damage(database)
+    dice = random.Random(seed)
+    trees = [tree_of(database, table) for table in HISTORY_TABLES]
+    pages = [page for tree in trees for page in (*tree.inner[1:], *tree.leaves)]
+    overwrite(database, dice.sample(pages, dice.randrange(1, 25)), dice.choice([b"\0", b"\xff"]))
+    result = check(database, had)
+    assert set(result.unreadable) <= set(had[HISTORY]) | set(had[METADATA]) | set(had[MEDIA_INFO])
+
+
+def test_a_sound_file_loses_nothing_and_keeps_every_cell(tmp_path):
+    path = tmp_path / "tautulli.db"
+    make_era_database(path, "v2.17.2", 40, migrated_from="v1.4.25")
+    settle(path)
+    copy, result = salvaged(path)
+    assert result == NOTHING_LOST
+    for table in HISTORY_TABLES:
+        ids = ids_in(path, table)
+        assert row_by_row(copy, table, ids) == row_by_row(path, table, ids)
+
+
+def test_the_names_of_users_and_libraries_are_saved_but_no_secret(tmp_path):
+    path = tmp_path / "tautulli.db"
+    users = [
+        {"user_id": i, "username": f"user {i}", "friendly_name": "x" * 90, "email": "me@here"}
+        for i in range(200)
+    ]
+    make_database(path, plays=[play(1)], users=users)
+    settle(path)
+    overwrite(path, tree_of(path, "users").leaves[3:4])
+    copy, result = salvaged(path)
+    (damage,) = result.damages
+    assert (damage.table, result.unreadable) == ("users", ())
+    with closing(sqlite3.connect(copy)) as connection:
+        names = [row[1] for row in connection.execute("PRAGMA table_info(users)")]
+        saved = connection.execute("SELECT count(*) FROM users").fetchone()[0]
+    assert sorted(names) == ["friendly_name", "user_id", "username"]
+    assert saved + len(damage.ids) == 200
+
+
+@pytest.mark.parametrize("index", ["sqlite_autoindex_users_1", "by_user", "by_guid"])
+def test_an_index_that_is_damaged_costs_nothing(tmp_path, index):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(i) for i in IDS[:-3]])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in INDEXES:
+            connection.execute(statement)
+    settle(path)
+    overwrite(path, tree_of(path, index).leaves)
+    copy, result = salvaged(path)
+    assert result == NOTHING_LOST
+    assert ids_in(copy, HISTORY) == IDS[:-3]
+
+
+def test_rows_without_a_key_are_saved_though_none_can_be_named(tmp_path):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(i) for i in range(1, 200)])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for table in HISTORY_TABLES:
+            connection.execute(f"CREATE TABLE rebuilt AS SELECT * FROM {table}")
+            connection.execute(f"DROP TABLE {table}")
+            connection.execute(f"ALTER TABLE rebuilt RENAME TO {table}")
+    settle(path)
+    overwrite(path, tree_of(path, HISTORY).leaves[4:5])
+    copy, result = salvaged(path)
+    (damage,) = result.damages
+    assert (damage.ids, result.unreadable) == ((), ())
+    assert 180 < len(ids_in(copy, HISTORY)) < 199
+    assert in_words(damage.facts()) == (
+        f"{HISTORY} in part, where nothing else names its rows ({MALFORMED})"
+    )
+
+
+def test_rows_out_of_order_are_met_where_they_lie(tmp_path):
+    """A damaged key leads a search astray; SQLite itself notices nothing."""
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(i) for i in range(1, 2200)])
+    settle(path)
+    leaves = tree_of(path, HISTORY).leaves
+    content = path.read_bytes()
+    pages = [content[(n - 1) * 1024 : n * 1024] for n in (leaves[0], leaves[-2])]
+    swapped = bytearray(content)
+    for number, page in zip((leaves[-2], leaves[0]), pages, strict=True):
+        swapped[(number - 1) * 1024 : number * 1024] = page
+    path.write_bytes(swapped)
+    copy, result = salvaged(path)
+    assert set(ids_in(copy, HISTORY)) | set(result.unreadable) == set(range(1, 2200))
+
+
+def test_where_nothing_is_left_that_is_said(tmp_path):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(i) for i in range(1, 100)])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"DELETE FROM {METADATA}")
+        connection.execute(f"DELETE FROM {MEDIA_INFO}")
+    settle(path)
+    overwrite(path, [tree_of(path, HISTORY).root])
+    with pytest.raises(SourceDamagedError) as caught:
+        salvaged(path)
+    assert caught.value.message == (
+        f"nothing can be salvaged of {GIVEN}: {HISTORY} cannot be read: {MALFORMED}"
+    )
+
+
+def test_few_damaged_pages_do_not_make_it_read_row_by_row(tmp_path, monkeypatch):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(i) for i in range(1, 6001)])
+    settle(path, page_bytes=4096)
+    leaves = tree_of(path, HISTORY).leaves
+    overwrite(path, [leaves[3], leaves[len(leaves) // 2]])
+    copies = []
+    copy_rows = RescuedTable._copy
+    monkeypatch.setattr(RescuedTable, "_copy", lambda *a: copies.append(a) or copy_rows(*a))
+    _, result = salvaged(path)
+    assert 20 < len(result.unreadable) < 200
+    assert len(copies) < 3 * len(result.unreadable) + 200
+
+
+def test_no_room_for_the_copy_is_a_matter_of_the_disk(tmp_path, monkeypatch):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(i) for i in range(1, 300)])
+    settle(path)
+    opened = salvage_module._open
+
+    def small(database, target):
+        connection = opened(database, target)
+        connection.execute("PRAGMA main.max_page_count = 20")
+        return connection
+
+    monkeypatch.setattr(salvage_module, "_open", small)
+    with pytest.raises(ConfigurationError, match="database or disk is full") as caught:
+        salvaged(path)
+    assert "PIPELINE_DATA_DIR" in caught.value.hint
