@@ -61,7 +61,9 @@ def stream_address(settings: Settings) -> Iterator[StreamAddress]:
         yield _external_address(settings, settings.nats_url)
         return
     with EmbeddedServer(settings.data_dir) as server:
-        yield replace(_names(settings, server.url), user=server.user, password=server.password)
+        yield replace(
+            _names(settings, server.url), user=server.user, password=server.password, private=True
+        )
 
 
 def check_login(settings: Settings) -> None:

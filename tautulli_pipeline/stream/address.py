@@ -22,6 +22,7 @@ class StreamAddress:
 
     Attributes:
         url: one server, or several of a cluster separated by commas; may hold a password.
+        private: whether nobody else can reach the server.
         patience_seconds: how long a server that is away in the middle is waited for.
     """
 
@@ -34,6 +35,7 @@ class StreamAddress:
     token: str | None = field(default=None, repr=False)
     credentials_file: Path | None = None
     ca_file: Path | None = None
+    private: bool = False
     patience_seconds: float = 120.0
 
     @property

@@ -150,11 +150,7 @@ class Publisher:
 
     def _judge(self, error: Mapping[str, object], state: _Round) -> None:
         state.full = error.get("err_code") in _NO_ROOM
-        if state.full:
-            state.waiting_for = "the stream is full; waiting for the consumer to make room"
-        elif error.get("code") == _UNAVAILABLE:
-            state.waiting_for = "no stream takes our subjects at the moment; waiting"
-        else:
+        if not state.full and error.get("code") != _UNAVAILABLE:
             state.fault = str(error.get("description") or error)
 
     async def _send(
@@ -227,8 +223,8 @@ class Publisher:
         if not state.unanswered:
             return []
         if state.refused:
+            state.waiting_for = await self._reason(state)
             self._on_wait(state.waiting_for)
-            await self._standstill.look(full=state.full)
             await asyncio.sleep(_PAUSE_SECONDS)
             state.refused.clear()
         else:
@@ -239,6 +235,12 @@ class Publisher:
         state.in_flight = 0
         state.bytes_in_flight = 0
         return sorted(state.unanswered)
+
+    async def _reason(self, state: _Round) -> str:
+        if state.full:
+            return await self._standstill.look_for_room()
+        await self._standstill.look()
+        return "no stream takes our subjects at the moment; waiting"
 
     def _refused(self, fault: str) -> StreamError:
         return StreamError(

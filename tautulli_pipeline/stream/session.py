@@ -131,7 +131,8 @@ def open_consuming(
     ):
         stream.on_wait = on_wait
         identity = portal.call(stream.prepare)
-        portal.call(refuse_company, stream)
+        if not address.private:
+            portal.call(refuse_company, stream)
         portal.call(reclaim_unacked, stream)
         with portal.wrap_async_context_manager(open_consumer(stream)) as consumer:
             yield ConsumingSession(portal, stream, identity, consumer)

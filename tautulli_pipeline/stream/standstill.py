@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Final
 
 from nats.errors import Error as NatsError
@@ -13,6 +14,8 @@ from tautulli_pipeline.errors import StreamError
 from tautulli_pipeline.stream.jetstream import JetStream
 
 _GRACE_SECONDS: Final = 5.0
+FULL: Final = "the stream is full; waiting for the consumer to make room"
+_FULL_FOR_OTHERS: Final = "the stream is full of what its other consumers have not taken; waiting"
 
 
 class Standstill:
@@ -22,27 +25,34 @@ class Standstill:
         self._stream = stream
         self._full_since: float | None = None
 
-    async def look(self, *, full: bool) -> None:
-        """See that waiting may help.
-
-        Args:
-            full: whether the stream refused for want of room.
+    async def look(self) -> None:
+        """See that the stream is there still.
 
         Raises:
-            StreamError: the stream is gone, or full of what it keeps for good.
+            StreamError: it is gone, or another one has its name.
+        """
+        with suppress(NatsError, APIError, TimeoutError):  # away, or has only begun to start
+            await self._stream.see_stream()
+
+    async def look_for_room(self) -> str:
+        """See who may make room on a full stream; gives what is waited for.
+
+        Raises:
+            StreamError: nobody, for it is full of what it keeps for good; or it is gone.
         """
         try:
             info = await self._stream.see_stream()
-            stuck = full and _keeps(info) and await self._all_is_consumed()
+            consumed = await self._all_is_consumed()
         except (NatsError, APIError, TimeoutError):
-            return  # the server is away or has only begun to start
-        now = time.monotonic()
-        if not stuck:
+            return FULL
+        if not (consumed and _keeps(info)):
             self._full_since = None
         elif self._full_since is None:
-            self._full_since = now
-        elif now > self._full_since + _GRACE_SECONDS:
+            self._full_since = time.monotonic()
+        elif time.monotonic() > self._full_since + _GRACE_SECONDS:
             raise _full_for_good(info)
+        others = consumed and info.config.retention != RetentionPolicy.LIMITS
+        return _FULL_FOR_OTHERS if others else FULL
 
     async def _all_is_consumed(self) -> bool:
         consumer = await self._stream.consumer_info()

@@ -14,9 +14,9 @@ from tautulli_pipeline.stream.jetstream import ACK_WAIT_SECONDS, JetStream
 _SHORT_ACK_WAIT_SECONDS: Final = 0.5
 _NANOSECONDS: Final = 1_000_000_000
 _WATCH_EVERY_SECONDS: Final = 0.1
-# The pulls of a killed process end before the watch does.
-_WATCHES: Final = 7
-_WATCHES_THAT_COUNT: Final = 3
+_WATCHES: Final = 10
+# The pulls of a killed process have ended by then.
+_FIRST_THAT_COUNTS: Final = 4
 
 
 async def refuse_company(stream: JetStream) -> None:
@@ -25,16 +25,14 @@ async def refuse_company(stream: JetStream) -> None:
     Raises:
         StreamError: one does; each of the two would get a part of the events.
     """
-    first = await stream.patient_consumer_info()
-    if not (first.num_waiting or first.num_ack_pending):
-        return
-    at_work = []
-    for _ in range(_WATCHES):
-        await asyncio.sleep(_WATCH_EVERY_SECONDS)
+    delivered, at_work = None, False
+    for watch in range(_WATCHES):
         now = await stream.patient_consumer_info()
-        at_work.append(bool(now.num_waiting) or now.delivered != first.delivered)
-        first = now
-    if any(at_work[-_WATCHES_THAT_COUNT:]):
+        moved = delivered is not None and now.delivered != delivered
+        at_work |= watch >= _FIRST_THAT_COUNTS and (bool(now.num_waiting) or moved)
+        delivered = now.delivered
+        await asyncio.sleep(_WATCH_EVERY_SECONDS)
+    if at_work:
         address = stream.address
         raise StreamError(
             f"another process consumes stream {address.stream} as {address.durable_name}",

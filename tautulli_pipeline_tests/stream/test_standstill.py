@@ -1,0 +1,81 @@
+import asyncio
+import time
+
+import pytest
+from nats.js.api import ConsumerConfig, DiscardPolicy, RetentionPolicy, StreamConfig
+
+from tautulli_pipeline.errors import StreamError
+from tautulli_pipeline.stream.connection import connect
+from tautulli_pipeline.stream.consumer import open_consumer
+from tautulli_pipeline.stream.publisher import open_publisher
+from tautulli_pipeline_tests.stream.servers import outgoing
+
+
+async def publish_into_a_full_stream(address, during, *, consume=True, **settings):
+    """Publish four times what the stream holds; gives the fault and what was waited for."""
+    waits = []
+    async with connect(address) as stream:
+        config = StreamConfig(
+            name=address.stream,
+            subjects=["playback.>"],
+            max_msgs=10,
+            discard=DiscardPolicy.NEW,
+            **settings,
+        )
+        await stream.context.add_stream(config)
+        await stream.context.add_consumer(address.stream, ConsumerConfig(durable_name="other"))
+        await stream.prepare()
+        async with (
+            open_publisher(stream, on_wait=waits.append, give_up_after_seconds=9) as publisher,
+            open_consumer(stream) as consumer,
+        ):
+            publishing = asyncio.create_task(publisher.publish([outgoing(n) for n in range(40)]))
+            if consume:
+                await consumer.ack(await consumer.pull(10, max_bytes=10**6, linger_seconds=0.5))
+            await during(stream)
+            with pytest.raises(StreamError) as caught:
+                await publishing
+    return caught.value, waits
+
+
+async def nothing(_stream):
+    pass
+
+
+def test_a_stream_full_of_what_it_keeps_is_given_up_once_all_is_consumed(address):
+    began = time.monotonic()
+    fault, waits = asyncio.run(publish_into_a_full_stream(address, nothing))
+    assert 5 < time.monotonic() - began < 9
+    assert fault.message == (
+        f"stream {address.stream} is full (max_msgs 10) and keeps what is consumed "
+        "(limits retention)"
+    )
+    assert "import again to resume" in fault.hint
+    assert set(waits) == {"the stream is full; waiting for the consumer to make room"}
+
+
+def test_a_stream_full_for_the_sake_of_others_is_waited_for_and_told_so(address):
+    fault, waits = asyncio.run(
+        publish_into_a_full_stream(address, nothing, retention=RetentionPolicy.INTEREST)
+    )
+    words = "the stream is full of what its other consumers have not taken"
+    assert waits[-1] == f"{words}; waiting"
+    assert fault.message.endswith(f"did not acknowledge 30 messages within 9 s: {words}")
+
+
+@pytest.mark.parametrize(
+    ("anew", "words"), [(False, "was deleted while"), (True, "was deleted and made anew while")]
+)
+def test_a_stream_that_is_gone_or_another_one_is_not_waited_for(address, anew, words):
+    async def delete(stream):
+        if anew:
+            config = (await stream.context.stream_info(address.stream)).config
+        await stream.context.delete_stream(address.stream)
+        if anew:
+            await stream.context.add_stream(config)
+
+    began = time.monotonic()
+    fault, _ = asyncio.run(publish_into_a_full_stream(address, delete, consume=False))
+    assert time.monotonic() - began < 8
+    assert words in fault.message
+    assert "published again" in fault.hint
