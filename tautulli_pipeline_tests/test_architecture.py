@@ -19,7 +19,7 @@ ALLOWED = {
     "source": {"source", "events", "errors"},
     "stream": {"stream", "errors"},
     "warehouse": {"warehouse", "events", "errors"},
-    "imports": {"imports", "source", "events", "stream", "warehouse", "errors"},
+    "imports": {"imports", "source", "events", "stream", "warehouse", "errors", "memory"},
     "demo": {"demo", "errors"},
     "orchestration": {*ROOMS, *INNER, "definitions"} - {"cli"},
     "cli": {*ROOMS, *INNER, "definitions"} - {"events", "stream"},

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from tautulli_pipeline.imports.publication import IMPORT_HEADER
 from tautulli_pipeline.imports.receipts import Receipt, ReceiptFolder
+from tautulli_pipeline.memory import hand_back_memory
 from tautulli_pipeline.stream.consumer import Delivered
 from tautulli_pipeline.stream.publisher import MESSAGE_ID_HEADER
 from tautulli_pipeline.stream.session import ConsumingSession
@@ -73,6 +74,7 @@ class Consumption:
             drained = ending and not self._waiting and self._is_drained(control.last_sequence)
             if drained or not batch or time.monotonic() >= self._settle_at:
                 self._settle()
+                hand_back_memory()
                 self._settle_at = time.monotonic() + _SETTLE_EVERY_SECONDS
             control.report(written, self._unsettled)
             if drained:

@@ -30,6 +30,7 @@ from tautulli_pipeline.imports.receipts import (
     Receipt,
     with_unreadable,
 )
+from tautulli_pipeline.memory import hand_back_memory
 from tautulli_pipeline.source.partitions import Grid
 from tautulli_pipeline.source.reader import HistoryReader, IdRange
 from tautulli_pipeline.source.schema import SourceSchema
@@ -41,6 +42,7 @@ PARTITION_HEADER: Final = "Import-Partition"
 
 # Rows mapped by one query: its planning costs as much as a few hundred rows.
 _ROWS_PER_QUERY: Final = 3000
+_QUERIES_PER_CLEARANCE: Final = 3
 _NO_IDS: Final = IdRange(0, -1)
 
 
@@ -96,10 +98,12 @@ class Publication:
     def _mapped(self, work: Sequence[PartitionWork]) -> Iterator[_Mapped]:
         with duckdb.connect(config={"threads": 1}) as connection:
             mapper = self._mapper(connection)
-            for group in _groups(work):
+            for number, group in enumerate(_groups(work), 1):
                 batch = pa.concat_tables(self.reader.read(ids) for ids in _adjoined(group))
                 rows = mapper.map(batch)
                 yield _Mapped(self.import_id, group, rows, mapper.records(batch, rows))
+                if number % _QUERIES_PER_CLEARANCE == 0:
+                    hand_back_memory()
 
     def _mapper(self, connection: duckdb.DuckDBPyConnection) -> _Mapper:
         columns = self.schema.history_columns
