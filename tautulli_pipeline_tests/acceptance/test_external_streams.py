@@ -375,7 +375,7 @@ def test_two_data_directories_do_not_consume_under_one_name(
     many: Path, few: Path, data_dir: Path, tmp_path: Path, server: ExternalServer
 ) -> None:
     # Its size makes the first import last.
-    server.make_stream(max_msgs=200, discard=DiscardPolicy.NEW, retention=RetentionPolicy.INTEREST)
+    server.make_stream(max_msgs=400, discard=DiscardPolicy.NEW, retention=RetentionPolicy.INTEREST)
     first = start("import", many, "--json", data_dir=data_dir, NATS_URL=server.url)
     wait_until(lambda: server.state().last_seq)
     second = run("import", few, "--json", data_dir=tmp_path / "second", NATS_URL=server.url)
