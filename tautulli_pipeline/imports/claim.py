@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from tautulli_pipeline.source.faults import spelled_out
 
+RECORD: Final = "import.json"
 # Whoever asks for the status of an import holds its lock for a moment.
 _PROBE_SECONDS: Final = 0.3
 _POLL_SECONDS: Final = 0.02
@@ -44,6 +45,7 @@ class ImportLock:
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
         self._file = data_dir / "import.claim"
+        self._record = data_dir / RECORD
         self._lock = FileLock(data_dir / "import.lock", mode=0o600)
 
     @contextmanager
@@ -59,11 +61,9 @@ class ImportLock:
             yield self._claim(source)
         finally:
             self._withdraw()
+            if not self._record.exists():  # nothing came of it
+                Path(self._lock.lock_file).unlink(missing_ok=True)
             self._lock.release()
-
-    def forget(self) -> None:
-        """Delete the lock's file, for a holder that leaves nothing behind."""
-        Path(self._lock.lock_file).unlink(missing_ok=True)
 
     def is_held(self) -> bool:
         """Whether an import is at work, this process's or another's."""
@@ -95,10 +95,10 @@ class ImportLock:
                 )
         return None
 
-    def has_written(self, file: Path) -> bool:
-        """Whether `file`, which holders alone write, is of the present holder."""
+    def has_recorded(self) -> bool:
+        """Whether the record is of the present holder."""
         try:
-            return file.stat().st_mtime_ns >= self._file.stat().st_mtime_ns
+            return self._record.stat().st_mtime_ns >= self._file.stat().st_mtime_ns
         except FileNotFoundError:
             return False
 
@@ -114,14 +114,17 @@ class ImportLock:
         self._withdraw()
         named = str(spelled_out(source)) if source else ""
         claim = Claim(os.urandom(8).hex(), os.getpid(), named, datetime.now(UTC))
-        unfinished = self._file.with_suffix(".new")
-        unfinished.write_bytes(orjson.dumps(asdict(claim)))
-        unfinished.replace(self._file)
+        self._unfinished.write_bytes(orjson.dumps(asdict(claim)))
+        self._unfinished.replace(self._file)
         return claim
 
     def _withdraw(self) -> None:
-        for file in (self._file, *self._data_dir.glob(self._request("*").name)):
+        for file in (self._file, self._unfinished, *self._data_dir.glob(self._request("*").name)):
             file.unlink(missing_ok=True)
+
+    @property
+    def _unfinished(self) -> Path:
+        return self._file.with_name("import.claim.new")
 
     def _request(self, attempt: str) -> Path:
         return self._data_dir / f"import.{attempt}.stop"

@@ -15,7 +15,7 @@ import orjson
 from filelock import Timeout
 
 from tautulli_pipeline.errors import ConfigurationError, ImportRunningError
-from tautulli_pipeline.imports.claim import Claim, ImportLock
+from tautulli_pipeline.imports.claim import RECORD, Claim, ImportLock
 
 
 class Status(StrEnum):
@@ -161,7 +161,7 @@ class ImportLog:
     """`import.json` of a data directory, written by whoever holds its lock."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._file = data_dir / "import.json"
+        self._file = data_dir / RECORD
         self.lock = ImportLock(data_dir)
 
     def read(self) -> ImportRecord | None:
@@ -186,7 +186,7 @@ class ImportLog:
     def current(self) -> ImportRecord | None:
         """The running import, else the last; one that still copies its source shows no figures."""
         record, holder = self.read(), self.lock.holder()
-        if holder is None or not holder.source or self.lock.has_written(self._file):
+        if holder is None or not holder.source or self.lock.has_recorded():
             return record
         return ImportRecord(
             "", holder.source, False, Status.RUNNING, holder.started_at, holder.process_id
@@ -240,11 +240,7 @@ class ImportLog:
                     f"cannot write to the data directory {self._file.parent}: {error.strerror}",
                     hint="set PIPELINE_DATA_DIR to a directory that you may write",
                 ) from error
-            try:
-                yield claim
-            finally:
-                if not self._file.exists():
-                    self.lock.forget()
+            yield claim
 
     def running(self) -> ImportRunningError:
         """That another import is at work, and how far it is."""

@@ -44,6 +44,8 @@ def reset_progress(settings: Settings) -> Forgotten | None:
     """
     data_dir, receipts = settings.data_dir, data_paths(settings).receipts
     log = ImportLog(data_dir)
+    if log.lock.holder():
+        raise log.running()
     if not (has_storage(data_dir) or receipts.exists() or log.exists()):
         return None
     with explained_faults(data_dir), log.exclusive(None), _no_consumer(settings, log):

@@ -45,7 +45,7 @@ def make_data_dir(settings: Settings) -> None:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(
-            f"cannot make the data directory {settings.data_dir}: {error.strerror}",
+            f"PIPELINE_DATA_DIR={str(settings.data_dir)!r} is not usable: {error.strerror}",
             hint="set PIPELINE_DATA_DIR to a directory that you may write",
         ) from error
 

@@ -1,0 +1,95 @@
+"""A disk that takes no more, at each place that writes: one line, nothing lost, resumable.
+
+The limit is a real one, set on the running process by the kernel: what lies beyond it is
+refused just as a full disk refuses it.
+"""
+
+from __future__ import annotations
+
+import resource
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from tautulli_pipeline.demo.database import make_demo_database
+from tautulli_pipeline_tests.command import (
+    ended,
+    fates,
+    imported,
+    nothing_runs,
+    query,
+    run,
+    start,
+    wait_until,
+)
+from tautulli_pipeline_tests.recovery.conftest import published
+
+if TYPE_CHECKING:
+    import subprocess
+    from pathlib import Path
+
+ROWS = 2500
+DATA_DIRECTORY = (2, "cannot write to the data directory {data}: ")
+COPY = (2, "cannot copy '{database}' to '{data}/snapshots': ")
+WAREHOUSE = (6, "cannot write the warehouse {data}/playback.duckdb: ")
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("full") / "tautulli.db"
+    make_demo_database(path, ROWS)
+    return path
+
+
+def importer(process: subprocess.Popen[str]) -> int:
+    return process.pid
+
+
+def consumer(process: subprocess.Popen[str]) -> int:
+    children = psutil.Process(process.pid).children()
+    return next(child.pid for child in children if "consumer_process" in " ".join(child.cmdline()))
+
+
+def at_once(_data_dir: Path) -> bool:
+    return True
+
+
+def once_it_publishes(data_dir: Path) -> bool:
+    return published(data_dir) > 0
+
+
+@pytest.mark.parametrize(
+    ("whose", "when", "limit_bytes", "told"),
+    [
+        pytest.param(importer, at_once, 0, DATA_DIRECTORY, id="lock and claim"),
+        pytest.param(importer, at_once, 100_000, COPY, id="copy of the source"),
+        pytest.param(importer, once_it_publishes, 0, DATA_DIRECTORY, id="receipts and runs"),
+        pytest.param(consumer, once_it_publishes, 300_000, WAREHOUSE, id="warehouse and its log"),
+    ],
+)
+def test_a_full_disk_is_one_line_and_the_import_resumes(
+    *, whose, when, limit_bytes, told, database: Path, data_dir: Path
+) -> None:
+    process = start("import", database, "--json", "--batch-size", 200, data_dir=data_dir)
+    wait_until(lambda: when(data_dir), pause_seconds=0.001)
+    resource.prlimit(whose(process), resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+    outcome = ended(process)
+    exit_code, words = told
+    assert outcome.exit_code == exit_code, outcome
+    assert outcome.json["error"].startswith(words.format(data=data_dir, database=database))
+    assert outcome.json["hint"]
+    assert "Traceback" not in outcome.stderr
+    assert "sqlalche" not in outcome.stderr
+    assert nothing_runs(data_dir)
+    assert not list(data_dir.glob("snapshots/*"))
+
+    if when is at_once:
+        assert not data_dir.exists()
+        return
+    began = run("status", "--json", data_dir=data_dir).json
+    summary = imported(database, data_dir=data_dir)
+    assert (began["status"], began["import_id"]) == ("failed", summary["import_id"])
+    assert fates(summary) == {"total_records": ROWS, "processed": ROWS, "imported": ROWS}
+    counts = "SELECT count(*), count(DISTINCT source_row_id) FROM playback_events"
+    assert query(data_dir, counts) == [(ROWS, ROWS)]
