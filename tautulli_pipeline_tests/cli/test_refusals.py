@@ -32,26 +32,6 @@ time.sleep(60)
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "allowed"),
-    [
-        ("IMPORT_BATCH_SIZE", "0", "a whole number from 1 to 100000"),
-        ("IMPORT_BATCH_SIZE", "abc", "a whole number from 1 to 100000"),
-        ("NATS_DUPLICATE_WINDOW_SECONDS", "-1", "a number from 0.1 to 86400"),
-        ("DEDUP_WINDOW_SECONDS", "nan", "a number from 0 to 86400"),
-        ("IMPORT_ENABLED", "perhaps", "true or false"),
-        ("NATS_STREAM", "two words", "a name without blanks, dots, slashes, * or >"),
-    ],
-)
-def test_a_bad_variable_is_named_with_its_value_and_what_is_allowed(
-    variable: str, value: str, allowed: str, data_dir: Path
-) -> None:
-    outcome = run("import", "any.db", "--json", data_dir=data_dir, **{variable: value})
-    assert outcome.exit_code == 2
-    assert outcome.json["error"] == f"{variable}={value!r} is not usable: it must be {allowed}"
-    assert not data_dir.exists()
-
-
-@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["import", "--no-such-option", "any.db"], "--no-such-option"),

@@ -96,3 +96,19 @@ def test_rows_far_apart_get_a_wider_grid_too():
     grid = Grid.fitting(1, counting(ids))
     assert len({grid.key_of(i) for i in ids}) <= MAX_PARTITIONS
     assert grid.width < 40_000_000
+
+
+@pytest.mark.parametrize(
+    ("width", "batch_size", "ranges", "fits"),
+    [
+        (1000, 1000, 700, True),  # the database has grown since
+        (2000, 1000, 700, True),  # widened, as so many ranges are too many
+        (2000, 1000, 400, False),
+        (1000, 2000, 10, False),
+        (2500, 1000, 700, False),
+    ],
+)
+def test_a_grid_fits_the_batch_size_that_it_was_or_would_be_made_for(
+    width, batch_size, ranges, fits
+):
+    assert Grid(width).fits(batch_size, lambda _width: ranges) is fits

@@ -1,6 +1,8 @@
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import duckdb
 import pytest
@@ -113,8 +115,20 @@ def of_a_newer_duckdb(path):
         file.write(bytes([250]))
 
 
+def of_sqlite(path):
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE plays (id INTEGER)")
+
+
+def of_no_bytes(path):
+    path.parent.mkdir()
+    path.touch()
+
+
 @pytest.mark.parametrize(
-    "spoil", [not_a_database, cut_short, a_folder, inside_a_file, of_a_newer_duckdb]
+    "spoil",
+    [not_a_database, of_sqlite, of_no_bytes, cut_short, a_folder, inside_a_file, of_a_newer_duckdb],
 )
 def test_a_path_that_cannot_be_a_warehouse_is_a_fault_and_left_alone(path, spoil):
     spoil(path)
@@ -125,6 +139,47 @@ def test_a_path_that_cannot_be_a_warehouse_is_a_fault_and_left_alone(path, spoil
     assert "\n" not in caught.value.message
     assert caught.value.hint
     assert (path.read_bytes() if path.is_file() else None) == before
+
+
+@pytest.mark.parametrize(
+    ("sql", "name"),
+    [
+        ("CREATE TABLE playback_events (id INTEGER)", "playback_events"),
+        ("CREATE VIEW dead_letters AS SELECT 1 AS one", "dead_letters"),
+        ("CREATE TABLE schema_migrations (version VARCHAR)", "schema_migrations"),
+    ],
+)
+def test_a_database_with_somebody_elses_tables_of_our_names_is_left_as_it_is(path, sql, name):
+    path.parent.mkdir()
+    with duckdb.connect(path) as connection:
+        connection.execute(sql)
+    before = path.read_bytes()
+    with pytest.raises(WarehouseError) as caught:
+        connect(path, {})
+    said = f"cannot use the warehouse {path}: its {name} is not of this pipeline"
+    assert caught.value.message == said
+    assert (path.read_bytes(), list(path.parent.iterdir())) == (before, [path])
+
+
+@pytest.mark.parametrize("storage_version", ["v0.10.2", "v1.3.0", "latest"])
+def test_a_database_with_other_tables_takes_ours_beside_them(path, storage_version):
+    path.parent.mkdir()
+    with duckdb.connect() as connection:
+        quoted = str(path).replace("'", "''")
+        connection.execute(f"ATTACH '{quoted}' AS theirs (STORAGE_VERSION '{storage_version}')")
+        connection.execute("CREATE TABLE theirs.wishes AS SELECT 'popcorn' AS wish")
+    for _ in range(2):
+        with connect(path, {}) as connection:
+            assert connection.sql("FROM wishes").fetchall() == [("popcorn",)]
+            assert connection.sql("SELECT count(*) FROM playback_events").fetchall() == [(0,)]
+
+
+def test_what_a_kill_left_of_a_new_database_is_made_anew(path):
+    path.parent.mkdir()
+    path.with_name(f"{path.name}.new").write_bytes(b"half a header")
+    with connect(path, {}) as connection:
+        assert connection.sql("SELECT count(*) FROM playback_events").fetchall() == [(0,)]
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_file_that_may_not_be_written_is_a_fault():
