@@ -92,5 +92,5 @@ def run_reset(settings: Settings, *, as_json: bool) -> None:
     elif forgotten is None:
         print_line(f"nothing to reset in {settings.data_dir}")
     else:
-        print_line(f"forgot {forgotten.partitions:,} finished partitions of {settings.data_dir}")
+        print_line(f"forgot the progress of {settings.data_dir} ({forgotten.partitions:,} ranges)")
         print_line("the table stays; the next import covers every play again")

@@ -31,6 +31,7 @@ def run_import(
 
         run_dry_run(settings, path, salvaging=salvaging, as_json=as_json)
         return
+    _require_alone(settings)
     signals = StopSignals(StoppedError("the import was stopped", hint="import again to resume it"))
     with signals.heard(), open_progress(sys.stderr) as progress:
         from tautulli_pipeline.orchestration.local import LocalImport
@@ -60,9 +61,7 @@ def run_demo(settings: Settings, rows: int, *, as_json: bool) -> None:
     from tautulli_pipeline.orchestration.data_directory import explained_faults
     from tautulli_pipeline.orchestration.services import make_data_dir
 
-    log = ImportLog(settings.data_dir)
-    if log.lock.holder():
-        raise log.running()
+    _require_alone(settings)
     make_data_dir(settings)
     path = settings.data_dir / f"demo-{rows}.db"
     if not path.exists():
@@ -73,6 +72,13 @@ def run_demo(settings: Settings, rows: int, *, as_json: bool) -> None:
             make_demo_database(unfinished, rows)
         unfinished.replace(path)
     run_import(settings, path, dry_run=False, fresh=False, as_json=as_json)
+
+
+def _require_alone(settings: Settings) -> None:
+    """Refuse at once what the lock would refuse after everything is loaded."""
+    log = ImportLog(settings.data_dir)
+    if log.lock.holder():
+        raise log.running()
 
 
 def database_path(settings: Settings, given: Path | None) -> Path:

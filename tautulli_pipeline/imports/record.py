@@ -252,12 +252,16 @@ class ImportLog:
             )
         summary = record.summary()
         return ImportRunningError(
-            f"an import of {record.source} is already running "
-            f"({record.status}, process {record.process_id}, {summary['progress']} %, "
+            f"an import of {record.source} is already {_doing(record)} "
+            f"(process {record.process_id}, {summary['progress']} %, "
             f"{summary['processed']:,} of {summary['total_records']:,} plays)",
             hint=_RUNNING_HINT,
             progress=summary,
         )
+
+
+def _doing(record: ImportRecord) -> str:
+    return "stopping" if record.status is Status.STOPPING else "running"
 
 
 _RUNNING_HINT: Final = "wait for it, see `tautulli-pipeline status`, or `tautulli-pipeline stop` it"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +19,8 @@ _DISK_FAULTS: Final = frozenset(
 )
 # SQLite's READONLY, IOERR, FULL and CANTOPEN, which Dagster's storage runs into.
 _SQLITE_FAULTS: Final = frozenset({8, 10, 13, 14})
+# SQLite calls a full disk an I/O error.
+_FULL_BELOW_BYTES: Final = 2**20
 
 
 @contextmanager
@@ -69,10 +72,16 @@ def explained_faults(data_dir: Path) -> Iterator[None]:
         cause = _disk_fault(error)
         if cause is None:
             raise
+        full = shutil.disk_usage(_existing(data_dir)).free < _FULL_BELOW_BYTES
         raise ConfigurationError(
-            f"cannot write to the data directory {data_dir}: {cause}",
+            f"cannot write to the data directory {data_dir}: "
+            f"{'its disk is full' if full else cause}",
             hint="see that it has room and can be written, then import again to resume",
         ) from error
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def _disk_fault(error: BaseException) -> str | None:

@@ -133,13 +133,13 @@ def test_a_killed_process_leaves_no_lock(log, tmp_path, holder):
 
 
 def test_a_second_import_is_refused_and_hears_how_far_the_first_is(log, holder):
-    starting = f"running, process {holder.pid}, 0.0 %, 0 of 0 plays"
+    starting = f"process {holder.pid}, 0.0 %, 0 of 0 plays"
     for known, said in [
         (None, f"an import of /given/tautulli.db is already running ({starting})"),
         (
             record(),
             "an import of /media/tautulli.db is already running "
-            "(running, process 4711, 50.0 %, 55 of 110 plays)",
+            "(process 4711, 50.0 %, 55 of 110 plays)",
         ),
     ]:
         if known:
