@@ -26,6 +26,7 @@ class StopSignals:
         self.requested = threading.Event()
         self.interrupts: Callable[[], bool] = lambda: False
         self._fault = fault
+        self._raised = False
 
     @contextmanager
     def heard(self) -> Iterator[None]:
@@ -35,9 +36,9 @@ class StopSignals:
         previous = {number: signal.signal(number, self._take) for number in numbers}
         try:
             yield
-        except RuntimeError as error:
-            # DuckDB raises its own where a signal came while it worked.
-            if self.requested.is_set() and "interrupted" in str(error):
+        except Exception as error:
+            # In the middle of a query, it becomes a fault of the query's library.
+            if self._raised and error is not self._fault:
                 raise self._fault from error
             raise
         finally:
@@ -54,6 +55,7 @@ class StopSignals:
             raise KeyboardInterrupt
         self.requested.set()
         if self.interrupts():
+            self._raised = True
             raise self._fault
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -24,19 +24,10 @@ from tautulli_pipeline.imports.session import OpenSource, PublishingHalf, open_s
 from tautulli_pipeline.memory import spare_collector
 from tautulli_pipeline.orchestration.consumer_handle import ConsumerHandle, start_consumer
 from tautulli_pipeline.orchestration.data_directory import data_directory, explained_faults
-from tautulli_pipeline.orchestration.instance import (
-    COMMAND_LINE_TAGS,
-    QUIET,
-    bury_dead_runs,
-    open_instance,
-    unheard,
-)
+from tautulli_pipeline.orchestration.instance import bury_dead_runs, open_instance
 from tautulli_pipeline.orchestration.partitions import known_grid
-from tautulli_pipeline.orchestration.preparation import (
-    PreparedPublishing,
-    grid_notice,
-    prepare_publishing,
-)
+from tautulli_pipeline.orchestration.preparation import grid_notice, prepare_publishing
+from tautulli_pipeline.orchestration.publishing_run import PublishingRun
 from tautulli_pipeline.orchestration.services import check_login, data_paths, stream_address
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.source.survey import PartitionContent
@@ -45,9 +36,6 @@ from tautulli_pipeline.stream.session import PublishingSession, open_publishing
 # How often rows that were lost on the way are published again while no more of them arrive.
 _FRUITLESS_ATTEMPTS: Final = 3
 _UNKNOWN: Final = 2**62
-_TICK_SECONDS: Final = 0.1
-# What waits for a stream server that is away is given up after this.
-_STOPS_WITHIN_SECONDS: Final = 5.0
 
 Observer = Callable[[ImportRecord], None]
 
@@ -79,7 +67,7 @@ class LocalImport:
         self._log = ImportLog(self.settings.data_dir)
         self._paths = data_paths(self.settings)
         self._running: RunningImport | None = None
-        self._publishing: threading.Thread | None = None
+        self._run: PublishingRun | None = None
 
     def run(self) -> ImportRecord:
         """Publish what is due, drain the stream, settle the ledger.
@@ -105,9 +93,19 @@ class LocalImport:
             running.start_clock()
             unreadable = tuple(damage.facts() for damage in source.salvage.damages)
             running.change(status=Status.RUNNING, process_id=os.getpid(), unreadable=unreadable)
-            with running.until_ended(), ExitStack() as stack:
+            with running.until_ended(), self._stopped_as_such(), ExitStack() as stack:
                 self._import(source, contents, running, stack)
         return running.record
+
+    @contextmanager
+    def _stopped_as_such(self) -> Iterator[None]:
+        """A signal in the middle of a query becomes a fault of the query's library."""
+        try:
+            yield
+        except Exception as error:
+            if self.stopping.is_set() and self.interruptible:
+                raise _stopped() from error
+            raise
 
     def _open_source(self) -> AbstractContextManager[OpenSource]:
         return open_source(self.path, self._paths.snapshots, salvaging=self.salvaging)
@@ -123,7 +121,7 @@ class LocalImport:
 
     def _require_going_on(self) -> None:
         if self.stopping.is_set():
-            raise StoppedError("the import was stopped", hint="import again to resume it")
+            raise _stopped()
 
     def _import(
         self,
@@ -139,7 +137,7 @@ class LocalImport:
         consumer = stack.enter_context(start_consumer(import_id, running.progressed, self.say))
         instance = stack.enter_context(open_instance(self.settings.data_dir))
         bury_dead_runs(instance, "import_job")
-        stack.callback(self._await_job)
+        stack.callback(self._give_up_run, session)
         grid = known_grid(instance)
         if notice := grid_notice(self.settings, source, grid):
             self.say(notice)
@@ -199,53 +197,30 @@ class LocalImport:
         consumer: ConsumerHandle,
         running: RunningImport,
     ) -> None:
-        """Run `import_job` here; in a thread, or Dagster would take over the signals."""
-        from tautulli_pipeline.definitions import defs
-
-        job = defs.resolve_job_def("import_job")
-        outcome: list[BaseException] = []
-
-        def execute() -> None:
-            tags = {**COMMAND_LINE_TAGS, "tautulli_pipeline/import_id": running.record.import_id}
-            try:
-                with unheard():
-                    job.execute_in_process(
-                        instance=instance,
-                        resources={**job.resource_defs, "publishing": PreparedPublishing(half)},
-                        run_config=QUIET,
-                        tags=tags,
-                    )
-            except BaseException as error:  # raised again by whoever waits for the thread
-                outcome.append(error)
-
-        self._publishing = thread = threading.Thread(target=execute, name="import_job", daemon=True)
-        thread.start()
-        stops_at: float | None = None
-        while thread.is_alive():
-            thread.join(_TICK_SECONDS)
+        def tick() -> None:
             if consumer.failed:
                 half.stopping.set()
-            if half.stopping.is_set():
-                stops_at = stops_at or time.monotonic() + _STOPS_WITHIN_SECONDS
-                if time.monotonic() > stops_at:
-                    break
             self.observe(running.record)
+
+        self._run = run = PublishingRun(half, instance, running.record.import_id)
+        run.wait(tick)
         if consumer.failed:
             consumer.raise_fault()
-        if outcome:
-            raise outcome[0]
-        if thread.is_alive():
-            self._require_going_on()
+        run.raise_fault()
+        self._require_going_on()
 
     def _wait(self, words: str) -> None:
         """Say what is waited for, unless the import is to stop."""
         self._require_going_on()
         self.say(words)
 
-    def _await_job(self) -> None:
-        """Let a run that was given up end once its session to the stream is closed."""
-        if self._publishing is not None:
-            self._publishing.join(_STOPS_WITHIN_SECONDS)
+    def _give_up_run(self, session: PublishingSession) -> None:
+        if self._run is not None:
+            self._run.give_up(session)
+
+
+def _stopped() -> StoppedError:
+    return StoppedError("the import was stopped", hint="import again to resume it")
 
 
 def _published(receipt: Receipt, running: RunningImport) -> None:

@@ -32,10 +32,17 @@ class PublishingSession:
         self._publisher = publisher
         self.identity = identity
         self.max_payload_bytes = stream.max_payload_bytes
+        self._publishing: Future[PubAcks] | None = None
 
     def publish(self, messages: Sequence[Outgoing]) -> Future[PubAcks]:
         """Start publishing; at most one batch at a time. See `Publisher.publish`."""
-        return self._portal.start_task_soon(self._publisher.publish, messages)
+        self._publishing = self._portal.start_task_soon(self._publisher.publish, messages)
+        return self._publishing
+
+    def abandon(self) -> None:
+        """Cancel the batch under way; whoever waits for it gets a `CancelledError`."""
+        if self._publishing is not None:
+            self._publishing.cancel()
 
     def last_sequence(self) -> int:
         """The newest message of the stream."""

@@ -15,7 +15,9 @@ import pytest
 from filelock import FileLock
 
 from tautulli_pipeline.demo.database import make_demo_database
+from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Status
 from tautulli_pipeline_tests.command import (
+    Outcome,
     ended,
     environment,
     nothing_runs,
@@ -53,6 +55,20 @@ def importing(database: Path, data_dir: Path) -> subprocess.Popen[str]:
     return start("import", database, "--json", "--batch-size", 200, data_dir=data_dir)
 
 
+IN_THE_SURVEY = """
+import signal
+from tautulli_pipeline.cli import main
+from tautulli_pipeline.source import survey
+digest = survey._Digest.step
+def interrupted(self, content):
+    survey._Digest.step = digest
+    signal.raise_signal(signal.SIGINT)
+    digest(self, content)
+survey._Digest.step = interrupted
+main()
+"""
+
+
 def consumer(data_dir: Path) -> psutil.Process | None:
     found = [p for p in processes_of(data_dir) if "consumer_process" in " ".join(p.cmdline())]
     return found[0] if found else None
@@ -76,6 +92,25 @@ def test_while_it_loads_and_copies(importing: subprocess.Popen[str], data_dir: P
     assert_stopped(importing, data_dir, time.monotonic())
 
 
+@pytest.mark.parametrize("attempt", ["first", "second"])
+def test_while_it_surveys(attempt: str, database: Path, data_dir: Path) -> None:
+    if attempt == "second":
+        data_dir.mkdir()
+        ImportLog(data_dir).write(ImportRecord.begin(database, fresh=False))
+    done = subprocess.run(
+        [sys.executable, "-c", IN_THE_SURVEY, "import", database, "--json"],
+        env=environment(data_dir),
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    outcome = Outcome(done.returncode, done.stdout, done.stderr)
+    assert (outcome.exit_code, outcome.json) == (130, RESUMABLE), outcome
+    assert nothing_runs(data_dir)
+    if attempt == "second":
+        assert ImportLog(data_dir).read().status is Status.STOPPED
+
+
 def test_while_the_consumer_starts(importing: subprocess.Popen[str], data_dir: Path) -> None:
     wait_until(data_dir.is_dir, pause_seconds=0.001)
     with FileLock(data_dir / "consumer.lock"):  # as one that still has a batch in hand
@@ -85,6 +120,20 @@ def test_while_the_consumer_starts(importing: subprocess.Popen[str], data_dir: P
         importing.terminate()
         assert_stopped(importing, data_dir, time.monotonic())
     assert run("status", "--json", data_dir=data_dir).json["status"] == "stopped"
+
+
+def test_while_the_stream_server_does_not_answer(
+    importing: subprocess.Popen[str], data_dir: Path
+) -> None:
+    wait_until(lambda: published(data_dir), pause_seconds=0.001)
+    (server,) = [p for p in processes_of(data_dir) if p.name() == "nats-server"]
+    server.suspend()
+    time.sleep(0.5)
+    os.killpg(importing.pid, signal.SIGINT)
+    outcome = ended(importing)
+    assert outcome.exit_code == 130, outcome.stderr
+    assert outcome.json == RESUMABLE
+    assert nothing_runs(data_dir)
 
 
 def test_while_it_publishes(importing: subprocess.Popen[str], data_dir: Path) -> None:
