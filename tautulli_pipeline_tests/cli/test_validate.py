@@ -6,7 +6,8 @@ from datetime import datetime
 
 import pytest
 
-from tautulli_pipeline.cli import application, validating
+from tautulli_pipeline.cli import validating
+from tautulli_pipeline.cli.app import application
 from tautulli_pipeline.cli.faults import run_reporting_faults
 from tautulli_pipeline.demo.database import make_demo_database
 from tautulli_pipeline_tests import command

@@ -14,6 +14,7 @@ BOOKKEEPING = {
     "import_id": "VARCHAR",
     "stream_id": "VARCHAR",
     "stream_sequence": "BIGINT",
+    "payload_hash": "UBIGINT",
     "created_at": "TIMESTAMP",
     "restored_at": "TIMESTAMP",
 }

@@ -95,6 +95,7 @@ def test_an_import_of_the_command_line_is_what_dagster_shows(
             "published": read - rejected,
             "duplicate_acks": 0,
             "rejected": rejected,
+            "unreadable": 0,
             "import_id": summary["import_id"],
             "last_stream_sequence": last,
         }
