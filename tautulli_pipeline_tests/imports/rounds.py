@@ -136,8 +136,8 @@ class Rounds:
         """Every row of the table as the event it was, by source row."""
         with self.opened() as connection:
             cursor = connection.execute(
-                "SELECT * EXCLUDE (import_id, stream_id, stream_sequence, payload_hash, created_at) "
-                "FROM playback_events ORDER BY source_row_id"
+                "SELECT * EXCLUDE (import_id, stream_id, stream_sequence, payload_hash, "
+                "created_at) FROM playback_events ORDER BY source_row_id"
             )
             names = [column[0] for column in cursor.description]
             return [_as_event(dict(zip(names, row, strict=True))) for row in cursor.fetchall()]
