@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Final
 
 import duckdb
@@ -41,8 +42,8 @@ IMPORT_HEADER: Final = "Import-Id"
 PARTITION_HEADER: Final = "Import-Partition"
 
 # Rows mapped by one query: its planning costs as much as a few hundred rows.
-_ROWS_PER_QUERY: Final = 3000
-_QUERIES_PER_CLEARANCE: Final = 3
+_ROWS_PER_QUERY: Final = 1500
+_QUERIES_PER_CONNECTION: Final = 6
 _NO_IDS: Final = IdRange(0, -1)
 
 
@@ -96,14 +97,19 @@ class Publication:
                 yield from self._receipts(*before)
 
     def _mapped(self, work: Sequence[PartitionWork]) -> Iterator[_Mapped]:
-        with duckdb.connect(config={"threads": 1}) as connection:
-            mapper = self._mapper(connection)
-            for number, group in enumerate(_groups(work), 1):
-                batch = pa.concat_tables(self.reader.read(ids) for ids in _adjoined(group))
-                rows = mapper.map(batch)
-                yield _Mapped(self.import_id, group, rows, mapper.records(batch, rows))
-                if number % _QUERIES_PER_CLEARANCE == 0:
-                    hand_back_memory()
+        groups = _groups(work)
+        # What a connection holds of each query of this width is free once it is closed.
+        while several := list(islice(groups, _QUERIES_PER_CONNECTION)):
+            with duckdb.connect(config={"threads": 1}) as connection:
+                mapper = self._mapper(connection)
+                for group in several:
+                    yield self._map(mapper, group)
+            hand_back_memory()
+
+    def _map(self, mapper: _Mapper, group: Sequence[PartitionWork]) -> _Mapped:
+        batch = pa.concat_tables(self.reader.read(ids) for ids in _adjoined(group))
+        rows = mapper.map(batch)
+        return _Mapped(self.import_id, group, rows, mapper.records(batch, rows))
 
     def _mapper(self, connection: duckdb.DuckDBPyConnection) -> _Mapper:
         columns = self.schema.history_columns
