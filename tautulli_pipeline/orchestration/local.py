@@ -107,6 +107,14 @@ class LocalImport:
                 raise _stopped() from error
             raise
 
+    @contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        """Dagster tells of what disturbs it in its own words, at length; it takes a second."""
+        self.interruptible = False
+        yield
+        self.interruptible = True
+        self._require_going_on()
+
     def _open_source(self) -> AbstractContextManager[OpenSource]:
         return open_source(self.path, self._paths.snapshots, salvaging=self.salvaging)
 
@@ -135,15 +143,17 @@ class LocalImport:
         session = stack.enter_context(open_publishing(address, on_wait=self._wait))
         import_id = running.record.import_id
         consumer = stack.enter_context(start_consumer(import_id, running.progressed, self.say))
-        instance = stack.enter_context(open_instance(self.settings.data_dir))
-        bury_dead_runs(instance, "import_job")
+        with self._undisturbed():
+            instance = stack.enter_context(open_instance(self.settings.data_dir))
+            bury_dead_runs(instance, "import_job")
+            grid = known_grid(instance)
         stack.callback(self._give_up_run, session)
-        grid = known_grid(instance)
         if notice := grid_notice(self.settings, source, grid):
             self.say(notice)
         if contents is None or grid is not None:
             contents = source.survey(grid, self.settings.import_batch_size)
         warehouse_id, _ = consumer.await_ready(self.stopping)
+        self.interruptible = False
         half = stack.enter_context(
             prepare_publishing(
                 self.settings,
@@ -159,7 +169,6 @@ class LocalImport:
         half.on_receipt = lambda receipt: _published(receipt, running)
         running.change(total_records=half.plan.total_records, unchanged=half.plan.unchanged)
         spare_collector()
-        self.interruptible = False
         self._require_going_on()
         running.start_clock()
         self._publish_and_drain(half, instance, consumer, session, running)
