@@ -7,7 +7,7 @@ and dead letters are named after it, so a redelivered message changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -49,6 +49,7 @@ _NUMBERED: Final = pa.schema(
         ("position", pa.int64()),
     ]
 )
+_TOO_LARGE: Final = "event takes more memory than there is"
 # What the deduplicator judges by, as `BatchKeys` takes it.
 _KEYS: Final = (
     *("id", "correlation_key", "session", "cross_source_key", "play", "source", "sequence"),
@@ -105,17 +106,24 @@ class Writer:
         Rows, audit rows, dead letters and the position in the stream are committed
         together; the messages may be acked once this returns.
         """
+        with suppress(duckdb.OutOfMemoryException):
+            return self._write_whole(messages)
+        # Huge texts: loose rows make room, and what is too much for one transaction is
+        # not for two. What is too much by itself must not hold up the rest.
+        self._connection.execute("CHECKPOINT")
+        half = messages.num_rows // 2
+        if half:
+            return self.write(messages[:half]) + self.write(messages[half:])
+        with suppress(duckdb.OutOfMemoryException):
+            return self._write_whole(messages)
+        return self._write(messages, near_in_time=True, fault=_TOO_LARGE)
+
+    def _write_whole(self, messages: pa.Table) -> Written:
         try:
             return self._write(messages, near_in_time=True)
         except duckdb.ConstraintException:
             # A key that equals one far away in time: look through the whole table.
             return self._write(messages, near_in_time=False)
-        except duckdb.OutOfMemoryException:
-            # Huge texts: what is too much for one transaction is not for two.
-            if messages.num_rows == 1:
-                raise
-            half = messages.num_rows // 2
-            return self.write(messages[:half]) + self.write(messages[half:])
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -135,16 +143,20 @@ class Writer:
             self._deduplicator.forget()
             raise
 
-    def _write(self, messages: pa.Table, *, near_in_time: bool) -> Written:
+    def _write(
+        self, messages: pa.Table, *, near_in_time: bool, fault: str | None = None
+    ) -> Written:
         now = self._clock()
         batch = self._messages.table = _numbered(messages)
         self._incoming.table = self._decode_keys()
+        if fault is not None:
+            self._incoming.table = _with_fault(self._incoming.table, fault)
         events = self._incoming.table.filter(pc.is_null(self._incoming.table["fault"]))
         with self._forgetting_what_fails():
             verdicts = self._judge(events, near_in_time=near_in_time)
             discarded = verdicts.keys()
             new = [p for p in events["position"].to_pylist() if p not in discarded]
-            self._log.admit(len(new))
+            self._log.admit(len(new), messages.nbytes)
             with self._transaction():
                 inserted = self._insert_events(batch, new, now)
                 duplicates = self._insert_audit(batch, verdicts, events, now)
@@ -221,6 +233,12 @@ class Writer:
             """,
             {"stream": self._stream_id, "last": last, "now": now},
         )
+
+
+def _with_fault(incoming: pa.Table, fault: str) -> pa.Table:
+    """The keys of messages none of which is to be stored."""
+    faults = pa.array([fault] * incoming.num_rows, pa.string())
+    return incoming.set_column(incoming.schema.get_field_index("fault"), "fault", faults)
 
 
 def _numbered(messages: pa.Table) -> pa.Table:

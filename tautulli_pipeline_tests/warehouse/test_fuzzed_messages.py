@@ -178,3 +178,30 @@ def test_each_fuzzed_message_ends_in_exactly_one_place(tmp_path, make):
     assert {name: len(sequences) for name, sequences in ended.items()} == counted
     assert sorted(chain(*ended.values())) == [*range(1, COUNTS[make] + 1)]
     connection.close()
+
+
+def test_a_message_that_is_too_much_for_the_memory_holds_up_no_other(tmp_path):
+    """Another producer's megabytes in one field are compared with what the table takes of them."""
+    connection = connect(tmp_path / "playback.duckdb", {})
+    writer = Writer(connection, Deduplicator(DedupCache(1e9, 5000)), "S", lambda: NOW)
+    sizes = {3: 7 * 2**20, 5: 2**19, 6: 5 * 2**20}
+    rows = [
+        (n, "playback.plex.movie", None, f"m{n}", as_json(event(n, summary="x" * sizes.get(n, 1))))
+        for n in range(1, 10)
+    ]
+    writer.write(table_of(rows))
+    letters = connection.execute(
+        "SELECT stream_sequence, reason, record::VARCHAR FROM dead_letters ORDER BY ALL"
+    ).fetchall()
+    bodies = {row[0]: row[4].decode() for row in rows}
+    too_large = "event takes more memory than there is"
+    assert letters == [(n, too_large, bodies[n]) for n in (3, 6)]
+    stored = connection.execute(
+        "SELECT stream_sequence, strlen(summary) FROM playback_events ORDER BY ALL"
+    ).fetchall()
+    assert stored == [(n, sizes.get(n, 1)) for n in (1, 2, 4, 5, 7, 8, 9)]
+    connection.close()
+
+
+def as_json(fields):
+    return json.dumps(fields).encode()

@@ -11,7 +11,7 @@ import pytest
 
 from tautulli_pipeline.warehouse.schema import ROWS_PER_TRANSACTION as FULL
 from tautulli_pipeline.warehouse.schema import connect
-from tautulli_pipeline_tests.warehouse.plays import sequences
+from tautulli_pipeline_tests.warehouse.plays import batch, event, message, sequences, writer
 
 WRITE_AND_DIE = """
 import os, sys
@@ -50,3 +50,16 @@ def test_whole_row_groups_and_loose_rows_survive_crashes(
             first += abs(size)
     with closing(connect(warehouse, {})) as connection:
         assert sequences(connection) == expected
+
+
+def play_of(number: int) -> dict[str, object]:
+    return event(number, source="tautulli-import", summary="x" * 7 * 2**20)
+
+
+def test_loose_rows_of_huge_texts_do_not_fill_the_memory(tmp_path: Path) -> None:
+    """Ten transactions of 28 MB each; DuckDB has 256 MB and keeps loose rows until a checkpoint."""
+    with closing(connect(tmp_path / "playback.duckdb", {})) as connection:
+        loose = writer(connection)
+        for first in range(1, 41, 4):
+            loose.write(batch(message(n, play_of(n)) for n in range(first, first + 4)))
+        assert sequences(connection) == [*range(1, 41)]

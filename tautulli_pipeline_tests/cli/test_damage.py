@@ -1,0 +1,311 @@
+"""Damaged databases over the real command line: what is said, what is kept, what is counted."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tautulli_pipeline.demo.database import make_demo_database
+from tautulli_pipeline_tests.command import Outcome, fates, imported, query, run
+from tautulli_pipeline_tests.eras import HISTORY, MEDIA_INFO, METADATA, make_database, play
+from tautulli_pipeline_tests.fuzzed import fuzz
+from tautulli_pipeline_tests.pages import overwrite, settle, tree_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MALFORMED = "database disk image is malformed"
+SALVAGE_HINT = (
+    "`import --salvage` brings in what can be read; one of Tautulli's backups may hold it all"
+)
+ROWS = 400
+WIDTH = 40
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    path = tmp_path / "tautulli.db"
+    make_demo_database(path, ROWS)
+    settle(path)
+    return path
+
+
+def ids_of(path: Path) -> list[int]:
+    with closing(sqlite3.connect(path)) as connection:
+        return [row_id for (row_id,) in connection.execute(f"SELECT id FROM {HISTORY} ORDER BY id")]
+
+
+def unreadable_in(path: Path, table: str, ids: list[int]) -> list[int]:
+    """Ids whose rows SQLite itself cannot read."""
+    lost = []
+    with closing(sqlite3.connect(path)) as connection:
+        for row_id in ids:
+            try:
+                connection.execute(f"SELECT * FROM {table} WHERE id = ?", (row_id,)).fetchall()
+            except sqlite3.DatabaseError:
+                lost.append(row_id)
+    return lost
+
+
+def damage(path: Path, ids: list[int], table: str, leaves: slice) -> list[int]:
+    """Ruin leaves of a table; those of `ids` whose rows are lost."""
+    overwrite(path, tree_of(path, table).leaves[leaves])
+    return unreadable_in(path, table, ids)
+
+
+def refused(outcome: Outcome, data_dir: Path) -> str:
+    """The message of a refusal in two lines, exit code 3, that left nothing behind."""
+    assert (outcome.exit_code, outcome.stdout) == (3, "")
+    message, hint = outcome.stderr.splitlines()
+    assert hint.strip() == SALVAGE_HINT
+    assert not data_dir.exists()
+    return message.removeprefix("tautulli-pipeline: ")
+
+
+def named(row_ids: list[int]) -> str:
+    return f"{row_ids[0]}-{row_ids[-1]}"
+
+
+@pytest.mark.parametrize("command", [["import"], ["validate"], ["import", "--dry-run"]])
+def test_damage_is_named_in_all_its_places_and_nothing_is_made(
+    command: list[str], database: Path, data_dir: Path
+) -> None:
+    ids = ids_of(database)
+    plays = damage(database, ids, HISTORY, slice(5, 6))
+    media = damage(database, ids, MEDIA_INFO, slice(20, 22))
+    content = database.read_bytes()
+    message = refused(run(*command, database, data_dir=data_dir), data_dir)
+    assert message == (
+        f"cannot read all of {database}: "
+        f"{len(plays)} rows of {HISTORY}, id {named(plays)} ({MALFORMED}); "
+        f"{len(media)} rows of {MEDIA_INFO}, id {named(media)} ({MALFORMED})"
+    )
+    assert database.read_bytes() == content
+    assert [path.name for path in database.parent.iterdir()] == [database.name]
+    told = run(*command, database, "--json", data_dir=data_dir)
+    assert (told.exit_code, told.json) == (3, {"error": message, "hint": SALVAGE_HINT})
+
+
+def test_a_data_directory_that_is_there_already_stays_empty(database: Path, data_dir: Path) -> None:
+    overwrite(database, tree_of(database, METADATA).leaves[5:6])
+    data_dir.mkdir()
+    assert run("import", database, data_dir=data_dir).exit_code == 3
+    assert [path.name for path in data_dir.iterdir()] == []
+
+
+def rows_of_table(data_dir: Path, columns: str) -> list[tuple[Any, ...]]:
+    return query(data_dir, f"SELECT {columns} FROM playback_events ORDER BY source_row_id")
+
+
+def test_salvage_counts_what_it_cannot_read_and_a_repaired_file_brings_it(
+    database: Path, data_dir: Path
+) -> None:
+    whole = database.read_bytes()
+    ids = ids_of(database)
+    without_history = damage(database, ids, HISTORY, slice(5, 6))
+    without_metadata = damage(database, ids, METADATA, slice(60, 63))
+    without_media = damage(database, ids, MEDIA_INFO, slice(-3, -2))
+    lost = sorted({*without_history, *without_metadata})
+    outcome = run(
+        "import", database, "--salvage", "--batch-size", WIDTH, "--json", data_dir=data_dir
+    )
+    summary = outcome.json
+    assert outcome.exit_code == 0
+    assert fates(summary) == {
+        "total_records": ROWS,
+        "processed": ROWS,
+        "imported": ROWS - len(lost),
+        "errors": len(lost),
+    }
+    assert [(d["table"], d["rows"], d["ids"], d["cause"]) for d in summary["unreadable"]] == [
+        (HISTORY, len(without_history), [named(without_history)], MALFORMED),
+        (METADATA, len(without_metadata), [named(without_metadata)], MALFORMED),
+        (MEDIA_INFO, len(without_media), [named(without_media)], MALFORMED),
+    ]
+    assert outcome.stderr.splitlines()[-3:] == [
+        f"could not read {len(rows)} rows of {table}, id {named(rows)} ({MALFORMED})"
+        for table, rows in (
+            (HISTORY, without_history),
+            (METADATA, without_metadata),
+            (MEDIA_INFO, without_media),
+        )
+    ]
+    stored = dict(rows_of_table(data_dir, "source_row_id, stream_container"))
+    assert list(stored) == [row_id for row_id in ids if row_id not in lost]
+    assert [row_id for row_id in stored if stored[row_id] is None] == without_media
+    assert query(data_dir, "SELECT count(*) FROM dead_letters") == [(0,)]
+
+    again = imported(database, "--salvage", data_dir=data_dir)
+    assert fates(again) == {"unchanged": ROWS}
+    assert again["unreadable"] == summary["unreadable"]
+    status = run("status", "--json", data_dir=data_dir).json
+    assert status["unreadable"] == summary["unreadable"]
+
+    database.write_bytes(whole)
+    touched = {(row_id - 1) // WIDTH for row_id in (*lost, *without_media)}
+    stale = [row_id for row_id in ids if (row_id - 1) // WIDTH in touched]
+    repaired = imported(database, data_dir=data_dir)
+    assert repaired["unreadable"] == []
+    assert (repaired["total_records"], repaired["imported"]) == (len(stale), len(lost))
+    assert sum(repaired["duplicates"].values()) == len(stale) - len(lost)
+    assert [row_id for (row_id,) in rows_of_table(data_dir, "source_row_id")] == ids
+
+
+def test_a_sound_file_with_salvage_is_an_import_like_any_other(
+    database: Path, data_dir: Path
+) -> None:
+    assert fates(imported(database, data_dir=data_dir))["imported"] == ROWS
+    salvaged = imported(database, "--salvage", data_dir=data_dir)
+    assert fates(salvaged) == {"unchanged": ROWS}
+    assert salvaged["unreadable"] == []
+
+
+def test_a_dry_run_of_a_salvage_says_what_could_be_brought_in(
+    database: Path, data_dir: Path
+) -> None:
+    lost = damage(database, ids_of(database), METADATA, slice(60, 63))
+    outcome = run("import", "--dry-run", "--salvage", database, "--json", data_dir=data_dir)
+    assert outcome.exit_code == 0
+    assert fates(outcome.json) == {
+        "total_records": ROWS,
+        "processed": ROWS,
+        "imported": ROWS - len(lost),
+        "errors": len(lost),
+    }
+    assert outcome.json["unreadable"][0]["ids"] == [named(lost)]
+    for_people = run("import", "--dry-run", "--salvage", database, data_dir=data_dir)
+    assert re.search(rf"^unreadable +{len(lost)}$", for_people.stdout, re.MULTILINE)
+    assert f"could not read {len(lost)} rows of {METADATA}" in for_people.stderr
+    assert not data_dir.exists()
+
+
+def test_names_that_are_lost_are_missing_and_no_play_with_them(
+    tmp_path: Path, data_dir: Path
+) -> None:
+    path = tmp_path / "tautulli.db"
+    users = [{"user_id": i, "username": f"user {i}"} for i in range(500)]
+    make_database(path, plays=[play(i, user_id=i) for i in range(1, 101)], users=users)
+    settle(path)
+    overwrite(path, tree_of(path, "users").leaves[:1])
+    message = refused(run("import", path, data_dir=data_dir), data_dir)
+    assert " rows of users, id 1-" in message
+    summary = imported(path, "--salvage", data_dir=data_dir)
+    assert fates(summary) == {"total_records": 100, "processed": 100, "imported": 100}
+    nameless = query(data_dir, "SELECT count(*) FROM playback_events WHERE friendly_name IS NULL")
+    # User 0 played nothing.
+    assert nameless == [(summary["unreadable"][0]["rows"] - 1,)]
+
+
+def test_a_file_that_is_cut_short_is_told_by_its_length(database: Path, data_dir: Path) -> None:
+    whole_bytes = database.stat().st_size
+    ids = ids_of(database)
+    with database.open("r+b") as file:
+        file.truncate(whole_bytes * 2 // 3 + 100)
+    for command in ("import", "validate"):
+        message = refused(run(command, database, data_dir=data_dir), data_dir)
+        assert message == (
+            f"cannot read all of {database}: it is cut short, "
+            f"{whole_bytes * 2 // 3 + 100:,} of {whole_bytes:,} bytes are there"
+        )
+    summary = imported(database, "--salvage", data_dir=data_dir)
+    assert summary["processed"] == summary["total_records"] == len(ids)
+    assert summary["imported"] > 50
+    assert summary["errors"] == len(ids) - summary["imported"] > 50
+
+
+def test_without_its_list_of_tables_nothing_can_be_salvaged(database: Path, data_dir: Path) -> None:
+    content = database.read_bytes()
+    database.write_bytes(content[:100] + b"\xff" * 924 + content[1024:])
+    for arguments in ([], ["--salvage"]):
+        outcome = run("import", database, *arguments, "--json", data_dir=data_dir)
+        assert outcome.exit_code == 3
+        assert MALFORMED in outcome.json["error"]
+        assert "backup" in outcome.json["hint"]
+        assert "--salvage" not in outcome.json["hint"]
+        assert len(outcome.stderr.splitlines()) == 2
+        assert not data_dir.exists()
+
+
+def test_nothing_to_salvage_is_said(tmp_path: Path, data_dir: Path) -> None:
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(i) for i in range(1, 100)])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"DELETE FROM {METADATA}")
+        connection.execute(f"DELETE FROM {MEDIA_INFO}")
+    settle(path)
+    overwrite(path, [tree_of(path, HISTORY).root])
+    outcome = run("import", "--salvage", path, data_dir=data_dir)
+    assert outcome.exit_code == 3
+    assert f"nothing can be salvaged of {path}: {HISTORY} cannot be read" in outcome.stderr
+    assert not data_dir.exists()
+
+
+def hidden_damage(path: Path) -> None:
+    """A long text of play 250 that breaks off: its row ends before the last column.
+
+    That column came later, so the survey, which reads the last one, does not meet the text.
+    """
+    text = {"optimized_version_title": "The end is missing. " * 500}
+    plays = [play(i, media_info=text if i == 250 else {}) for i in range(1, 301)]
+    make_database(path, plays=plays)
+    settle(path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"ALTER TABLE {MEDIA_INFO} ADD COLUMN came_later TEXT")
+    content = bytearray(path.read_bytes())
+    # The pages of a long text are a chain; each begins with the number of the next.
+    at = content.index(b"The end is missing. " * 30)
+    page = (at // 1024 + 1) * 1024
+    content[page : page + 4] = b"\xff" * 4
+    path.write_bytes(content)
+
+
+def test_damage_met_in_the_middle_keeps_what_was_done_and_salvage_goes_on(
+    tmp_path: Path, data_dir: Path
+) -> None:
+    path = tmp_path / "tautulli.db"
+    hidden_damage(path)
+    stopped = run("import", path, "--batch-size", 10, "--json", data_dir=data_dir)
+    assert stopped.exit_code == 3, stopped.stderr
+    assert stopped.json == {
+        "error": f"cannot read all of {path}: 1 row of {MEDIA_INFO}, id 250 ({MALFORMED})",
+        "hint": SALVAGE_HINT,
+    }
+    failed = run("status", "--json", data_dir=data_dir).json
+    assert failed["status"] == "failed"
+    salvaged = imported(path, "--salvage", data_dir=data_dir)
+    assert salvaged["import_id"] == failed["import_id"]
+    assert fates(salvaged) == {"total_records": 300, "processed": 300, "imported": 300}
+    assert salvaged["unreadable"] == [
+        {"table": MEDIA_INFO, "rows": 1, "ids": ["250"], "cause": MALFORMED}
+    ]
+
+
+def test_fuzzed_rows_come_through_the_whole_command(tmp_path: Path, data_dir: Path) -> None:
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(i) for i in range(1, 31)])
+    fuzz(path, 3000, seed=3, one_in=12)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for row_id, megabytes in {3: 1, 5: 9, 7: 5, 9: 7}.items():
+            text = "x" * megabytes * 2**20
+            connection.execute(f"UPDATE {METADATA} SET summary = ? WHERE id = ?", (text, row_id))
+    ids = ids_of(path)
+    summary = imported(path, data_dir=data_dir)
+    ended = [
+        row_id
+        for name in ("playback_events", "dead_letters", "dedupe_audit_log")
+        for (row_id,) in query(data_dir, f"SELECT source_row_id FROM {name}")
+    ]
+    assert sorted(ended) == ids
+    assert summary["processed"] == summary["total_records"] == len(ids)
+    assert (5,) in query(data_dir, "SELECT source_row_id FROM dead_letters")
+    replaced = query(
+        data_dir, "SELECT count(*) FROM playback_events WHERE platform LIKE '%\ufffd%'"
+    )
+    assert replaced[0][0] > 5
+    (record,) = query(data_dir, "SELECT record::VARCHAR FROM dead_letters LIMIT 1")[0]
+    assert HISTORY in json.loads(record)
