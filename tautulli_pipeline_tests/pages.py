@@ -62,3 +62,12 @@ def overwrite(path: Path, pages: Iterable[int], byte: bytes = b"\xff") -> None:
     for number in pages:
         content[(number - 1) * size : number * size] = byte * size
     path.write_bytes(content)
+
+
+def swap(path: Path, one: int, other: int) -> None:
+    """Put two pages into each other's place."""
+    content = bytearray(path.read_bytes())
+    size = int.from_bytes(content[16:18], "big")
+    first, second = (slice((n - 1) * size, n * size) for n in (one, other))
+    content[first], content[second] = content[second], content[first]
+    path.write_bytes(content)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tautulli_pipeline.errors import SourceDamagedError
-from tautulli_pipeline.events.columns import HISTORY, MEDIA_INFO, METADATA
+from tautulli_pipeline.events.columns import COPIED, HISTORY, MEDIA_INFO, METADATA
 from tautulli_pipeline.events.identity import quote_identifier
 from tautulli_pipeline.source.damage import BACKUP_HINT, SALVAGE_HINT
 from tautulli_pipeline.source.partitions import LAST_GRID_ID, OTHER, Grid
@@ -27,6 +27,9 @@ _REWRITTEN: Final = frozenset(
         "updated_at",
     )
 )
+
+_TEXTS: Final = frozenset(column.source for column in COPIED if column.type == "VARCHAR")
+_LAST_TEXTS: Final = 12
 
 # One printf takes half the time of a quote() for each cell; older SQLite has at most
 # 100 arguments.
@@ -151,12 +154,17 @@ class Survey:
         )
 
     def _last_cells(self) -> dict[str, str]:
-        """The last cell of either side table: whoever reads it has met all pages of the row."""
+        """The last text of either side table: whoever reads it has met all pages of the row.
+
+        Of what is empty or a small number SQLite reads nothing.
+        """
         ends = {}
         for alias, table in (("m", METADATA), ("i", MEDIA_INFO)):
             if self._schema.has(table, "id"):
-                last = quote_identifier(self._schema.tables[table][-1])
-                ends[f"end_{alias}"] = f"{alias}.{last} AS end_{alias}"
+                texts = [name for name in self._schema.tables[table] if name.lower() in _TEXTS]
+                cells = [f"{alias}.{quote_identifier(n)}" for n in texts[: -_LAST_TEXTS - 1 : -1]]
+                last = ", ".join([*(f"nullif({cell}, '')" for cell in cells), "NULL", "NULL"])
+                ends[f"end_{alias}"] = f"coalesce({last}) AS end_{alias}"
         return ends
 
     def _require_lookups(self) -> None:

@@ -17,7 +17,7 @@ from tautulli_pipeline.source.rescue import RescuedTable
 from tautulli_pipeline.source.salvage import NOTHING_LOST, salvage
 from tautulli_pipeline.source.schema import read_schema
 from tautulli_pipeline_tests.eras import make_database, make_era_database, play
-from tautulli_pipeline_tests.pages import overwrite, settle, tree_of
+from tautulli_pipeline_tests.pages import overwrite, settle, swap, tree_of
 
 GIVEN = Path("/home/me/tautulli.db")
 MALFORMED = "database disk image is malformed"
@@ -245,12 +245,7 @@ def test_rows_out_of_order_are_met_where_they_lie(tmp_path):
     make_database(path, plays=[play(i) for i in range(1, 2200)])
     settle(path)
     leaves = tree_of(path, HISTORY).leaves
-    content = path.read_bytes()
-    pages = [content[(n - 1) * 1024 : n * 1024] for n in (leaves[0], leaves[-2])]
-    swapped = bytearray(content)
-    for number, page in zip((leaves[-2], leaves[0]), pages, strict=True):
-        swapped[(number - 1) * 1024 : number * 1024] = page
-    path.write_bytes(swapped)
+    swap(path, leaves[0], leaves[-2])
     copy, result = salvaged(path)
     assert set(ids_in(copy, HISTORY)) | set(result.unreadable) == set(range(1, 2200))
 

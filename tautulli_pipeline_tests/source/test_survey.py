@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tautulli_pipeline.errors import SourceError
+from tautulli_pipeline.errors import SourceDamagedError, SourceError
 from tautulli_pipeline.events.columns import HISTORY, HISTORY_TABLES, MEDIA_INFO, METADATA
 from tautulli_pipeline.source.partitions import Grid
 from tautulli_pipeline.source.schema import read_schema
-from tautulli_pipeline.source.survey import open_survey
+from tautulli_pipeline.source.survey import PartitionContent, open_survey, with_unreadable
 from tautulli_pipeline_tests.eras import make_database, make_era_database, play
+from tautulli_pipeline_tests.pages import overwrite, settle, swap, tree_of
 
 FIXTURES = sorted((Path(__file__).parents[3] / "shared" / "fixtures").glob("v*.db"))
 FIRST, SECOND, FAR = "0000000001-0000000010", "0000000011-0000000020", "0000000991-0000001000"
@@ -217,3 +218,48 @@ def test_a_file_that_is_damaged_is_named(database):
         pytest.raises(SourceError, match=f"cannot read {given}: "),
     ):
         list(survey.partitions(Grid(10)))
+
+
+def test_damage_in_what_the_digest_leaves_out_is_met_too(database):
+    """The last cell of either side table, the small tables and their indexes."""
+    settle(database, page_bytes=512)
+    content = database.read_bytes()
+    for name in (MEDIA_INFO, METADATA, "users", "sqlite_autoindex_users_1", "library_sections"):
+        overwrite(database, tree_of(database, name).leaves[-1:])
+        with pytest.raises(SourceDamagedError, match="malformed"):
+            survey_of(database)
+        database.write_bytes(content)
+    assert survey_of(database)
+
+
+def test_a_long_text_that_breaks_off_in_a_side_table_is_met(tmp_path):
+    path = tmp_path / "tautulli.db"
+    long = "The end is missing. " * 500
+    make_database(path, plays=[play(i, media_info={"transcode_protocol": long}) for i in (1, 2)])
+    settle(path)
+    content = bytearray(path.read_bytes())
+    page = (content.index(b"The end is missing. " * 30) // 1024 + 1) * 1024
+    content[page : page + 4] = b"\xff" * 4
+    path.write_bytes(content)
+    with pytest.raises(SourceDamagedError, match="malformed"):
+        survey_of(path)
+
+
+def test_rows_that_are_not_found_by_their_ids_are_missed(tmp_path):
+    """Two pages in each other's place: SQLite notices nothing, its searches go astray."""
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(i) for i in range(1, 400)])
+    settle(path)
+    pages = tree_of(path, HISTORY).leaves
+    swap(path, pages[1], pages[-2])
+    with pytest.raises(SourceDamagedError, match=f"rows of {HISTORY} are out of order"):
+        survey_of(path, 100)
+
+
+def test_unreadable_plays_are_part_of_their_partitions():
+    readable = PartitionContent(FIRST, 3, "digest")
+    grid = Grid(10)
+    contents = with_unreadable([readable], [-5, 4, 5, 17, 2**40], grid)
+    assert [(c.key, c.rows) for c in contents] == [(FIRST, 5), (SECOND, 1), ("other", 2)]
+    assert contents[0].digest != with_unreadable([readable], [4, 6], grid)[0].digest
+    assert with_unreadable([readable], [], grid) == [readable]
