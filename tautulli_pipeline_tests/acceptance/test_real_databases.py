@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tautulli_pipeline_tests.acceptance.conftest import FIXTURES, Import, import_each
-from tautulli_pipeline_tests.command import fates, query
+from tautulli_pipeline_tests.command import fates, query, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,3 +92,22 @@ def test_every_history_row_has_one_fate(
 
 def test_a_database_in_use_is_read_with_its_log(imports: dict[str, Import]) -> None:
     assert imports["open_in_wal_mode"].summary["total_records"] == 125
+
+
+def test_all_that_can_be_read_of_a_damaged_file_is_salvaged(tmp_path: Path) -> None:
+    database, data_dir = FIXTURES / "corrupt_leaf.db", tmp_path / "data"
+    outcome = run("import", database, "--salvage", "--json", data_dir=data_dir)
+    assert (outcome.exit_code, fates(outcome.json)) == (
+        0,
+        {"total_records": 2000, "processed": 2000, "imported": 1988, "errors": 12},
+    )
+    assert outcome.stderr.splitlines()[-1] == (
+        "could not read 12 rows of session_history_metadata, id 1020-1031 "
+        "(database disk image is malformed)"
+    )
+    lost = query(
+        data_dir,
+        "SELECT i FROM range(1000, 1050) ids(i) WHERE i NOT IN "
+        "(SELECT source_row_id FROM playback_events)",
+    )
+    assert lost == [(row_id,) for row_id in range(1020, 1032)]
