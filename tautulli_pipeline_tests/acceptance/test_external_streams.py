@@ -378,7 +378,12 @@ def test_two_data_directories_do_not_consume_under_one_name(
     server.make_stream(max_msgs=400, discard=DiscardPolicy.NEW, retention=RetentionPolicy.INTEREST)
     first = start("import", many, "--json", data_dir=data_dir, NATS_URL=server.url)
     wait_until(lambda: server.state().last_seq)
-    second = run("import", few, "--json", data_dir=tmp_path / "second", NATS_URL=server.url)
+    # Its consumer goes on while the first one itself is held up.
+    first.send_signal(signal.SIGSTOP)
+    try:
+        second = run("import", few, "--json", data_dir=tmp_path / "second", NATS_URL=server.url)
+    finally:
+        first.send_signal(signal.SIGCONT)
     told = refused(second)
     assert f"another process consumes stream {STREAM} as {DURABLE}" in told
     assert "NATS_DURABLE_NAME" in told

@@ -223,7 +223,9 @@ def test_the_same_row_gives_the_same_bytes_in_every_time_zone(tmp_path, zone):
     environment = os.environ | {"TZ": zone}
     command = [sys.executable, "-c", code, str(path)]
     elsewhere = subprocess.run(command, env=environment, check=True, capture_output=True)
-    assert payloads(path) == json.loads(elsewhere.stdout) == payloads(path)
+    # DuckDB shows its progress to a process without a script, where the machine is slow.
+    said = elsewhere.stdout.splitlines()[-1]
+    assert payloads(path) == json.loads(said) == payloads(path)
 
 
 def test_names_come_from_the_newest_row_of_users_and_libraries(tmp_path):
