@@ -41,7 +41,8 @@ from tautulli_pipeline.stream.session import PublishingSession
 IMPORT_HEADER: Final = "Import-Id"
 PARTITION_HEADER: Final = "Import-Partition"
 
-# Rows mapped by one query: its planning costs as much as a few hundred rows.
+# Rows mapped by one query. Several such batches are on their way at once: 3,000 rows of
+# 5 KB took the process over 600 MiB.
 _ROWS_PER_QUERY: Final = 1500
 _QUERIES_PER_CONNECTION: Final = 6
 _NO_IDS: Final = IdRange(0, -1)
@@ -98,7 +99,7 @@ class Publication:
 
     def _mapped(self, work: Sequence[PartitionWork]) -> Iterator[_Mapped]:
         groups = _groups(work)
-        # What a connection holds of each query of this width is free once it is closed.
+        # A connection keeps memory of every query of this width; closed, it gives up a part.
         while several := list(islice(groups, _QUERIES_PER_CONNECTION)):
             with duckdb.connect(config={"threads": 1}) as connection:
                 mapper = self._mapper(connection)
