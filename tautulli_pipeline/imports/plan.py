@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from tautulli_pipeline.imports.publication import PartitionWork
+from tautulli_pipeline.imports.pieces import PartitionWork
 from tautulli_pipeline.source.survey import PartitionContent
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from tautulli_pipeline.errors import SourceDamagedError, StoppedError
+from tautulli_pipeline.imports.pieces import PartitionWork
 from tautulli_pipeline.imports.plan import Finished, Plan
-from tautulli_pipeline.imports.publication import PartitionWork, Publication
+from tautulli_pipeline.imports.publication import Publication
 from tautulli_pipeline.imports.receipts import Receipt, ReceiptFolder
 from tautulli_pipeline.source.damage import damaged, in_words
 from tautulli_pipeline.source.header import accept_length, require_whole

@@ -15,8 +15,8 @@ import dagster as dg
 
 from tautulli_pipeline.errors import StoppedError, StreamError
 from tautulli_pipeline.imports.claim import Claim
+from tautulli_pipeline.imports.pieces import PartitionWork
 from tautulli_pipeline.imports.plan import Plan
-from tautulli_pipeline.imports.publication import PartitionWork
 from tautulli_pipeline.imports.receipts import Receipt
 from tautulli_pipeline.imports.record import Fates, ImportLog, ImportRecord, Status
 from tautulli_pipeline.imports.running import RunningImport, heeding_requests

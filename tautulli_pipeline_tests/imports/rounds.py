@@ -13,7 +13,8 @@ import orjson
 
 from tautulli_pipeline.events.mapping import mapping_query
 from tautulli_pipeline.imports.consumption import Consumption
-from tautulli_pipeline.imports.publication import PartitionWork, Publication
+from tautulli_pipeline.imports.pieces import PartitionWork
+from tautulli_pipeline.imports.publication import Publication
 from tautulli_pipeline.imports.receipts import Receipt, ReceiptFolder
 from tautulli_pipeline.imports.session import open_source
 from tautulli_pipeline.source.partitions import Grid

@@ -14,7 +14,8 @@ from itertools import chain
 import pyarrow as pa
 import pytest
 
-from tautulli_pipeline.imports.publication import IMPORT_HEADER, PartitionWork, Publication
+from tautulli_pipeline.imports.pieces import IMPORT_HEADER, PartitionWork
+from tautulli_pipeline.imports.publication import Publication
 from tautulli_pipeline.imports.session import open_source
 from tautulli_pipeline.source.partitions import Grid
 from tautulli_pipeline.source.reader import open_reader

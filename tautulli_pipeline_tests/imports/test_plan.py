@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
+from tautulli_pipeline.imports.pieces import PartitionWork
 from tautulli_pipeline.imports.plan import Destination, Finished, make_plan
-from tautulli_pipeline.imports.publication import PartitionWork
 from tautulli_pipeline.source.survey import PartitionContent
 
 HERE = Destination("default", "warehouse-1", "MEDIA_EVENTS@2026-01-01T00:00:00+00:00")

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from tautulli_pipeline.demo.database import make_demo_database
-from tautulli_pipeline.imports.publication import PartitionWork
+from tautulli_pipeline.imports.pieces import PartitionWork
 from tautulli_pipeline.stream.server import EmbeddedServer
 from tautulli_pipeline.stream.session import ConsumingSession
 from tautulli_pipeline.warehouse.writer import Writer
