@@ -18,6 +18,7 @@ from tautulli_pipeline.memory import hand_back_memory
 from tautulli_pipeline.stream.consumer import Delivered
 from tautulli_pipeline.stream.publisher import MESSAGE_ID_HEADER
 from tautulli_pipeline.stream.session import ConsumingSession
+from tautulli_pipeline.stream.wire import Payload, header_values
 from tautulli_pipeline.warehouse.ledger import Ledger, LedgerEntry, Unsettled
 from tautulli_pipeline.warehouse.schema import ROWS_PER_TRANSACTION
 from tautulli_pipeline.warehouse.writer import MESSAGES, Writer, Written, utc_now
@@ -192,18 +193,18 @@ def _reaches_end(batch: Sequence[Delivered], last_sequence: int | None) -> bool:
 
 
 def _as_table(batch: Sequence[Delivered]) -> pa.Table:
-    headers = [message.headers for message in batch]
+    headers = [message.header for message in batch]
     columns = [
         pa.array([message.sequence for message in batch], pa.int64()),
         pa.array([message.subject for message in batch], pa.string()),
-        pa.array([header.get(IMPORT_HEADER) for header in headers], pa.string()),
-        pa.array([header.get(MESSAGE_ID_HEADER) for header in headers], pa.string()),
+        pa.array(header_values(headers, IMPORT_HEADER), pa.string()),
+        pa.array(header_values(headers, MESSAGE_ID_HEADER), pa.string()),
         _joined([message.payload for message in batch]),
     ]
     return pa.Table.from_arrays(columns, schema=MESSAGES)
 
 
-def _joined(payloads: Sequence[bytes]) -> pa.Array:
+def _joined(payloads: Sequence[Payload]) -> pa.Array:
     """The payloads in one buffer, copied once."""
     ends = np.cumsum([0, *map(len, payloads)], dtype=np.int32)
     buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(payloads))]

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Final, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -77,7 +78,7 @@ class Piece:
         ids = rows["source_row_id"].to_pylist()
         subjects = rows["subject"].to_pylist()
         event_ids = rows["event_id"].to_pylist()
-        payloads = rows["payload"].cast(pa.binary()).to_pylist()
+        payloads = _payloads(rows["payload"])
         messages = []
         for part, first, end, _ in self.cuts:
             for row in range(first, end):
@@ -102,6 +103,19 @@ class Piece:
                 outcomes[row] = PUBLISHED
         rows = self._rows.append_column("outcome", pa.array(outcomes, pa.string()))
         return rows.select(ROWS.names), sequences
+
+
+def _payloads(column: pa.ChunkedArray) -> list[memoryview]:
+    """The texts as parts of the column's own memory, not copied; empty where NULL."""
+    parts: list[memoryview] = []
+    for chunk in column.cast(pa.binary()).chunks:
+        if not len(chunk):
+            continue
+        _, offsets, texts = chunk.buffers()
+        ends = np.frombuffer(offsets, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
+        whole = memoryview(texts or b"")
+        parts += [whole[begin:end] for begin, end in pairwise(ends.tolist())]
+    return parts
 
 
 class OpenReceipts:

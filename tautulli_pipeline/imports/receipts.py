@@ -86,7 +86,9 @@ class ReceiptFolder:
 
     def read(self, partition_key: str) -> Receipt:
         """The receipt of a partition."""
-        rows = pyarrow.feather.read_table(str(self._file(partition_key)), memory_map=False)
+        rows = pyarrow.feather.read_table(
+            str(self._file(partition_key)), memory_map=False, use_threads=False
+        )
         head = orjson.loads(rows.schema.metadata[_HEAD])
         head["published_at"] = datetime.fromisoformat(head["published_at"])
         return Receipt(**head, rows=rows.replace_schema_metadata(None))

@@ -11,7 +11,7 @@ import orjson
 from nats.errors import ConnectionClosedError, OutboundBufferLimitError
 
 from tautulli_pipeline.stream.jetstream import JetStream
-from tautulli_pipeline.stream.wire import Frame, headers_of, reply_frame
+from tautulli_pipeline.stream.wire import Frame, Payload, reply_frame
 
 _GRACE_SECONDS: Final = 2.0
 _ACK: Final = b"+ACK"
@@ -22,18 +22,13 @@ _PAUSE_SECONDS: Final = 0.25
 
 
 class Delivered(NamedTuple):
-    """One message as it came: `sequence` is its place in the stream."""
+    """One message as it came: `sequence` is its place in the stream, `header` the whole block."""
 
     sequence: int
     subject: str
     header: bytes
-    payload: bytes
+    payload: Payload
     reply: bytes
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Its headers, by name."""
-        return headers_of(self.header)
 
 
 class DurableConsumer:

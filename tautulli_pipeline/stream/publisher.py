@@ -17,7 +17,7 @@ from tautulli_pipeline.errors import StreamError
 from tautulli_pipeline.stream.jetstream import JetStream
 from tautulli_pipeline.stream.patience import AWAY
 from tautulli_pipeline.stream.standstill import Standstill
-from tautulli_pipeline.stream.wire import Frame, header_block, publish_frame
+from tautulli_pipeline.stream.wire import Frame, Payload, header_block, publish_frame
 
 MESSAGE_ID_HEADER: Final = "Nats-Msg-Id"
 
@@ -38,7 +38,7 @@ class Outgoing(NamedTuple):
     """One message to publish; `headers` hold its `Nats-Msg-Id`."""
 
     subject: str
-    payload: bytes
+    payload: Payload
     headers: dict[str, str]
 
 
@@ -157,7 +157,7 @@ class Publisher:
         self, messages: Sequence[Outgoing], positions: Sequence[int], state: _Round
     ) -> None:
         inbox = f"{self._inbox}.{self._rounds}"
-        frames: list[bytes] = []
+        frames: list[Payload] = []
         size = 0
         for index in positions:
             if self._is_full(state):
@@ -180,7 +180,7 @@ class Publisher:
                 size = 0
         await self._put_on_wire(frames)
 
-    async def _put_on_wire(self, frames: list[bytes]) -> bool:
+    async def _put_on_wire(self, frames: list[Payload]) -> bool:
         """Whether the server takes more; what was not sent counts as unanswered."""
         try:
             await self._stream.wire.send(b"".join(frames))

@@ -9,6 +9,7 @@ its own parser makes an object of each. This module alone touches its insides.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -24,13 +25,21 @@ _HEADER_VERSION: Final = "NATS/1.0\r\n"
 _DELIVERIES: Final = frozenset({b"MSG", b"HMSG"})
 
 
+Payload = bytes | memoryview
+
+
 class Frame(NamedTuple):
-    """One delivery as it came; `header` is its whole header block, b'' without one."""
+    """One delivery as it came.
+
+    Attributes:
+        header: its whole header block, b'' without one.
+        payload: a part of what arrived with it, not copied.
+    """
 
     subject: bytes
     reply: bytes
     header: bytes
-    payload: bytes
+    payload: Payload
 
 
 Sink = Callable[[Frame], None]
@@ -42,16 +51,14 @@ def header_block(headers: Mapping[str, str]) -> bytes:
     return f"{_HEADER_VERSION}{lines}\r\n".encode()
 
 
-def headers_of(block: bytes) -> dict[str, str]:
-    """The headers of a block, odd bytes replaced."""
-    pairs = (line.partition(b":") for line in block.split(_CRLF)[1:] if b":" in line)
-    return {
-        name.strip().decode(errors="replace"): value.strip().decode(errors="replace")
-        for name, _, value in pairs
-    }
+def header_values(blocks: Sequence[bytes], name: str) -> list[str | None]:
+    """The value of one header in each block, odd bytes replaced; None where it is not."""
+    line = re.compile(rb"\r\n%b:[ \t]*([^\r\n]*?)[ \t]*\r\n" % re.escape(name.encode()))
+    found = map(line.search, blocks)
+    return [match[1].decode(errors="replace") if match else None for match in found]
 
 
-def publish_frame(subject: str, reply: str, header: bytes, payload: bytes) -> Sequence[bytes]:
+def publish_frame(subject: str, reply: str, header: bytes, payload: Payload) -> Sequence[Payload]:
     """The parts of one message to publish, to be joined."""
     sizes = f"HPUB {subject} {reply} {len(header)} {len(header) + len(payload)}\r\n"
     return sizes.encode(), header, payload, _CRLF
@@ -153,10 +160,11 @@ class _DivertingParser(Parser):
             return end + 2
         header_end = begin + int(words[-2]) if sizes == 2 else begin  # noqa: PLR2004 - see above
         reply = words[3] if len(words) > 3 + sizes else b""
-        header, payload = arrived[begin:header_end], arrived[header_end:end]
+        header = arrived[begin:header_end]
         sink = self.sinks.get(sid)
         if sink is None:
+            payload = arrived[header_end:end]
             await self.nc._process_msg(sid, words[1], reply, payload, header or None)
         else:
-            sink(Frame(words[1], reply, header, payload))
+            sink(Frame(words[1], reply, header, memoryview(arrived)[header_end:end]))
         return end + 2

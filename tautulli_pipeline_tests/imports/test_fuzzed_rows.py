@@ -59,7 +59,7 @@ class DirectStream:
             [message.subject for message in messages],
             [message.headers[IMPORT_HEADER] for message in messages],
             [message.headers[MESSAGE_ID_HEADER] for message in messages],
-            [message.payload for message in messages],
+            [bytes(message.payload) for message in messages],
         ]
         arrays = [pa.array(c, f.type) for c, f in zip(columns, MESSAGES, strict=True)]
         for token in {t for message in messages for t in message.subject.split(".")}:

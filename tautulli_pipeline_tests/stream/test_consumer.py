@@ -8,6 +8,7 @@ from tautulli_pipeline.stream.jetstream import ACK_WAIT_SECONDS
 from tautulli_pipeline.stream.publisher import open_publisher
 from tautulli_pipeline.stream.session import open_consuming, open_publishing
 from tautulli_pipeline.stream.takeover import reclaim_unacked
+from tautulli_pipeline.stream.wire import header_block
 from tautulli_pipeline_tests.stream.servers import eventually, outgoing, prepared
 
 LARGE = 2**25
@@ -37,8 +38,9 @@ def test_messages_come_whole_and_in_order(address):
             await publish(stream, *range(250))
             batch = await pull(consumer, 250)
         assert sequences(batch) == list(range(1, 251))
-        assert [(m.subject, m.payload, m.headers) for m in batch] == [
-            tuple(outgoing(n)) for n in range(250)
+        assert [(m.subject, m.payload, m.header) for m in batch] == [
+            (sent.subject, sent.payload, header_block(sent.headers))
+            for sent in map(outgoing, range(250))
         ]
 
     asyncio.run(check())
