@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from tautulli_pipeline.cli.records import dead_letters, duplicates
 from tautulli_pipeline.settings import load_settings
 
 # Whether it can be read is for the source to find out: it has an exit code of its own.
@@ -116,3 +117,7 @@ def demo(*, rows: int, debug: bool, as_json: bool) -> None:
     from tautulli_pipeline.cli.importing import run_demo
 
     run_demo(load_settings(), rows, as_json=as_json)
+
+
+application.add_command(duplicates)
+application.add_command(dead_letters)

@@ -52,7 +52,7 @@ def _report_usage(error: click.ClickException, *, as_json: bool, debug: bool) ->
 def _report(error: PipelineError, *, as_json: bool, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    message = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], error.message)
+    message = without_controls(error.message)
     if as_json:
         _write(sys.stdout, orjson.dumps(error.facts | {"error": message}).decode())
     # The real one: a thread that was given up may still keep Dagster's words off the other.
@@ -61,6 +61,11 @@ def _report(error: PipelineError, *, as_json: bool, debug: bool) -> int:
     if error.hint:
         _write(stderr, f"  {error.hint}")
     return error.exit_code
+
+
+def without_controls(text: str) -> str:
+    """The text with what would move a terminal's cursor, or is no text, spelled out."""
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def _write(stream: TextIO, line: str) -> None:

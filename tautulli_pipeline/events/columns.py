@@ -18,6 +18,7 @@ HISTORY_TABLES: Final = (HISTORY, METADATA, MEDIA_INFO)
 USERNAME_LOOKUP: Final = "users.username"
 FRIENDLY_NAME_LOOKUP: Final = "users.friendly_name"
 LIBRARY_LOOKUP: Final = "library_sections.section_name"
+LOOKUPS: Final = (USERNAME_LOOKUP, FRIENDLY_NAME_LOOKUP, LIBRARY_LOOKUP)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from tautulli_pipeline.events.columns import (
     HISTORY,
     HISTORY_TABLES,
     LIBRARY_LOOKUP,
+    LOOKUPS,
     USERNAME_LOOKUP,
     Column,
 )
@@ -116,12 +117,17 @@ def mapping_query(
 
 
 def record_query(columns: Mapping[str, Sequence[str]]) -> str:
-    """SQL that gives the rows of the view `batch` as they are: id and a JSON object by table."""
+    """SQL that gives the rows of the view `batch` as they are: id and a JSON object by table.
+
+    With what was looked up in other tables, a record can be mapped again by itself.
+    """
+    cells = {table: list(columns.get(table, ())) for table in HISTORY_TABLES}
+    for lookup in LOOKUPS:
+        table, column = lookup.split(".")
+        cells[table] = [*cells.get(table, ()), column]
     tables = []
-    for table in HISTORY_TABLES:
-        row = ", ".join(
-            f"{quote_identifier(c)} := {_cell(table, c)}" for c in columns.get(table, ())
-        )
+    for table, names in cells.items():
+        row = ", ".join(f"{quote_identifier(c)} := {_cell(table, c)}" for c in names)
         if row:
             tables.append(f"{quote_identifier(table)} := struct_pack({row})")
     return (
@@ -140,7 +146,7 @@ def _row_id() -> str:
 def _emptied(cells: Cells) -> str:
     """Every cell, NULL where it is empty."""
     names = [_cell(table, c) for table in HISTORY_TABLES for c in cells.columns.get(table, ())]
-    names += [quote_identifier(n) for n in (USERNAME_LOOKUP, FRIENDLY_NAME_LOOKUP, LIBRARY_LOOKUP)]
+    names += [quote_identifier(name) for name in LOOKUPS]
     return ", ".join(f"nullif({name}, '') AS {name}" for name in names)
 
 

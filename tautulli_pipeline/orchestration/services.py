@@ -98,7 +98,9 @@ def _names(settings: Settings, url: str) -> StreamAddress:
 
 
 @contextmanager
-def consumer_lock(settings: Settings) -> Iterator[None]:
+def consumer_lock(
+    settings: Settings, *, patience_seconds: float = _CONSUMER_ENDS_WITHIN_SECONDS
+) -> Iterator[None]:
     """Be the one consumer of this data directory.
 
     Raises:
@@ -106,7 +108,7 @@ def consumer_lock(settings: Settings) -> Iterator[None]:
     """
     lock = FileLock(settings.data_dir / "consumer.lock", mode=0o600)
     try:
-        with lock.acquire(timeout=_CONSUMER_ENDS_WITHIN_SECONDS):
+        with lock.acquire(timeout=patience_seconds):
             yield
     except Timeout:
         raise WarehouseError(

@@ -14,6 +14,8 @@ from tautulli_pipeline.events.identity import quote_identifier, quote_literal
 _TIMES: Final = ("timestamp", "started_at", "stopped_at")
 # How the subjects of our own events begin.
 OWN_SUBJECTS: Final = f"playback.{identity.SOURCE}."
+NOT_UTF8: Final = "message is not UTF-8"
+NOT_JSON: Final = "message is not JSON"
 
 # How a field is read that its producer may leave out or write in more than one way.
 _WORKED_OUT: Final = {
@@ -185,9 +187,9 @@ def _utc(name: str) -> str:
 
 
 def _fault() -> str:
-    return """CASE
-        WHEN unreadable IS NOT NULL THEN 'message is not UTF-8'
-        WHEN id IS NULL AND NOT json_valid(body) THEN 'message is not JSON'
+    return f"""CASE
+        WHEN unreadable IS NOT NULL THEN '{NOT_UTF8}'
+        WHEN id IS NULL AND NOT json_valid(body) THEN '{NOT_JSON}'
         WHEN id IS NULL AND json_type(body) <> 'OBJECT' THEN 'message is not a JSON object'
         WHEN id IS NULL THEN 'missing event_id'
         WHEN started_at IS NULL THEN 'missing start'

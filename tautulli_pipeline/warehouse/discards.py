@@ -29,6 +29,8 @@ _DISCARDED: Final = pa.schema(
         ("content_differs", pa.bool_()),
     ]
 )
+# Letters of messages; those of source rows are closed as their partitions are settled.
+_OPEN: Final = "dead_letters WHERE closed_at IS NULL AND event_id IS NOT NULL"
 
 
 class Discards:
@@ -39,6 +41,9 @@ class Discards:
         self._stream_id = stream_id
         self._discarded = CurrentBatch(_DISCARDED)
         connection.register("discarded", self._discarded)
+        self._may_close = (
+            connection.execute(f"SELECT 1 FROM {_OPEN} LIMIT 1").fetchone() is not None
+        )
 
     def insert_audit(
         self, duplicates: Mapping[int, Duplicate], span: TimeSpan, now: datetime
@@ -58,9 +63,10 @@ class Discards:
         self._connection.execute(
             f"""
             INSERT INTO dedupe_audit_log (id, discarded_event_id, discarded_payload,
-                discarded_source, matched_event_id, matched_source, dedupe_layer, dedupe_reason,
-                content_differs, source_row_id, import_id, stream_id, stream_sequence, created_at)
-            SELECT {self._message_uuid("i.sequence")}, i.id::UUID, m.body, i.source,
+                discarded_source, discarded_subject, matched_event_id, matched_source,
+                dedupe_layer, dedupe_reason, content_differs, source_row_id, import_id,
+                stream_id, stream_sequence, created_at)
+            SELECT {self._message_uuid("i.sequence")}, i.id::UUID, m.body, i.source, i.subject,
                 d.matched_event_id::UUID, d.matched_source, d.layer, d.reason, d.content_differs,
                 i.source_row_id, i.import_id, $stream, i.sequence, $now
             FROM discarded d JOIN incoming i USING (position) JOIN messages m USING (position)
@@ -107,7 +113,22 @@ class Discards:
             {"stream": self._stream_id, "now": now},
         ).fetchone()
         assert row is not None
+        self._may_close = self._may_close or row[0] > 0
         return int(row[0])
+
+    def close_arrived(self, now: datetime) -> None:
+        """Close the dead letters of messages whose events came again, whole this time."""
+        if self._may_close:
+            self._connection.execute(
+                f"""
+                UPDATE dead_letters
+                SET closed_at = $now, closed_by = 'import', closed_event_id = i.id::UUID
+                FROM incoming i WHERE i.fault IS NULL AND dead_letters.id IN (
+                    SELECT id FROM {_OPEN}
+                ) AND split_part(dead_letters.event_id, ':', 1) = i.id
+                """,
+                {"now": now},
+            )
 
     def _message_uuid(self, sequence: str) -> str:
         name = f"concat({quote_literal(self._stream_id + ':')}, {sequence})"

@@ -11,7 +11,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tautulli_pipeline.events import identity
+from tautulli_pipeline.warehouse.row_letters import close_arrived, insert_rejected
 
 # Ids of source rows by import and partition.
 Unsettled = dict[tuple[str, str], list[int]]
@@ -23,12 +23,13 @@ _FATES = """
     SELECT r.*, CASE
         WHEN r.outcome = 'rejected' THEN 'rejected'
         WHEN r.outcome = 'unreadable' THEN 'errors'
-        WHEN e.import_id = r.import_id AND e.source_row_id = r.source_row_id THEN 'imported'
+        WHEN e.import_id = r.import_id AND e.source_row_id = r.source_row_id
+            AND e.restored_at IS NULL THEN 'imported'
         WHEN a.dedupe_layer IS NOT NULL THEN a.dedupe_layer
         WHEN r.outcome = 'duplicate' AND e.id IS NOT NULL THEN 'stream'
     END AS fate
     FROM (
-        SELECT import_id, partition_key, published_at, source_row_id,
+        SELECT import_id, partition_key, server_id, published_at, source_row_id,
             TRY_CAST(event_id AS UUID) AS event_id, outcome
         FROM receipt_rows
     ) r
@@ -110,6 +111,8 @@ class Ledger:
     def settle(self, entries: Sequence[LedgerEntry], now: datetime) -> Unsettled:
         """Write the line of each partition and the dead letters of its rejected rows.
 
+        The letter of a row that became an event since it was written is closed.
+
         Safe to repeat: a line is derived anew, and a dead letter is named after its
         row's content.
 
@@ -131,37 +134,24 @@ class Ledger:
         return unsettled
 
     def _settle(self, rows: pa.Table, now: datetime) -> Unsettled:
-        span = pc.min_max(rows["source_row_id"])
+        ends = pc.min_max(rows["source_row_id"])
+        span = {"first": ends["min"].as_py(), "last": ends["max"].as_py()}
         self._connection.register("receipt_rows", rows)
         try:
-            self._insert_dead_letters(now)
-            self._connection.execute(
-                _FATES, {"first": span["min"].as_py(), "last": span["max"].as_py()}
-            )
+            if pc.any(pc.equal(rows["outcome"], "rejected")).as_py():
+                insert_rejected(self._connection, span, now)
+            self._connection.execute(_FATES, span)
         finally:
             self._connection.unregister("receipt_rows")
         missing = "SELECT import_id, partition_key, source_row_id FROM fates WHERE fate IS NULL"
         if self._connection.execute(f"{missing} LIMIT 1").fetchone():
             self._connection.execute(_LATE_FATES)
+        close_arrived(self._connection, span, now)
         self._connection.execute(_ENTRY, {"now": now})
         unsettled: Unsettled = {}
         for import_id, key, row_id in self._connection.execute(missing).fetchall():
             unsettled.setdefault((import_id, key), []).append(row_id)
         return unsettled
-
-    def _insert_dead_letters(self, now: datetime) -> None:
-        name = "concat_ws(':', 'session_history', server_id, source_row_id, sha256(record))"
-        self._connection.execute(
-            f"""
-            INSERT INTO dead_letters
-                (id, reason, origin, record, source_row_id, import_id, created_at)
-            SELECT CAST({identity.uuid_of_name(name)} AS UUID), reason, 'session_history',
-                record, source_row_id, import_id, $now
-            FROM receipt_rows WHERE outcome = 'rejected'
-            ON CONFLICT DO NOTHING
-            """,
-            {"now": now},
-        )
 
     def totals(self, import_id: str) -> dict[str, int]:
         """Sums over the import's partitions, by column of `import_ledger`."""

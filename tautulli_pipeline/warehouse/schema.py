@@ -119,7 +119,7 @@ def _outstanding(connection: duckdb.DuckDBPyConnection, tables: Container[str]) 
 
 
 def _made_by(scripts: Iterable[str]) -> set[str]:
-    return {name for sql in scripts for name in re.findall(r"CREATE TABLE (\w+)", sql)}
+    return {name for sql in scripts for name in re.findall(r"CREATE (?:TABLE|VIEW) (\w+)", sql)}
 
 
 @contextmanager
@@ -178,7 +178,7 @@ def _warehouse_error(path: Path, operation: str, cause: str) -> WarehouseError:
         )
     return WarehouseError(
         f"cannot {operation} the warehouse {path}: {_first_cause(cause)}",
-        hint=_TO_OPEN if operation == "open" else _TO_WRITE,
+        hint=_TO_WRITE if operation == "write" else _TO_OPEN,
     )
 
 

@@ -49,7 +49,7 @@ _NUMBERED: Final = pa.schema(
         ("position", pa.int64()),
     ]
 )
-_TOO_LARGE: Final = "event takes more memory than there is"
+TOO_LARGE: Final = "event takes more memory than there is"
 # What the deduplicator judges by, as `BatchKeys` takes it.
 _KEYS: Final = (
     *("id", "correlation_key", "session", "cross_source_key", "play", "source", "sequence"),
@@ -116,7 +116,7 @@ class Writer:
             return self.write(messages[:half]) + self.write(messages[half:])
         with suppress(duckdb.OutOfMemoryException):
             return self._write_whole(messages)
-        return self._write(messages, near_in_time=True, fault=_TOO_LARGE)
+        return self._write(messages, near_in_time=True, fault=TOO_LARGE)
 
     def _write_whole(self, messages: pa.Table) -> Written:
         try:
@@ -147,7 +147,7 @@ class Writer:
         self, messages: pa.Table, *, near_in_time: bool, fault: str | None = None
     ) -> Written:
         now = self._clock()
-        batch = self._messages.table = _numbered(messages)
+        batch = self._messages.table = numbered(messages)
         self._incoming.table = self._decode_keys()
         if fault is not None:
             self._incoming.table = _with_fault(self._incoming.table, fault)
@@ -162,6 +162,7 @@ class Writer:
                 duplicates = self._insert_audit(batch, verdicts, events, now)
                 faulty = len(batch) - len(events)
                 dead = self._discards.insert_dead_letters(now) if faulty else 0
+                self._discards.close_arrived(now)
                 self._advance(messages, now)
         layers = [duplicate.layer for duplicate in duplicates]
         return Written(
@@ -241,7 +242,7 @@ def _with_fault(incoming: pa.Table, fault: str) -> pa.Table:
     return incoming.set_column(incoming.schema.get_field_index("fault"), "fault", faults)
 
 
-def _numbered(messages: pa.Table) -> pa.Table:
+def numbered(messages: pa.Table) -> pa.Table:
     """The messages with their bodies as text, and their place in the batch."""
     texts, unreadable = _as_text(messages["body"])
     position = pa.array(range(messages.num_rows), pa.int64())

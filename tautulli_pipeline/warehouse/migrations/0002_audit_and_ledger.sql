@@ -4,6 +4,7 @@ CREATE TABLE dedupe_audit_log (
     discarded_event_id UUID NOT NULL,
     discarded_payload JSON NOT NULL USING COMPRESSION zstd,
     discarded_source VARCHAR,
+    discarded_subject VARCHAR NOT NULL,
     matched_event_id UUID NOT NULL,
     matched_source VARCHAR,
     dedupe_layer VARCHAR NOT NULL CHECK (dedupe_layer IN ('cache', 'database')),
@@ -31,11 +32,16 @@ CREATE TABLE dead_letters (
     origin VARCHAR NOT NULL,
     record JSON NOT NULL,
     event_id VARCHAR,
+    server_id VARCHAR,
     source_row_id BIGINT,
     import_id VARCHAR,
     stream_id VARCHAR,
     stream_sequence BIGINT,
-    created_at TIMESTAMP NOT NULL
+    created_at TIMESTAMP NOT NULL,
+    replayed_at TIMESTAMP,
+    closed_at TIMESTAMP,
+    closed_by VARCHAR CHECK (closed_by IN ('import', 'replay', 'superseded')),
+    closed_event_id UUID
 );
 
 CREATE TABLE import_ledger (

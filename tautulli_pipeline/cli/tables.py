@@ -1,0 +1,87 @@
+"""Tables for people: pages of a list, and the fields of one thing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tautulli_pipeline.cli.faults import without_controls
+from tautulli_pipeline.cli.reporting import print_line
+from tautulli_pipeline.warehouse.reading import Listing, Page
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a column shows of a row.
+
+    Attributes:
+        at_most: characters it takes.
+        flexible: it takes what the others leave.
+    """
+
+    value: Callable[[Mapping[str, Any]], Any]
+    at_most: int | None = None
+    flexible: bool = False
+
+
+def print_page(listing: Listing, page: Page, columns: Mapping[str, Column], name: str) -> None:
+    """One line a row, and which of all rows these are."""
+    if not listing.rows:
+        print_line(f"no more {name}, of {listing.total:,}" if listing.total else f"no {name}")
+        return
+    table = Table(box=None, pad_edge=False, expand=True)
+    for title, column in columns.items():
+        ratio = 1 if column.flexible else None
+        table.add_column(
+            title, no_wrap=True, overflow="ellipsis", max_width=column.at_most, ratio=ratio
+        )
+    for row in listing.rows:
+        table.add_row(*(_cell(column.value(row)) for column in columns.values()))
+    Console(highlight=False).print(table)
+    last = page.offset + len(listing.rows)
+    more = f"; --offset {last} goes on" if last < listing.total else ""
+    print_line(f"{page.offset + 1:,} to {last:,} of {listing.total:,} {name}{more}")
+
+
+def print_fields(fields: Mapping[str, Any]) -> None:
+    """One line a field; those without a value are left out."""
+    shown = ((name, value) for name, value in fields.items() if value is not None and value != "")
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in shown:
+        table.add_row(_cell(name), _cell(value))
+    Console(highlight=False).print(table)
+
+
+def print_rows(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A table whose cells go on in the next line."""
+    table = Table(box=None, pad_edge=False)
+    for title in titles:
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*map(_cell, row))
+    Console(highlight=False).print(table)
+
+
+def printable(value: Any) -> Any:  # noqa: ANN401 - any value of a table, or JSON
+    """The value as JSON gives it; times are UTC."""
+    if isinstance(value, datetime):
+        return f"{value.isoformat()}Z"
+    if isinstance(value, dict):
+        return {name: printable(inner) for name, inner in value.items()}
+    return value
+
+
+def _cell(value: Any) -> Text:  # noqa: ANN401 - any value of a table, or JSON
+    value = printable(value)
+    if isinstance(value, dict | list):
+        value = orjson.dumps(value).decode()
+    return Text("-" if value is None else without_controls(str(value)))

@@ -1,0 +1,133 @@
+"""Source rows that became dead letters, mapped again: from their record or from the source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any, Final
+
+import duckdb
+import orjson
+import pyarrow as pa
+
+from tautulli_pipeline.events.columns import HISTORY_TABLES, LOOKUPS
+from tautulli_pipeline.events.mapping import mapping_query, record_query
+from tautulli_pipeline.source.reader import HistoryReader, IdRange
+from tautulli_pipeline.source.schema import SourceSchema
+from tautulli_pipeline.warehouse.dead_letters import Letter, same_play
+
+# Nothing but the table takes these events, so no stream limits their size.
+_ANY_SIZE: Final = 2**30
+_IDS_PER_QUERY: Final = 2000
+
+_SAME: Final = f"""
+    SELECT place, letters.id, now.record
+    FROM (SELECT row_number() OVER () - 1 AS place, * FROM ({{}})) now
+    JOIN letters ON row_id = source_row_id
+    WHERE {same_play("letters.record::JSON", "now.record::JSON")}
+"""
+
+_Cells = dict[str, str | None]
+_Columns = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class RejectedRow:
+    """A row to map, as the source or the record gives it.
+
+    Attributes:
+        columns: the columns each history table has there.
+        cells: by `<table>.<column>`.
+        record: its raw record, where it was read from the source.
+    """
+
+    columns: _Columns
+    cells: _Cells
+    record: str | None = None
+
+    @classmethod
+    def of_record(cls, record: str) -> RejectedRow:
+        """The row as its record tells it."""
+        tables: dict[str, _Cells] = orjson.loads(record)
+        columns: dict[str, Sequence[str]] = {
+            table: tuple(tables[table]) for table in HISTORY_TABLES if table in tables
+        }
+        cells = {f"{t}.{column}": cell for t, row in tables.items() for column, cell in row.items()}
+        return cls(columns, dict.fromkeys(LOOKUPS) | cells)
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """What the mapping makes of a row; either `reason` or `payload` is None."""
+
+    event_id: str | None
+    subject: str
+    payload: str | None
+    reason: str | None
+
+
+class RowSource:
+    """The rows of letters as the source has them now."""
+
+    def __init__(self, reader: HistoryReader, schema: SourceSchema) -> None:
+        self._reader = reader
+        self._columns = schema.history_columns
+
+    def read(self, letters: Sequence[Letter]) -> dict[str, RejectedRow]:
+        """By letter, its row, where the source has it and it is still the same play."""
+        found: dict[str, RejectedRow] = {}
+        for ids, some in _ranges(letters):
+            batch = self._reader.read(ids)
+            with duckdb.connect(config={"threads": 1}) as connection:
+                connection.register("batch", batch)
+                connection.register("letters", _as_table(some))
+                same = connection.execute(_SAME.format(record_query(self._columns))).fetchall()
+            for place, letter_id, record in same:
+                (cells,) = batch.slice(place, 1).to_pylist()
+                found[letter_id] = RejectedRow(self._columns, cells, record)
+        return found
+
+
+def _as_table(letters: Sequence[Letter]) -> pa.Table:
+    schema = pa.schema([("id", pa.string()), ("row_id", pa.int64()), ("record", pa.string())])
+    rows = [{"id": n.id, "row_id": n.source_row_id, "record": n.record} for n in letters]
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def _ranges(letters: Sequence[Letter]) -> Iterator[tuple[IdRange, list[Letter]]]:
+    """The letters by ranges of row ids, none of them wide."""
+    some: list[tuple[int, Letter]] = []
+    numbered = [(n.source_row_id, n) for n in letters if n.source_row_id is not None]
+    for row_id, letter in sorted(numbered, key=itemgetter(0)):
+        if some and row_id - some[0][0] >= _IDS_PER_QUERY:
+            yield IdRange(some[0][0], some[-1][0]), [letter for _, letter in some]
+            some = []
+        some.append((row_id, letter))
+    if some:
+        yield IdRange(some[0][0], some[-1][0]), [letter for _, letter in some]
+
+
+def map_rows(rows: Sequence[RejectedRow], server_ids: Sequence[str]) -> list[Mapped]:
+    """What the mapping makes of each row now, in their order."""
+    alike: dict[tuple[Any, ...], list[int]] = {}
+    for place, (row, server_id) in enumerate(zip(rows, server_ids, strict=True)):
+        columns = tuple((table, tuple(names)) for table, names in row.columns.items())
+        alike.setdefault((server_id, columns), []).append(place)
+    mapped: dict[int, Mapped] = {}
+    for (server_id, columns), places in alike.items():
+        found = _map([rows[place] for place in places], dict(columns), server_id)
+        mapped.update(zip(places, found, strict=True))
+    return [mapped[place] for place in range(len(rows))]
+
+
+def _map(rows: Sequence[RejectedRow], columns: _Columns, server_id: str) -> list[Mapped]:
+    names = [f"{table}.{column}" for table in HISTORY_TABLES for column in columns.get(table, ())]
+    schema = pa.schema([(name, pa.string()) for name in (*names, *LOOKUPS)])
+    query = mapping_query(columns, server_id, max_payload_bytes=_ANY_SIZE)
+    with duckdb.connect(config={"threads": 1}) as connection:
+        connection.register("batch", pa.Table.from_pylist([r.cells for r in rows], schema=schema))
+        found = connection.execute(
+            f"SELECT event_id, subject, payload, reason FROM ({query})"
+        ).fetchall()
+    return [Mapped(*row) for row in found]

@@ -1,0 +1,266 @@
+"""Dead letters tried again: mapped and decoded as things are now, straight into the table.
+
+What makes a second try safe: a letter whose play is in the table is closed and not written,
+and what is written has the keys that every other row has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
+
+import duckdb
+import orjson
+import pyarrow as pa
+
+from tautulli_pipeline.events.columns import HISTORY
+from tautulli_pipeline.imports.rejected_rows import RejectedRow, RowSource, map_rows
+from tautulli_pipeline.imports.session import OpenSource
+from tautulli_pipeline.source.reader import open_reader
+from tautulli_pipeline.warehouse.cache import DedupCache
+from tautulli_pipeline.warehouse.dead_letters import TABLE, Letter, fetch_letters
+from tautulli_pipeline.warehouse.decoder import NOT_JSON, NOT_UTF8, keys_query
+from tautulli_pipeline.warehouse.dedup import Deduplicator
+from tautulli_pipeline.warehouse.schema import warehouse_id
+from tautulli_pipeline.warehouse.writer import MESSAGES, TOO_LARGE, Writer, numbered, utc_now
+
+IMPORTED: Final = "imported"
+DUPLICATE: Final = "duplicate"
+REJECTED: Final = "rejected"
+
+# Fewer than fill a row group: each stream of a portion has a writer of its own.
+_LETTERS_AT_A_TIME: Final = 2000
+_BYTES_AT_A_TIME: Final = 16 * 2**20
+
+_NOTED: Final = pa.schema(
+    [(name, pa.string()) for name in ("id", "outcome", "reason", "event_id", "record")]
+)
+_NOTE: Final = f"""
+    UPDATE {TABLE} SET replayed_at = $now,
+        reason = coalesce(t.reason, {TABLE}.reason),
+        record = coalesce(t.record, {TABLE}.record::VARCHAR),
+        closed_at = CASE WHEN t.event_id IS NOT NULL THEN $now END,
+        closed_by = CASE WHEN t.event_id IS NOT NULL THEN 'replay' END,
+        closed_event_id = t.event_id::UUID
+    FROM tried t WHERE {TABLE}.id = t.id::UUID
+"""
+# The row that holds the play of a message, and how it came there.
+_OUTCOMES: Final = f"""
+    SELECT s.event_id, s.stream_id, s.sequence,
+        CASE WHEN t.stream_id = s.stream_id AND t.stream_sequence = s.sequence
+            THEN '{IMPORTED}' ELSE '{DUPLICATE}' END,
+        coalesce(t.id, a.matched_event_id)::VARCHAR
+    FROM sent s LEFT JOIN playback_events t ON t.id = s.event_id::UUID
+    LEFT JOIN dedupe_audit_log a ON a.stream_id = s.stream_id AND a.stream_sequence = s.sequence
+"""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What became of a letter.
+
+    Attributes:
+        outcome: `IMPORTED`, `DUPLICATE` or `REJECTED`.
+        reason: why it stays a dead letter, as it is now.
+        event_id: the row of the table that holds the play.
+        record: what the source says of it now, where that is no event.
+    """
+
+    id: str
+    outcome: str
+    reason: str | None = None
+    event_id: str | None = None
+    record: str | None = None
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """A letter that is an event now, as a message."""
+
+    letter: Letter
+    event_id: str
+    stream_id: str
+    sequence: int
+    subject: str
+    body: str
+
+    def facts(self) -> dict[str, Any]:
+        """As the writer takes it: of no import, as it is not one's doing."""
+        return {
+            "sequence": self.sequence,
+            "subject": self.subject,
+            "message_id": self.letter.message_id or self.event_id,
+            "body": self.body.encode(),
+        }
+
+
+def replay(
+    connection: duckdb.DuckDBPyConnection,
+    ids: Sequence[str],
+    source: OpenSource | None,
+    server_id: str,
+) -> Iterator[Tried]:
+    """Try these letters again; what is closed is passed over.
+
+    Args:
+        connection: the warehouse; nobody else may write it.
+        ids: whole ids.
+        source: where rows are read anew; one that is there no more, or that is another
+            play now, is mapped from the record that was kept.
+        server_id: the server of that source; letters of another one are not looked for in it.
+
+    Raises:
+        SourceError: the source cannot be read.
+    """
+    with ExitStack() as stack:
+        rows = None
+        if source is not None:
+            copy = source.snapshot
+            opened = open_reader(copy.path, source.schema, named=copy.source)
+            rows = RowSource(stack.enter_context(opened), source.schema)
+        for letters in _portions(connection, ids):
+            yield from _Portion(connection, letters).replay(rows, server_id)
+            # The writers of the next portion begin with an empty log.
+            connection.execute("CHECKPOINT")
+
+
+def _portions(connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> Iterator[list[Letter]]:
+    sizes: dict[str, int] = dict(
+        connection.execute(
+            f"SELECT id::VARCHAR, strlen(record::VARCHAR) FROM {TABLE} WHERE closed_at IS NULL"
+        ).fetchall()
+    )
+    portion: list[str] = []
+    size_bytes = 0
+    for letter_id in dict.fromkeys(name for name in ids if name in sizes):
+        size_bytes += sizes[letter_id]
+        if portion and (len(portion) == _LETTERS_AT_A_TIME or size_bytes > _BYTES_AT_A_TIME):
+            yield fetch_letters(connection, portion)
+            portion, size_bytes = [], sizes[letter_id]
+        portion.append(letter_id)
+    if portion:
+        yield fetch_letters(connection, portion)
+
+
+class _Portion:
+    """So many letters as are tried at a time."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, letters: Sequence[Letter]) -> None:
+        self._connection = connection
+        self._letters = letters
+        self._rejected: dict[str, Tried] = {}
+
+    def replay(self, rows: RowSource | None, server_id: str) -> list[Tried]:
+        of_rows = [letter for letter in self._letters if letter.origin == HISTORY]
+        of_messages = [letter for letter in self._letters if letter.origin != HISTORY]
+        sent = [*self._mapped(of_rows, rows, server_id), *self._decoded(of_messages)]
+        known = self._outcomes(sent)
+        self._write([message for message in sent if message.letter.id not in known])
+        outcomes = self._outcomes(sent)
+        tried = [
+            outcomes.get(letter.id)
+            or self._rejected.get(letter.id)
+            or Tried(letter.id, REJECTED, letter.reason)
+            for letter in self._letters
+        ]
+        self._note(tried)
+        return tried
+
+    def _mapped(
+        self, letters: Sequence[Letter], source: RowSource | None, server_id: str
+    ) -> Iterator[_Sent]:
+        """Letters of source rows that are events now."""
+        if not letters:
+            return
+        stream_id, sequence = self._own_stream()
+        found = source.read([n for n in letters if n.server_id == server_id]) if source else {}
+        rows = [found.get(n.id) or RejectedRow.of_record(n.record) for n in letters]
+        mapped = map_rows(rows, [letter.server_id or server_id for letter in letters])
+        for letter, row, event in zip(letters, rows, mapped, strict=True):
+            if event.payload is None or event.event_id is None:
+                self._rejected[letter.id] = Tried(
+                    letter.id, REJECTED, event.reason, record=row.record
+                )
+            else:
+                sequence += 1
+                yield _Sent(
+                    letter, event.event_id, stream_id, sequence, event.subject, event.payload
+                )
+
+    def _own_stream(self) -> tuple[str, int]:
+        """A stream of our own, for rows that were on none, and how far it is."""
+        stream_id = f"dead-letters@{warehouse_id(self._connection)}"
+        row = self._connection.execute(
+            "SELECT last_sequence FROM stream_positions WHERE stream_id = ?", [stream_id]
+        ).fetchone()
+        return stream_id, int(row[0]) if row else 0
+
+    def _decoded(self, letters: Sequence[Letter]) -> Iterator[_Sent]:
+        """Letters of messages that are events now; each comes again as the message it was."""
+        messages = [
+            _Sent(n, "", n.stream_id or "", n.stream_sequence or 0, n.origin, _body(n))
+            for n in letters
+            if n.reason != NOT_UTF8
+        ]
+        if not messages:
+            return
+        self._connection.register("messages", numbered(_as_table(messages)))
+        try:
+            decoded = self._connection.execute(
+                f"SELECT id, fault FROM ({keys_query()}) ORDER BY position"
+            ).fetchall()
+        finally:
+            self._connection.unregister("messages")
+        for message, (event_id, fault) in zip(messages, decoded, strict=True):
+            if fault is None:
+                yield replace(message, event_id=event_id)
+            else:
+                letter_id = message.letter.id
+                self._rejected[letter_id] = Tried(letter_id, REJECTED, fault)
+
+    def _write(self, sent: Sequence[_Sent]) -> None:
+        for stream_id in dict.fromkeys(message.stream_id for message in sent):
+            deduplicator = Deduplicator(DedupCache(0, 0))
+            writer = Writer(self._connection, deduplicator, stream_id)
+            writer.write(_as_table([m for m in sent if m.stream_id == stream_id]))
+
+    def _outcomes(self, sent: Sequence[_Sent]) -> dict[str, Tried]:
+        """By letter, the row that holds its play, where there is one."""
+        keys = [(message.event_id, message.stream_id, message.sequence) for message in sent]
+        columns = [list(column) for column in zip(*keys, strict=True)] or [[], [], []]
+        types = (pa.string(), pa.string(), pa.int64())
+        arrays = [pa.array(column, type_) for column, type_ in zip(columns, types, strict=True)]
+        table = pa.Table.from_arrays(arrays, names=["event_id", "stream_id", "sequence"])
+        self._connection.register("sent", table)
+        try:
+            found = self._connection.execute(_OUTCOMES).fetchall()
+        finally:
+            self._connection.unregister("sent")
+        by_key = {tuple(key): (outcome, row_id) for *key, outcome, row_id in found}
+        outcomes = {message.letter.id: by_key[key] for message, key in zip(sent, keys, strict=True)}
+        return {
+            letter_id: Tried(letter_id, outcome, event_id=row_id)
+            for letter_id, (outcome, row_id) in outcomes.items()
+            if row_id is not None
+        }
+
+    def _note(self, tried: Sequence[Tried]) -> None:
+        table = pa.Table.from_pylist([asdict(one) for one in tried], schema=_NOTED)
+        self._connection.register("tried", table)
+        try:
+            self._connection.execute(_NOTE, {"now": utc_now()})
+        finally:
+            self._connection.unregister("tried")
+
+
+def _body(letter: Letter) -> str:
+    """The message as it came; what was no JSON is kept as a text in JSON."""
+    if letter.record.startswith('"') and letter.reason in {NOT_JSON, TOO_LARGE}:
+        return str(orjson.loads(letter.record))
+    return letter.record
+
+
+def _as_table(messages: Sequence[_Sent]) -> pa.Table:
+    return pa.Table.from_pylist([message.facts() for message in messages], schema=MESSAGES)

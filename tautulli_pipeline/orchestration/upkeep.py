@@ -1,0 +1,127 @@
+"""What a person has done to the audit and the dead letters, as the one writer of the warehouse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from duckdb import DuckDBPyConnection
+
+from tautulli_pipeline.errors import WarehouseError
+from tautulli_pipeline.imports.record import ImportLog
+from tautulli_pipeline.imports.replay import Tried, replay
+from tautulli_pipeline.imports.session import open_source
+from tautulli_pipeline.orchestration.data_directory import explained_faults
+from tautulli_pipeline.orchestration.services import consumer_lock, data_paths, make_data_dir
+from tautulli_pipeline.settings import Settings
+from tautulli_pipeline.warehouse.dead_letters import KIND, TABLE, are_of_rows, open_ids
+from tautulli_pipeline.warehouse.duplicates import Restoring, choose_to_confirm, confirm
+from tautulli_pipeline.warehouse.reading import find_id, no_such, open_to_read
+from tautulli_pipeline.warehouse.schema import connect, explained
+from tautulli_pipeline.warehouse.writer import utc_now
+
+# A person does not want to wait for a consumer that goes on.
+_PATIENCE_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A duplicate that was restored or confirmed; `changed` is false where it was before."""
+
+    id: str
+    changed: bool
+
+
+def restore_duplicates(
+    connection: DuckDBPyConnection, given: Sequence[str]
+) -> tuple[Resolved, ...]:
+    """Bring discarded events into the table; all of them are looked up before the first one.
+
+    Raises:
+        ConfigurationError: there is no such duplicate, or it is the very play that is stored.
+    """
+    restoring = Restoring(connection)
+    chosen = [restoring.choose(beginning) for beginning in given]
+    return tuple(Resolved(row_id, restoring.restore(row_id, utc_now())) for row_id in chosen)
+
+
+def confirm_duplicates(
+    connection: DuckDBPyConnection, given: Sequence[str]
+) -> tuple[Resolved, ...]:
+    """Note that a person finds these decisions right.
+
+    Raises:
+        ConfigurationError: there is no such duplicate, or it was restored.
+    """
+    chosen = [choose_to_confirm(connection, beginning) for beginning in given]
+    return tuple(Resolved(row_id, confirm(connection, row_id, utc_now())) for row_id in chosen)
+
+
+def replay_letters(
+    connection: DuckDBPyConnection,
+    settings: Settings,
+    given: Sequence[str],
+    database: Path | None,
+) -> tuple[Tried, ...]:
+    """Try dead letters again: these, or all open ones where none is named.
+
+    Args:
+        connection: the warehouse.
+        settings: name the source where `database` does not.
+        given: ids, or their beginnings.
+        database: where source rows are read anew.
+
+    Raises:
+        ConfigurationError: there is no such dead letter.
+        SourceError: the source cannot be read.
+    """
+    ids = [find_id(connection, TABLE, beginning, KIND) for beginning in given]
+    ids = ids or open_ids(connection)
+    path = database or settings.import_db_path
+    with ExitStack() as stack:
+        source = None
+        if path is not None and are_of_rows(connection, ids):
+            source = stack.enter_context(open_source(path, data_paths(settings).snapshots))
+        return tuple(replay(connection, ids, source, settings.import_server_id))
+
+
+@contextmanager
+def open_for_upkeep(
+    settings: Settings, kind: str, given: Sequence[str]
+) -> Iterator[DuckDBPyConnection]:
+    """The warehouse, with every consumer and every other writer kept away.
+
+    Args:
+        settings: name the warehouse and the data directory.
+        kind: what the ids in `given` are of; they are of nothing where there is no warehouse.
+        given: ids, or their beginnings.
+
+    Raises:
+        ImportRunningError: an import writes it.
+        WarehouseError: another process holds it.
+    """
+    path = settings.warehouse_path
+    if not path.exists() and given:
+        raise no_such(kind, given[0])
+    with ExitStack() as stack:
+        stack.enter_context(explained_faults(settings.data_dir))
+        _keep_consumers_away(settings, stack)
+        connection = stack.enter_context(connect(path, {}))
+        stack.enter_context(explained(path, "write"))
+        yield connection
+
+
+def _keep_consumers_away(settings: Settings, stack: ExitStack) -> None:
+    make_data_dir(settings)
+    try:
+        stack.enter_context(consumer_lock(settings, patience_seconds=_PATIENCE_SECONDS))
+    except WarehouseError:
+        log = ImportLog(settings.data_dir)
+        if log.lock.holder():
+            raise log.running() from None
+        with open_to_read(settings.warehouse_path):
+            pass  # it fails, naming the process that consumes
+        raise

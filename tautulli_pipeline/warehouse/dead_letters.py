@@ -1,0 +1,160 @@
+"""The dead letters: looking at them, and closing those whose play arrived after all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import duckdb
+
+from tautulli_pipeline.events import identity
+from tautulli_pipeline.events.columns import HISTORY
+from tautulli_pipeline.warehouse.reading import (
+    Listing,
+    Page,
+    fetch_dicts,
+    find_id,
+    list_page,
+    parsed,
+)
+
+KIND: Final = "dead letter"
+TABLE: Final = "dead_letters"
+OPEN, CLOSED, ALL = "open", "closed", "all"
+
+_FACTS: Final = """
+    id::VARCHAR AS id, reason, origin, source_row_id, server_id, import_id,
+    event_id AS message_id, stream_id, stream_sequence, created_at, replayed_at, closed_at,
+    closed_by, closed_event_id::VARCHAR AS closed_event_id
+"""
+_LISTED: Final = f"""
+    {_FACTS}, coalesce(
+        nullif(record ->> '$.session_history_metadata.title', ''), record ->> '$.title'
+    ) AS title
+"""
+_STATES: Final = {OPEN: ["closed_at IS NULL"], CLOSED: ["closed_at IS NOT NULL"], ALL: []}
+
+
+@dataclass(frozen=True)
+class LetterFilter:
+    """Which dead letters to list; None for any.
+
+    Attributes:
+        reason: how the reason begins.
+        state: `OPEN`, `CLOSED` or `ALL`.
+    """
+
+    reason: str | None = None
+    origin: str | None = None
+    import_id: str | None = None
+    state: str = OPEN
+
+
+@dataclass(frozen=True)
+class Letter:
+    """One dead letter, with what it takes to try it again.
+
+    Attributes:
+        record: its raw record, JSON.
+    """
+
+    id: str
+    origin: str
+    reason: str
+    record: str
+    server_id: str | None
+    source_row_id: int | None
+    message_id: str | None
+    stream_id: str | None
+    stream_sequence: int | None
+
+
+def fetch_letters(connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> list[Letter]:
+    """The letters with these whole ids, the oldest first."""
+    found = connection.execute(
+        f"""
+        SELECT id::VARCHAR, origin, reason, record::VARCHAR, server_id, source_row_id, event_id,
+            stream_id, stream_sequence
+        FROM {TABLE} WHERE id IN (SELECT unnest($ids)::UUID) ORDER BY created_at, id
+        """,
+        {"ids": list(ids)},
+    ).fetchall()
+    return [Letter(*row) for row in found]
+
+
+def open_ids(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """The ids of all letters that are not closed, the oldest first."""
+    found = connection.execute(
+        f"SELECT id::VARCHAR FROM {TABLE} WHERE closed_at IS NULL ORDER BY created_at, id"
+    ).fetchall()
+    return [letter_id for (letter_id,) in found]
+
+
+def are_of_rows(connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> bool:
+    """Whether some of these are open letters of source rows."""
+    sql = (
+        f"SELECT 1 FROM {TABLE} WHERE id IN (SELECT unnest($ids)::UUID) "
+        f"AND closed_at IS NULL AND origin = '{HISTORY}' LIMIT 1"
+    )
+    return connection.execute(sql, {"ids": list(ids)}).fetchone() is not None
+
+
+def list_letters(
+    connection: duckdb.DuckDBPyConnection, wanted: LetterFilter, page: Page
+) -> Listing:
+    """Dead letters, the newest first, without their records."""
+    filters = {"origin": wanted.origin, "import_id": wanted.import_id}
+    conditions = list(_STATES[wanted.state])
+    if wanted.reason is not None:
+        conditions.append(f"starts_with(reason, {identity.quote_literal(wanted.reason)})")
+    return list_page(connection, TABLE, _LISTED, filters, page, conditions=conditions)
+
+
+def show_letter(connection: duckdb.DuckDBPyConnection, given: str) -> dict[str, Any]:
+    """One dead letter with its raw record.
+
+    Raises:
+        ConfigurationError: no id begins with `given`, or several do.
+    """
+    row_id = find_id(connection, TABLE, given, KIND)
+    (facts,) = fetch_dicts(
+        connection, f"SELECT {_FACTS}, record FROM {TABLE} WHERE id = $id::UUID", {"id": row_id}
+    )
+    return facts | {"record": parsed(facts["record"])}
+
+
+def letter_uuid(server_id: str, row_id: str, record: str) -> str:
+    """The id of the letter of a rejected row, named after its content; SQL over text."""
+    name = f"concat_ws(':', '{HISTORY}', {server_id}, {row_id}, sha256({record}))"
+    return f"CAST({identity.uuid_of_name(name)} AS UUID)"
+
+
+def same_play(one: str, other: str) -> str:
+    """Whether two raw records of one row id are the same play; SQL over JSON.
+
+    A row id is not enough: Tautulli gives ids again after a database was overwritten. What
+    is missing or unusable in a record may have been set right since, so it says nothing;
+    with only the start or only the user to go by, item and player must not differ either.
+    """
+
+    def equal(name: str, type_: str) -> str:
+        return f"({_fact(one, name, type_)} = {_fact(other, name, type_)})"
+
+    start, user = equal("started", "BIGINT"), equal("user_id", "INTEGER")
+    item, player = equal("rating_key", "VARCHAR"), equal("machine_id", "VARCHAR")
+    return f"""(
+        coalesce({start}, true) AND coalesce({user}, true)
+        AND (coalesce({start} AND {user}, false)
+            OR (coalesce({start}, {user}, false)
+                AND coalesce({item}, true) AND coalesce({player}, true)))
+    )"""
+
+
+def _fact(record: str, name: str, type_: str) -> str:
+    cell = f"nullif({record} ->> '$.{HISTORY}.{name}', '')"
+    if name == "started":
+        first, last = identity.FIRST_START_SECONDS, identity.LAST_START_SECONDS
+        seconds = f"nullif(TRY_CAST({cell} AS {type_}), 0)"
+        return f"(CASE WHEN {seconds} BETWEEN {first} AND {last} THEN {seconds} END)"
+    return f"TRY_CAST({cell} AS {type_})"

@@ -1,0 +1,278 @@
+"""The audit of duplicates: looking at it, confirming a decision and undoing one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import duckdb
+import pyarrow as pa
+
+from tautulli_pipeline.errors import ConfigurationError, WarehouseError
+from tautulli_pipeline.events.identity import quote_identifier
+from tautulli_pipeline.warehouse.decoder import CONTENT_COLUMNS, whole_content_query
+from tautulli_pipeline.warehouse.log import WriteAheadLog
+from tautulli_pipeline.warehouse.reading import (
+    Listing,
+    Page,
+    fetch_dicts,
+    find_id,
+    list_page,
+    parsed,
+)
+
+KIND: Final = "duplicate"
+REASONS: Final = (
+    *("event_id", "session_key", "correlation_key", "cross_source_key"),
+    "rating_key_user_started",
+)
+LAYERS: Final = ("cache", "database")
+STATUSES: Final = ("auto_dedupe", "user_confirmed", "user_restored")
+
+_AUDIT: Final = "dedupe_audit_log"
+_FACTS: Final = """
+    id::VARCHAR AS id, discarded_event_id::VARCHAR AS discarded_event_id, discarded_source,
+    discarded_subject, matched_event_id::VARCHAR AS matched_event_id, matched_source,
+    dedupe_layer, dedupe_reason, content_differs, status, source_row_id, import_id,
+    stream_id, stream_sequence, created_at, resolved_at
+"""
+_LISTED: Final = f"""
+    {_FACTS}, discarded_payload ->> '$.title' AS title,
+    coalesce(discarded_payload ->> '$.friendly_name', discarded_payload ->> '$.username',
+        discarded_payload ->> '$.user_id') AS user
+"""
+# The discarded event as its own message, which the decoder reads.
+_MESSAGE: Final = """
+    SELECT 0::BIGINT AS position, stream_sequence AS sequence, discarded_subject AS subject,
+        import_id, NULL::VARCHAR AS message_id, discarded_payload::VARCHAR AS body,
+        NULL::VARCHAR AS unreadable
+    FROM dedupe_audit_log WHERE id = $id::UUID
+"""
+# Keys of the row itself, which differ between any two.
+_OWN: Final = frozenset({"session_key", "correlation_key", "source_row_id"})
+
+
+@dataclass(frozen=True)
+class AuditFilter:
+    """Which duplicates to list; None for any."""
+
+    reason: str | None = None
+    layer: str | None = None
+    status: str | None = None
+    import_id: str | None = None
+
+
+def list_duplicates(
+    connection: duckdb.DuckDBPyConnection, wanted: AuditFilter, page: Page
+) -> Listing:
+    """Discarded events, the newest first, without their payloads."""
+    filters = {
+        "dedupe_reason": wanted.reason,
+        "dedupe_layer": wanted.layer,
+        "status": wanted.status,
+        "import_id": wanted.import_id,
+    }
+    return list_page(connection, _AUDIT, _LISTED, filters, page)
+
+
+def show_duplicate(connection: duckdb.DuckDBPyConnection, given: str) -> dict[str, Any]:
+    """All that is known of one discarded event.
+
+    Returns:
+        Its columns in the audit, `payload`, whether it is `in_table`, and `differences`: by
+        column, what it says and what the row it matched says; None where that is not there.
+
+    Raises:
+        ConfigurationError: no id begins with `given`, or several do.
+    """
+    row_id = find_id(connection, _AUDIT, given, KIND)
+    (facts,) = fetch_dicts(
+        connection,
+        f"SELECT {_FACTS}, discarded_payload FROM {_AUDIT} WHERE id = $id::UUID",
+        {"id": row_id},
+    )
+    payload = facts.pop("discarded_payload")
+    with _Discarded(connection, row_id) as discarded:
+        said, stored = discarded.content(), discarded.stored(facts["matched_event_id"])
+    return facts | {
+        "payload": parsed(payload),
+        "in_table": is_stored(connection, facts["discarded_event_id"]),
+        "differences": _differences(said, stored) if stored else None,
+    }
+
+
+def _differences(said: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: {"discarded": said[name], "stored": stored[name]}
+        for name in said
+        if said[name] != stored[name] and name not in _OWN
+    }
+
+
+def is_stored(connection: duckdb.DuckDBPyConnection, event_id: str) -> bool:
+    """Whether the event is in the table."""
+    sql = "SELECT 1 FROM playback_events WHERE id = $id::UUID"
+    return connection.execute(sql, {"id": event_id}).fetchone() is not None
+
+
+def choose_to_confirm(connection: duckdb.DuckDBPyConnection, given: str) -> str:
+    """The id of the duplicate whose id begins with `given`, if it can be confirmed.
+
+    Raises:
+        ConfigurationError: there is none, or it was restored.
+    """
+    row_id = find_id(connection, _AUDIT, given, KIND)
+    if _column(connection, row_id, "status") == "user_restored":
+        raise ConfigurationError(
+            f"cannot confirm the duplicate {row_id}: it was restored and is in the table",
+            hint="a restored play stays; `tautulli-pipeline duplicates show` tells more",
+        )
+    return row_id
+
+
+def confirm(connection: duckdb.DuckDBPyConnection, row_id: str, now: datetime) -> bool:
+    """Note that a person finds the decision right; gives whether that is new."""
+    new = _column(connection, row_id, "status") != "user_confirmed"
+    if new:
+        _resolve(connection, row_id, "user_confirmed", now)
+    return new
+
+
+class Restoring:
+    """Brings discarded events into the table, each in a transaction of its own."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        self._log = WriteAheadLog(connection)
+
+    def choose(self, given: str) -> str:
+        """The id of the duplicate whose id begins with `given`, if it can be restored.
+
+        Raises:
+            ConfigurationError: there is none, or it is the very play that is in the table.
+        """
+        row_id = find_id(self._connection, _AUDIT, given, KIND)
+        if _column(self._connection, row_id, "dedupe_reason") == "event_id":
+            raise ConfigurationError(
+                f"cannot restore the duplicate {row_id}: it has the event id of the row "
+                "that it matched, so it is the same play",
+                hint="`tautulli-pipeline duplicates show` tells where its content differs",
+            )
+        return row_id
+
+    def restore(self, row_id: str, now: datetime) -> bool:
+        """Bring a duplicate that was chosen into the table and read it back.
+
+        Safe to repeat: an event that is in the table is not brought there again. Its
+        correlation key and its item, user and start may be those of another row, so it
+        stands outside the two unique indexes.
+
+        Returns:
+            Whether a row was added.
+
+        Raises:
+            WarehouseError: what was written does not read back as the event.
+        """
+        event_id = str(_column(self._connection, row_id, "discarded_event_id"))
+        missing = not is_stored(self._connection, event_id)
+        if not missing and _column(self._connection, row_id, "status") == "user_restored":
+            return False
+        with _Discarded(self._connection, row_id) as discarded:
+            self._log.admit(int(missing), discarded.size_bytes)
+            self._connection.begin()
+            try:
+                if missing:
+                    discarded.insert(now)
+                _resolve(self._connection, row_id, "user_restored", now)
+            except BaseException:
+                self._connection.rollback()
+                raise
+            self._connection.commit()
+        return missing
+
+
+class _Discarded:
+    """One discarded event as the decoder reads it: the view `messages`, while it is open."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, row_id: str) -> None:
+        self._connection = connection
+        self._row_id = row_id
+        self._message = connection.execute(_MESSAGE, {"id": row_id}).to_arrow_table()
+        self.size_bytes = self._message.nbytes
+
+    def __enter__(self) -> _Discarded:
+        self._connection.register("messages", self._message)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.unregister("messages")
+
+    def content(self) -> dict[str, Any]:
+        """What it says, by column."""
+        (said,) = fetch_dicts(
+            self._connection, f"SELECT {_columns('c')} FROM ({whole_content_query()}) c", {}
+        )
+        return said
+
+    def stored(self, event_id: str) -> dict[str, Any] | None:
+        """What the row of `event_id` says, by column."""
+        sql = f"SELECT {_columns('t')} FROM playback_events t WHERE id = $id::UUID"
+        found = fetch_dicts(self._connection, sql, {"id": event_id})
+        return found[0] if found else None
+
+    def insert(self, now: datetime) -> None:
+        """Add it to the table, marked as restored, and see that it is there as it was."""
+        content = self._connection.execute(whole_content_query()).to_arrow_table()
+        self._connection.register("restored", content)
+        try:
+            self._connection.execute(
+                f"""
+                INSERT INTO playback_events (id, {_columns()}, import_id, stream_id,
+                    stream_sequence, payload_hash, created_at, restored_at)
+                SELECT r.id, {_columns("r")}, r.import_id, a.stream_id, a.stream_sequence,
+                    r.payload_hash, $now, $now
+                FROM restored r, dedupe_audit_log a WHERE a.id = $id::UUID
+                """,
+                {"now": now, "id": self._row_id},
+            )
+            self._require_whole(now)
+        finally:
+            self._connection.unregister("restored")
+
+    def _require_whole(self, now: datetime) -> None:
+        read_back: pa.Table = self._connection.execute(
+            f"""
+            SELECT 1 FROM restored r JOIN playback_events t ON t.id = r.id
+            WHERE t.restored_at = $now AND t.payload_hash = r.payload_hash
+                AND row({_columns("t")}) IS NOT DISTINCT FROM row({_columns("r")})
+            """,
+            {"now": now},
+        ).to_arrow_table()
+        if read_back.num_rows != 1:
+            raise WarehouseError(
+                f"cannot restore the duplicate {self._row_id}: what was written does not "
+                "read back as the event",
+                hint="nothing was changed; see that the disk is sound",
+            )
+
+
+def _columns(alias: str = "") -> str:
+    prefix = f"{alias}." if alias else ""
+    return ", ".join(f"{prefix}{quote_identifier(name)}" for name in CONTENT_COLUMNS)
+
+
+def _column(connection: duckdb.DuckDBPyConnection, row_id: str, name: str) -> object:
+    row = connection.execute(f"SELECT {name} FROM {_AUDIT} WHERE id = ?::UUID", [row_id]).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def _resolve(
+    connection: duckdb.DuckDBPyConnection, row_id: str, status: str, now: datetime
+) -> None:
+    connection.execute(
+        f"UPDATE {_AUDIT} SET status = $status, resolved_at = $now WHERE id = $id::UUID",
+        {"status": status, "now": now, "id": row_id},
+    )

@@ -1,0 +1,102 @@
+"""The dead letters of source rows: written, replaced and closed as their partitions are settled.
+
+Everything here reads the view `receipt_rows` or the table `fates` of the ledger and is
+part of its transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final
+
+import duckdb
+
+from tautulli_pipeline.warehouse.dead_letters import letter_uuid, same_play
+
+# A letter written after the row was published tells of a later state of it.
+_WAITING: Final = """
+    FROM dead_letters d WHERE d.closed_at IS NULL AND d.origin = 'session_history'
+        AND d.source_row_id BETWEEN $first AND $last
+"""
+
+# The record of a row that became an event, as far as two records are compared.
+_RECORD_OF_EVENT: Final = """
+    json_object('session_history', json_object(
+        'started', coalesce(epoch(e.started_at),
+            epoch(TRY_CAST(a.discarded_payload ->> '$.started_at' AS TIMESTAMP)))::BIGINT,
+        'user_id', coalesce(e.user_id::VARCHAR, a.discarded_payload ->> '$.user_id'),
+        'rating_key', coalesce(e.rating_key, a.discarded_payload ->> '$.rating_key'),
+        'machine_id', coalesce(e.machine_id, a.discarded_payload ->> '$.machine_id')
+    ))
+"""
+_CLOSE_ARRIVED: Final = f"""
+    UPDATE dead_letters
+    SET closed_at = $now, closed_by = 'import', closed_event_id = arrived.event_id
+    FROM (
+        SELECT d.id AS letter_id, any_value(coalesce(e.id, a.matched_event_id)) AS event_id
+        FROM (SELECT d.* {_WAITING}) d
+        JOIN fates f ON f.source_row_id = d.source_row_id AND f.server_id = d.server_id
+            AND f.published_at >= d.created_at
+            AND f.fate IN ('imported', 'cache', 'database', 'stream')
+        LEFT JOIN playback_events e ON e.id = f.event_id
+        LEFT JOIN dedupe_audit_log a ON a.discarded_event_id = f.event_id AND e.id IS NULL
+        WHERE {same_play("d.record", _RECORD_OF_EVENT)}
+        GROUP BY d.id
+    ) arrived
+    WHERE dead_letters.id = arrived.letter_id
+"""
+
+_REJECTED_ID: Final = letter_uuid("r.server_id", "r.source_row_id", "r.record")
+# A rejected row has one open letter, with what it says now.
+_CLOSE_SUPERSEDED: Final = f"""
+    UPDATE dead_letters SET closed_at = $now, closed_by = 'superseded'
+    FROM (
+        SELECT d.id AS letter_id
+        FROM (SELECT d.* {_WAITING}) d
+        JOIN receipt_rows r ON r.outcome = 'rejected' AND r.source_row_id = d.source_row_id
+            AND r.server_id = d.server_id AND r.published_at >= d.created_at
+        WHERE d.id <> {_REJECTED_ID} AND {same_play("d.record", "r.record::JSON")}
+    ) older
+    WHERE dead_letters.id = older.letter_id
+"""
+_INSERT_LETTERS: Final = f"""
+    INSERT INTO dead_letters
+        (id, reason, origin, record, server_id, source_row_id, import_id, created_at)
+    SELECT DISTINCT ON (letter_id) letter_id, reason, 'session_history', record, server_id,
+        source_row_id, import_id, $now
+    FROM (
+        SELECT {_REJECTED_ID} AS letter_id, r.* FROM receipt_rows r WHERE outcome = 'rejected'
+    ) ORDER BY published_at
+    ON CONFLICT DO NOTHING
+"""
+# The row came back to what it said before.
+_REOPEN: Final = f"""
+    UPDATE dead_letters SET closed_at = NULL, closed_by = NULL
+    FROM receipt_rows r
+    WHERE r.outcome = 'rejected' AND dead_letters.id = {_REJECTED_ID}
+        AND closed_by = 'superseded' AND closed_at < r.published_at
+"""
+
+
+def insert_rejected(
+    connection: duckdb.DuckDBPyConnection, span: Mapping[str, object], now: datetime
+) -> None:
+    """One open letter for each rejected row; safe to repeat, as its content names it.
+
+    Args:
+        connection: has the view `receipt_rows`.
+        span: the `first` and the `last` id of its rows.
+        now: UTC.
+    """
+    connection.execute(_INSERT_LETTERS, {"now": now})
+    connection.execute(_CLOSE_SUPERSEDED, {**span, "now": now})
+    connection.execute(_REOPEN)
+
+
+def close_arrived(
+    connection: duckdb.DuckDBPyConnection, span: Mapping[str, object], now: datetime
+) -> None:
+    """Close the letters of rows that became events since: their metadata came later, say."""
+    if connection.execute(f"SELECT 1 {_WAITING} LIMIT 1", dict(span)).fetchone():
+        connection.execute(_CLOSE_ARRIVED, {**span, "now": now})
