@@ -9,11 +9,13 @@ from tautulli_pipeline.orchestration.assets import (
     playback_stream,
     tautulli_database,
 )
+from tautulli_pipeline.orchestration.checks import consumer_position_matches, table_checks
 from tautulli_pipeline.orchestration.jobs import consume_job, import_job
 from tautulli_pipeline.orchestration.standing import standing_resources
 
 defs = dg.Definitions(
     assets=[tautulli_database, playback_stream, playback_events],
+    asset_checks=[table_checks, consumer_position_matches],
     jobs=[import_job, consume_job],
     resources=standing_resources(),
     executor=dg.in_process_executor,

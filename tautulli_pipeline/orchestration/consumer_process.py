@@ -23,6 +23,7 @@ from duckdb import DuckDBPyConnection
 from tautulli_pipeline.errors import PipelineError, StoppedError
 from tautulli_pipeline.imports.consumption import Consumption
 from tautulli_pipeline.memory import keep_memory_bounded, spare_collector
+from tautulli_pipeline.orchestration.checks import TABLE_KEY
 from tautulli_pipeline.orchestration.data_directory import explained_faults
 from tautulli_pipeline.orchestration.instance import (
     COMMAND_LINE_TAGS,
@@ -171,7 +172,10 @@ def _run(settings: Settings, import_id: str, orders: _Orders, replies: IO[bytes]
         unheard(),
     ):
         bury_dead_runs(instance, "consume_job")
-        job = defs.resolve_job_def("consume_job")
+        # The checks look through the whole table; whoever runs Dagster has them run there.
+        job = defs.resolve_job_def("consume_job").get_subset(
+            asset_selection={TABLE_KEY}, asset_check_selection=set()
+        )
         resources = {
             "warehouse": Warehouse(database=str(settings.warehouse_path)),
             "consuming": CommandedConsuming(settings, orders, replies, import_id),

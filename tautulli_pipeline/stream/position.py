@@ -1,0 +1,63 @@
+"""How far the durable consumer is, without making, changing or consuming anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from anyio.from_thread import start_blocking_portal
+from nats.errors import Error as NatsError
+from nats.js.errors import APIError, NotFoundError
+
+from tautulli_pipeline.stream.address import StreamAddress, StreamIdentity
+from tautulli_pipeline.stream.connection import connect
+from tautulli_pipeline.stream.jetstream import JetStream
+
+
+@dataclass(frozen=True)
+class ConsumerPosition:
+    """Where the durable consumer is on its stream.
+
+    Attributes:
+        last_sequence: the newest message of the stream.
+        acked_sequence: all up to it is acked.
+        undelivered: messages that it has not got yet.
+        unacked: messages that it got and has not acked.
+    """
+
+    stream_id: str
+    last_sequence: int
+    acked_sequence: int
+    undelivered: int
+    unacked: int
+
+
+def read_position(address: StreamAddress) -> ConsumerPosition | None:
+    """The consumer's position; None where there is no such stream or consumer yet.
+
+    Raises:
+        StreamError: the server cannot be reached or does not tell.
+    """
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(connect(address)) as stream,
+    ):
+        return portal.call(_position, stream)
+
+
+async def _position(stream: JetStream) -> ConsumerPosition | None:
+    try:
+        info = await stream.context.stream_info(stream.address.stream)
+        consumer = await stream.consumer_info()
+    except NotFoundError:
+        return None
+    except (NatsError, APIError, TimeoutError) as error:
+        raise stream.fault("see the consumer of", error) from error
+    assert info.created is not None
+    floor = consumer.ack_floor.stream_seq if consumer.ack_floor else 0
+    return ConsumerPosition(
+        str(StreamIdentity(stream.address.stream, info.created)),
+        int(info.state.last_seq),
+        floor,
+        consumer.num_pending or 0,
+        consumer.num_ack_pending or 0,
+    )

@@ -1,0 +1,137 @@
+"""Whether the tables say of themselves what has to be true; what is not, by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import duckdb
+
+from tautulli_pipeline.events import identity
+from tautulli_pipeline.warehouse.reading import fetch_dicts
+
+_ROWS_NAMED: Final = 20
+# Ids beyond ten digits, and those below 1, share the partition `other`.
+_LAST_GRID_ID: Final = 9_999_999_999
+
+
+@dataclass(frozen=True)
+class Offences:
+    """What breaks a rule: how much of it, and the first of it by name."""
+
+    count: int
+    rows: list[dict[str, Any]]
+
+
+# Lines whose fates do not add up to their rows, or claim what the tables do not hold.
+_UNBALANCED: Final = f"""
+    WITH lines AS (
+        SELECT *, imported + duplicates_stream + duplicates_cache + duplicates_database
+                + rejected + errors AS settled,
+            TRY_CAST(split_part(partition_key, '-', 1) AS BIGINT) AS first_id,
+            TRY_CAST(split_part(partition_key, '-', 2) AS BIGINT) AS last_id
+        FROM import_ledger
+    ),
+    grids AS (
+        -- The last partition of a grid may be narrower than the others.
+        SELECT import_id,
+            max(last_id - first_id + 1) FILTER (last_id < {_LAST_GRID_ID}) AS grid_width
+        FROM lines GROUP BY ALL
+    ),
+    stored AS (
+        SELECT import_id, CASE WHEN source_row_id BETWEEN 1 AND {_LAST_GRID_ID}
+                THEN (source_row_id - 1) // grid_width * grid_width + 1 END AS first_id,
+            count(*) AS plays
+        FROM playback_events JOIN grids USING (import_id)
+        WHERE restored_at IS NULL AND source_row_id IS NOT NULL
+        GROUP BY ALL
+    ),
+    letters AS (
+        SELECT lines.import_id, partition_key, count(DISTINCT d.source_row_id) AS letters
+        FROM lines JOIN dead_letters d ON d.source_row_id BETWEEN first_id AND last_id
+        WHERE rejected > 0 GROUP BY ALL
+    )
+    SELECT l.import_id, l.partition_key, total_records, processed, settled, imported,
+        coalesce(plays, 0) AS imported_in_table, rejected,
+        coalesce(letters, 0) AS with_dead_letter
+    FROM lines l JOIN grids USING (import_id)
+    LEFT JOIN stored s ON s.import_id = l.import_id AND s.first_id IS NOT DISTINCT FROM l.first_id
+    LEFT JOIN letters d ON d.import_id = l.import_id AND d.partition_key = l.partition_key
+    WHERE total_records <> settled OR processed <> settled
+        OR (imported <> coalesce(plays, 0) AND (grid_width IS NOT NULL OR l.first_id IS NULL))
+        OR (rejected > coalesce(letters, 0) AND l.first_id IS NOT NULL)
+    ORDER BY l.import_id, l.partition_key
+"""
+
+_KEYS: Final = {
+    "event_id": ("id::VARCHAR", "true"),
+    "correlation_key": ("correlation_key", "restored_at IS NULL"),
+    "rating_key_user_started": (
+        "concat_ws('|', rating_key, user_id, started_at)",
+        "restored_at IS NULL AND rating_key IS NOT NULL",
+    ),
+}
+
+
+def _twice(name: str) -> str:
+    """Keys that are there twice; hashes alone are grouped, as they fit into memory."""
+    key, standing = _KEYS[name]
+    return f"""
+        SELECT '{name}' AS key, {key} AS value, count(*) AS plays,
+            list(id::VARCHAR ORDER BY id)[:5] AS event_ids
+        FROM playback_events WHERE {standing} AND hash({key}) IN (
+            SELECT hash({key}) FROM playback_events WHERE {standing}
+            GROUP BY hash({key}) HAVING count(*) > 1
+        )
+        GROUP BY ALL HAVING count(*) > 1
+    """
+
+
+_EXPECTED_ID: Final = identity.event_id("session_key", "epoch(started_at)::BIGINT", "user_id")
+_MISNAMED: Final = f"""
+    SELECT id::VARCHAR AS event_id, {_EXPECTED_ID} AS expected, source_row_id, session_key,
+        user_id, started_at
+    FROM playback_events
+    WHERE source = '{identity.SOURCE}' AND id IS DISTINCT FROM TRY_CAST({_EXPECTED_ID} AS UUID)
+    ORDER BY source_row_id
+"""
+
+_BACKWARDS: Final = """
+    SELECT id::VARCHAR AS event_id, source, source_row_id, title, started_at, stopped_at
+    FROM playback_events WHERE stopped_at < started_at ORDER BY started_at
+"""
+
+
+def unbalanced_partitions(connection: duckdb.DuckDBPyConnection) -> Offences:
+    """Ledger lines whose fates do not add up, or that the table and the dead letters belie."""
+    return _offences(connection, _UNBALANCED)
+
+
+def repeated_keys(connection: duckdb.DuckDBPyConnection) -> Offences:
+    """Keys that two plays have; restored ones count by their event id alone."""
+    return _offences(connection, " UNION ALL ".join(map(_twice, _KEYS)))
+
+
+def misnamed_events(connection: duckdb.DuckDBPyConnection) -> Offences:
+    """Imported plays whose event id does not come out of their row."""
+    return _offences(connection, _MISNAMED)
+
+
+def backward_plays(connection: duckdb.DuckDBPyConnection) -> Offences:
+    """Plays that end before they start."""
+    return _offences(connection, _BACKWARDS)
+
+
+def position_on(connection: duckdb.DuckDBPyConnection, stream_id: str) -> int:
+    """The sequence up to which a stream is in the tables."""
+    row = connection.execute(
+        "SELECT last_sequence FROM stream_positions WHERE stream_id = ?", [stream_id]
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _offences(connection: duckdb.DuckDBPyConnection, sql: str) -> Offences:
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE offences AS {sql}")
+    counted = connection.execute("SELECT count(*) FROM offences").fetchone()
+    rows = fetch_dicts(connection, f"FROM offences LIMIT {_ROWS_NAMED}", {})
+    return Offences(counted[0] if counted else 0, rows)
