@@ -11,12 +11,23 @@ from tautulli_pipeline.orchestration.assets import (
 )
 from tautulli_pipeline.orchestration.checks import consumer_position_matches, table_checks
 from tautulli_pipeline.orchestration.jobs import consume_job, import_job
+from tautulli_pipeline.orchestration.maintenance import (
+    confirm_duplicates_job,
+    replay_dead_letters_job,
+    restore_duplicates_job,
+)
 from tautulli_pipeline.orchestration.standing import standing_resources
 
 defs = dg.Definitions(
     assets=[tautulli_database, playback_stream, playback_events],
     asset_checks=[table_checks, consumer_position_matches],
-    jobs=[import_job, consume_job],
+    jobs=[
+        import_job,
+        consume_job,
+        restore_duplicates_job,
+        confirm_duplicates_job,
+        replay_dead_letters_job,
+    ],
     resources=standing_resources(),
     executor=dg.in_process_executor,
 )
