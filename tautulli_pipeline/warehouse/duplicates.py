@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any, Final
 
 import duckdb
-import pyarrow as pa
 
 from tautulli_pipeline.errors import ConfigurationError, WarehouseError
 from tautulli_pipeline.events.identity import quote_identifier
@@ -224,33 +223,31 @@ class _Discarded:
 
     def insert(self, now: datetime) -> None:
         """Add it to the table, marked as restored, and see that it is there as it was."""
-        content = self._connection.execute(whole_content_query()).to_arrow_table()
-        self._connection.register("restored", content)
-        try:
-            self._connection.execute(
-                f"""
-                INSERT INTO playback_events (id, {_columns()}, import_id, stream_id,
-                    stream_sequence, payload_hash, created_at, restored_at)
-                SELECT r.id, {_columns("r")}, r.import_id, a.stream_id, a.stream_sequence,
-                    r.payload_hash, $now, $now
-                FROM restored r, dedupe_audit_log a WHERE a.id = $id::UUID
-                """,
-                {"now": now, "id": self._row_id},
-            )
-            self._require_whole(now)
-        finally:
-            self._connection.unregister("restored")
+        self._connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE restored AS {whole_content_query()}"
+        )
+        self._connection.execute(
+            f"""
+            INSERT INTO playback_events (id, {_columns()}, import_id, stream_id,
+                stream_sequence, payload_hash, created_at, restored_at)
+            SELECT r.id, {_columns("r")}, r.import_id, a.stream_id, a.stream_sequence,
+                r.payload_hash, $now, $now
+            FROM restored r, dedupe_audit_log a WHERE a.id = $id::UUID
+            """,
+            {"now": now, "id": self._row_id},
+        )
+        self._require_whole(now)
 
     def _require_whole(self, now: datetime) -> None:
-        read_back: pa.Table = self._connection.execute(
+        read_back = self._connection.execute(
             f"""
             SELECT 1 FROM restored r JOIN playback_events t ON t.id = r.id
             WHERE t.restored_at = $now AND t.payload_hash = r.payload_hash
                 AND row({_columns("t")}) IS NOT DISTINCT FROM row({_columns("r")})
             """,
             {"now": now},
-        ).to_arrow_table()
-        if read_back.num_rows != 1:
+        ).fetchall()
+        if len(read_back) != 1:
             raise WarehouseError(
                 f"cannot restore the duplicate {self._row_id}: what was written does not "
                 "read back as the event",
