@@ -1,0 +1,67 @@
+"""Two plays are distinct unless item, user and start second all agree."""
+
+import pytest
+
+from tautulli_pipeline_tests.warehouse.plays import (
+    audit,
+    batch,
+    event,
+    memory_warehouse,
+    message,
+    sequences,
+    writer,
+)
+
+
+@pytest.fixture(scope="module")
+def warehouse():
+    with memory_warehouse() as connection:
+        yield connection
+
+
+PLAY = event(1)
+OTHER = event(2, user_id=8, machine_id="machine-2")
+# What a look-alike takes over from the first play; all else is its own.
+SHARED = {
+    "nothing": (),
+    "the session key": ("session_key",),
+    "the second": ("started_at",),
+    "the item": ("rating_key", "title"),
+    "the user": ("user_id",),
+    "the machine": ("machine_id",),
+    "session and machine": ("session_key", "machine_id"),
+    "session, item, user and machine": (
+        *("session_key", "rating_key", "title", "user_id", "machine_id"),
+    ),
+    "session, item, machine and second": (
+        *("session_key", "rating_key", "title", "machine_id", "started_at"),
+    ),
+    "item, user and machine": ("rating_key", "title", "user_id", "machine_id"),
+    "item, second and machine": ("rating_key", "title", "started_at", "machine_id"),
+    "user, second and machine": ("user_id", "started_at", "machine_id"),
+}
+
+
+@pytest.mark.parametrize("entries", [0, 10_000], ids=["database", "cache"])
+@pytest.mark.parametrize("source", ["plex", "jellyfin"])
+@pytest.mark.parametrize("shared", SHARED)
+def test_plays_that_share_only_some_of_it_each_survive(warehouse, shared, source, entries):
+    look_alike = OTHER | {"source": source} | {name: PLAY[name] for name in SHARED[shared]}
+    for table in ("playback_events", "dedupe_audit_log"):
+        warehouse.execute(f"DELETE FROM {table}")
+    under_test = writer(warehouse, entries=entries)
+    under_test.write(batch([message(1, PLAY), message(2, look_alike)]))
+    assert (sequences(warehouse), audit(warehouse)) == ([1, 2], [])
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_play_that_shares_item_user_and_second_is_the_same(warehouse, together):
+    for table in ("playback_events", "dedupe_audit_log"):
+        warehouse.execute(f"DELETE FROM {table}")
+    shared = ("rating_key", "title", "user_id", "started_at")
+    same = OTHER | {"source": "emby"} | {name: PLAY[name] for name in shared}
+    messages = [message(1, PLAY), message(2, same)]
+    for part in [messages] if together else [messages[:1], messages[1:]]:
+        writer(warehouse, entries=10_000).write(batch(part))
+    assert sequences(warehouse) == [1]
+    assert audit(warehouse) == [(2, "database", "rating_key_user_started", PLAY["event_id"])]
