@@ -41,7 +41,7 @@ def test_every_make_target_is_in_the_makefile(target):
     assert re.search(rf"^{target}:", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)
 
 
-@pytest.mark.parametrize("command", re.findall(r"bin/tautulli-pipeline (\w+)", README))
+@pytest.mark.parametrize("command", re.findall(r"bin/tautulli-pipeline ([\w-]+)", README))
 def test_every_command_is_there(command):
     assert isinstance(application, click.Group)
     assert command in application.commands

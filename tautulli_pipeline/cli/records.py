@@ -14,6 +14,7 @@ _REASONS = (
     *("event_id", "session_key", "correlation_key", "cross_source_key"),
     "rating_key_user_started",
 )
+_STATUSES = ("auto_dedupe", "user_confirmed", "user_restored")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 _DEBUG = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 _ID = click.argument("given", metavar="ID")
@@ -39,9 +40,19 @@ def duplicates() -> None:
 
 
 @duplicates.command("list", short_help="List discarded duplicates, the newest first.")
-@click.option("--reason", type=click.Choice(_REASONS), help="The key that matched.")
+@click.option(
+    "--reason",
+    metavar="KEY",
+    type=click.Choice(_REASONS),
+    help=f"The key that matched: {', '.join(_REASONS)}.",
+)
 @click.option("--layer", type=click.Choice(("cache", "database")), help="Who found it.")
-@click.option("--status", type=click.Choice(("auto_dedupe", "user_confirmed", "user_restored")))
+@click.option(
+    "--status",
+    metavar="STATUS",
+    type=click.Choice(_STATUSES),
+    help=f"What was decided: {', '.join(_STATUSES)}.",
+)
 @click.option("--import", "import_id", metavar="IMPORT_ID", help="Of one import alone.")
 @click.option("--near", is_flag=True, help="List likely doubles in the table instead.")
 @_paged
@@ -51,7 +62,7 @@ def list_duplicates(*, debug: bool, near: bool, as_json: bool, **options: Any) -
     """List discarded duplicates, the newest first.
 
     With --near, list pairs of stored plays that are likely one: same user and
-    item, at the same time, but not the same second. Nothing is done to them.
+    item, at the same time, stamped differently. Nothing is done to them.
     """
     from tautulli_pipeline.cli.auditing import run_list_duplicates, run_list_near
 

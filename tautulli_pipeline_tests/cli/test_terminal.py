@@ -19,7 +19,7 @@ from tautulli_pipeline_tests.command import environment, query, run
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMANDS = ("", "import", "validate", "status", "demo")
+COMMANDS = ("", "import", "validate", "status", "demo", "duplicates list", "dead-letters replay")
 HEAVY = ("dagster", "duckdb", "nats", "pyarrow")
 PROGRESS = re.compile(
     r" *(\d+)% .*[\d,]+ rows/s  ETA [-\d]+:[-\d]{2}  [\d,]+ duplicates  [\d,]+ rejected"
