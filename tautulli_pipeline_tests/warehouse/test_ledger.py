@@ -11,6 +11,7 @@ from tautulli_pipeline.imports.receipts import (
     ROWS,
     UNREADABLE,
 )
+from tautulli_pipeline.warehouse.duplicates import Restoring
 from tautulli_pipeline.warehouse.ledger import Ledger, LedgerEntry
 from tautulli_pipeline_tests.warehouse.plays import (
     batch,
@@ -200,6 +201,17 @@ def test_a_row_dropped_by_both_layers_in_two_attempts_has_always_the_same_fate(w
         ledger.settle([entry(Row(1))], SETTLED_AT)
         found.add(tuple(totals(ledger)))
     assert len(found) == 1
+
+
+def test_a_play_that_a_person_restored_stays_the_duplicate_it_was(warehouse, ledger):
+    same = {"rating_key": "1", "started_at": event(1)["started_at"]}
+    consume(warehouse, (1, 1, {}), (2, 2, same), entries=0)
+    before = ledger.settle([entry(Row(1), Row(2))], SETTLED_AT), lines(warehouse)
+    restoring = Restoring(warehouse)
+    ((row_id,),) = rows(warehouse, "SELECT id FROM dedupe_audit_log")
+    assert restoring.restore(restoring.choose(row_id), SETTLED_AT)
+    assert (ledger.settle([entry(Row(1), Row(2))], SETTLED_AT), lines(warehouse)) == before
+    assert totals(ledger) == {"published": 2, "imported": 1, "duplicates_database": 1}
 
 
 def test_another_import_does_not_count_what_it_did_not_do(warehouse, ledger):
