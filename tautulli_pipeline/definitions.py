@@ -10,7 +10,7 @@ from tautulli_pipeline.orchestration.assets import (
     tautulli_database,
 )
 from tautulli_pipeline.orchestration.checks import consumer_position_matches, table_checks
-from tautulli_pipeline.orchestration.jobs import consume_job, import_job
+from tautulli_pipeline.orchestration.jobs import consume_job, dry_run_job, import_job
 from tautulli_pipeline.orchestration.maintenance import (
     confirm_duplicates_job,
     replay_dead_letters_job,
@@ -24,6 +24,7 @@ defs = dg.Definitions(
     jobs=[
         import_job,
         consume_job,
+        dry_run_job,
         restore_duplicates_job,
         confirm_duplicates_job,
         replay_dead_letters_job,

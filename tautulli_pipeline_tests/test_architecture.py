@@ -30,6 +30,8 @@ DRIVERS = {
     "dagster_duckdb": {"orchestration"},
     "dagster_shared": set(),
     "sqlite3": {"source", "demo"},
+    "matplotlib": {"orchestration"},
+    "pandas": {"orchestration"},
     "duckdb": {"source", "imports", "warehouse", "orchestration"},
     "click": {"cli"},
     "rich": {"cli"},

@@ -128,24 +128,10 @@ def _shortened(names: Sequence[str]) -> str:
 
 def _print_fates(findings: Findings) -> None:
     """What would become of the plays, and against which table that was found out."""
-    duplicates = findings.outcome.duplicates
-    rows = {
-        "would be imported": findings.outcome.new,
-        **{f"duplicates, same {_SPELLED[key]}": n for key, n in duplicates.items()},
-        **{f"rejected, {reason}": n for reason, n in findings.rejected_reasons.items()},
-        **({"unreadable": findings.errors} if findings.errors else {}),
-    }
     console = Console(highlight=False)
-    console.print(_counts(rows, findings.total_records))
-    for line in _about_table(findings):
+    console.print(_counts(findings.verdicts(), findings.total_records))
+    for line in findings.compared_with():
         console.print(line, soft_wrap=True, markup=False)
-
-
-_SPELLED: Final = {
-    "event_id": "event",
-    "correlation_key": "correlation key",
-    "rating_key_user_started": "item, user and start",
-}
 
 
 def _counts(rows: Mapping[str, int], total: int) -> Table:
@@ -156,12 +142,3 @@ def _counts(rows: Mapping[str, int], total: int) -> Table:
         table.add_row(name, f"{count:,}")
     table.add_row("plays in the database", f"{total:,}", style="bold")
     return table
-
-
-def _about_table(findings: Findings) -> list[str]:
-    warehouse = findings.warehouse
-    if warehouse.compared:
-        return [
-            f"compared with {warehouse.path}" + f": {warehouse.reason}" * bool(warehouse.reason)
-        ]
-    return [warehouse.reason, "so the plays were compared with each other alone"]

@@ -124,22 +124,27 @@ class OpenReceipts:
     def __init__(self) -> None:
         self._rows: list[pa.Table] = []
         self._last_sequence = 0
+        self._seconds = 0.0
 
-    def add(self, piece: Piece, acks: PubAcks) -> Iterator[tuple[PartitionWork, pa.Table, int]]:
-        """Take in an acknowledged piece.
+    def add(
+        self, piece: Piece, acks: PubAcks, seconds: float
+    ) -> Iterator[tuple[PartitionWork, pa.Table, int, float]]:
+        """Take in a piece that was acknowledged `seconds` after the one before.
 
         Yields:
-            Each partition that it finishes, with its rows (`ROWS`) and the highest
-            sequence of them.
+            Each partition that it finishes, with its rows (`ROWS`), the highest
+            sequence of them and its share of the time.
         """
         rows, sequences = piece.receipt_rows(acks)
+        seconds_a_row = seconds / max(rows.num_rows, 1)
         for part, first, end, is_finished in piece.cuts:
             self._rows.append(rows.slice(first, end - first))
             self._last_sequence = max(self._last_sequence, max(sequences[first:end], default=0))
+            self._seconds += (end - first) * seconds_a_row
             if is_finished:
-                whole, last_sequence = pa.concat_tables(self._rows), self._last_sequence
-                self._rows, self._last_sequence = [], 0
-                yield part, whole, last_sequence
+                finished = (pa.concat_tables(self._rows), self._last_sequence, self._seconds)
+                self._rows, self._last_sequence, self._seconds = [], 0, 0.0
+                yield part, *finished
 
 
 def _message_id(event_id: str, part: PartitionWork) -> str:

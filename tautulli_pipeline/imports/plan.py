@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tautulli_pipeline.imports.pieces import PartitionWork
 from tautulli_pipeline.source.survey import PartitionContent
@@ -55,6 +55,7 @@ class Plan:
         work: the partitions to publish, in key order.
         rows: rows of each partition of the source.
         versions: the version each of them has now.
+        contents: each of them as the source has it now.
         total_records: rows of all partitions the import covers.
         unchanged: rows of partitions finished before it and still the same.
     """
@@ -64,6 +65,7 @@ class Plan:
     versions: Mapping[str, str]
     total_records: int
     unchanged: int
+    contents: Mapping[str, PartitionContent] = field(default_factory=dict)
 
 
 def make_plan(
@@ -84,7 +86,9 @@ def make_plan(
         fresh: cover every partition, finished by another import or not.
     """
     work, rows, versions, total, unchanged = [], {}, {}, 0, 0
+    found = {}
     for content in contents:
+        found[content.key] = content
         rows[content.key] = content.rows
         versions[content.key] = version = destination.version(content)
         last = finished.get(content.key)
@@ -96,4 +100,4 @@ def make_plan(
             unchanged += content.rows
         else:
             total += content.rows
-    return Plan(tuple(work), rows, versions, total, unchanged)
+    return Plan(tuple(work), rows, versions, total, unchanged, found)

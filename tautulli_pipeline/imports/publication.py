@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -61,13 +61,15 @@ class Publication:
         """
         receipts = OpenReceipts()
         with _ahead(self._pieces(work)) as pieces:
-            before: tuple[Piece, Future[PubAcks]] | None = None
+            before: tuple[Piece, PubAcks, float] | None = None
+            acked_at = time.monotonic()
             for piece in pieces:
                 publishing = self.session.publish(piece.messages)
                 if before is not None:
                     yield from self._receipts(receipts, *before)
-                before = (piece, publishing)
-                publishing.result()
+                acks, since = publishing.result(), acked_at
+                acked_at = time.monotonic()
+                before = (piece, acks, acked_at - since)
             if before is not None:
                 yield from self._receipts(receipts, *before)
 
@@ -86,12 +88,12 @@ class Publication:
             yield Piece(self.import_id, NO_ROWS, [Cut(part, 0, 0, True) for part in open_parts])
 
     def _receipts(
-        self, open_receipts: OpenReceipts, piece: Piece, publishing: Future[PubAcks]
+        self, open_receipts: OpenReceipts, piece: Piece, acks: PubAcks, seconds: float
     ) -> Iterator[Receipt]:
-        for part, readable, last_sequence in open_receipts.add(piece, publishing.result()):
+        for part, readable, last_sequence, share in open_receipts.add(piece, acks, seconds):
             now = datetime.now(UTC).replace(tzinfo=None)
             rows = with_unreadable(readable, self._unreadable_of(part))
-            yield Receipt(self.import_id, part.key, self.server_id, last_sequence, now, rows)
+            yield Receipt(self.import_id, part.key, self.server_id, last_sequence, now, rows, share)
 
     def _unreadable_of(self, part: PartitionWork) -> list[int]:
         lost: list[int] = []

@@ -44,6 +44,7 @@ class Receipt:
         published_at: when the last PubAck came, in UTC.
         rows: one row for each row of the partition, with the columns of `ROWS`;
             `outcome` is published, duplicate (of layer 1), rejected or unreadable.
+        seconds: its share of the time from the PubAcks before to its own; not stored.
     """
 
     import_id: str
@@ -52,6 +53,7 @@ class Receipt:
     last_sequence: int
     published_at: datetime
     rows: pa.Table
+    seconds: float = 0.0
 
 
 def with_unreadable(rows: pa.Table, ids: Sequence[int]) -> pa.Table:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from tautulli_pipeline.errors import SourceDamagedError, StoppedError
 from tautulli_pipeline.imports.pieces import PartitionWork
@@ -21,11 +20,37 @@ from tautulli_pipeline.source.salvage import NOTHING_LOST, Salvage, salvage
 from tautulli_pipeline.source.schema import SourceSchema, read_schema
 from tautulli_pipeline.source.snapshot import Snapshot, take_snapshot
 from tautulli_pipeline.source.survey import (
+    MonthOfPlays,
     PartitionContent,
     Survey,
     open_survey,
     with_unreadable,
 )
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """What a database file is and holds.
+
+    Attributes:
+        tables: the columns of the three history tables.
+        ids: first and last id; None where there are no plays.
+        started: first and last start in Unix seconds.
+        users: how many have plays.
+        unreadable: what cannot be read of it, in words.
+    """
+
+    path: Path
+    size_bytes: int
+    fingerprint: str
+    tautulli_version: str | None
+    tables: Mapping[str, tuple[str, ...]]
+    rows: int
+    ids: tuple[int, int] | None
+    started: tuple[int, int] | None
+    users: int
+    partitions: int
+    unreadable: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -54,6 +79,30 @@ class OpenSource:
 
             fitting = grid or Grid.fitting(batch_size, count_ranges)
             return with_unreadable(survey.partitions(fitting), lost, fitting)
+
+    def describe(self, contents: Collection[PartitionContent]) -> SourceFacts:
+        """What the file is and holds; `contents` are its partitions."""
+        starts = [moment for content in contents for moment in content.started or ()]
+        with self.open_survey() as survey:
+            users, ids = survey.count_users(), survey.id_range()
+        return SourceFacts(
+            path=self.snapshot.source,
+            size_bytes=self.snapshot.size_bytes,
+            fingerprint=self.snapshot.fingerprint,
+            tautulli_version=self.schema.tautulli_version,
+            tables=self.schema.history_columns,
+            rows=sum(content.rows for content in contents),
+            ids=ids,
+            started=(min(starts), max(starts)) if starts else None,
+            users=users,
+            partitions=len(contents),
+            unreadable=tuple(in_words(damage.facts()) for damage in self.salvage.damages),
+        )
+
+    def plays_by_month(self, keys: Iterable[str]) -> list[MonthOfPlays]:
+        """Plays of partitions by month of their start and media type."""
+        with self.open_survey() as survey:
+            return survey.plays_by_month(ids for key in keys for ids in Grid.ranges(key))
 
     def open_survey(self) -> AbstractContextManager[Survey]:
         """Counts and digests of the copy."""
@@ -150,14 +199,3 @@ class PublishingHalf:
             self.on_receipt(receipt)
             if self.stopping.is_set():
                 raise StoppedError("the import was stopped", hint="import again to resume it")
-
-    def describe(self) -> dict[str, Any]:
-        """Facts of the source file, for its observation."""
-        return {
-            "path": str(self.source.snapshot.source),
-            "size_bytes": self.source.snapshot.size_bytes,
-            "fingerprint": self.source.snapshot.fingerprint,
-            "tautulli_version": self.source.schema.tautulli_version or "unknown",
-            "unreadable": [in_words(d.facts()) for d in self.source.salvage.damages],
-            "dagster/row_count": self.plan.total_records + self.plan.unchanged,
-        }

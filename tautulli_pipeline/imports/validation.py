@@ -28,6 +28,12 @@ _MAX_PAYLOAD_BYTES: Final = 8 * 1024 * 1024 - 1024
 
 OnRead = Callable[[int, int], None]
 
+_SPELLED: Final = {
+    "event_id": "event",
+    "correlation_key": "correlation key",
+    "rating_key_user_started": "item, user and start",
+}
+
 
 @dataclass(frozen=True)
 class Findings:
@@ -55,6 +61,25 @@ class Findings:
     warehouse: Comparison
     errors: int = 0
     unreadable: tuple[dict[str, Any], ...] = ()
+
+    def verdicts(self) -> dict[str, int]:
+        """How many plays would come to each end, in words; together they are all plays."""
+        duplicates = self.outcome.duplicates.items()
+        return {
+            "would be imported": self.outcome.new,
+            **{f"duplicates, same {_SPELLED[key]}": plays for key, plays in duplicates},
+            **{f"rejected, {reason}": plays for reason, plays in self.rejected_reasons.items()},
+            **({"unreadable": self.errors} if self.errors else {}),
+        }
+
+    def compared_with(self) -> list[str]:
+        """Against which table that was found out, in lines."""
+        warehouse = self.warehouse
+        if not warehouse.compared:
+            return [warehouse.reason, "so the plays were compared with each other alone"]
+        return [
+            f"compared with {warehouse.path}" + f": {warehouse.reason}" * bool(warehouse.reason)
+        ]
 
     @property
     def rejected(self) -> int:
@@ -106,10 +131,19 @@ def validate(
     Raises:
         SourceError: there is no readable Tautulli database.
     """
-    with (
-        open_source(path, snapshots_dir, salvaging=salvaging) as source,
-        _scratch(source) as connection,
-    ):
+    with open_source(path, snapshots_dir, salvaging=salvaging) as source:
+        return judge(source, warehouse=warehouse, server_id=server_id, on_read=on_read)
+
+
+def judge(
+    source: OpenSource,
+    *,
+    warehouse: Path,
+    server_id: str,
+    on_read: OnRead = lambda _done, _total: None,
+) -> Findings:
+    """Judge every play of an open source; see `validate`."""
+    with _scratch(source) as connection:
         plays = _Plays(connection)
         with source.naming_damage():
             for rows in _mapped(source, server_id, on_read):

@@ -3,19 +3,35 @@
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
 
 import dagster as dg
 from duckdb import DuckDBPyConnection
 
 from tautulli_pipeline.errors import StoppedError
 from tautulli_pipeline.imports.plan import Finished
-from tautulli_pipeline.imports.receipts import DUPLICATE, PUBLISHED, REJECTED, UNREADABLE, Receipt
+from tautulli_pipeline.imports.receipts import Receipt
 from tautulli_pipeline.imports.session import PublishingHalf
-from tautulli_pipeline.orchestration.partitions import HISTORY_KEY, PARTITIONS, STREAM_KEY
+from tautulli_pipeline.orchestration import column_schemas
+from tautulli_pipeline.orchestration.column_schemas import DATABASE_KEY, HISTORY_KEY, STREAM_KEY
+from tautulli_pipeline.orchestration.inspection import Inspecting, report_inspection
+from tautulli_pipeline.orchestration.instance import COMMAND_LINE_TAGS
+from tautulli_pipeline.orchestration.partitions import CONTENT, DATA_VERSION, PARTITIONS
 from tautulli_pipeline.orchestration.resources import Warehouse
+from tautulli_pipeline.orchestration.run_tables import (
+    Published,
+    arrival_metadata,
+    history_metadata,
+    source_metadata,
+    stream_metadata,
+)
+from tautulli_pipeline.source.survey import PartitionContent
+from tautulli_pipeline.warehouse.arrivals import arrivals_since
+from tautulli_pipeline.warehouse.schema import count_events
 
-DATABASE_KEY = dg.AssetKey("tautulli_database")
+GROUP: Final = "tautulli"
+OWNERS: Final = ("team:tautulli",)
 
 
 class Publishing(Protocol):
@@ -34,9 +50,12 @@ class Consuming(Protocol):
 
 tautulli_database = dg.AssetSpec(
     DATABASE_KEY,
-    description="The Tautulli database file; read through a private copy and never written.",
-    group_name="tautulli",
+    description="The Tautulli database file. It is read through a private copy and never "
+    "written; each import and dry run observes it.",
+    group_name=GROUP,
+    owners=OWNERS,
     kinds={"sqlite"},
+    metadata=column_schemas.source_metadata(),
 )
 
 
@@ -49,15 +68,60 @@ tautulli_database = dg.AssetSpec(
     pool="publishing",
 )
 def publish_partitions(
-    context: dg.OpExecutionContext, publishing: dg.ResourceParam[Publishing]
+    context: dg.OpExecutionContext,
+    publishing: dg.ResourceParam[Publishing],
+    inspecting: dg.ResourceParam[Inspecting],
 ) -> Iterator[dg.AssetMaterialization]:
-    """Publish each due partition and record it the moment its PubAcks are in."""
+    """Publish each due partition and record it the moment its PubAcks are in.
+
+    With `IMPORT_DRY_RUN` only say what an import would do.
+    """
+    if inspecting.dry_run:
+        context.log.info("IMPORT_DRY_RUN is set: nothing is published")
+        report_inspection(context, inspecting)
+        return
     with _stop_as_cancellation(context), publishing.open(context.instance) as half:
         if context.has_partition_key or context.has_partition_key_range:
             half.choose(context.partition_keys)
-        context.log_event(dg.AssetObservation(DATABASE_KEY, metadata=half.describe()))
+        _observe(context, half)
+        published = Published()
         for receipt, finished in half.receipts():
-            yield from _materializations(receipt, finished)
+            content = half.plan.contents[receipt.partition_key]
+            facts = stream_metadata(receipt, content)
+            published.add(receipt.partition_key, facts)
+            yield _read(receipt, content)
+            yield _published(receipt, content, finished, facts)
+        _sum_up(context, half, published)
+
+
+def _observe(context: dg.OpExecutionContext, half: PublishingHalf) -> None:
+    facts = half.source.describe(half.plan.contents.values())
+    version = {DATA_VERSION: facts.fingerprint}
+    context.log_event(
+        dg.AssetObservation(DATABASE_KEY, metadata=source_metadata(facts), tags=version)
+    )
+
+
+def _sum_up(context: dg.OpExecutionContext, half: PublishingHalf, published: Published) -> None:
+    months = half.source.plays_by_month(published.keys)
+    metadata = published.metadata(months, half.plan.unchanged, drawn=_is_drawn(context.run))
+    context.log_event(dg.AssetObservation(STREAM_KEY, metadata=metadata))
+
+
+def _is_drawn(run: dg.DagsterRun) -> bool:
+    """Whether a picture may be drawn; what draws it costs the command line too much."""
+    return not COMMAND_LINE_TAGS.items() <= run.tags.items()
+
+
+def _of_the_stream(spec: dg.AssetSpec) -> dg.AssetSpec:
+    """What an op's asset cannot be given where it is made."""
+    if spec.key == HISTORY_KEY:
+        return spec.replace_attributes(owners=OWNERS, kinds={"sqlite", "arrow"}).merge_attributes(
+            metadata=column_schemas.history_metadata()
+        )
+    return spec.replace_attributes(owners=OWNERS, kinds={"nats", "json"}).merge_attributes(
+        metadata=column_schemas.stream_metadata()
+    )
 
 
 # Both come of one op: a run over no range of partitions fails on a partitioned input.
@@ -68,32 +132,41 @@ playback_stream = dg.AssetsDefinition.from_op(
     internal_asset_deps={"session_history": {DATABASE_KEY}, "playback_stream": {HISTORY_KEY}},
     partitions_def=PARTITIONS,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    group_name="tautulli",
+    group_name=GROUP,
     descriptions_by_output_name={
-        "session_history": "Plays by id range, joined with their metadata and media info, "
-        "in Arrow tables.",
-        "playback_stream": "Playback events on the JetStream stream, published by id range.",
+        "session_history": "Plays of Tautulli's history with their metadata and media info, "
+        "read by ranges of ids as Arrow tables.",
+        "playback_stream": "One event for each play on the JetStream stream, published by "
+        "ranges of ids. A range is finished when all of its events are acknowledged.",
     },
-    tags_by_output_name={
-        "session_history": {"dagster/kind/sqlite": "", "dagster/kind/arrow": ""},
-        "playback_stream": {"dagster/kind/nats": ""},
-    },
-)
+).map_asset_specs(_of_the_stream)
 
 
 @dg.asset(
     deps=[dg.AssetDep(STREAM_KEY, partition_mapping=dg.AllPartitionMapping())],
-    description="One row for each distinct play, deduplicated, in the DuckDB warehouse.",
-    group_name="tautulli",
+    description="One row for each distinct play in DuckDB. Duplicates are kept in "
+    "`dedupe_audit_log`, what could not become an event in `dead_letters`.",
+    group_name=GROUP,
+    owners=[*OWNERS],
     kinds={"duckdb"},
+    metadata=column_schemas.table_metadata(),
     pool="duckdb",
 )
 def playback_events(
-    warehouse: Warehouse, consuming: dg.ResourceParam[Consuming]
+    context: dg.AssetExecutionContext,
+    warehouse: Warehouse,
+    consuming: dg.ResourceParam[Consuming],
 ) -> dg.MaterializeResult[None]:
     """Consume the stream into the table."""
+    began_at = datetime.now(UTC).replace(tzinfo=None)
     with warehouse.get_connection() as connection:
-        return dg.MaterializeResult(metadata=consuming.consume(connection))
+        consuming.consume(connection)
+        metadata = arrival_metadata(
+            arrivals_since(connection, began_at),
+            count_events(connection),
+            drawn=_is_drawn(context.run),
+        )
+    return dg.MaterializeResult(metadata=metadata)
 
 
 @contextmanager
@@ -106,27 +179,21 @@ def _stop_as_cancellation(context: dg.OpExecutionContext) -> Iterator[None]:
         raise
 
 
-def _materializations(receipt: Receipt, finished: Finished) -> Iterator[dg.AssetMaterialization]:
-    outcomes = receipt.rows["outcome"].to_pylist()
-    ids = receipt.rows["source_row_id"].drop_null().to_pylist()
-    read = {
-        "dagster/partition_row_count": len(outcomes),
-        "first_id": ids[0] if ids else 0,
-        "last_id": ids[-1] if ids else 0,
-    }
-    yield dg.AssetMaterialization(HISTORY_KEY, partition=receipt.partition_key, metadata=read)
-    published = {
-        "rows_read": len(outcomes) - outcomes.count(UNREADABLE),
-        "published": outcomes.count(PUBLISHED),
-        "duplicate_acks": outcomes.count(DUPLICATE),
-        "rejected": outcomes.count(REJECTED),
-        "unreadable": outcomes.count(UNREADABLE),
-        "import_id": receipt.import_id,
-        "last_stream_sequence": receipt.last_sequence,
-    }
-    yield dg.AssetMaterialization(
+def _read(receipt: Receipt, content: PartitionContent) -> dg.AssetMaterialization:
+    return dg.AssetMaterialization(
+        HISTORY_KEY,
+        partition=receipt.partition_key,
+        metadata=history_metadata(receipt, content),
+        tags={DATA_VERSION: content.digest},
+    )
+
+
+def _published(
+    receipt: Receipt, content: PartitionContent, finished: Finished, metadata: dict[str, Any]
+) -> dg.AssetMaterialization:
+    return dg.AssetMaterialization(
         STREAM_KEY,
         partition=receipt.partition_key,
-        metadata=published,
-        tags={"dagster/data_version": str(finished)},
+        metadata=metadata,
+        tags={DATA_VERSION: str(finished), CONTENT: content.digest},
     )

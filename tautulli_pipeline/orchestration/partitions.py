@@ -2,42 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import dagster as dg
 
 from tautulli_pipeline.imports.plan import Finished
+from tautulli_pipeline.orchestration.column_schemas import HISTORY_KEY, STREAM_KEY
 from tautulli_pipeline.source.partitions import Grid
 
 PARTITIONS: Final = dg.DynamicPartitionsDefinition(name="history_ranges")
-HISTORY_KEY: Final = dg.AssetKey("session_history")
-STREAM_KEY: Final = dg.AssetKey("playback_stream")
-
-_VERSION_TAG: Final = "dagster/data_version"
+DATA_VERSION: Final = "dagster/data_version"
+CONTENT: Final = "tautulli_pipeline/content"
 
 
 def finished_partitions(instance: dg.DagsterInstance) -> dict[str, Finished]:
     """Every materialized partition of `playback_stream`."""
+    versions = _latest_tags(instance, STREAM_KEY, DATA_VERSION)
+    return {key: Finished.parse(text) for key, text in versions.items() if ":" in text}
+
+
+def published_contents(instance: dg.DagsterInstance) -> dict[str, str]:
+    """The digest with which each partition was published last."""
+    return _latest_tags(instance, STREAM_KEY, CONTENT)
+
+
+def read_contents(instance: dg.DagsterInstance) -> dict[str, str]:
+    """The digest with which each partition was read last."""
+    return _latest_tags(instance, HISTORY_KEY, DATA_VERSION)
+
+
+def _latest_tags(instance: dg.DagsterInstance, asset: dg.AssetKey, tag: str) -> dict[str, str]:
     tags: Mapping[str, Mapping[str, str]] = instance.event_log_storage.get_latest_tags_by_partition(
-        STREAM_KEY, dg.DagsterEventType.ASSET_MATERIALIZATION, tag_keys=[_VERSION_TAG]
+        asset, dg.DagsterEventType.ASSET_MATERIALIZATION, tag_keys=[tag]
     )
-    return {
-        key: Finished.parse(values[_VERSION_TAG])
-        for key, values in tags.items()
-        if ":" in values.get(_VERSION_TAG, "")
-    }
+    return {key: values[tag] for key, values in tags.items() if tag in values}
 
 
 def known_grid(instance: dg.DagsterInstance) -> Grid | None:
     """The grid of this data directory; None before its first import."""
-    keys = instance.get_dynamic_partitions(PARTITIONS.name or "")
-    return next((grid for key in keys if (grid := Grid.of_key(key))), None)
+    shown = instance.get_dynamic_partitions(PARTITIONS.name or "")
+    # Where none is shown, the source lost its plays, or a kill came between.
+    recorded = () if shown else sorted(_latest_tags(instance, STREAM_KEY, DATA_VERSION))
+    return next((grid for key in (*shown, *recorded) if (grid := Grid.of_key(key))), None)
 
 
 def add_partitions(instance: dg.DagsterInstance, keys: Iterable[str]) -> None:
-    """Make partitions known, in key order, which is the order they are shown in."""
-    instance.add_dynamic_partitions(PARTITIONS.name or "", sorted(keys))
+    """Make partitions known besides those that are, in key order.
+
+    Dagster shows and ranges over partitions in the order in which they were added, so
+    those that come after a new one are added again.
+    """
+    name = PARTITIONS.name or ""
+    known = instance.get_dynamic_partitions(name)
+    wanted = sorted({*known, *keys})
+    for key in known[_same(known, wanted) :]:
+        instance.delete_dynamic_partition(name, key)
+    instance.add_dynamic_partitions(name, wanted)
+
+
+def show_partitions(instance: dg.DagsterInstance, keys: Iterable[str]) -> None:
+    """Make exactly these partitions known; what was recorded of others stays recorded."""
+    name, wanted = PARTITIONS.name or "", set(keys)
+    for key in instance.get_dynamic_partitions(name):
+        if key not in wanted:
+            instance.delete_dynamic_partition(name, key)
+    add_partitions(instance, wanted)
+
+
+def _same(known: Sequence[str], wanted: Sequence[str]) -> int:
+    """How many they have in common from the first on."""
+    pairs = zip(known, wanted, strict=False)
+    return next((n for n, (one, other) in enumerate(pairs) if one != other), len(known))
 
 
 def forget_partitions(instance: dg.DagsterInstance) -> int:

@@ -13,7 +13,7 @@ from tautulli_pipeline.imports.publication import Publication
 from tautulli_pipeline.imports.receipts import ReceiptFolder
 from tautulli_pipeline.imports.record import ImportRecord
 from tautulli_pipeline.imports.session import OpenSource, PublishingHalf
-from tautulli_pipeline.orchestration.partitions import add_partitions, finished_partitions
+from tautulli_pipeline.orchestration.partitions import finished_partitions, show_partitions
 from tautulli_pipeline.orchestration.services import data_paths
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.source.partitions import Grid
@@ -66,7 +66,7 @@ def prepare_publishing(
         record.import_id,
         fresh=record.fresh,
     )
-    add_partitions(instance, plan.versions)
+    show_partitions(instance, plan.versions)
     folder = ReceiptFolder(data_paths(settings).receipts / record.import_id)
     copy = source.snapshot
     with open_reader(copy.path, source.schema, named=copy.source) as reader:

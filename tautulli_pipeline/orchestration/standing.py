@@ -24,6 +24,7 @@ from tautulli_pipeline.orchestration.data_directory import (
     explained_faults,
     require_warehouse_folder,
 )
+from tautulli_pipeline.orchestration.inspection import StandingInspection
 from tautulli_pipeline.orchestration.partitions import known_grid
 from tautulli_pipeline.orchestration.preparation import prepare_publishing
 from tautulli_pipeline.orchestration.resources import Warehouse
@@ -171,6 +172,7 @@ def standing_resources() -> dict[str, object]:
     return {
         "publishing": StandingPublishing(),
         "consuming": StandingConsuming(),
+        "inspecting": StandingInspection(),
         "warehouse": StandingWarehouse(),
     }
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tautulli_pipeline.errors import SourceDamagedError
 from tautulli_pipeline.events.columns import COPIED, HISTORY, MEDIA_INFO, METADATA
 from tautulli_pipeline.events.identity import quote_identifier
 from tautulli_pipeline.source.damage import BACKUP_HINT, SALVAGE_HINT
 from tautulli_pipeline.source.partitions import LAST_GRID_ID, OTHER, Grid
+from tautulli_pipeline.source.reader import IdRange
 from tautulli_pipeline.source.schema import LOOKUPS, SourceSchema
 
 # What Tautulli itself rewrites later: merging, "fix metadata", late metadata rows.
@@ -35,15 +37,31 @@ _LAST_TEXTS: Final = 12
 # 100 arguments.
 _CELL_FORMAT: Final = "%s\x1f"
 _PRINTF_CELLS: Final = 50
+# A row without a start, or with one that is no number, is no play.
+_HAS_START: Final = "typeof({0}) = 'integer' AND {0} > 0"
 
 
 @dataclass(frozen=True)
 class PartitionContent:
-    """One partition that has rows; `digest` changes with the rows' content."""
+    """One partition that has rows.
+
+    Attributes:
+        digest: changes with the rows' content.
+        started: first and last start in Unix seconds; None where no row has one.
+    """
 
     key: str
     rows: int
     digest: str
+    started: tuple[int, int] | None = None
+
+
+class MonthOfPlays(NamedTuple):
+    """Plays that started in one month, by their kind."""
+
+    month: str
+    media_type: str
+    plays: int
 
 
 def out_of_order(named: Path) -> SourceDamagedError:
@@ -65,7 +83,7 @@ def with_unreadable(
         lost = list(ids)
         readable = found.get(key, PartitionContent(key, 0, ""))
         digest = hashlib.blake2b(f"{readable.digest}{lost}".encode(), digest_size=16).hexdigest()
-        found[key] = PartitionContent(key, readable.rows + len(lost), digest)
+        found[key] = replace(readable, rows=readable.rows + len(lost), digest=digest)
     return sorted(found.values(), key=lambda content: content.key)
 
 
@@ -89,6 +107,34 @@ class Survey:
             f"WHERE {integer} AND id BETWEEN 1 AND ?"
         )
         return int(self._one(sql, width, LAST_GRID_ID)[0])
+
+    def count_users(self) -> int:
+        """How many users have plays."""
+        return int(self._one(f"SELECT count(DISTINCT user_id) FROM {HISTORY}")[0])
+
+    def id_range(self) -> tuple[int, int] | None:
+        """First and last id; None where there are no plays."""
+        integer = self._schema.has_integer(HISTORY, "id")
+        first, last = (
+            self._one(f"SELECT {end}(id) FROM {HISTORY} WHERE {integer}")[0]
+            for end in ("min", "max")
+        )
+        return None if first is None else (first, last)
+
+    def plays_by_month(self, ranges: Iterable[IdRange]) -> list[MonthOfPlays]:
+        """Plays of the ranges by month of their start, UTC, and media type, in that order."""
+        column = "media_type" if self._schema.has(HISTORY, "media_type") else "NULL"
+        sql = (
+            "SELECT strftime('%Y-%m', started, 'unixepoch') AS month, "
+            f"coalesce(nullif(CAST({column} AS TEXT), ''), 'unknown'), count(*) FROM {HISTORY} "
+            f"WHERE {self._schema.has_id_within(HISTORY, 'id')} AND {_HAS_START.format('started')} "
+            "AND month IS NOT NULL GROUP BY 1, 2"
+        )
+        counted: Counter[tuple[str, str]] = Counter()
+        for ids in ranges:
+            for month, kind, plays in self._all(sql, ids.first, ids.last):
+                counted[month, kind] += plays
+        return [MonthOfPlays(*key, plays) for key, plays in sorted(counted.items())]
 
     def partitions(self, grid: Grid) -> Iterator[PartitionContent]:
         """Every partition of `grid` that holds rows, in key order.
@@ -126,12 +172,14 @@ class Survey:
         return found
 
     def _content(self, key: str, grid: Grid, content: str) -> PartitionContent:
-        rows, digests = 0, []
+        rows, digests, starts = 0, [], []
         for ids in grid.ranges(key):
-            count, digest, *_ = self._one(content, ids.first, ids.last)
+            count, digest, first, last, *_ = self._one(content, ids.first, ids.last)
             rows += count
             digests.append(digest or "")
-        return PartitionContent(key, rows, "".join(digests)[:64])
+            starts += [moment for moment in (first, last) if moment is not None]
+        started = (min(starts), max(starts)) if starts else None
+        return PartitionContent(key, rows, "".join(digests)[:64], started)
 
     def _content_query(self) -> str:
         """Count and digest of the rows of one id range; blobs, for text may not be UTF-8."""
@@ -145,10 +193,12 @@ class Survey:
         if self._schema.has(MEDIA_INFO, "id"):
             cells.append("i.id")
         ends = self._last_cells()
-        listed = ", ".join([f"CAST({_as_one_text(cells)} AS BLOB) AS content", *ends.values()])
+        content = f"CAST({_as_one_text(cells)} AS BLOB) AS content"
+        start = f"CASE WHEN {_HAS_START.format('h.started')} THEN h.started END AS start"
+        listed = ", ".join([content, start, *ends.values()])
         touched = "".join(f", total(length({name}))" for name in ends)
         return (
-            f"SELECT count(*), content_digest(content){touched} FROM ("
+            f"SELECT count(*), content_digest(content), min(start), max(start){touched} FROM ("
             f"SELECT {listed} FROM {HISTORY} h {joins} "
             f"WHERE {self._schema.has_id_within(HISTORY, 'h.id')} ORDER BY h.id)"
         )
@@ -178,13 +228,15 @@ class Survey:
                 self._one(f"SELECT total(length({key})) FROM ({in_order})")
 
     def _one(self, sql: str, *parameters: int | None) -> Any:  # noqa: ANN401 - as SQLite has it
+        return self._all(sql, *parameters)[0]
+
+    def _all(self, sql: str, *parameters: int | None) -> list[Any]:
         try:
-            row = self._connection.execute(sql, parameters).fetchone()
+            return self._connection.execute(sql, parameters).fetchall()
         except sqlite3.DatabaseError as error:
             raise SourceDamagedError(
                 f"cannot read {self._named}: {error}", hint=BACKUP_HINT
             ) from error
-        return row
 
 
 def _as_one_text(cells: Sequence[str]) -> str:

@@ -1,0 +1,194 @@
+"""What the events of a run say: figures for machines, one small table for people."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import dagster as dg
+
+from tautulli_pipeline.imports.receipts import DUPLICATE, PUBLISHED, REJECTED, UNREADABLE, Receipt
+from tautulli_pipeline.imports.session import SourceFacts
+from tautulli_pipeline.imports.validation import Findings
+from tautulli_pipeline.orchestration.column_schemas import SCHEMA
+from tautulli_pipeline.orchestration.pictures import Months, picture_of_plays, plays_in_letters
+from tautulli_pipeline.source.survey import PartitionContent
+from tautulli_pipeline.warehouse.arrivals import Arrivals
+
+_RANGES_SHOWN: Final = 20
+_REASONS: Final = {
+    "event_id": "same event",
+    "session_key": "same session",
+    "correlation_key": "same correlation key",
+    "cross_source_key": "reported by another source",
+    "rating_key_user_started": "same item, user and start",
+}
+
+
+def table(rows: Iterable[tuple[str, object]], heading: tuple[str, str]) -> str:
+    """A Markdown table of two columns, whole numbers with their thousands apart."""
+    lines = [f"| {name} | {_shown(value)} |" for name, value in rows]
+    return "\n".join([f"| {heading[0]} | {heading[1]} |", "|:--|--:|", *lines])
+
+
+def _shown(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def source_metadata(facts: SourceFacts) -> dict[str, Any]:
+    """Of the observation of `tautulli_database`."""
+    columns = [
+        dg.TableColumn(f"{name}.{column}", "any")
+        for name, columns in facts.tables.items()
+        for column in columns
+    ]
+    return {
+        "path": dg.MetadataValue.path(str(facts.path)),
+        "fingerprint": facts.fingerprint,
+        "size_bytes": facts.size_bytes,
+        "tautulli_version": facts.tautulli_version or "unknown",
+        "dagster/row_count": facts.rows,
+        "partitions": facts.partitions,
+        "users": facts.users,
+        **_ids(facts.ids),
+        **_span(facts.started),
+        **(
+            {"unreadable": dg.MetadataValue.json(list(facts.unreadable))}
+            if facts.unreadable
+            else {}
+        ),
+        SCHEMA: dg.TableSchema(columns=columns),
+    }
+
+
+def history_metadata(receipt: Receipt, content: PartitionContent) -> dict[str, Any]:
+    """Of a partition of `session_history`."""
+    return {
+        "dagster/partition_row_count": receipt.rows.num_rows,
+        **_ids(_id_range(receipt)),
+        **_span(content.started),
+    }
+
+
+def stream_metadata(receipt: Receipt, content: PartitionContent) -> dict[str, Any]:
+    """Of a partition of `playback_stream`."""
+    outcomes = receipt.rows["outcome"].to_pylist()
+    read = len(outcomes) - outcomes.count(UNREADABLE)
+    return {
+        "rows_read": read,
+        "published": outcomes.count(PUBLISHED),
+        "duplicate_acks": outcomes.count(DUPLICATE),
+        "rejected": outcomes.count(REJECTED),
+        "unreadable": outcomes.count(UNREADABLE),
+        "seconds": round(receipt.seconds, 3),
+        "rows_per_second": round(read / receipt.seconds) if receipt.seconds else 0,
+        **_ids(_id_range(receipt)),
+        **_span(content.started),
+        "import_id": receipt.import_id,
+        "last_stream_sequence": receipt.last_sequence,
+    }
+
+
+@dataclass
+class Published:
+    """What a run has published so far."""
+
+    keys: list[str] = field(default_factory=list)
+    began_at: float = field(default_factory=time.monotonic)
+    _counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, key: str, metadata: Mapping[str, Any]) -> None:
+        """Take in a partition's `stream_metadata`."""
+        self.keys.append(key)
+        for name in ("rows_read", "published", "duplicate_acks", "rejected", "unreadable"):
+            self._counts[name] = self._counts.get(name, 0) + metadata[name]
+
+    def metadata(self, months: Months, unchanged: int, *, drawn: bool) -> dict[str, Any]:
+        """Of the observation that sums up the run."""
+        seconds = time.monotonic() - self.began_at
+        read = self._counts.get("rows_read", 0)
+        rows: list[tuple[str, object]] = [
+            ("ranges", len(self.keys)),
+            ("plays read", read),
+            ("published", self._counts.get("published", 0)),
+            ("on the stream already", self._counts.get("duplicate_acks", 0)),
+            ("rejected, see `dead_letters`", self._counts.get("rejected", 0)),
+            ("unreadable", self._counts.get("unreadable", 0)),
+            ("unchanged since an earlier import", unchanged),
+            ("seconds", f"{seconds:,.1f}"),
+            ("plays a second", f"{read / seconds:,.0f}"),
+        ]
+        return {
+            "summary": dg.MetadataValue.md(table(rows, ("this run", ""))),
+            **_months(months, "Plays published by month of their start", drawn=drawn),
+        }
+
+
+def arrival_metadata(arrivals: Arrivals, row_count: int, *, drawn: bool) -> dict[str, Any]:
+    """Of the materialization of `playback_events`."""
+    rows: list[tuple[str, object]] = [("imported", arrivals.stored)]
+    rows += [
+        (f"duplicate, {_REASONS.get(reason, reason)} ({layer})", plays)
+        for layer, reason, plays in arrivals.discarded
+    ]
+    rows += [("dead letters", arrivals.dead_letters), ("plays in the table", row_count)]
+    span = arrivals.span
+    return {
+        "dagster/row_count": row_count,
+        "inserted": arrivals.stored,
+        **({"first_play": f"{span[0]} UTC", "last_play": f"{span[1]} UTC"} if span else {}),
+        "summary": dg.MetadataValue.md(table(rows, ("this run", "plays"))),
+        **_months(arrivals.months, "Plays imported by month of their start", drawn=drawn),
+    }
+
+
+def verdict_metadata(findings: Findings) -> dict[str, Any]:
+    """Of a dry run."""
+    rows = [*findings.verdicts().items(), ("plays in the database", findings.total_records)]
+    told = table(rows, ("nothing was published; an import", "plays"))
+    return {
+        "verdict": dg.MetadataValue.md("\n\n".join([told, "; ".join(findings.compared_with())])),
+        "new": findings.outcome.new,
+        **{f"duplicate_{key}": plays for key, plays in findings.outcome.duplicates.items()},
+        "rejected": findings.rejected,
+        "unreadable": findings.errors,
+        "total_records": findings.total_records,
+        "compared_with_table": findings.warehouse.compared,
+    }
+
+
+def ranges_in_words(new: Sequence[str], changed: Sequence[str], gone: Sequence[str]) -> str:
+    """Which ranges of ids an import would run, as Markdown."""
+    kinds = {"new": new, "changed": changed, "gone from the source": gone}
+    lines = [
+        f"| {kind} | {len(keys):,} | {', '.join(keys[:_RANGES_SHOWN])}"
+        f"{' ...' if len(keys) > _RANGES_SHOWN else ''} |"
+        for kind, keys in kinds.items()
+        if keys
+    ]
+    if not lines:
+        return "Every range is as it was when it was published."
+    return "\n".join(["| ranges | | |", "|:--|--:|:--|", *lines])
+
+
+def _months(months: Months, title: str, *, drawn: bool) -> dict[str, Any]:
+    picture = picture_of_plays(months, title) if drawn else plays_in_letters(months)
+    return {"plays_by_month": dg.MetadataValue.md(picture)}
+
+
+def _id_range(receipt: Receipt) -> tuple[int, int] | None:
+    ids = receipt.rows["source_row_id"].drop_null()
+    return (ids[0].as_py(), ids[-1].as_py()) if len(ids) else None
+
+
+def _ids(ids: tuple[int, int] | None) -> dict[str, Any]:
+    return {"first_id": ids[0], "last_id": ids[1]} if ids else {}
+
+
+def _span(started: tuple[int, int] | None) -> dict[str, Any]:
+    if started is None:
+        return {}
+    first, last = (dg.MetadataValue.timestamp(float(moment)) for moment in started)
+    return {"first_play": first, "last_play": last}

@@ -1,0 +1,57 @@
+"""What came into the warehouse since a moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import duckdb
+
+_STORED: Final = """
+    SELECT strftime(started_at, '%Y-%m'), coalesce(media_type, 'unknown'), count(*)
+    FROM playback_events WHERE created_at >= ? GROUP BY ALL ORDER BY ALL
+"""
+_SPAN: Final = "SELECT min(started_at), max(started_at) FROM playback_events WHERE created_at >= ?"
+_DISCARDED: Final = """
+    SELECT dedupe_layer, dedupe_reason, count(*)
+    FROM dedupe_audit_log WHERE created_at >= ? GROUP BY ALL ORDER BY ALL
+"""
+_DEAD: Final = "SELECT count(*) FROM dead_letters WHERE created_at >= ?"
+
+
+@dataclass(frozen=True)
+class Arrivals:
+    """Rows stored, duplicates dropped and dead letters kept.
+
+    Attributes:
+        months: stored plays by month of their start, UTC, and media type.
+        span: first and last start among them; None where nothing was stored.
+        discarded: dropped duplicates by layer and reason.
+    """
+
+    months: tuple[tuple[str, str, int], ...]
+    span: tuple[datetime, datetime] | None
+    discarded: tuple[tuple[str, str, int], ...]
+    dead_letters: int
+
+    @property
+    def stored(self) -> int:
+        """Plays that are new in the table."""
+        return sum(plays for _, _, plays in self.months)
+
+
+def arrivals_since(connection: duckdb.DuckDBPyConnection, moment: datetime) -> Arrivals:
+    """What was stored, dropped and kept since `moment`, in UTC without a zone."""
+
+    def rows(sql: str) -> list[tuple[object, ...]]:
+        return connection.execute(sql, [moment]).fetchall()
+
+    ((first, last),) = rows(_SPAN)
+    ((dead,),) = rows(_DEAD)
+    return Arrivals(
+        months=tuple(rows(_STORED)),  # type: ignore[arg-type]
+        span=(first, last) if first and last else None,  # type: ignore[arg-type]
+        discarded=tuple(rows(_DISCARDED)),  # type: ignore[arg-type]
+        dead_letters=dead,  # type: ignore[arg-type]
+    )
