@@ -16,11 +16,16 @@ class Finished:
 
     Attributes:
         import_id: the import that published it.
-        version: names its rows' content and the warehouse and stream it went to.
+        version: names the warehouse and stream it went to, and its rows' content.
     """
 
     import_id: str
     version: str
+
+    @property
+    def content(self) -> str:
+        """The digest its rows had."""
+        return self.version.rpartition(":")[2]
 
     def __str__(self) -> str:
         """How it is written into the partition's record."""
@@ -43,8 +48,9 @@ class Destination:
 
     def version(self, content: PartitionContent) -> str:
         """Names the partition's content together with where it was brought."""
-        parts = (content.digest, self.server_id, self.warehouse_id, self.stream_id)
-        return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
+        parts = (self.server_id, self.warehouse_id, self.stream_id)
+        place = hashlib.blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()
+        return f"{place}:{content.digest}"
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from tautulli_pipeline.orchestration import column_schemas
 from tautulli_pipeline.orchestration.column_schemas import DATABASE_KEY, HISTORY_KEY, STREAM_KEY
 from tautulli_pipeline.orchestration.inspection import Inspecting, report_inspection
 from tautulli_pipeline.orchestration.instance import COMMAND_LINE_TAGS
-from tautulli_pipeline.orchestration.partitions import CONTENT, DATA_VERSION, PARTITIONS
+from tautulli_pipeline.orchestration.partitions import DATA_VERSION, PARTITIONS
 from tautulli_pipeline.orchestration.resources import Warehouse
 from tautulli_pipeline.orchestration.run_tables import (
     Published,
@@ -195,5 +195,5 @@ def _published(
         STREAM_KEY,
         partition=receipt.partition_key,
         metadata=metadata,
-        tags={DATA_VERSION: str(finished), CONTENT: content.digest},
+        tags={DATA_VERSION: str(finished)},
     )

@@ -16,8 +16,8 @@ from tautulli_pipeline.orchestration.column_schemas import DATABASE_KEY, HISTORY
 from tautulli_pipeline.orchestration.data_directory import data_directory, explained_faults
 from tautulli_pipeline.orchestration.partitions import (
     DATA_VERSION,
+    finished_partitions,
     known_grid,
-    published_contents,
     read_contents,
 )
 from tautulli_pipeline.orchestration.run_tables import (
@@ -92,7 +92,8 @@ def report_inspection(context: dg.OpExecutionContext, inspecting: Inspecting) ->
     """Record what an import would do, and make the ranges stale that changed."""
     inspected = inspecting.inspect(context.instance)
     contents = {content.key: content for content in inspected.contents}
-    published = published_contents(context.instance)
+    finished = finished_partitions(context.instance)
+    published = {key: last.content for key, last in finished.items()}
     new = [key for key in contents if key not in published]
     changed = [
         key

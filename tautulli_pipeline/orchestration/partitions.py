@@ -13,37 +13,31 @@ from tautulli_pipeline.source.partitions import Grid
 
 PARTITIONS: Final = dg.DynamicPartitionsDefinition(name="history_ranges")
 DATA_VERSION: Final = "dagster/data_version"
-CONTENT: Final = "tautulli_pipeline/content"
 
 
 def finished_partitions(instance: dg.DagsterInstance) -> dict[str, Finished]:
     """Every materialized partition of `playback_stream`."""
-    versions = _latest_tags(instance, STREAM_KEY, DATA_VERSION)
+    versions = _data_versions(instance, STREAM_KEY)
     return {key: Finished.parse(text) for key, text in versions.items() if ":" in text}
 
 
-def published_contents(instance: dg.DagsterInstance) -> dict[str, str]:
-    """The digest with which each partition was published last."""
-    return _latest_tags(instance, STREAM_KEY, CONTENT)
-
-
 def read_contents(instance: dg.DagsterInstance) -> dict[str, str]:
-    """The digest with which each partition was read last."""
-    return _latest_tags(instance, HISTORY_KEY, DATA_VERSION)
+    """The digest with which each partition of `session_history` was read last."""
+    return _data_versions(instance, HISTORY_KEY)
 
 
-def _latest_tags(instance: dg.DagsterInstance, asset: dg.AssetKey, tag: str) -> dict[str, str]:
+def _data_versions(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dict[str, str]:
     tags: Mapping[str, Mapping[str, str]] = instance.event_log_storage.get_latest_tags_by_partition(
-        asset, dg.DagsterEventType.ASSET_MATERIALIZATION, tag_keys=[tag]
+        asset, dg.DagsterEventType.ASSET_MATERIALIZATION, tag_keys=[DATA_VERSION]
     )
-    return {key: values[tag] for key, values in tags.items() if tag in values}
+    return {key: values[DATA_VERSION] for key, values in tags.items() if DATA_VERSION in values}
 
 
 def known_grid(instance: dg.DagsterInstance) -> Grid | None:
     """The grid of this data directory; None before its first import."""
     shown = instance.get_dynamic_partitions(PARTITIONS.name or "")
     # Where none is shown, the source lost its plays, or a kill came between.
-    recorded = () if shown else sorted(_latest_tags(instance, STREAM_KEY, DATA_VERSION))
+    recorded = () if shown else sorted(_data_versions(instance, STREAM_KEY))
     return next((grid for key in (*shown, *recorded) if (grid := Grid.of_key(key))), None)
 
 
