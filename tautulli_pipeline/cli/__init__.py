@@ -19,10 +19,12 @@ def main() -> None:
         early.append(number)
 
     _on_stop_signals(note)
+    from tautulli_pipeline.memory import keep_memory_bounded, spare_pandas
+
+    spare_pandas()
     # Here, as an exception in the middle of an import may get lost in Python itself.
     from tautulli_pipeline.cli.app import application
     from tautulli_pipeline.cli.faults import run_reporting_faults
-    from tautulli_pipeline.memory import keep_memory_bounded
 
     _on_stop_signals(signal.default_int_handler)
     if early:

@@ -110,10 +110,13 @@ class Consumption:
             last_wanted_sequence=last_sequence,
         )
 
-    def _consume(self, batch: Sequence[Delivered]) -> Written:
+    def _consume(self, batch: list[Delivered]) -> Written:
         if not batch:
             return Written()
-        written = self.writer.write(_as_table(batch))
+        table = _as_table(batch)
+        # The table has the payloads; acking takes the rest.
+        batch[:] = [message._replace(payload=b"") for message in batch]
+        written = self.writer.write(table)
         self.session.ack(batch).result()
         return written
 

@@ -25,12 +25,9 @@ PARTITION_HEADER: Final = "Import-Partition"
 
 _MAPPED: Final = ("source_row_id", "event_id", "reason", "record")
 _ADDRESSED: Final = ("subject", "payload")
-NO_ROWS: Final = pa.table(
-    {
-        "source_row_id": pa.array([], pa.int64()),
-        **{name: pa.array([], pa.string()) for name in (*_MAPPED[1:], *_ADDRESSED)},
-    }
-)
+NO_ROWS: Final = pa.schema(
+    [("source_row_id", pa.int64()), *((n, pa.string()) for n in (*_MAPPED[1:], *_ADDRESSED))]
+).empty_table()
 
 
 @dataclass(frozen=True)

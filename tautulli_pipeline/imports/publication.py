@@ -28,6 +28,7 @@ from tautulli_pipeline.imports.pieces import (
     stretches,
 )
 from tautulli_pipeline.imports.receipts import Receipt, with_unreadable
+from tautulli_pipeline.memory import hand_back_memory
 from tautulli_pipeline.source.partitions import Grid
 from tautulli_pipeline.source.reader import HistoryReader
 from tautulli_pipeline.source.schema import SourceSchema
@@ -35,6 +36,7 @@ from tautulli_pipeline.stream.publisher import PubAcks
 from tautulli_pipeline.stream.session import PublishingSession
 
 _HEADER_ROOM_BYTES: Final = 1024
+_PIECES_PER_TRIM: Final = 16
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,9 @@ class Publication:
         with _ahead(self._pieces(work)) as pieces:
             before: tuple[Piece, PubAcks, float] | None = None
             acked_at = time.monotonic()
-            for piece in pieces:
+            for number, piece in enumerate(pieces):
+                if number % _PIECES_PER_TRIM == 0:
+                    hand_back_memory()
                 publishing = self.session.publish(piece.messages)
                 if before is not None:
                     yield from self._receipts(receipts, *before)

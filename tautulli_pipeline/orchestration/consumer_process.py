@@ -22,7 +22,7 @@ from duckdb import DuckDBPyConnection
 
 from tautulli_pipeline.errors import PipelineError, StoppedError
 from tautulli_pipeline.imports.consumption import Consumption
-from tautulli_pipeline.memory import keep_memory_bounded, spare_collector
+from tautulli_pipeline.memory import keep_memory_bounded, spare_collector, spare_pandas
 from tautulli_pipeline.orchestration.checks import TABLE_KEY
 from tautulli_pipeline.orchestration.data_directory import explained_faults
 from tautulli_pipeline.orchestration.instance import (
@@ -192,6 +192,7 @@ def _run(settings: Settings, import_id: str, orders: _Orders, replies: IO[bytes]
 def main() -> None:
     """Consume for the import named in the first argument."""
     keep_memory_bounded()
+    spare_pandas()
     # A terminal and a service manager reach all processes; the parent decides what it means.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
