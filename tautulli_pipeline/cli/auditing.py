@@ -24,6 +24,7 @@ from tautulli_pipeline.warehouse.reading import (
 )
 
 _SHORT: Final = 8
+_NAMED: Final = 20
 
 
 def run_list_duplicates(
@@ -174,9 +175,13 @@ def run_replay(
     if not tried:
         print_line("no open dead letters to try")
         return
-    for one in tried:
-        if one.reason:
-            print_line(f"{one.id}: {one.reason}")
+    rejected = [one for one in tried if one.reason]
+    for one in rejected[:_NAMED]:
+        print_line(f"{one.id}: {one.reason}")
+    if len(rejected) > _NAMED:
+        print_line(
+            f"and {len(rejected) - _NAMED:,} more, see `tautulli-pipeline dead-letters list`"
+        )
     print_line(
         f"{counts['imported']:,} imported, {counts['duplicate']:,} in the table already, "
         f"{counts['rejected']:,} still dead letters"

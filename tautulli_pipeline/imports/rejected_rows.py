@@ -19,7 +19,7 @@ from tautulli_pipeline.warehouse.dead_letters import Letter, same_play
 
 # Nothing but the table takes these events, so no stream limits their size.
 _ANY_SIZE: Final = 2**30
-_IDS_PER_QUERY: Final = 2000
+_IDS_PER_QUERY: Final = 1000
 
 _SAME: Final = f"""
     SELECT place, letters.id, now.record
@@ -83,8 +83,8 @@ class RowSource:
                 connection.register("batch", batch)
                 connection.register("letters", _as_table(some))
                 same = connection.execute(_SAME.format(record_query(self._columns))).fetchall()
-            for place, letter_id, record in same:
-                (cells,) = batch.slice(place, 1).to_pylist()
+            rows = batch.take([place for place, _, _ in same]).to_pylist()
+            for (_, letter_id, record), cells in zip(same, rows, strict=True):
                 found[letter_id] = RejectedRow(self._columns, cells, record)
         return found
 

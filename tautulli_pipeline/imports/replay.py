@@ -18,6 +18,7 @@ import pyarrow as pa
 from tautulli_pipeline.events.columns import HISTORY
 from tautulli_pipeline.imports.rejected_rows import RejectedRow, RowSource, map_rows
 from tautulli_pipeline.imports.session import OpenSource
+from tautulli_pipeline.memory import hand_back_memory
 from tautulli_pipeline.source.reader import open_reader
 from tautulli_pipeline.warehouse.cache import DedupCache
 from tautulli_pipeline.warehouse.dead_letters import TABLE, Letter, fetch_letters
@@ -31,7 +32,7 @@ DUPLICATE: Final = "duplicate"
 REJECTED: Final = "rejected"
 
 # Fewer than fill a row group: each stream of a portion has a writer of its own.
-_LETTERS_AT_A_TIME: Final = 2000
+_LETTERS_AT_A_TIME: Final = 500
 _BYTES_AT_A_TIME: Final = 16 * 2**20
 
 _NOTED: Final = pa.schema(
@@ -65,7 +66,7 @@ class Tried:
         outcome: `IMPORTED`, `DUPLICATE` or `REJECTED`.
         reason: why it stays a dead letter, as it is now.
         event_id: the row of the table that holds the play.
-        record: what the source says of it now, where that is no event.
+        record: what the source says of it now, where that is no event; until it is noted.
     """
 
     id: str
@@ -124,6 +125,7 @@ def replay(
             yield from _Portion(connection, letters).replay(rows, server_id)
             # The writers of the next portion begin with an empty log.
             connection.execute("CHECKPOINT")
+            hand_back_memory()
 
 
 def _portions(connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> Iterator[list[Letter]]:
@@ -166,7 +168,7 @@ class _Portion:
             for letter in self._letters
         ]
         self._note(tried)
-        return tried
+        return [replace(one, record=None) for one in tried]
 
     def _mapped(
         self, letters: Sequence[Letter], source: RowSource | None, server_id: str

@@ -122,6 +122,7 @@ def _keep_consumers_away(settings: Settings, stack: ExitStack) -> None:
         log = ImportLog(settings.data_dir)
         if log.lock.holder():
             raise log.running() from None
-        with open_to_read(settings.warehouse_path):
-            pass  # it fails, naming the process that consumes
+        if settings.warehouse_path.exists():
+            with open_to_read(settings.warehouse_path):
+                pass  # it fails, naming the process that consumes
         raise

@@ -11,7 +11,7 @@ import dagster as dg
 import duckdb
 import pytest
 
-from tautulli_pipeline.errors import ImportRunningError
+from tautulli_pipeline.errors import ImportRunningError, WarehouseError
 from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Status
 from tautulli_pipeline.orchestration.instance import open_instance
 from tautulli_pipeline.orchestration.services import consumer_lock
@@ -19,6 +19,7 @@ from tautulli_pipeline.orchestration.upkeep import open_for_upkeep
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline_tests.cases import make_database, play
 from tautulli_pipeline_tests.command import environment, imported, nothing_runs, query
+from tautulli_pipeline_tests.holding import held_by_another_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -143,9 +144,15 @@ def test_what_a_person_does_is_a_job_too(data_dir: Path) -> None:
     assert query(data_dir, "SELECT closed_by FROM dead_letters") == [("replay",)]
 
 
-def test_what_a_running_import_writes_is_not_written_by_anyone_else(tmp_path: Path) -> None:
+def test_what_an_import_or_a_consumer_writes_is_not_written_by_anyone_else(tmp_path: Path) -> None:
     settings = Settings(pipeline_data_dir=tmp_path)
-    duckdb.connect(settings.warehouse_path).close()
+    with (
+        held_by_another_process(settings.warehouse_path) as process_id,
+        consumer_lock(settings),
+        pytest.raises(WarehouseError, match=rf"process {process_id} \("),
+        open_for_upkeep(settings, "duplicate", ["1"]),
+    ):
+        pass
     log, source = ImportLog(tmp_path), tmp_path / "tautulli.db"
     with log.exclusive(source) as claim, consumer_lock(settings):
         record = ImportRecord(
