@@ -10,12 +10,13 @@ from typing import Any, Final
 import duckdb
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from tautulli_pipeline.events.columns import HISTORY_TABLES, LOOKUPS
+from tautulli_pipeline.events.columns import HISTORY, HISTORY_TABLES, LOOKUPS
 from tautulli_pipeline.events.mapping import mapping_query, record_query
 from tautulli_pipeline.source.reader import HistoryReader, IdRange
 from tautulli_pipeline.source.schema import SourceSchema
-from tautulli_pipeline.warehouse.dead_letters import Letter, same_play
+from tautulli_pipeline.warehouse.dead_letters import Letter, facts, same_play
 
 # Nothing but the table takes these events, so no stream limits their size.
 _ANY_SIZE: Final = 2**30
@@ -23,9 +24,13 @@ _IDS_PER_QUERY: Final = 1000
 
 _SAME: Final = f"""
     SELECT place, letters.id, now.record
-    FROM (SELECT row_number() OVER () - 1 AS place, * FROM ({{}})) now
-    JOIN letters ON row_id = source_row_id
-    WHERE {same_play("letters.record::JSON", "now.record::JSON")}
+    FROM (
+        SELECT *, {facts("record::JSON")} AS facts
+        FROM (SELECT row_number() OVER () - 1 AS place, * FROM ({{}}))
+    ) now
+    JOIN (SELECT *, {facts("record::JSON")} AS facts FROM letters) letters
+        ON row_id = source_row_id
+    WHERE {same_play("letters.facts", "now.facts")}
 """
 
 _Cells = dict[str, str | None]
@@ -78,12 +83,14 @@ class RowSource:
         """By letter, its row, where the source has it and it is still the same play."""
         found: dict[str, RejectedRow] = {}
         for ids, some in _ranges(letters):
+            wanted = pa.array([str(n.source_row_id) for n in some], pa.string())
             batch = self._reader.read(ids)
+            batch = batch.filter(pc.is_in(batch[f"{HISTORY}.id"], wanted))
             with duckdb.connect(config={"threads": 1}) as connection:
                 connection.register("batch", batch)
                 connection.register("letters", _as_table(some))
                 same = connection.execute(_SAME.format(record_query(self._columns))).fetchall()
-            rows = batch.take([place for place, _, _ in same]).to_pylist()
+            rows = batch.take(pa.array([place for place, _, _ in same], pa.int64())).to_pylist()
             for (_, letter_id, record), cells in zip(same, rows, strict=True):
                 found[letter_id] = RejectedRow(self._columns, cells, record)
         return found

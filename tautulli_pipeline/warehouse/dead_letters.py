@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -84,9 +84,10 @@ def fetch_letters(connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> 
 
 
 def open_ids(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """The ids of all letters that are not closed, the oldest first."""
+    """The ids of all letters that are not closed, those of neighbouring rows together."""
     found = connection.execute(
-        f"SELECT id::VARCHAR FROM {TABLE} WHERE closed_at IS NULL ORDER BY created_at, id"
+        f"SELECT id::VARCHAR FROM {TABLE} WHERE closed_at IS NULL "
+        "ORDER BY source_row_id, created_at, id"
     ).fetchall()
     return [letter_id for (letter_id,) in found]
 
@@ -130,19 +131,26 @@ def letter_uuid(server_id: str, row_id: str, record: str) -> str:
     return f"CAST({identity.uuid_of_name(name)} AS UUID)"
 
 
+def facts(record: str) -> str:
+    """What tells the play of a raw record; SQL over JSON that takes it apart only once."""
+    paths = ", ".join(f"'$.{HISTORY}.{name}'" for name in _TELLING)
+    return f"json_extract_string({record}, [{paths}])"
+
+
 def same_play(one: str, other: str) -> str:
-    """Whether two raw records of one row id are the same play; SQL over JSON.
+    """Whether two rows of one id are the same play; SQL over lists of `facts`.
 
     A row id is not enough: Tautulli gives ids again after a database was overwritten. What
     is missing or unusable in a record may have been set right since, so it says nothing;
     with only the start or only the user to go by, item and player must not differ either.
     """
 
-    def equal(name: str, type_: str) -> str:
-        return f"({_fact(one, name, type_)} = {_fact(other, name, type_)})"
+    def equal(place: int, usable: Callable[[str], str]) -> str:
+        first, second = (usable(f"nullif({side}[{place}], '')") for side in (one, other))
+        return f"({first} = {second})"
 
-    start, user = equal("started", "BIGINT"), equal("user_id", "INTEGER")
-    item, player = equal("rating_key", "VARCHAR"), equal("machine_id", "VARCHAR")
+    start, user = equal(1, _usable_start), equal(2, _usable_user)
+    item, player = equal(3, str), equal(4, str)
     return f"""(
         coalesce({start}, true) AND coalesce({user}, true)
         AND (coalesce({start} AND {user}, false)
@@ -151,10 +159,14 @@ def same_play(one: str, other: str) -> str:
     )"""
 
 
-def _fact(record: str, name: str, type_: str) -> str:
-    cell = f"nullif({record} ->> '$.{HISTORY}.{name}', '')"
-    if name == "started":
-        first, last = identity.FIRST_START_SECONDS, identity.LAST_START_SECONDS
-        seconds = f"nullif(TRY_CAST({cell} AS {type_}), 0)"
-        return f"(CASE WHEN {seconds} BETWEEN {first} AND {last} THEN {seconds} END)"
-    return f"TRY_CAST({cell} AS {type_})"
+_TELLING: Final = ("started", "user_id", "rating_key", "machine_id")
+
+
+def _usable_start(cell: str) -> str:
+    first, last = identity.FIRST_START_SECONDS, identity.LAST_START_SECONDS
+    seconds = f"nullif(TRY_CAST({cell} AS BIGINT), 0)"
+    return f"(CASE WHEN {seconds} BETWEEN {first} AND {last} THEN {seconds} END)"
+
+
+def _usable_user(cell: str) -> str:
+    return f"TRY_CAST({cell} AS INTEGER)"

@@ -12,7 +12,7 @@ from typing import Final
 
 import duckdb
 
-from tautulli_pipeline.warehouse.dead_letters import letter_uuid, same_play
+from tautulli_pipeline.warehouse.dead_letters import facts, letter_uuid, same_play
 
 # A letter written after the row was published tells of a later state of it.
 _WAITING: Final = """
@@ -20,28 +20,25 @@ _WAITING: Final = """
         AND d.source_row_id BETWEEN $first AND $last
 """
 
-# The record of a row that became an event, as far as two records are compared.
-_RECORD_OF_EVENT: Final = """
-    json_object('session_history', json_object(
-        'started', coalesce(epoch(e.started_at),
-            epoch(TRY_CAST(a.discarded_payload ->> '$.started_at' AS TIMESTAMP)))::BIGINT,
-        'user_id', coalesce(e.user_id::VARCHAR, a.discarded_payload ->> '$.user_id'),
-        'rating_key', coalesce(e.rating_key, a.discarded_payload ->> '$.rating_key'),
-        'machine_id', coalesce(e.machine_id, a.discarded_payload ->> '$.machine_id')
-    ))
-"""
+_FACTS_OF_EVENT: Final = """[
+    coalesce(epoch(e.started_at),
+        epoch(TRY_CAST(a.discarded_payload ->> '$.started_at' AS TIMESTAMP)))::BIGINT::VARCHAR,
+    coalesce(e.user_id::VARCHAR, a.discarded_payload ->> '$.user_id'),
+    coalesce(e.rating_key, a.discarded_payload ->> '$.rating_key'),
+    coalesce(e.machine_id, a.discarded_payload ->> '$.machine_id')
+]"""
 _CLOSE_ARRIVED: Final = f"""
     UPDATE dead_letters
     SET closed_at = $now, closed_by = 'import', closed_event_id = arrived.event_id
     FROM (
         SELECT d.id AS letter_id, any_value(coalesce(e.id, a.matched_event_id)) AS event_id
-        FROM (SELECT d.* {_WAITING}) d
+        FROM (SELECT d.*, {facts("d.record")} AS facts {_WAITING}) d
         JOIN fates f ON f.source_row_id = d.source_row_id AND f.server_id = d.server_id
             AND f.published_at >= d.created_at
             AND f.fate IN ('imported', 'cache', 'database', 'stream')
         LEFT JOIN playback_events e ON e.id = f.event_id
         LEFT JOIN dedupe_audit_log a ON a.discarded_event_id = f.event_id AND e.id IS NULL
-        WHERE {same_play("d.record", _RECORD_OF_EVENT)}
+        WHERE {same_play("d.facts", _FACTS_OF_EVENT)}
         GROUP BY d.id
     ) arrived
     WHERE dead_letters.id = arrived.letter_id
@@ -53,10 +50,13 @@ _CLOSE_SUPERSEDED: Final = f"""
     UPDATE dead_letters SET closed_at = $now, closed_by = 'superseded'
     FROM (
         SELECT d.id AS letter_id
-        FROM (SELECT d.* {_WAITING}) d
-        JOIN receipt_rows r ON r.outcome = 'rejected' AND r.source_row_id = d.source_row_id
-            AND r.server_id = d.server_id AND r.published_at >= d.created_at
-        WHERE d.id <> {_REJECTED_ID} AND {same_play("d.record", "r.record::JSON")}
+        FROM (SELECT d.*, {facts("d.record")} AS facts {_WAITING}) d
+        JOIN (
+            SELECT *, {facts("record::JSON")} AS facts FROM receipt_rows
+            WHERE outcome = 'rejected'
+        ) r ON r.source_row_id = d.source_row_id AND r.server_id = d.server_id
+            AND r.published_at >= d.created_at
+        WHERE d.id <> {_REJECTED_ID} AND {same_play("d.facts", "r.facts")}
     ) older
     WHERE dead_letters.id = older.letter_id
 """
