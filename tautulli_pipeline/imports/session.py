@@ -166,13 +166,18 @@ def _salvaged(source: OpenSource) -> OpenSource:
 
 @dataclass
 class PublishingHalf:
-    """Publishes what a plan says is due; stops after the group in hand when asked to."""
+    """Publishes what a plan says is due; stops after the group in hand when asked to.
+
+    Attributes:
+        notice: what a person should know of how it runs, or ''.
+    """
 
     source: OpenSource
     publication: Publication
     plan: Plan
     folder: ReceiptFolder
     work: tuple[PartitionWork, ...]
+    notice: str = ""
     on_receipt: Callable[[Receipt], None] = lambda _receipt: None
     stopping: threading.Event = field(default_factory=threading.Event)
 

@@ -83,6 +83,8 @@ def publish_partitions(
     with _stop_as_cancellation(context), publishing.open(context.instance) as half:
         if context.has_partition_key or context.has_partition_key_range:
             half.choose(context.partition_keys)
+        if half.notice:
+            context.log.warning(half.notice)
         _observe(context, half)
         published = Published()
         for receipt, finished in half.receipts():
@@ -105,7 +107,8 @@ def _observe(context: dg.OpExecutionContext, half: PublishingHalf) -> None:
 def _sum_up(context: dg.OpExecutionContext, half: PublishingHalf, published: Published) -> None:
     months = half.source.plays_by_month(published.keys)
     metadata = published.metadata(months, half.plan.unchanged, drawn=_is_drawn(context.run))
-    context.log_event(dg.AssetObservation(STREAM_KEY, metadata=metadata))
+    told = f"{len(published.keys):,} ranges published, {half.plan.unchanged:,} plays unchanged."
+    context.log_event(dg.AssetObservation(STREAM_KEY, metadata=metadata, description=told))
 
 
 def _is_drawn(run: dg.DagsterRun) -> bool:

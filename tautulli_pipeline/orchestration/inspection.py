@@ -112,7 +112,13 @@ def report_inspection(context: dg.OpExecutionContext, inspecting: Inspecting) ->
         )
     )
     _make_stale(context, [contents[key] for key in changed], read_contents(context.instance))
-    context.log_event(dg.AssetObservation(TABLE_KEY, metadata=verdict_metadata(inspected.findings)))
+    context.log_event(
+        dg.AssetObservation(
+            TABLE_KEY,
+            description="A dry run; nothing was published.",
+            metadata=verdict_metadata(inspected.findings),
+        )
+    )
     return inspected.findings
 
 

@@ -109,7 +109,7 @@ def _style(axes: Axes, labels: Sequence[str], title: str) -> None:
     axes.set_xlim(-0.7, max(len(labels), 6) - 0.3)
     axes.yaxis.set_major_formatter(lambda plays, _position: f"{plays:,.0f}")
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=_INK)
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=_INK, pad=10)
     axes.tick_params(colors=_INK, labelsize=8, length=0)
     axes.grid(axis="y", color=_FAINT, linewidth=0.8)
     axes.set_axisbelow(True)

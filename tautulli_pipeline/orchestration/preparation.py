@@ -13,7 +13,11 @@ from tautulli_pipeline.imports.publication import Publication
 from tautulli_pipeline.imports.receipts import ReceiptFolder
 from tautulli_pipeline.imports.record import ImportRecord
 from tautulli_pipeline.imports.session import OpenSource, PublishingHalf
-from tautulli_pipeline.orchestration.partitions import finished_partitions, show_partitions
+from tautulli_pipeline.orchestration.partitions import (
+    finished_partitions,
+    known_grid,
+    show_partitions,
+)
 from tautulli_pipeline.orchestration.services import data_paths
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.source.partitions import Grid
@@ -66,6 +70,7 @@ def prepare_publishing(
         record.import_id,
         fresh=record.fresh,
     )
+    notice = grid_notice(settings, source, known_grid(instance))
     show_partitions(instance, plan.versions)
     folder = ReceiptFolder(data_paths(settings).receipts / record.import_id)
     copy = source.snapshot
@@ -78,4 +83,4 @@ def prepare_publishing(
             session,
             source.salvage.unreadable,
         )
-        yield PublishingHalf(source, publication, plan, folder, plan.work)
+        yield PublishingHalf(source, publication, plan, folder, plan.work, notice)

@@ -11,7 +11,7 @@ import pytest
 
 from tautulli_pipeline.definitions import defs
 from tautulli_pipeline.orchestration.instance import open_instance
-from tautulli_pipeline_tests.cases import make_database, play
+from tautulli_pipeline_tests.cases import DEFAULT_STARTED_AT, make_database, play
 from tautulli_pipeline_tests.command import environment, fates, imported, nothing_runs, query, run
 
 if TYPE_CHECKING:
@@ -83,10 +83,18 @@ def test_an_import_of_the_command_line_is_what_dagster_shows(
     database: Path, data_dir: Path
 ) -> None:
     summary = imported(database, "--batch-size", 10, data_dir=data_dir)
+    spans = [
+        {
+            "first_id": first,
+            "last_id": last,
+            "first_play": DEFAULT_STARTED_AT + 10_000 * first,
+            "last_play": DEFAULT_STARTED_AT + 10_000 * last,
+        }
+        for first, last in ((1, 10), (11, 20), (21, 25))
+    ]
     counts = [
-        {"dagster/partition_row_count": 10, "first_id": 1, "last_id": 10},
-        {"dagster/partition_row_count": 10, "first_id": 11, "last_id": 20},
-        {"dagster/partition_row_count": 5, "first_id": 21, "last_id": 25},
+        {"dagster/partition_row_count": read, **span}
+        for read, span in zip((10, 10, 5), spans, strict=True)
     ]
     assert materializations(data_dir, HISTORY) == list(zip(KEYS, counts, strict=True))
     published = [
@@ -98,11 +106,28 @@ def test_an_import_of_the_command_line_is_what_dagster_shows(
             "unreadable": 0,
             "import_id": summary["import_id"],
             "last_stream_sequence": last,
+            **span,
         }
-        for read, rejected, last in ((10, 0, 10), (10, 0, 20), (5, 1, 24))
+        for (read, rejected, last), span in zip(
+            ((10, 0, 10), (10, 0, 20), (5, 1, 24)), spans, strict=True
+        )
     ]
-    assert materializations(data_dir, STREAM) == list(zip(KEYS, published, strict=True))
-    assert materializations(data_dir, TABLE) == [(None, {"dagster/row_count": 24, "inserted": 24})]
+    streamed = materializations(data_dir, STREAM)
+    for (_, facts), read in zip(streamed, (10, 10, 5), strict=True):
+        seconds, rate = facts.pop("seconds"), facts.pop("rows_per_second")
+        assert 0 < seconds < 60
+        assert abs(read / seconds - rate) < 0.1 * rate + 1
+    assert streamed == list(zip(KEYS, published, strict=True))
+    ((_, table),) = materializations(data_dir, TABLE)
+    assert (table["dagster/row_count"], table["inserted"]) == (24, 24)
+    assert table["first_play"] == "2023-11-15 01:00:00 UTC"
+    assert table["summary"].splitlines()[2:] == [
+        "| imported | 24 |",
+        "| dead letters | 1 |",
+        "| plays in the table | 24 |",
+    ]
+    # In letters: drawing a picture would take the command line half a second.
+    assert table["plays_by_month"].splitlines()[2:] == [f"| 2023-11 | 24 | {'█' * 30} |"]
     assert runs(data_dir) == [("consume_job", "SUCCESS"), ("import_job", "SUCCESS")]
     with open_instance(data_dir) as instance:
         assert instance.get_dynamic_partitions("history_ranges") == KEYS
@@ -119,6 +144,8 @@ def test_dagster_imports_and_consumes_without_the_command_line(
         0,
     )
     execute("consume_job", data_dir=data_dir, database=database)
+    ((_, table),) = materializations(data_dir, TABLE)
+    assert table["plays_by_month"].startswith("![Plays imported by month of their start](data:")
     done = run("status", "--json", data_dir=data_dir).json
     assert (done["status"], done["imported"], done["rejected"]) == ("completed", 24, 1)
     assert query(data_dir, "SELECT count(*) FROM playback_events") == [(24,)]
