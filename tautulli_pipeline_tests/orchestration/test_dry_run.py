@@ -12,7 +12,7 @@ import pytest
 from tautulli_pipeline.definitions import defs
 from tautulli_pipeline.orchestration.instance import open_instance
 from tautulli_pipeline_tests.cases import make_database, play
-from tautulli_pipeline_tests.command import imported
+from tautulli_pipeline_tests.command import imported, nothing_runs
 from tautulli_pipeline_tests.folders import content_of
 from tautulli_pipeline_tests.holding import held_by_another_process
 
@@ -33,6 +33,7 @@ def imported_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     database = data_dir.with_name("tautulli.db")
     make_database(database, plays=[play(row_id) for row_id in range(1, 26)])
     imported(database, "--batch-size", 10, data_dir=data_dir)
+    assert nothing_runs(data_dir)
     database.unlink()
     plays = [play(row_id) for row_id in range(1, 25) if row_id != 17]
     again = play(31, started=1_700_010_000, rating_key=101)  # play 1 under another id
