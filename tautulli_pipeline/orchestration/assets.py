@@ -163,13 +163,13 @@ def playback_events(
     """Consume the stream into the table."""
     began_at = datetime.now(UTC).replace(tzinfo=None)
     with warehouse.get_connection() as connection:
-        consuming.consume(connection)
+        facts = consuming.consume(connection)
         metadata = arrival_metadata(
             arrivals_since(connection, began_at),
             count_events(connection),
             drawn=_is_drawn(context.run),
         )
-    return dg.MaterializeResult(metadata=metadata)
+    return dg.MaterializeResult(metadata={**facts, **metadata})
 
 
 @contextmanager
