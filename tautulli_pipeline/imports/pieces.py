@@ -25,9 +25,12 @@ PARTITION_HEADER: Final = "Import-Partition"
 
 _MAPPED: Final = ("source_row_id", "event_id", "reason", "record")
 _ADDRESSED: Final = ("subject", "payload")
-NO_ROWS: Final = pa.schema(
-    [("source_row_id", pa.int64()), *((n, pa.string()) for n in (*_MAPPED[1:], *_ADDRESSED))]
-).empty_table()
+
+
+def no_rows() -> pa.Table:
+    """The columns of mapped rows, without any."""
+    texts = ((name, pa.string()) for name in (*_MAPPED[1:], *_ADDRESSED))
+    return pa.schema([("source_row_id", pa.int64()), *texts]).empty_table()
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Piece:
     """The mapped rows of a batch, and the messages made of them.
 
     Args:
-        rows: the columns of `NO_ROWS`.
+        rows: the columns of `no_rows`.
         cuts: the partitions they belong to, in their order.
     """
 

@@ -18,13 +18,13 @@ from typing import Final
 
 from tautulli_pipeline.imports.mapper import Mapper
 from tautulli_pipeline.imports.pieces import (
-    NO_ROWS,
     Cut,
     OpenReceipts,
     PartitionWork,
     Piece,
     adjoined,
     cut,
+    no_rows,
     stretches,
 )
 from tautulli_pipeline.imports.receipts import Receipt, with_unreadable
@@ -89,7 +89,7 @@ class Publication:
             for rows in mapper.map(columns, self.reader.stream(adjoined(stretch))):
                 yield Piece(self.import_id, rows, cut(open_parts, rows))
             # Those that end here, and those of which nothing can be read.
-            yield Piece(self.import_id, NO_ROWS, [Cut(part, 0, 0, True) for part in open_parts])
+            yield Piece(self.import_id, no_rows(), [Cut(part, 0, 0, True) for part in open_parts])
 
     def _receipts(
         self, open_receipts: OpenReceipts, piece: Piece, acks: PubAcks, seconds: float
