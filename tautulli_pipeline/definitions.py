@@ -16,6 +16,8 @@ from tautulli_pipeline.orchestration.maintenance import (
     replay_dead_letters_job,
     restore_duplicates_job,
 )
+from tautulli_pipeline.orchestration.schedules import import_schedule
+from tautulli_pipeline.orchestration.sensors import new_history_sensor, stream_backlog_sensor
 from tautulli_pipeline.orchestration.standing import standing_resources
 
 defs = dg.Definitions(
@@ -29,6 +31,8 @@ defs = dg.Definitions(
         confirm_duplicates_job,
         replay_dead_letters_job,
     ],
+    sensors=[new_history_sensor, stream_backlog_sensor],
+    schedules=[import_schedule],
     resources=standing_resources(),
     executor=dg.in_process_executor,
 )

@@ -108,6 +108,19 @@ def reset(*, debug: bool, as_json: bool) -> None:
     run_reset(load_settings(), as_json=as_json)
 
 
+@application.command(short_help="Serve Dagster's UI, its daemon and the stream.")
+@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def up(*, port: int, debug: bool) -> None:
+    """Serve Dagster's UI on this machine, with its daemon and the stream server.
+
+    Ctrl-C ends all of them; what is under way then can be resumed.
+    """
+    from tautulli_pipeline.cli.serving import run_up
+
+    run_up(load_settings(), port)
+
+
 @application.command()
 @click.option("--rows", type=click.IntRange(1, 10_000_000), default=10_000, show_default=True)
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")

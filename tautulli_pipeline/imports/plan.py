@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tautulli_pipeline.imports.pieces import PartitionWork
 from tautulli_pipeline.source.survey import PartitionContent
@@ -62,16 +62,24 @@ class Plan:
         rows: rows of each partition of the source.
         versions: the version each of them has now.
         contents: each of them as the source has it now.
-        total_records: rows of all partitions the import covers.
-        unchanged: rows of partitions finished before it and still the same.
+        covered: the partitions of the import, finished by it in an earlier attempt or not.
     """
 
     work: tuple[PartitionWork, ...]
     rows: Mapping[str, int]
     versions: Mapping[str, str]
-    total_records: int
-    unchanged: int
-    contents: Mapping[str, PartitionContent] = field(default_factory=dict)
+    contents: Mapping[str, PartitionContent]
+    covered: frozenset[str]
+
+    @property
+    def total_records(self) -> int:
+        """Rows of all partitions the import covers."""
+        return sum(self.rows[key] for key in self.covered)
+
+    @property
+    def unchanged(self) -> int:
+        """Rows of partitions finished before it and still the same."""
+        return sum(self.rows.values()) - self.total_records
 
 
 def make_plan(
@@ -91,7 +99,7 @@ def make_plan(
         import_id: partitions that this import finished in an earlier attempt stay its own.
         fresh: cover every partition, finished by another import or not.
     """
-    work, rows, versions, total, unchanged = [], {}, {}, 0, 0
+    work, rows, versions, covered = [], {}, {}, []
     found = {}
     for content in contents:
         found[content.key] = content
@@ -102,8 +110,6 @@ def make_plan(
         own = last is not None and last.import_id == import_id
         if not current or (fresh and not own):
             work.append(PartitionWork(content.key, content.rows))
-        if current and not own and not fresh:
-            unchanged += content.rows
-        else:
-            total += content.rows
-    return Plan(tuple(work), rows, versions, total, unchanged, found)
+        if own or fresh or not current:
+            covered.append(content.key)
+    return Plan(tuple(work), rows, versions, found, frozenset(covered))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -157,11 +157,18 @@ def _parsed(stored: bytes) -> ImportRecord:
     return ImportRecord(**fields)
 
 
+def _replace(file: Path, facts: dict[str, Any]) -> None:
+    unfinished = file.with_suffix(".new")
+    unfinished.write_bytes(orjson.dumps(facts))
+    unfinished.replace(file)
+
+
 class ImportLog:
     """`import.json` of a data directory, written by whoever holds its lock."""
 
     def __init__(self, data_dir: Path) -> None:
         self._file = data_dir / RECORD
+        self._settled = data_dir / "settled.json"
         self.lock = ImportLock(data_dir)
 
     def read(self) -> ImportRecord | None:
@@ -179,8 +186,23 @@ class ImportLog:
                 f"cannot read the saved progress in {self._file}: {str(error).splitlines()[0]}",
                 hint="`tautulli-pipeline reset` begins anew; the table stays",
             ) from error
+        record = self._with_settled(record)
         if record.status in _WORKING and not self.lock.is_held():
             return replace(record, status=Status.FAILED)
+        if record.status is Status.PENDING and 0 < record.total_records <= record.fates.processed:
+            return replace(record, status=Status.COMPLETED)
+        return record
+
+    def _with_settled(self, record: ImportRecord) -> ImportRecord:
+        """The record with what a consumer of its own settled meanwhile."""
+        with suppress(FileNotFoundError, KeyError, TypeError, ValueError):
+            settled = orjson.loads(self._settled.read_bytes())
+            fates = Fates(**settled["fates"])
+            if (
+                settled["import_id"] == record.import_id
+                and fates.processed > record.fates.processed
+            ):
+                return replace(record, fates=fates)
         return record
 
     def current(self) -> ImportRecord | None:
@@ -201,18 +223,19 @@ class ImportLog:
 
     def settle(self, import_id: str, fates: Fates) -> None:
         """Note what a consumer of its own settled; the import is done when all is."""
+        # Beside the record, which is for the holder of the lock to write.
+        _replace(self._settled, {"import_id": import_id, "fates": asdict(fates)})
         record = self.read()
         if record is None or record.import_id != import_id or self.lock.is_held():
             return
-        done = fates.processed >= record.total_records
+        known = record.total_records or record.status is Status.PENDING
+        done = known and fates.processed >= record.total_records
         status = Status.COMPLETED if done else record.status
         self.write(replace(record, fates=fates, status=status))
 
     def write(self, record: ImportRecord) -> None:
         """Replace the record, whole."""
-        unfinished = self._file.with_suffix(".new")
-        unfinished.write_bytes(orjson.dumps(asdict(record)))
-        unfinished.replace(self._file)
+        _replace(self._file, asdict(record))
 
     def exists(self) -> bool:
         """Whether there is a record, readable or not."""
@@ -220,6 +243,7 @@ class ImportLog:
 
     def remove(self) -> None:
         """Forget the last import."""
+        self._settled.unlink(missing_ok=True)
         self._file.unlink(missing_ok=True)
 
     @contextmanager

@@ -181,10 +181,20 @@ class PublishingHalf:
     on_receipt: Callable[[Receipt], None] = lambda _receipt: None
     stopping: threading.Event = field(default_factory=threading.Event)
 
+    def __post_init__(self) -> None:
+        self.covered = self.plan.covered
+
     def choose(self, keys: Sequence[str]) -> None:
         """Publish exactly the partitions of `keys`, finished or not."""
         rows = self.plan.rows
         self.work = tuple(PartitionWork(key, rows[key]) for key in sorted(keys) if key in rows)
+        self.covered = (self.covered - _keys(self.plan.work)) | _keys(self.work)
+
+    def coverage(self) -> dict[str, int]:
+        """Rows that the import covers, and rows that it leaves alone."""
+        rows = self.plan.rows
+        total = sum(rows[key] for key in self.covered)
+        return {"total_records": total, "unchanged": sum(rows.values()) - total}
 
     def receipts(self) -> Iterator[tuple[Receipt, Finished]]:
         """Each partition as soon as its PubAcks are in and its receipt is stored.
@@ -204,3 +214,7 @@ class PublishingHalf:
             self.on_receipt(receipt)
             if self.stopping.is_set():
                 raise StoppedError("the import was stopped", hint="import again to resume it")
+
+
+def _keys(work: Iterable[PartitionWork]) -> frozenset[str]:
+    return frozenset(part.key for part in work)

@@ -17,7 +17,7 @@ from tautulli_pipeline.orchestration import column_schemas
 from tautulli_pipeline.orchestration.column_schemas import DATABASE_KEY, HISTORY_KEY, STREAM_KEY
 from tautulli_pipeline.orchestration.inspection import Inspecting, report_inspection
 from tautulli_pipeline.orchestration.instance import COMMAND_LINE_TAGS
-from tautulli_pipeline.orchestration.partitions import DATA_VERSION, PARTITIONS
+from tautulli_pipeline.orchestration.partitions import DATA_VERSION, PARTITIONS, published_before
 from tautulli_pipeline.orchestration.resources import Warehouse
 from tautulli_pipeline.orchestration.run_tables import (
     Published,
@@ -65,7 +65,6 @@ tautulli_database = dg.AssetSpec(
         "session_history": dg.Out(dg.Nothing, is_required=False),
         "playback_stream": dg.Out(dg.Nothing, is_required=False),
     },
-    pool="publishing",
 )
 def publish_partitions(
     context: dg.OpExecutionContext,
@@ -82,7 +81,8 @@ def publish_partitions(
         return
     with _stop_as_cancellation(context), publishing.open(context.instance) as half:
         if context.has_partition_key or context.has_partition_key_range:
-            half.choose(context.partition_keys)
+            done = published_before(context.instance, context.run)
+            half.choose([key for key in context.partition_keys if key not in done])
         if half.notice:
             context.log.warning(half.notice)
         _observe(context, half)
@@ -106,8 +106,9 @@ def _observe(context: dg.OpExecutionContext, half: PublishingHalf) -> None:
 
 def _sum_up(context: dg.OpExecutionContext, half: PublishingHalf, published: Published) -> None:
     months = half.source.plays_by_month(published.keys)
-    metadata = published.metadata(months, half.plan.unchanged, drawn=_is_drawn(context.run))
-    told = f"{len(published.keys):,} ranges published, {half.plan.unchanged:,} plays unchanged."
+    unchanged = half.coverage()["unchanged"]
+    metadata = published.metadata(months, unchanged, drawn=_is_drawn(context.run))
+    told = f"{len(published.keys):,} ranges published, {unchanged:,} plays unchanged."
     context.log_event(dg.AssetObservation(STREAM_KEY, metadata=metadata, description=told))
 
 

@@ -28,17 +28,18 @@ from tautulli_pipeline.orchestration.data_directory import explained_faults
 from tautulli_pipeline.orchestration.instance import (
     COMMAND_LINE_TAGS,
     QUIET,
-    bury_dead_runs,
     open_instance,
     unheard,
 )
 from tautulli_pipeline.orchestration.resources import Warehouse
 from tautulli_pipeline.orchestration.services import (
+    announce_warehouse,
     consumer_lock,
     data_paths,
     deduplicator,
     stream_address,
 )
+from tautulli_pipeline.orchestration.workers import bury_dead_runs, own_process_tag
 from tautulli_pipeline.settings import Settings, load_settings
 from tautulli_pipeline.stream.session import open_consuming
 from tautulli_pipeline.warehouse.ledger import Ledger, Unsettled
@@ -132,6 +133,7 @@ class CommandedConsuming:
             reporting = _Reporting(self.orders, self.replies, ledger, self.import_id)
             writer = Writer(connection, deduplicator(self.settings), str(session.identity))
             consumption = Consumption(session, writer, ledger, data_paths(self.settings).receipts)
+            announce_warehouse(self.settings, warehouse_id(connection))
             reporting.reply(
                 READY,
                 warehouse_id=warehouse_id(connection),
@@ -185,7 +187,11 @@ def _run(settings: Settings, import_id: str, orders: _Orders, replies: IO[bytes]
             instance=instance,
             resources=with_resources,
             run_config=QUIET,
-            tags={**COMMAND_LINE_TAGS, "tautulli_pipeline/import_id": import_id},
+            tags={
+                **COMMAND_LINE_TAGS,
+                **own_process_tag(),
+                "tautulli_pipeline/import_id": import_id,
+            },
         )
 
 

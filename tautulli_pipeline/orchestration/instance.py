@@ -36,6 +36,15 @@ def open_instance(data_dir: Path) -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
+def dagster_home(data_dir: Path) -> dict[str, str]:
+    """The environment in which Dagster's own programs serve `data_dir`."""
+    config = (files("tautulli_pipeline") / "dagster.yaml").read_text()
+    (data_dir / "dagster.yaml").write_text(config)
+    home = {"DAGSTER_HOME": str(data_dir), "PIPELINE_DATA_DIR": str(data_dir)}
+    # A file in the current directory may have the name of some module.
+    return {**os.environ, **home, "PYTHONSAFEPATH": "1"}
+
+
 @contextmanager
 def unheard() -> Iterator[None]:
     """Keep what Dagster writes past its loggers from people: it raises the fault as well."""
@@ -46,19 +55,3 @@ def unheard() -> Iterator[None]:
 def has_storage(data_dir: Path) -> bool:
     """Whether an instance was ever opened there; opening one makes its storage."""
     return (data_dir / "history").is_dir()
-
-
-def bury_dead_runs(instance: dg.DagsterInstance, job_name: str) -> None:
-    """Report runs of the command line that ended without a word as failed.
-
-    Only for who holds the lock that every such run holds while it lives.
-    """
-    unfinished = [
-        dg.DagsterRunStatus.NOT_STARTED,
-        dg.DagsterRunStatus.STARTING,
-        dg.DagsterRunStatus.STARTED,
-        dg.DagsterRunStatus.CANCELING,
-    ]
-    dead = dg.RunsFilter(job_name=job_name, tags=dict(COMMAND_LINE_TAGS), statuses=unfinished)
-    for run in instance.get_runs(dead):
-        instance.report_run_failed(run, "The process of this run is gone.")

@@ -24,11 +24,12 @@ from tautulli_pipeline.imports.session import OpenSource, PublishingHalf, open_s
 from tautulli_pipeline.memory import spare_collector
 from tautulli_pipeline.orchestration.consumer_handle import ConsumerHandle, start_consumer
 from tautulli_pipeline.orchestration.data_directory import data_directory, explained_faults
-from tautulli_pipeline.orchestration.instance import bury_dead_runs, open_instance
+from tautulli_pipeline.orchestration.instance import open_instance
 from tautulli_pipeline.orchestration.partitions import known_grid
 from tautulli_pipeline.orchestration.preparation import grid_notice, prepare_publishing
 from tautulli_pipeline.orchestration.publishing_run import PublishingRun
 from tautulli_pipeline.orchestration.services import check_login, data_paths, stream_address
+from tautulli_pipeline.orchestration.workers import bury_dead_runs
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.source.survey import PartitionContent
 from tautulli_pipeline.stream.session import PublishingSession, open_publishing

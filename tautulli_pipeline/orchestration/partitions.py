@@ -13,6 +13,7 @@ from tautulli_pipeline.source.partitions import Grid
 
 PARTITIONS: Final = dg.DynamicPartitionsDefinition(name="history_ranges")
 DATA_VERSION: Final = "dagster/data_version"
+_PAGE: Final = 1000
 
 
 def finished_partitions(instance: dg.DagsterInstance) -> dict[str, Finished]:
@@ -31,6 +32,32 @@ def _data_versions(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dict[str
         asset, dg.DagsterEventType.ASSET_MATERIALIZATION, tag_keys=[DATA_VERSION]
     )
     return {key: values[DATA_VERSION] for key, values in tags.items() if DATA_VERSION in values}
+
+
+def published_before(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[str]:
+    """Partitions that `run` need not publish: those of the runs that it takes up.
+
+    Only those: whoever asks for partitions anew gets them published anew.
+    """
+    if run.root_run_id is None:
+        return set()
+    family = instance.get_run_group(run.run_id)
+    members = {member.run_id: member for member in (family[1] if family else ())}
+    root = instance.get_run_record_by_id(run.root_run_id)
+    parent = members.get(run.parent_run_id or "")
+    if root is None or parent is None or parent.status is dg.DagsterRunStatus.SUCCESS:
+        return set()
+    wanted = dg.AssetRecordsFilter(
+        asset_key=STREAM_KEY, after_timestamp=root.create_timestamp.timestamp()
+    )
+    published: set[str] = set()
+    cursor: str | None = None
+    while True:
+        page = instance.fetch_materializations(wanted, limit=_PAGE, cursor=cursor)
+        published |= {r.partition_key or "" for r in page.records if r.run_id in members}
+        if not page.has_more:
+            return published
+        cursor = page.cursor
 
 
 def known_grid(instance: dg.DagsterInstance) -> Grid | None:

@@ -12,6 +12,7 @@ import dagster as dg
 from tautulli_pipeline.imports.session import PublishingHalf
 from tautulli_pipeline.orchestration.instance import COMMAND_LINE_TAGS, QUIET, unheard
 from tautulli_pipeline.orchestration.preparation import PreparedPublishing
+from tautulli_pipeline.orchestration.workers import own_process_tag
 from tautulli_pipeline.stream.session import PublishingSession
 
 _TICK_SECONDS: Final = 0.1
@@ -62,7 +63,11 @@ class PublishingRun:
                     instance=instance,
                     resources={**job.resource_defs, "publishing": PreparedPublishing(self._half)},
                     run_config=QUIET,
-                    tags={**COMMAND_LINE_TAGS, "tautulli_pipeline/import_id": import_id},
+                    tags={
+                        **COMMAND_LINE_TAGS,
+                        **own_process_tag(),
+                        "tautulli_pipeline/import_id": import_id,
+                    },
                 )
         except BaseException as error:  # raised again by whoever waits for the thread
             self._outcome.append(error)

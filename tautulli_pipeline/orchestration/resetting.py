@@ -12,12 +12,12 @@ from tautulli_pipeline.errors import ConfigurationError, ImportRunningError, War
 from tautulli_pipeline.imports.record import ImportLog
 from tautulli_pipeline.orchestration.data_directory import explained_faults
 from tautulli_pipeline.orchestration.instance import (
-    bury_dead_runs,
     has_storage,
     open_instance,
 )
 from tautulli_pipeline.orchestration.partitions import forget_partitions
 from tautulli_pipeline.orchestration.services import consumer_lock, data_paths
+from tautulli_pipeline.orchestration.workers import bury_dead_runs
 from tautulli_pipeline.settings import Settings
 
 

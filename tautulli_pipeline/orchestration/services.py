@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,7 @@ from filelock import FileLock, Timeout
 from tautulli_pipeline.errors import ConfigurationError, WarehouseError
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.stream.address import StreamAddress
+from tautulli_pipeline.stream.guardian import open_private, try_lock
 from tautulli_pipeline.stream.login import login_options
 from tautulli_pipeline.stream.server import EmbeddedServer
 from tautulli_pipeline.warehouse.cache import DedupCache
@@ -108,14 +110,64 @@ def consumer_lock(
     """
     lock = FileLock(settings.data_dir / "consumer.lock", mode=0o600)
     try:
-        with lock.acquire(timeout=patience_seconds):
-            yield
+        with _waiting(settings) if patience_seconds else nullcontext():
+            lock.acquire(timeout=patience_seconds)
     except Timeout:
         raise WarehouseError(
             f"cannot write the warehouse {settings.warehouse_path}: "
             "another consumer of this data directory is at work",
             hint="wait until it is done; `tautulli-pipeline status` shows how far it is",
         ) from None
+    try:
+        _announcement(settings).unlink(missing_ok=True)
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _waiting(settings: Settings) -> Iterator[None]:
+    """Show that somebody waits to consume, until he does or is gone."""
+    with open_private(settings.data_dir / "consumer.queue") as queue:
+        fcntl.flock(queue, fcntl.LOCK_SH)
+        yield
+
+
+def is_consumer_awaited(settings: Settings) -> bool:
+    """Whether another process waits to be the consumer."""
+    try:
+        with (settings.data_dir / "consumer.queue").open() as queue:
+            return not try_lock(queue, fcntl.LOCK_EX)
+    except FileNotFoundError:
+        return False
+
+
+def is_consumer_at_work(settings: Settings) -> bool:
+    """Whether some process consumes."""
+    try:
+        with (settings.data_dir / "consumer.lock").open() as lock:
+            return not try_lock(lock, fcntl.LOCK_SH)
+    except FileNotFoundError:
+        return False
+
+
+def announce_warehouse(settings: Settings, warehouse_id: str) -> None:
+    """Tell which warehouse the consumer has open; nobody else can open it to see."""
+    unfinished = _announcement(settings).with_suffix(".new")
+    unfinished.write_text(warehouse_id)
+    unfinished.replace(_announcement(settings))
+
+
+def announced_warehouse(settings: Settings) -> str | None:
+    """The warehouse that the consumer has open; None where it has not told yet."""
+    try:
+        return _announcement(settings).read_text()
+    except FileNotFoundError:
+        return None
+
+
+def _announcement(settings: Settings) -> Path:
+    return settings.data_dir / "consumer.warehouse"
 
 
 def deduplicator(settings: Settings) -> Deduplicator:

@@ -6,6 +6,7 @@ Settings are read when a run begins, so that loading the definitions needs none.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,8 +15,14 @@ from typing import Any, Final
 import dagster as dg
 from duckdb import DuckDBPyConnection
 
-from tautulli_pipeline.errors import ConfigurationError, StoppedError
+from tautulli_pipeline.errors import (
+    ConfigurationError,
+    PipelineError,
+    StoppedError,
+    WarehouseError,
+)
 from tautulli_pipeline.imports.consumption import Consumption
+from tautulli_pipeline.imports.receipts import Receipt, ReceiptFolder
 from tautulli_pipeline.imports.record import Fates, ImportLog, ImportRecord, Status
 from tautulli_pipeline.imports.running import RunningImport, heeding_requests
 from tautulli_pipeline.imports.session import OpenSource, PublishingHalf, open_source
@@ -29,12 +36,17 @@ from tautulli_pipeline.orchestration.partitions import known_grid
 from tautulli_pipeline.orchestration.preparation import prepare_publishing
 from tautulli_pipeline.orchestration.resources import Warehouse
 from tautulli_pipeline.orchestration.services import (
+    announce_warehouse,
+    announced_warehouse,
     consumer_lock,
     data_paths,
     deduplicator,
+    is_consumer_at_work,
+    is_consumer_awaited,
     make_data_dir,
     stream_address,
 )
+from tautulli_pipeline.orchestration.workers import bury_dead_runs
 from tautulli_pipeline.settings import Settings, load_settings
 from tautulli_pipeline.stream.session import open_consuming, open_publishing
 from tautulli_pipeline.warehouse.ledger import Ledger, Unsettled
@@ -43,6 +55,8 @@ from tautulli_pipeline.warehouse.writer import Writer, Written
 
 # A stop on request, Ctrl-C, and what Dagster raises when somebody terminates a run.
 _STOPS: Final = (StoppedError, KeyboardInterrupt, dg.DagsterExecutionInterruptedError)
+_CONSUMER_OPENS_WITHIN_SECONDS: Final = 20.0
+_POLL_SECONDS: Final = 0.1
 
 
 class StandingPublishing:
@@ -51,16 +65,18 @@ class StandingPublishing:
     @contextmanager
     def open(self, instance: dg.DagsterInstance) -> Iterator[PublishingHalf]:
         """The publishing half, holding the lock of imports while it is open."""
-        settings = load_settings()
-        if settings.import_db_path is None:
-            raise ConfigurationError(
-                "no database to import", hint="set IMPORT_DB_PATH for the Dagster processes"
-            )
         with ExitStack() as stack:
+            stack.enter_context(_as_failure())
+            settings = load_settings()
+            if settings.import_db_path is None:
+                raise ConfigurationError(
+                    "no database to import", hint="set IMPORT_DB_PATH for the Dagster processes"
+                )
             stack.enter_context(explained_faults(settings.data_dir))
             stack.enter_context(data_directory(settings))
             log = ImportLog(settings.data_dir)
             claim = stack.enter_context(log.exclusive(settings.import_db_path))
+            bury_dead_runs(instance, "import_job")
             source = stack.enter_context(
                 open_source(settings.import_db_path, data_paths(settings).snapshots)
             )
@@ -78,11 +94,17 @@ class StandingPublishing:
                     on_stopping=running.mark_stopping,
                 )
             )
-            running.change(status=Status.RUNNING, **_covered(half))
+            half.on_receipt = lambda receipt: _published(receipt, running)
+            running.change(status=Status.RUNNING, **half.coverage())
             yield half
-            running.change(**_covered(half))
-            if running.record.total_records > running.record.fates.processed:
+            # What the half was told to cover is known by now, and a consumer may be ahead.
+            stored = log.read()
+            fates = stored.fates if stored else running.record.fates
+            running.change(fates=fates, **half.coverage())
+            if running.record.total_records > fates.processed:
                 running.leave_pending()
+            else:
+                half.folder.remove()
 
     @staticmethod
     def _half(
@@ -107,25 +129,56 @@ class StandingPublishing:
         )
 
 
-def _covered(half: PublishingHalf) -> dict[str, int]:
-    """What is covered: all that is due, or what a person chose."""
-    everything = half.plan.total_records + half.plan.unchanged
-    covered = max(half.plan.total_records, sum(part.rows for part in half.work))
-    return {"total_records": covered, "unchanged": everything - covered}
+def _published(receipt: Receipt, running: RunningImport) -> None:
+    ids = receipt.rows["source_row_id"].drop_null().to_pylist()
+    if ids:
+        running.change(last_processed_id=ids[-1])
+
+
+@contextmanager
+def _as_failure() -> Iterator[None]:
+    """Show a fault of ours as the failure it is: what, why and what to do."""
+    try:
+        yield
+    except StoppedError:
+        raise
+    except PipelineError as error:
+        progress = error.facts.get("progress") or {}
+        raise dg.Failure(
+            f"{error.message}. {error.hint}" if error.hint else error.message,
+            metadata={"progress": dg.MetadataValue.json(progress)} if progress else {},
+            allow_retries=False,
+        ) from error
 
 
 @dataclass
 class _UntilDrained:
-    """Consume what is there and no more."""
+    """Consume what is there and no more, and make room for whoever waits to consume."""
 
+    settings: Settings
+    ledger: Ledger
     stopped: bool = False
     last_sequence: int | None = None
     inserted: int = 0
-    unsettled: Unsettled = field(default_factory=dict)
+    lost: int = 0
+    _totals: dict[str, int] = field(default_factory=dict)
 
     def report(self, written: Written, unsettled: Unsettled) -> None:
         self.inserted += written.inserted
-        self.unsettled = unsettled
+        self.lost = sum(map(len, unsettled.values()))
+        self.stopped = is_consumer_awaited(self.settings)
+        self.settle()
+
+    def settle(self) -> None:
+        """Bring what is settled into the record of the import."""
+        log = ImportLog(self.settings.data_dir)
+        record = log.read()
+        if record is None:
+            return
+        totals = self.ledger.totals(record.import_id)
+        if totals != self._totals or record.status is Status.PENDING:
+            self._totals = totals
+            log.settle(record.import_id, Fates(**totals))
 
 
 class StandingConsuming:
@@ -134,22 +187,28 @@ class StandingConsuming:
     def consume(self, connection: DuckDBPyConnection) -> dict[str, Any]:
         """Consume all there is; gives facts for the materialization."""
         settings = load_settings()
-        control = _UntilDrained()
-        ledger = Ledger(connection)
+        control = _UntilDrained(settings, Ledger(connection))
+        receipts = data_paths(settings).receipts
         with (
-            consumer_lock(settings),
+            _as_failure(),
+            explained_faults(settings.data_dir),
             stream_address(settings) as address,
             open_consuming(address) as session,
         ):
             control.last_sequence = session.last_sequence()
             writer = Writer(connection, deduplicator(settings), str(session.identity))
-            receipts = data_paths(settings).receipts
-            Consumption(session, writer, ledger, receipts).run(control)
-        log = ImportLog(settings.data_dir)
-        record = log.read()
-        if record is not None:
-            log.settle(record.import_id, Fates(**ledger.totals(record.import_id)))
-        return {"dagster/row_count": count_events(connection), "inserted": control.inserted}
+            Consumption(session, writer, control.ledger, receipts).run(control)
+            control.settle()
+        _forget_receipts(settings)
+        facts = {"dagster/row_count": count_events(connection), "inserted": control.inserted}
+        return facts | ({"lost_on_the_stream": control.lost} if control.lost else {})
+
+
+def _forget_receipts(settings: Settings) -> None:
+    """Remove what an import needs no more that is settled to the last row."""
+    record = ImportLog(settings.data_dir).read()
+    if record is not None and record.status is Status.COMPLETED:
+        ReceiptFolder(data_paths(settings).receipts / record.import_id).remove()
 
 
 class StandingWarehouse(Warehouse):
@@ -160,11 +219,14 @@ class StandingWarehouse(Warehouse):
     @contextmanager
     def get_connection(self) -> Iterator[DuckDBPyConnection]:
         """See `Warehouse.get_connection`."""
-        settings = load_settings()
-        make_data_dir(settings)
-        require_warehouse_folder(settings)
-        with Warehouse(database=str(settings.warehouse_path)).get_connection() as connection:
-            yield connection
+        with _as_failure():
+            settings = load_settings()
+            make_data_dir(settings)
+            require_warehouse_folder(settings)
+            warehouse = Warehouse(database=str(settings.warehouse_path))
+            with consumer_lock(settings), warehouse.get_connection() as connection:
+                announce_warehouse(settings, warehouse_id(connection))
+                yield connection
 
 
 def standing_resources() -> dict[str, object]:
@@ -178,6 +240,21 @@ def standing_resources() -> dict[str, object]:
 
 
 def _warehouse_id(settings: Settings) -> str:
+    """Ask the warehouse, or the consumer that has it open."""
+    deadline = time.monotonic() + _CONSUMER_OPENS_WITHIN_SECONDS
+    while True:
+        try:
+            return _own_look(settings)
+        except WarehouseError:
+            if not is_consumer_at_work(settings) or time.monotonic() > deadline:
+                raise
+        announced = announced_warehouse(settings)
+        if announced is not None:
+            return announced
+        time.sleep(_POLL_SECONDS)
+
+
+def _own_look(settings: Settings) -> str:
     warehouse = Warehouse(database=str(settings.warehouse_path))
-    with consumer_lock(settings), warehouse.get_connection() as connection:
+    with consumer_lock(settings, patience_seconds=0), warehouse.get_connection() as connection:
         return warehouse_id(connection)

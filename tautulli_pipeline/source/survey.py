@@ -136,6 +136,26 @@ class Survey:
                 counted[month, kind] += plays
         return [MonthOfPlays(*key, plays) for key, plays in sorted(counted.items())]
 
+    def last_id(self) -> int:
+        """The highest id of `session_history`; 0 where it is empty."""
+        integer = self._schema.has_integer(HISTORY, "id")
+        return int(self._one(f"SELECT max(id) FROM {HISTORY} WHERE {integer}")[0] or 0)
+
+    def keys(self, grid: Grid) -> list[str]:
+        """The partitions of `grid` that hold rows, by their ids alone."""
+        keys: list[str] = []
+        next_id = 1
+        while (row_id := self._first_id_from(next_id)) is not None:
+            keys.append(grid.key_of(row_id))
+            if keys[-1] == OTHER:
+                return keys
+            next_id = grid.ranges(keys[-1])[0].last + 1
+        below, _ = grid.ranges(OTHER)
+        within = f"{self._schema.has_integer(HISTORY, 'id')} AND id <= ?"
+        if self._one(f"SELECT EXISTS (SELECT 1 FROM {HISTORY} WHERE {within})", below.last)[0]:
+            keys.append(OTHER)
+        return keys
+
     def partitions(self, grid: Grid) -> Iterator[PartitionContent]:
         """Every partition of `grid` that holds rows, in key order.
 

@@ -175,6 +175,18 @@ class JetStream:
         )
         return info
 
+    async def count_pending(self) -> int:
+        """Messages that nobody has consumed yet, delivered or not.
+
+        Raises:
+            StreamError: the server does not answer.
+        """
+        try:
+            info = await self.consumer_info()
+        except (NatsError, APIError, TimeoutError) as error:
+            raise self.fault("see the consumer of", error) from error
+        return (info.num_pending or 0) + (info.num_ack_pending or 0)
+
     async def patient_consumer_info(self) -> ConsumerInfo:
         """State of the durable consumer, made anew where somebody deleted it.
 

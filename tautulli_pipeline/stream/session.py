@@ -98,6 +98,20 @@ class ConsumingSession:
         return self._portal.call(self._consumer.pending)
 
 
+def count_pending(address: StreamAddress) -> int:
+    """Messages for the durable consumer; stream and consumer are made where they are not.
+
+    Raises:
+        StreamError: the server cannot be reached or does not take the work.
+    """
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(connect(address)) as stream,
+    ):
+        portal.call(stream.prepare)
+        return portal.call(stream.count_pending)
+
+
 @contextmanager
 def open_publishing(
     address: StreamAddress, *, on_wait: Callable[[str], None] = lambda _reason: None

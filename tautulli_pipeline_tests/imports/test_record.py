@@ -256,7 +256,23 @@ def test_a_consumer_of_its_own_settles_the_import_it_finished(log, fates, import
     assert log.read() == record(status, fates=settled)
 
 
-def test_a_running_import_is_settled_by_itself_alone(log, holder):
+def test_a_running_import_shows_what_a_consumer_settled_and_ends_by_itself_alone(log, holder):
     log.write(record())
-    log.settle(record().import_id, Fates(imported=110))
+    log.settle("another", Fates(imported=110))
     assert log.read() == record()
+    log.settle(record().import_id, Fates(imported=110))
+    assert log.read() == record(fates=Fates(imported=110))
+
+
+def test_an_import_that_was_killed_before_it_knew_its_rows_is_not_completed(log):
+    log.write(record(total_records=0, fates=Fates()))
+    log.settle(record().import_id, Fates())
+    assert log.read().status is Status.FAILED
+
+
+def test_a_published_import_is_completed_once_a_consumer_has_settled_it(log):
+    log.write(record(Status.PENDING, fates=Fates()))
+    assert log.read().status is Status.PENDING
+    with log.exclusive(None):  # the consumer was done before the publisher
+        log.settle(record().import_id, Fates(imported=110))
+    assert log.read().status is Status.COMPLETED

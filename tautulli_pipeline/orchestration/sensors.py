@@ -1,0 +1,166 @@
+"""The sensors: new plays lead to an import, what waits on the stream to a consumer."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import dagster as dg
+import orjson
+
+from tautulli_pipeline.errors import PipelineError
+from tautulli_pipeline.imports.newness import Glance, fingerprint, look_into
+from tautulli_pipeline.imports.record import ImportLog, Status
+from tautulli_pipeline.orchestration.instance import COMMAND_LINE_TAGS
+from tautulli_pipeline.orchestration.jobs import consume_job, import_job
+from tautulli_pipeline.orchestration.partitions import PARTITIONS, known_grid
+from tautulli_pipeline.orchestration.services import (
+    data_paths,
+    is_consumer_at_work,
+    make_data_dir,
+    stream_address,
+)
+from tautulli_pipeline.orchestration.workers import unended_runs
+from tautulli_pipeline.settings import Settings, load_settings
+from tautulli_pipeline.stream.session import count_pending
+
+NOT_ENABLED: Final = "IMPORT_ENABLED is not true, so only a person starts imports"
+NO_DATABASE: Final = "IMPORT_DB_PATH is not set, so there is no database to watch"
+# A consumer that failed would most likely fail again.
+_PAUSE_AFTER_FAILURE_SECONDS: Final = 120.0
+
+
+@dg.sensor(
+    job=import_job,
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Makes the ranges of new plays known and, with IMPORT_ENABLED=true, imports them.",
+)
+def new_history_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    """Look into the database only where its files have changed."""
+    try:
+        return _seek_plays(context, load_settings())
+    except PipelineError as error:
+        return dg.SensorResult(skip_reason=in_words(error))
+
+
+@dg.sensor(
+    job=consume_job,
+    minimum_interval_seconds=10,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Asks for a consumer when something waits on the stream and none is at work.",
+)
+def stream_backlog_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    """Look at the pending count of the durable consumer."""
+    try:
+        return _seek_backlog(context, load_settings())
+    except PipelineError as error:
+        return dg.SensorResult(skip_reason=in_words(error))
+
+
+def in_words(error: PipelineError) -> str:
+    """A fault with its remedy, in one line."""
+    return f"{error.message}; {error.hint}" if error.hint else error.message
+
+
+def why_not(settings: Settings) -> str | None:
+    """Why nothing but a person may start an import now; None where the way is free."""
+    if not settings.import_enabled:
+        return NOT_ENABLED
+    if settings.import_db_path is None:
+        return NO_DATABASE
+    log = ImportLog(settings.data_dir)
+    return in_words(log.running()) if log.lock.holder() else None
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """The cursor of `new_history_sensor`: what it saw last, and for what it asked for an import."""
+
+    seen: Glance | None = None
+    asked: Glance | None = None
+
+    @classmethod
+    def of(cls, cursor: str | None) -> _Memory:
+        fields = orjson.loads(cursor) if cursor else {}
+        return cls(**{name: Glance(**glance) for name, glance in fields.items() if glance})
+
+    def cursor(self) -> str:
+        return orjson.dumps(asdict(self)).decode()
+
+
+def _seek_plays(context: dg.SensorEvaluationContext, settings: Settings) -> dg.SensorResult:
+    path, instance = settings.import_db_path, context.instance
+    if path is None:
+        return dg.SensorResult(skip_reason=NO_DATABASE)
+    memory = _Memory.of(context.cursor)
+    files, reason = fingerprint(path), why_not(settings)
+    if memory.seen and memory.seen.files == files and (reason or memory.asked == memory.seen):
+        return dg.SensorResult(skip_reason=reason or "the database has not changed")
+    make_data_dir(settings)
+    grid, snapshots = known_grid(instance), data_paths(settings).snapshots
+    try:
+        glance, keys = look_into(path, snapshots, files, grid, settings.import_batch_size)
+    except PipelineError as error:  # and once is enough until it changes
+        memory = replace(memory, seen=Glance(files), asked=Glance(files))
+        return dg.SensorResult(skip_reason=in_words(error), cursor=memory.cursor())
+    memory = replace(memory, seen=glance)
+    added = sorted(set(keys) - set(instance.get_dynamic_partitions(PARTITIONS.name or "")))
+    adding = [PARTITIONS.build_add_request(added)] if added else []
+    if reason is None and not glance.shows_new_plays(memory.asked):
+        memory, reason = replace(memory, asked=glance), "the database has no new plays"
+    elif reason is None and unended_runs(instance, import_job.name):
+        memory, reason = replace(memory, seen=None), "an import is about to start"
+    if reason:
+        return dg.SensorResult(
+            skip_reason=reason, cursor=memory.cursor(), dynamic_partitions_requests=adding
+        )
+    return dg.SensorResult(
+        run_requests=[dg.RunRequest()],
+        cursor=replace(memory, asked=glance).cursor(),
+        dynamic_partitions_requests=adding,
+    )
+
+
+def _seek_backlog(context: dg.SensorEvaluationContext, settings: Settings) -> dg.SensorResult:
+    if settings.nats_url is None and not (settings.data_dir / "nats").is_dir():
+        return dg.SensorResult(skip_reason="nothing was ever published")
+    instance = context.instance
+    if is_consumer_at_work(settings) or unended_runs(instance, consume_job.name):
+        return dg.SensorResult(skip_reason="a consumer is at work")
+    if failed_at := _failed_a_moment_ago(instance):
+        return dg.SensorResult(
+            skip_reason=f"consume_job failed at {failed_at:%H:%M:%S} UTC; it is tried again "
+            f"{_PAUSE_AFTER_FAILURE_SECONDS:.0f} s after that, or when somebody starts it"
+        )
+    with stream_address(settings) as address:
+        pending = count_pending(address)
+    unsettled = _unsettled(settings)
+    if pending or (unsettled and unsettled != context.cursor):
+        return dg.SensorResult(run_requests=[dg.RunRequest()], cursor=unsettled)
+    reason = "nothing waits on the stream"
+    if unsettled:
+        reason += ", though plays of the last import are not in the table: import again"
+    return dg.SensorResult(skip_reason=reason, cursor=unsettled)
+
+
+def _failed_a_moment_ago(instance: dg.DagsterInstance) -> datetime | None:
+    """When the last run of the consumer failed by itself, where that is not long ago."""
+    records = instance.get_run_records(dg.RunsFilter(job_name=consume_job.name), limit=1)
+    for record in records:
+        run = record.dagster_run
+        of_the_command_line = COMMAND_LINE_TAGS.keys() <= run.tags.keys()
+        if run.status is dg.DagsterRunStatus.FAILURE and not of_the_command_line:
+            ended_at = datetime.fromtimestamp(record.end_time or 0, UTC)
+            pause = timedelta(seconds=_PAUSE_AFTER_FAILURE_SECONDS)
+            return ended_at if datetime.now(UTC) - ended_at < pause else None
+    return None
+
+
+def _unsettled(settings: Settings) -> str | None:
+    """Names a published import that waits for its settlement, and how far that is."""
+    record = ImportLog(settings.data_dir).read()
+    if record is None or record.status is not Status.PENDING:
+        return None
+    return f"{record.import_id} {record.fates.processed}"

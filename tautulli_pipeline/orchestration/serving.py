@@ -1,0 +1,272 @@
+"""Stream server, Dagster's webserver and daemon, kept running side by side."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import dagster as dg
+import orjson
+import psutil
+from filelock import FileLock, Timeout
+
+from tautulli_pipeline.errors import ConfigurationError, PipelineError
+from tautulli_pipeline.imports.record import ImportLog
+from tautulli_pipeline.orchestration.data_directory import data_directory, explained_faults
+from tautulli_pipeline.orchestration.instance import dagster_home, open_instance
+from tautulli_pipeline.orchestration.services import check_login, stream_address
+from tautulli_pipeline.orchestration.webserver import answers, start_import
+from tautulli_pipeline.orchestration.workers import (
+    bury_dead_runs,
+    end_runs,
+    unended_runs,
+)
+from tautulli_pipeline.settings import Settings
+
+HOST: Final = "127.0.0.1"
+_DEFINITIONS: Final = ("-m", "tautulli_pipeline.definitions", "--log-level", "warning")
+_POLL_SECONDS: Final = 0.2
+_STARTS_WITHIN_SECONDS: Final = 120.0
+_ENDS_WITHIN_SECONDS: Final = 5.0
+_RESTART_PAUSE_SECONDS: Final = 1.0
+_STEADY_SECONDS: Final = 60.0
+_MAX_QUICK_RESTARTS: Final = 5
+_MAX_LOG_BYTES: Final = 5_000_000
+
+
+@dataclass
+class _Service:
+    """One child, started again when it ends before its time."""
+
+    name: str
+    command: Sequence[str]
+    log: Path
+    environment: dict[str, str]
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    quick_restarts: int = 0
+
+    def start(self) -> None:
+        if self.log.exists() and self.log.stat().st_size > _MAX_LOG_BYTES:
+            self.log.replace(self.log.with_suffix(".log.1"))
+        self.started_at = time.monotonic()
+        with self.log.open("ab") as log:
+            # In a session of its own: Ctrl-C reaches the parent alone, which ends all in order.
+            self.process = subprocess.Popen(
+                self.command,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def keep_running(self, say: Callable[[str], None]) -> bool:
+        """Start it again where it has ended; tells whether it had.
+
+        Raises:
+            PipelineError: it ends again and again.
+        """
+        assert self.process is not None
+        code = self.process.poll()
+        if code is None:
+            return False
+        steady = time.monotonic() - self.started_at > _STEADY_SECONDS
+        self.quick_restarts = 0 if steady else self.quick_restarts + 1
+        if self.quick_restarts > _MAX_QUICK_RESTARTS:
+            raise PipelineError(
+                f"{self.name} ended with code {code}, again and again", hint=f"see {self.log}"
+            )
+        say(f"{self.name} ended with code {code}; starting it again")
+        time.sleep(_RESTART_PAUSE_SECONDS)
+        self.start()
+        return True
+
+
+@dataclass
+class Serving:
+    """`up`: everything of one data directory, until `stopping` is set.
+
+    Attributes:
+        say: told in words what happens.
+    """
+
+    settings: Settings
+    port: int
+    stopping: threading.Event
+    say: Callable[[str], None]
+
+    @property
+    def url(self) -> str:
+        """Where people find it."""
+        return f"http://{HOST}:{self.port}"
+
+    def run(self) -> None:
+        """Start all, say where, and keep them running.
+
+        Raises:
+            ConfigurationError: the port or the data directory is taken, or not usable.
+            StreamError: the stream server does not start.
+            PipelineError: a child ends again and again.
+        """
+        check_login(self.settings)
+        with ExitStack() as stack:
+            stack.enter_context(explained_faults(self.settings.data_dir))
+            stack.enter_context(data_directory(self.settings))
+            stack.enter_context(self._alone())
+            _require_free(self.port)
+            stack.enter_context(stream_address(self.settings))
+            # First: two children that open new storage at once both try to create its tables.
+            instance = stack.enter_context(open_instance(self.settings.data_dir))
+            bury_dead_runs(instance)
+            services = self._services()
+            stack.callback(_end, services, instance)
+            for service in services:
+                service.start()
+            self._remember(services)
+            self._await_answer(services)
+            if self.stopping.is_set():
+                return
+            self.say(f"{self.url}  (Ctrl-C ends it; logs are in {services[0].log.parent})")
+            self._start_import(instance)
+            while not self.stopping.wait(_POLL_SECONDS):
+                self._look_after(services)
+
+    def _services(self) -> list[_Service]:
+        # Not `logs`: Dagster keeps that folder to itself.
+        logs = self.settings.data_dir / "up"
+        logs.mkdir(mode=0o700, exist_ok=True)
+        environment = dagster_home(self.settings.data_dir)
+        here = ("-h", HOST, "-p", str(self.port))
+        python = sys.executable
+        commands = {
+            "webserver": (python, "-m", "dagster_webserver", *here, *_DEFINITIONS),
+            "daemon": (python, "-m", "dagster._daemon", "run", *_DEFINITIONS),
+        }
+        return [
+            _Service(f"the {name}", command, logs / f"{name}.log", environment)
+            for name, command in commands.items()
+        ]
+
+    def _look_after(self, services: Sequence[_Service]) -> None:
+        if any(service.keep_running(self.say) for service in services):
+            self._remember(services)
+
+    def _await_answer(self, services: Sequence[_Service]) -> None:
+        deadline = time.monotonic() + _STARTS_WITHIN_SECONDS
+        while not self.stopping.wait(_POLL_SECONDS) and not answers(self.url):
+            self._look_after(services)
+            if time.monotonic() > deadline:
+                raise PipelineError(
+                    f"the webserver does not answer at {self.url}", hint=f"see {services[0].log}"
+                )
+
+    def _start_import(self, instance: dg.DagsterInstance) -> None:
+        if not self.settings.import_auto_start:
+            return
+        if not self.settings.import_enabled:
+            self.say("IMPORT_AUTO_START starts nothing: IMPORT_ENABLED is not true")
+        elif self.settings.import_db_path is None:
+            self.say("IMPORT_AUTO_START starts nothing: IMPORT_DB_PATH is not set")
+        elif (
+            unended_runs(instance, "import_job") or ImportLog(self.settings.data_dir).lock.holder()
+        ):
+            self.say("an import is under way already")
+        else:
+            run_id = start_import(self.url)
+            self.say(f"import started: {self.url}/runs/{run_id}")
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Be the only `up` of the data directory; what a killed one left behind is ended."""
+        lock = FileLock(self.settings.data_dir / "up.lock", mode=0o600)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise self._taken() from None
+        try:
+            _end_tree(_left_behind(self._state))
+            yield
+            self._state.unlink(missing_ok=True)
+        finally:
+            if not (self.settings.data_dir / "dagster.yaml").exists():  # nothing came of it
+                Path(lock.lock_file).unlink(missing_ok=True)
+            lock.release()
+
+    def _taken(self) -> ConfigurationError:
+        where = ""
+        with suppress(FileNotFoundError, ValueError, KeyError):
+            where = f" at {orjson.loads(self._state.read_bytes())['url']}"
+        return ConfigurationError(
+            f"another `up` serves {self.settings.data_dir} already{where}",
+            hint="use that one, end it first, or set PIPELINE_DATA_DIR to another directory",
+        )
+
+    @property
+    def _state(self) -> Path:
+        return self.settings.data_dir / "up.json"
+
+    def _remember(self, services: Sequence[_Service]) -> None:
+        """Note the children, so that the next `up` finds what outlives this one."""
+        pids = [service.process.pid for service in services if service.process]
+        created = {pid: psutil.Process(pid).create_time() for pid in pids if psutil.pid_exists(pid)}
+        facts = {"url": self.url, "children": {str(pid): at for pid, at in created.items()}}
+        unfinished = self._state.with_suffix(".new")
+        unfinished.write_text(json.dumps(facts))
+        unfinished.replace(self._state)
+
+
+def _end(services: Sequence[_Service], instance: dg.DagsterInstance) -> None:
+    """End the children; runs under way are canceled and resumable."""
+    try:
+        end_runs(instance)
+    finally:
+        _end_tree([s.process.pid for s in services if s.process and s.process.poll() is None])
+
+
+def _require_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot listen on {HOST}:{port}: {(error.strerror or str(error)).lower()}",
+                hint="name another port with --port",
+            ) from error
+
+
+def _left_behind(state: Path) -> list[int]:
+    """Children of an `up` that was killed, told from others by when they began."""
+    found: list[int] = []
+    with suppress(FileNotFoundError, ValueError, KeyError):
+        for pid, created_at in orjson.loads(state.read_bytes())["children"].items():
+            with suppress(psutil.NoSuchProcess):
+                process = psutil.Process(int(pid))
+                if abs(process.create_time() - created_at) < 1:
+                    found.append(process.pid)
+    return found
+
+
+def _end_tree(process_ids: Sequence[int]) -> None:
+    """End processes and all that they started, by force where they take too long."""
+    family: list[psutil.Process] = []
+    for process_id in process_ids:
+        with suppress(psutil.NoSuchProcess):
+            root = psutil.Process(process_id)
+            family += [root, *root.children(recursive=True)]
+            root.terminate()
+    _, alive = psutil.wait_procs(family, timeout=_ENDS_WITHIN_SECONDS)
+    for process in alive:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=_ENDS_WITHIN_SECONDS)

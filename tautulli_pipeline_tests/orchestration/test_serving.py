@@ -1,0 +1,163 @@
+"""`up`, with all that Dagster's webserver and daemon do for a person or by themselves."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tautulli_pipeline.demo.database import make_demo_database
+from tautulli_pipeline_tests.command import (
+    ended,
+    fates,
+    nothing_runs,
+    processes_of,
+    query,
+    run,
+    start,
+    wait_until,
+)
+from tautulli_pipeline_tests.served import PARTITIONS, TERMINATE, Served, free_port, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROWS = 20_000
+WAITS_SECONDS = 120
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("served")
+    make_demo_database(folder / "tautulli.db", ROWS)
+    with serving(folder / "data", folder / "tautulli.db") as served:
+        yield served
+    assert served.process.returncode == 130
+    assert nothing_runs(folder / "data")
+
+
+def partitions(served: Served) -> list[str]:
+    return list(served.ask(PARTITIONS)["partitionKeys"])
+
+
+def publications(served: Served) -> Counter[str]:
+    """How often each partition was published by all runs together."""
+    messages = [
+        event["message"]
+        for run_of_it in served.runs(pipelineName="import_job")
+        for event in served.events(run_of_it["runId"])
+        if event["__typename"] == "MaterializationEvent"
+    ]
+    return Counter(messages)
+
+
+def test_a_backfill_of_all_partitions_from_the_ui_fills_the_table(served: Served) -> None:
+    # Nobody has imported anything: the sensor makes the ranges known and starts nothing.
+    keys = wait_until(lambda: partitions(served), WAITS_SECONDS, pause_seconds=0.5)
+    assert len(keys) == 21
+    assert "IMPORT_ENABLED is not true" in served.skip_reasons()["new_history_sensor"]
+    assert served.runs() == []
+
+    served.backfill(keys)
+    done = wait_until(
+        lambda: (s := served.status())["status"] == "completed" and s, WAITS_SECONDS, 1.0
+    )
+    assert fates(done) == {"total_records": ROWS, "processed": ROWS, "imported": ROWS}
+    node = served.ask(PARTITIONS)
+    assert node["assetPartitionStatuses"] == {
+        "materializedPartitions": keys,
+        "unmaterializedPartitions": [],
+        "failedPartitions": [],
+    }
+    jobs = Counter((r["jobName"], r["status"]) for r in served.runs(statuses=["SUCCESS"]))
+    assert jobs["consume_job", "SUCCESS"] >= 1
+    wait_until(lambda: not served.runs(statuses=["STARTED", "QUEUED", "STARTING"]))
+    counts = "SELECT count(*), count(DISTINCT id), count(DISTINCT source_row_id)"
+    assert query(served.data_dir, f"{counts} FROM playback_events") == [(ROWS, ROWS, ROWS)]
+
+
+def test_a_second_start_is_refused_with_the_progress_of_the_running_one(served: Served) -> None:
+    first = served.launch("import_job", **all_of(served))
+    worker = served.worker(first)
+    wait_until(lambda: list(served.data_dir.glob("receipts/*/0*")), pause_seconds=0.001)
+    worker.suspend()
+    try:
+        second = served.launch("import_job")
+        by_hand = run("import", served.database, "--json", data_dir=served.data_dir)
+        assert by_hand.exit_code == 4
+        assert by_hand.json["progress"]["status"] == "running"
+        assert served.ended(second) == "FAILURE"
+        (why,) = [e["error"] for e in served.events(second) if e.get("error")]
+        assert f"is already running (process {worker.pid}, " in why["message"]
+    finally:
+        worker.resume()
+    served.ask(TERMINATE, id=first)
+    assert served.ended(first) == "CANCELED"
+    assert [r["runId"] for r in served.runs(pipelineName="import_job")][:2] == [second, first]
+    assert served.status()["status"] == "stopped"
+
+
+def test_an_import_stopped_from_the_ui_is_resumed_by_the_command_line(served: Served) -> None:
+    stopped = served.status()
+    resumed = run("import", served.database, "--json", data_dir=served.data_dir)
+    assert resumed.exit_code == 0, resumed.stderr
+    assert resumed.json["import_id"] == stopped["import_id"]
+    assert resumed.json["status"] == "completed"
+    counts = "SELECT count(*), count(DISTINCT source_row_id) FROM playback_events"
+    assert query(served.data_dir, counts) == [(ROWS, ROWS)]
+
+
+def test_stop_reaches_a_run_of_the_daemon(served: Served) -> None:
+    run_id = served.launch("import_job", **all_of(served))
+    worker = served.worker(run_id)
+    wait_until(lambda: list(served.data_dir.glob("receipts/*/0*")), pause_seconds=0.001)
+    worker.suspend()
+    asking = start("stop", "--json", data_dir=served.data_dir)
+    wait_until(lambda: list(served.data_dir.glob("import.*.stop")))
+    worker.resume()
+    assert ended(asking).json["status"] == "stopped"
+    assert served.ended(run_id) == "CANCELED"
+
+
+def all_of(served: Served) -> dict[str, str]:
+    """Tags that have a run publish every partition again."""
+    keys = partitions(served)
+    return {
+        "dagster/asset_partition_range_start": keys[0],
+        "dagster/asset_partition_range_end": keys[-1],
+    }
+
+
+def test_a_taken_data_directory_and_a_taken_port_are_named(served: Served) -> None:
+    again = run("up", "--port", free_port(), data_dir=served.data_dir)
+    assert (again.exit_code, again.stdout) == (2, "")
+    assert again.stderr.startswith(
+        f"tautulli-pipeline: another `up` serves {served.data_dir} already at {served.url}\n"
+    )
+    elsewhere = served.data_dir.with_name("elsewhere")
+    taken = run("up", "--port", served.port, data_dir=elsewhere)
+    assert (taken.exit_code, taken.stdout) == (2, "")
+    assert taken.stderr.startswith(
+        f"tautulli-pipeline: cannot listen on 127.0.0.1:{served.port}: address already in use\n"
+    )
+    assert not elsewhere.exists()
+
+
+def test_a_child_that_dies_is_started_again(served: Served) -> None:
+    (webserver,) = [
+        p for p in processes_of(served.data_dir) if "dagster_webserver" in " ".join(p.cmdline())
+    ]
+    webserver.send_signal(signal.SIGKILL)
+    assert served.process.stderr is not None
+    told = served.process.stderr.readline()
+    assert told == "the webserver ended with code -9; starting it again\n"
+    wait_until(lambda: answers(served), 60, 0.5)
+
+
+def answers(served: Served) -> bool:
+    try:
+        return bool(partitions(served))
+    except OSError:
+        return False

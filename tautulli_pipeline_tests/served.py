@@ -1,0 +1,181 @@
+"""A data directory served by the command `up`: the real webserver and daemon, over GraphQL."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.request import Request, urlopen
+
+import psutil
+
+from tautulli_pipeline_tests.command import environment, run, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LOCATION = {
+    "repositoryLocationName": "tautulli_pipeline.definitions",
+    "repositoryName": "__repository__",
+}
+LAUNCH = """
+mutation ($selector: JobOrPipelineSelector!, $tags: [ExecutionTag!]) {
+  launchRun(executionParams: {
+    selector: $selector, runConfigData: {}, executionMetadata: {tags: $tags}
+  }) { __typename ... on LaunchRunSuccess { run { runId } } }
+}
+"""
+BACKFILL = """
+mutation ($params: LaunchBackfillParams!) {
+  launchPartitionBackfill(backfillParams: $params) {
+    __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message }
+  }
+}
+"""
+RUNS = """
+query ($filter: RunsFilter) {
+  runsOrError(filter: $filter, limit: 50) { ... on Runs { results {
+    runId jobName status parentRunId tags { key value }
+  } } }
+}
+"""
+EVENTS = """
+query ($id: ID!) {
+  logsForRun(runId: $id, limit: 1000) { ... on EventConnection { events {
+    __typename ... on MessageEvent { message }
+    ... on ExecutionStepFailureEvent { error { message } }
+    ... on EngineEvent { metadataEntries { label ... on TextMetadataEntry { text } } }
+  } } }
+}
+"""
+TERMINATE = "mutation ($id: String!) { terminateRun(runId: $id) { __typename } }"
+PARTITIONS = """
+query { assetNodeOrError(assetKey: {path: ["playback_stream"]}) { ... on AssetNode {
+  partitionKeys
+  assetPartitionStatuses { ... on DefaultPartitionStatuses {
+    materializedPartitions unmaterializedPartitions failedPartitions
+  } }
+} } }
+"""
+TICKS = """
+query ($selector: RepositorySelector!) {
+  sensorsOrError(repositorySelector: $selector) { ... on Sensors { results {
+    name sensorState { status ticks(limit: 1) { status skipReason error { message } } }
+  } } }
+}
+"""
+
+
+@dataclass
+class Served:
+    """One running `up`."""
+
+    data_dir: Path
+    database: Path
+    port: int
+    process: subprocess.Popen[str]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def ask(self, query: str, **variables: object) -> Any:
+        """The one field that the query asks for."""
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        request = Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
+        with urlopen(request, timeout=60) as answer:
+            facts = json.load(answer)
+        assert "errors" not in facts, facts
+        (field,) = facts["data"].values()
+        return field
+
+    def launch(self, job: str, **tags: str) -> str:
+        """Start a run as the UI does; its id."""
+        given = [{"key": key, "value": value} for key, value in tags.items()]
+        selector = {**LOCATION, "pipelineName": job}
+        answer = self.ask(LAUNCH, selector=selector, tags=given)
+        assert answer["__typename"] == "LaunchRunSuccess", answer
+        return str(answer["run"]["runId"])
+
+    def backfill(self, keys: list[str]) -> str:
+        """Start a backfill of `playback_stream` as the UI does; its id."""
+        assets = [{"path": ["session_history"]}, {"path": ["playback_stream"]}]
+        params = {"assetSelection": assets, "partitionNames": keys}
+        answer = self.ask(BACKFILL, params=params)
+        assert answer["__typename"] == "LaunchBackfillSuccess", answer
+        return str(answer["backfillId"])
+
+    def runs(self, **wanted: object) -> list[dict[str, Any]]:
+        """The newest first."""
+        return list(self.ask(RUNS, filter=wanted)["results"])
+
+    def ended(self, run_id: str, seconds: float = 90) -> str:
+        """Wait for a run; how it ended."""
+
+        def end() -> str | None:
+            (found,) = self.runs(runIds=[run_id])
+            return found["status"] if found["status"] in {"SUCCESS", "FAILURE", "CANCELED"} else ""
+
+        return str(wait_until(end, seconds, pause_seconds=0.3))
+
+    def events(self, run_id: str) -> list[dict[str, Any]]:
+        return list(self.ask(EVENTS, id=run_id)["events"])
+
+    def worker(self, run_id: str) -> psutil.Process:
+        """The process of a run, once it has one."""
+
+        def told() -> int | None:
+            for event in self.events(run_id):
+                for entry in event.get("metadataEntries", ()):
+                    if entry["label"] == "pid":
+                        return int(entry["text"])
+            return None
+
+        return psutil.Process(wait_until(told, pause_seconds=0.1))
+
+    def skip_reasons(self) -> dict[str, str]:
+        """What each sensor's last tick said."""
+        return {
+            sensor["name"]: tick["skipReason"]
+            for sensor in self.ask(TICKS, selector=LOCATION)["results"]
+            for tick in sensor["sensorState"]["ticks"]
+        }
+
+    def status(self) -> dict[str, Any]:
+        facts: dict[str, Any] = run("status", "--json", data_dir=self.data_dir).json
+        return facts
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def serving(data_dir: Path, database: Path, **variables: object) -> Iterator[Served]:
+    """Run `up` until the context is left; it has to end with Ctrl-C."""
+    port = free_port()
+    with subprocess.Popen(
+        [sys.executable, "-m", "tautulli_pipeline", "up", "--port", str(port)],
+        env=environment(data_dir, IMPORT_DB_PATH=database, **variables),
+        cwd=data_dir.parent,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stderr is not None
+        try:
+            first = process.stderr.readline()
+            assert first.startswith(f"http://127.0.0.1:{port} "), first + process.stderr.read()
+            yield Served(data_dir, database, port, process)
+        finally:
+            process.send_signal(signal.SIGINT)
+            sys.stderr.write(process.communicate(timeout=30)[1])
