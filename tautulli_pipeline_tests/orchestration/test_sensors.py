@@ -1,0 +1,213 @@
+"""What the sensors and the schedule decide, and why."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pytest
+
+from tautulli_pipeline.definitions import defs
+from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Status
+from tautulli_pipeline.orchestration.instance import open_instance
+from tautulli_pipeline.orchestration.schedules import import_schedule
+from tautulli_pipeline.orchestration.sensors import new_history_sensor, stream_backlog_sensor
+from tautulli_pipeline.orchestration.services import consumer_lock, stream_address
+from tautulli_pipeline.settings import load_settings
+from tautulli_pipeline.stream.publisher import Outgoing
+from tautulli_pipeline.stream.session import open_publishing
+from tautulli_pipeline_tests.cases import make_database, play
+from tautulli_pipeline_tests.command import nothing_runs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+KEYS = ["0000000001-0000000010", "0000000011-0000000020", "other"]
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    data_dir = tmp_path / "data"
+    data_dir.mkdir()
+    database = tmp_path / "tautulli.db"
+    make_database(database, plays=[play(row_id) for row_id in (0, 1, 2, 11, 12)])
+    monkeypatch.setenv("PIPELINE_DATA_DIR", str(data_dir))
+    monkeypatch.setenv("IMPORT_DB_PATH", str(database))
+    monkeypatch.setenv("IMPORT_BATCH_SIZE", "10")
+    yield data_dir
+    assert nothing_runs(data_dir)
+
+
+@pytest.fixture
+def instance(data_dir: Path) -> Iterator[dg.DagsterInstance]:
+    with open_instance(data_dir) as instance:
+        yield instance
+
+
+@pytest.fixture
+def _enabled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMPORT_ENABLED", "true")
+
+
+class Ticking:
+    """A sensor that is asked again and again, with its cursor."""
+
+    def __init__(self, sensor: dg.SensorDefinition, instance: dg.DagsterInstance) -> None:
+        self._sensor = sensor
+        self._instance = instance
+        self._cursor: str | None = None
+
+    def __call__(self) -> str:
+        """Why it skipped; '' where it asked for a run. Partitions are added as it says."""
+        context = dg.build_sensor_context(
+            instance=self._instance, cursor=self._cursor, definitions=defs
+        )
+        data = self._sensor.evaluate_tick(context)
+        self._cursor = data.cursor
+        for request in data.dynamic_partitions_requests:
+            self._instance.add_dynamic_partitions(
+                request.partitions_def_name, request.partition_keys
+            )
+        assert len(data.run_requests or ()) + bool(data.skip_message) == 1
+        return data.skip_message or ""
+
+
+def known(instance: dg.DagsterInstance) -> list[str]:
+    return list(instance.get_dynamic_partitions("history_ranges"))
+
+
+def write(tmp_path: Path, sql: str) -> None:
+    with closing(sqlite3.connect(tmp_path / "tautulli.db")) as connection, connection:
+        connection.execute(sql)
+
+
+def test_without_permission_ranges_become_known_and_nothing_starts(
+    instance: dg.DagsterInstance, data_dir: Path
+) -> None:
+    tick = Ticking(new_history_sensor, instance)
+    assert tick() == "IMPORT_ENABLED is not true, so only a person starts imports"
+    assert known(instance) == KEYS
+    # As long as the files are the same, they are not even copied: that would fail now.
+    (data_dir / "snapshots").write_text("in the way")
+    assert tick() == "IMPORT_ENABLED is not true, so only a person starts imports"
+
+
+@pytest.mark.usefixtures("_enabled")
+def test_with_permission_new_plays_are_imported_once(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    tick = Ticking(new_history_sensor, instance)
+    assert tick() == ""
+    assert tick() == "the database has not changed"
+    write(tmp_path, "UPDATE session_history_metadata SET title = 'other'")
+    assert tick() == "the database has no new plays"
+    write(tmp_path, "INSERT INTO session_history (id, started) VALUES (21, 1700000000)")
+    assert tick() == ""
+    assert known(instance) == [*KEYS[:2], "other", "0000000021-0000000030"]
+    assert tick() == "the database has not changed"
+
+
+def test_permission_given_later_imports_what_was_seen_before(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tick = Ticking(new_history_sensor, instance)
+    tick()
+    monkeypatch.setenv("IMPORT_ENABLED", "true")
+    assert tick() == ""
+
+
+@pytest.mark.usefixtures("_enabled")
+def test_nothing_starts_while_an_import_runs(
+    instance: dg.DagsterInstance, data_dir: Path, tmp_path: Path
+) -> None:
+    log, source = ImportLog(data_dir), tmp_path / "tautulli.db"
+    tick = Ticking(new_history_sensor, instance)
+    with log.exclusive(source):
+        record = ImportRecord.begin(source, fresh=False)
+        log.write(record)
+        told = tick()
+        context = dg.build_schedule_context(instance=instance)
+        assert import_schedule.evaluate_tick(context).skip_message == told
+    assert told.startswith(f"an import of {source} is already running (process ")
+    assert tick() == ""  # and what came meanwhile is not forgotten
+
+
+@pytest.mark.usefixtures("_enabled")
+def test_a_database_that_cannot_be_read_is_named_once_it_is_looked_into(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    (tmp_path / "tautulli.db").write_bytes(b"not a database at all")
+    tick = Ticking(new_history_sensor, instance)
+    assert "it is not a SQLite database" in tick()
+    assert tick() == "the database has not changed"
+    (tmp_path / "tautulli.db").unlink()
+    assert "it does not exist" in tick()
+
+
+def test_a_setting_that_is_not_usable_is_why_nothing_happens(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMPORT_BATCH_SIZE", "none")
+    for sensor in (new_history_sensor, stream_backlog_sensor):
+        assert Ticking(sensor, instance)().startswith("IMPORT_BATCH_SIZE='none' is not usable: ")
+
+
+def test_the_schedule_starts_an_import_with_permission_alone(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def evaluate() -> tuple[int, str | None]:
+        data = import_schedule.evaluate_tick(dg.build_schedule_context(instance=instance))
+        return len(data.run_requests or ()), data.skip_message
+
+    assert evaluate() == (0, "IMPORT_ENABLED is not true, so only a person starts imports")
+    monkeypatch.setenv("IMPORT_ENABLED", "true")
+    assert evaluate() == (1, None)
+    instance.create_run_for_job(
+        defs.resolve_job_def("import_job"), status=dg.DagsterRunStatus.STARTED
+    )
+    assert evaluate() == (0, "an import is about to start")
+    monkeypatch.delenv("IMPORT_DB_PATH")
+    assert evaluate() == (0, "IMPORT_DB_PATH is not set, so there is no database to watch")
+
+
+def test_a_consumer_is_asked_for_when_something_waits_and_none_is_at_work(
+    instance: dg.DagsterInstance,
+) -> None:
+    tick = Ticking(stream_backlog_sensor, instance)
+    assert tick() == "nothing was ever published"
+    settings = load_settings()
+    with stream_address(settings) as address:
+        with open_publishing(address) as session:
+            assert tick() == "nothing waits on the stream"
+            # What another producer sends is consumed the same way.
+            session.publish([Outgoing("playback.plex.movie", b"{}", {})]).result()
+        assert tick() == ""
+        with consumer_lock(settings):
+            assert tick() == "a consumer is at work"
+        job = defs.resolve_job_def("consume_job")
+        under_way = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+        assert tick() == "a consumer is at work"
+        instance.report_run_failed(under_way)
+        assert tick().startswith("consume_job failed at ")
+
+
+def test_a_published_import_is_settled_once_even_if_nothing_waits(
+    instance: dg.DagsterInstance, data_dir: Path, tmp_path: Path
+) -> None:
+    tick = Ticking(stream_backlog_sensor, instance)
+    with stream_address(load_settings()):
+        log = ImportLog(data_dir)
+        log.write(
+            ImportRecord(
+                **vars(ImportRecord.begin(tmp_path / "tautulli.db", fresh=False))
+                | {"status": Status.PENDING, "total_records": 5}
+            )
+        )
+        assert tick() == ""
+        assert tick() == (
+            "nothing waits on the stream, though plays of the last import are not in the "
+            "table: import again"
+        )

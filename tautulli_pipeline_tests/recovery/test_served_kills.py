@@ -1,0 +1,100 @@
+"""kill -9 of the run worker, the daemon, the command line and `up`, while Dagster's daemon runs."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import psutil
+
+from tautulli_pipeline.demo.database import make_demo_database
+from tautulli_pipeline.orchestration.instance import open_instance
+from tautulli_pipeline.orchestration.partitions import STREAM_KEY
+from tautulli_pipeline_tests.command import (
+    ended,
+    fates,
+    imported,
+    nothing_runs,
+    processes_of,
+    query,
+    run,
+    start,
+    wait_until,
+)
+from tautulli_pipeline_tests.recovery.conftest import published
+from tautulli_pipeline_tests.served import Served, serving
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+ROWS = 60_000
+BATCH = 400
+WAITS_SECONDS = 120
+
+
+def daemon_of(served: Served) -> psutil.Process:
+    words = "dagster._daemon run"
+    return next(p for p in processes_of(served.data_dir) if words in " ".join(p.cmdline()))
+
+
+def publications(data_dir: Path) -> Counter[str]:
+    """How often each partition was published, as Dagster has it."""
+    with open_instance(data_dir) as instance:
+        found = instance.fetch_materializations(STREAM_KEY, limit=5000).records
+        return Counter(str(record.partition_key) for record in found)
+
+
+def test_whatever_is_killed_every_row_comes_once_and_a_new_import_starts_at_once(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIPELINE_DATA_DIR", "set by whoever opens the instance")
+    database = tmp_path / "tautulli.db"
+    make_demo_database(database, ROWS)
+    chance = random.Random(time.time_ns())
+
+    def at_a_random_moment(least: int, most: int) -> None:
+        wanted = chance.randint(least, most)
+        wait_until(lambda: published(data_dir) >= wanted, WAITS_SECONDS, 0.002)
+
+    with serving(data_dir, database, IMPORT_BATCH_SIZE=BATCH) as served:
+        by_hand = start("import", database, "--batch-size", BATCH, data_dir=data_dir)
+        at_a_random_moment(1, 30)
+        os.killpg(by_hand.pid, signal.SIGKILL)
+        assert ended(by_hand).exit_code == -signal.SIGKILL
+        began = served.status()
+        assert began["status"] == "failed"
+
+        run_id = served.launch("import_job")  # at once, with dead runs still on record
+        worker = served.worker(run_id)
+        at_a_random_moment(35, 70)
+        worker.kill()
+        retried = wait_until(
+            lambda: [r for r in served.runs() if r["parentRunId"] == run_id], WAITS_SECONDS, 0.3
+        )
+        assert served.ended(run_id) == "FAILURE"
+        at_a_random_moment(75, 140)
+        daemon_of(served).kill()
+        assert served.ended(retried[0]["runId"], WAITS_SECONDS) == "SUCCESS"
+        done = wait_until(
+            lambda: (s := served.status())["status"] == "completed" and s, WAITS_SECONDS, 0.5
+        )
+        assert done["import_id"] == began["import_id"]
+        assert fates(done) == {"total_records": ROWS, "processed": ROWS, "imported": ROWS}
+        wait_until(lambda: not served.runs(statuses=["STARTED", "QUEUED", "STARTING"]))
+        again = imported(database, data_dir=data_dir)
+        assert (again["unchanged"], again["total_records"]) == (ROWS, 0)
+        served.process.kill()  # what it leaves behind, the next one ends
+
+    counts = "SELECT count(*), count(DISTINCT id), count(DISTINCT source_row_id)"
+    assert query(data_dir, f"{counts} FROM playback_events") == [(ROWS, ROWS, ROWS)]
+    assert set(publications(data_dir).values()) == {1}
+    with serving(data_dir, database) as served:
+        assert served.runs(statuses=["STARTED", "QUEUED", "CANCELING"]) == []
+    assert nothing_runs(data_dir)
+    assert run("status", "--json", data_dir=data_dir).json["status"] == "completed"
