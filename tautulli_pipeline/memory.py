@@ -30,8 +30,8 @@ def keep_memory_bounded() -> None:
     mallopt = getattr(_LIBC, "mallopt", None)
     if mallopt is not None:  # other C libraries do without
         mallopt(_M_ARENA_MAX, 2)
-        mallopt(_M_MMAP_THRESHOLD, 2**20)
-        mallopt(_M_TRIM_THRESHOLD, 2**26)
+        mallopt(_M_MMAP_THRESHOLD, 2**17)
+        mallopt(_M_TRIM_THRESHOLD, 2**22)
 
 
 def spare_pandas() -> None:

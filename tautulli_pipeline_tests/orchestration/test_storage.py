@@ -1,0 +1,97 @@
+"""Dagster's event log with files that stay open."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from tautulli_pipeline.orchestration.instance import open_instance
+from tautulli_pipeline.orchestration.storage import OpenEventLog
+
+KEY = dg.AssetKey("films")
+
+WRITE_AND_DIE = """
+import os, sys
+from pathlib import Path
+import dagster as dg
+from tautulli_pipeline.orchestration.instance import open_instance
+with open_instance(Path(sys.argv[1])) as instance:
+    for number in range(20):
+        instance.report_runless_asset_event(
+            dg.AssetMaterialization("films", partition=f"{number:03d}")
+        )
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.fixture
+def data_dir(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIPELINE_DATA_DIR", "set by whoever opens the instance")
+    return tmp_path / "data"
+
+
+def report(instance, partition):
+    instance.report_runless_asset_event(dg.AssetMaterialization(KEY, partition=partition))
+
+
+def open_files(folder: Path) -> set[str]:
+    links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    targets = [str(link.readlink()) for link in links]
+    return {Path(target).name for target in targets if target.startswith(str(folder))}
+
+
+def test_the_instance_of_a_data_directory_uses_it(data_dir):
+    data_dir.mkdir()
+    with open_instance(data_dir) as instance:
+        assert isinstance(instance.event_log_storage, OpenEventLog)
+        with dg.DagsterInstance.from_ref(instance.get_ref()) as restored:
+            assert isinstance(restored.event_log_storage, OpenEventLog)
+
+
+def test_what_one_process_records_another_sees_while_both_are_open(data_dir):
+    data_dir.mkdir()
+    with open_instance(data_dir) as one, open_instance(data_dir) as other:
+        for number in range(3):
+            report(one, f"a{number}")
+            report(other, f"b{number}")
+            expected = {f"{name}{n}" for name in "ab" for n in range(number + 1)}
+            assert set(one.get_materialized_partitions(KEY)) == expected
+            assert set(other.get_materialized_partitions(KEY)) == expected
+
+
+def test_what_was_recorded_outlives_the_kill_of_its_process(data_dir):
+    data_dir.mkdir()
+    command = [sys.executable, "-c", WRITE_AND_DIE, str(data_dir)]
+    assert subprocess.run(command, check=False).returncode == -9
+    with open_instance(data_dir) as instance:
+        expected = {f"{number:03d}" for number in range(20)}
+        assert set(instance.get_materialized_partitions(KEY)) == expected
+
+
+def test_only_a_few_files_stay_open_and_none_after_the_end(data_dir):
+    data_dir.mkdir()
+    with open_instance(data_dir) as instance:
+        log = instance.event_log_storage
+        for number in range(12):
+            with log.run_connection(f"run-{number}"):
+                pass
+        report(instance, "a")
+        runs = data_dir / "history" / "runs"
+        held = {name for name in open_files(runs) if name.endswith(".db")}
+        assert "index.db" in held
+        assert len(held) <= 4
+    assert open_files(data_dir / "history" / "runs") == set()
+
+
+def test_a_wiped_log_is_empty_and_can_be_written_again(data_dir):
+    data_dir.mkdir()
+    with open_instance(data_dir) as instance:
+        report(instance, "a")
+        instance.event_log_storage.wipe()
+        assert instance.get_materialized_partitions(KEY) == set()
+        report(instance, "b")
+        assert instance.get_materialized_partitions(KEY) == {"b"}
