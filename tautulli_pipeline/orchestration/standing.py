@@ -46,7 +46,7 @@ from tautulli_pipeline.orchestration.services import (
     make_data_dir,
     stream_address,
 )
-from tautulli_pipeline.orchestration.workers import bury_dead_runs
+from tautulli_pipeline.orchestration.workers import bury_dead_runs, is_own_run_canceled
 from tautulli_pipeline.settings import Settings, load_settings
 from tautulli_pipeline.stream.session import open_consuming, open_publishing
 from tautulli_pipeline.warehouse.ledger import Ledger, Unsettled
@@ -84,6 +84,7 @@ class StandingPublishing:
             running = RunningImport(log, replace(record, process_id=os.getpid()))
             running.start_clock()
             stack.enter_context(running.until_ended(stops=_STOPS))
+            stack.enter_context(_terminated_as_such(instance))
             half = self._half(settings, running.record, source, instance, stack)
             stack.enter_context(
                 heeding_requests(
@@ -133,6 +134,21 @@ def _published(receipt: Receipt, running: RunningImport) -> None:
     ids = receipt.rows["source_row_id"].drop_null().to_pylist()
     if ids:
         running.change(last_processed_id=ids[-1])
+
+
+@contextmanager
+def _terminated_as_such(instance: dg.DagsterInstance) -> Iterator[None]:
+    """A termination in the middle of a query becomes a fault of the query's library."""
+    try:
+        yield
+    except _STOPS:
+        raise
+    except Exception as error:
+        if is_own_run_canceled(instance):
+            raise StoppedError(
+                "the import was stopped", hint="import again to resume it"
+            ) from error
+        raise
 
 
 @contextmanager

@@ -71,9 +71,10 @@ def test_a_backfill_of_all_partitions_from_the_ui_fills_the_table(served: Served
         "unmaterializedPartitions": [],
         "failedPartitions": [],
     }
+    # It is settled before the checks of the table are done.
+    wait_until(lambda: not served.runs(statuses=["STARTED", "QUEUED", "STARTING"]))
     jobs = Counter((r["jobName"], r["status"]) for r in served.runs(statuses=["SUCCESS"]))
     assert jobs["consume_job", "SUCCESS"] >= 1
-    wait_until(lambda: not served.runs(statuses=["STARTED", "QUEUED", "STARTING"]))
     counts = "SELECT count(*), count(DISTINCT id), count(DISTINCT source_row_id)"
     assert query(served.data_dir, f"{counts} FROM playback_events") == [(ROWS, ROWS, ROWS)]
 
