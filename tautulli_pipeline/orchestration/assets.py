@@ -163,7 +163,7 @@ def playback_events(
 ) -> dg.MaterializeResult[None]:
     """Consume the stream into the table."""
     began_at = datetime.now(UTC).replace(tzinfo=None)
-    with warehouse.get_connection() as connection:
+    with _stop_as_cancellation(context), warehouse.get_connection() as connection:
         facts = consuming.consume(connection)
         metadata = arrival_metadata(
             arrivals_since(connection, began_at),
@@ -174,7 +174,9 @@ def playback_events(
 
 
 @contextmanager
-def _stop_as_cancellation(context: dg.OpExecutionContext) -> Iterator[None]:
+def _stop_as_cancellation(
+    context: dg.OpExecutionContext | dg.AssetExecutionContext,
+) -> Iterator[None]:
     """Record a deliberate stop as a canceled run rather than a failed one."""
     try:
         yield

@@ -9,7 +9,6 @@ import dagster as dg
 from pydantic import Field
 
 from tautulli_pipeline.orchestration.resources import Warehouse
-from tautulli_pipeline.orchestration.services import consumer_lock
 from tautulli_pipeline.orchestration.upkeep import (
     confirm_duplicates,
     replay_letters,
@@ -36,7 +35,7 @@ class DeadLetters(dg.Config):
 @dg.op(pool="duckdb")
 def restore_plays(context: dg.OpExecutionContext, config: Duplicates, warehouse: Warehouse) -> None:
     """Bring discarded events into the table, as plays of their own."""
-    with consumer_lock(load_settings()), warehouse.get_connection() as connection:
+    with warehouse.get_connection() as connection:
         resolved = restore_duplicates(connection, config.ids)
     context.add_output_metadata({one.id: _added(one.changed) for one in resolved})
 
@@ -50,7 +49,7 @@ def confirm_decisions(
     context: dg.OpExecutionContext, config: Duplicates, warehouse: Warehouse
 ) -> None:
     """Note that these are duplicates indeed."""
-    with consumer_lock(load_settings()), warehouse.get_connection() as connection:
+    with warehouse.get_connection() as connection:
         resolved = confirm_duplicates(connection, config.ids)
     context.add_output_metadata({"confirmed": [one.id for one in resolved]})
 
@@ -62,7 +61,7 @@ def replay_rejected(
     """Try dead letters again; what becomes an event is brought into the table, once."""
     settings = load_settings()
     database = Path(config.database) if config.database else None
-    with consumer_lock(settings), warehouse.get_connection() as connection:
+    with warehouse.get_connection() as connection:
         tried = replay_letters(connection, settings, config.ids, database)
     outcomes = [one.outcome for one in tried]
     context.add_output_metadata({name: outcomes.count(name) for name in sorted(set(outcomes))})

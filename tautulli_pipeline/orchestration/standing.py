@@ -216,6 +216,11 @@ class StandingConsuming:
             Consumption(session, writer, control.ledger, receipts).run(control)
             control.settle()
         _forget_receipts(settings)
+        if control.stopped:
+            raise StoppedError(
+                "made room for another consumer of this data directory",
+                hint="what is left on the stream is consumed by it, or by the next run",
+            )
         facts = {"dagster/row_count": count_events(connection), "inserted": control.inserted}
         return facts | ({"lost_on_the_stream": control.lost} if control.lost else {})
 
