@@ -126,14 +126,15 @@ class Survey:
         column = "media_type" if self._schema.has(HISTORY, "media_type") else "NULL"
         sql = (
             "SELECT strftime('%Y-%m', started, 'unixepoch') AS month, "
-            f"coalesce(nullif(CAST({column} AS TEXT), ''), 'unknown'), count(*) FROM {HISTORY} "
+            # As bytes: what SQLite calls text may be no UTF-8.
+            f"CAST({column} AS BLOB), count(*) FROM {HISTORY} "
             f"WHERE {self._schema.has_id_within(HISTORY, 'id')} AND {_HAS_START.format('started')} "
             "AND month IS NOT NULL GROUP BY 1, 2"
         )
         counted: Counter[tuple[str, str]] = Counter()
         for ids in ranges:
             for month, kind, plays in self._all(sql, ids.first, ids.last):
-                counted[month, kind] += plays
+                counted[month, (kind or b"").decode(errors="replace") or "unknown"] += plays
         return [MonthOfPlays(*key, plays) for key, plays in sorted(counted.items())]
 
     def last_id(self) -> int:

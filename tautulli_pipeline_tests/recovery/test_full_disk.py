@@ -65,7 +65,7 @@ def once_it_publishes(data_dir: Path) -> bool:
         pytest.param(importer, at_once, 0, DATA_DIRECTORY, id="lock and claim"),
         pytest.param(importer, at_once, 100_000, COPY, id="copy of the source"),
         pytest.param(importer, once_it_publishes, 0, DATA_DIRECTORY, id="receipts and runs"),
-        pytest.param(consumer, once_it_publishes, 300_000, WAREHOUSE, id="warehouse and its log"),
+        pytest.param(consumer, once_it_publishes, 6_000_000, WAREHOUSE, id="warehouse and its log"),
     ],
 )
 def test_a_full_disk_is_one_line_and_the_import_resumes(
