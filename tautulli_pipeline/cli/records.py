@@ -9,12 +9,8 @@ from typing import Any
 import click
 
 from tautulli_pipeline.settings import load_settings
+from tautulli_pipeline.warehouse.audit_words import LAYERS, REASONS, STATUSES
 
-_REASONS = (
-    *("event_id", "session_key", "correlation_key", "cross_source_key"),
-    "rating_key_user_started",
-)
-_STATUSES = ("auto_dedupe", "user_confirmed", "user_restored")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 _DEBUG = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 _ID = click.argument("given", metavar="ID")
@@ -43,15 +39,15 @@ def duplicates() -> None:
 @click.option(
     "--reason",
     metavar="KEY",
-    type=click.Choice(_REASONS),
-    help=f"The key that matched: {', '.join(_REASONS)}.",
+    type=click.Choice(REASONS),
+    help=f"The key that matched: {', '.join(REASONS)}.",
 )
-@click.option("--layer", type=click.Choice(("cache", "database")), help="Who found it.")
+@click.option("--layer", type=click.Choice(LAYERS), help="Who found it.")
 @click.option(
     "--status",
     metavar="STATUS",
-    type=click.Choice(_STATUSES),
-    help=f"What was decided: {', '.join(_STATUSES)}.",
+    type=click.Choice(STATUSES),
+    help=f"What was decided: {', '.join(STATUSES)}.",
 )
 @click.option("--import", "import_id", metavar="IMPORT_ID", help="Of one import alone.")
 @click.option("--near", is_flag=True, help="List likely doubles in the table instead.")

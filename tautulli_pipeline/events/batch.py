@@ -9,7 +9,7 @@ import pyarrow as pa
 # DuckDB takes a batch piece by piece; what a query makes of one stays in the processor's
 # cache and its memory serves the next. Measured on 5 KB a row: smaller pieces cost more
 # in calls, larger ones in pages that have to be cleared.
-_ROWS_PER_PIECE: Final = 1024
+ROWS_PER_PIECE: Final = 1024
 
 
 class CurrentBatch:
@@ -24,6 +24,6 @@ class CurrentBatch:
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """The batch as Arrow's C stream, which DuckDB asks for at each execution."""
-        pieces = self.table.to_batches(max_chunksize=_ROWS_PER_PIECE)
+        pieces = self.table.to_batches(max_chunksize=ROWS_PER_PIECE)
         reader = pa.RecordBatchReader.from_batches(self.table.schema, pieces)
         return reader.__arrow_c_stream__(requested_schema)

@@ -45,7 +45,7 @@ class Control(Protocol):
     def last_sequence(self) -> int | None:
         """Where the stream ends for this consumer; None while that is open."""
 
-    def report(self, written: Written, unsettled: Unsettled) -> None:
+    def report(self, written: Written, unsettled: Unsettled, /) -> None:
         """A batch is committed; `unsettled` names the rows without a fate."""
 
 

@@ -10,8 +10,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tautulli_pipeline.events.batch import ROWS_PER_PIECE
 from tautulli_pipeline.events.mapping import mapping_query, record_query
-from tautulli_pipeline.source.reader import ROWS_PER_BATCH
 
 
 class Mapper:
@@ -43,7 +43,7 @@ class Mapper:
         with duckdb.connect(config={"threads": 1}) as connection:
             connection.register("batch", feed.reader())
             with feed.own_faults():
-                mapped = connection.execute(self._query).to_arrow_reader(ROWS_PER_BATCH)
+                mapped = connection.execute(self._query).to_arrow_reader(ROWS_PER_PIECE)
             while True:
                 rows = None
                 with feed.own_faults(), suppress(StopIteration):
@@ -63,7 +63,7 @@ class Mapper:
         rejected = pc.is_valid(rows["reason"])
         with duckdb.connect(config={"threads": 1}) as connection:
             connection.register("batch", raw.filter(rejected))
-            records = connection.execute(self._record_query).to_arrow_table(ROWS_PER_BATCH)
+            records = connection.execute(self._record_query).to_arrow_table(ROWS_PER_PIECE)
         return pc.replace_with_mask(none, rejected, records["record"].combine_chunks())
 
 

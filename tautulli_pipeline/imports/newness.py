@@ -57,5 +57,6 @@ def look_into(
         SourceError: there is no readable Tautulli database.
     """
     with open_source(path, snapshots_dir) as source, source.open_survey() as survey:
-        glance = Glance(files, survey.count_rows(), survey.last_id())
+        _, last_id = survey.id_range() or (0, 0)
+        glance = Glance(files, survey.count_rows(), last_id)
         return glance, survey.keys(grid or Grid.fitting(batch_size, survey.count_ranges))

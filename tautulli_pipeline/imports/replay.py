@@ -24,6 +24,7 @@ from tautulli_pipeline.warehouse.cache import DedupCache
 from tautulli_pipeline.warehouse.dead_letters import TABLE, Letter, fetch_letters
 from tautulli_pipeline.warehouse.decoder import NOT_JSON, NOT_UTF8, keys_query
 from tautulli_pipeline.warehouse.dedup import Deduplicator
+from tautulli_pipeline.warehouse.integrity import position_on
 from tautulli_pipeline.warehouse.schema import warehouse_id
 from tautulli_pipeline.warehouse.writer import MESSAGES, TOO_LARGE, Writer, numbered, utc_now
 
@@ -194,10 +195,7 @@ class _Portion:
     def _own_stream(self) -> tuple[str, int]:
         """A stream of our own, for rows that were on none, and how far it is."""
         stream_id = f"dead-letters@{warehouse_id(self._connection)}"
-        row = self._connection.execute(
-            "SELECT last_sequence FROM stream_positions WHERE stream_id = ?", [stream_id]
-        ).fetchone()
-        return stream_id, int(row[0]) if row else 0
+        return stream_id, position_on(self._connection, stream_id)
 
     def _decoded(self, letters: Sequence[Letter]) -> Iterator[_Sent]:
         """Letters of messages that are events now; each comes again as the message it was."""

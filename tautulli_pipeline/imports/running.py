@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from tautulli_pipeline.errors import StoppedError
 from tautulli_pipeline.imports.claim import Claim, ImportLock
+from tautulli_pipeline.imports.receipts import Receipt
 from tautulli_pipeline.imports.record import Fates, ImportLog, ImportRecord, Status
 
 _LOOK_EVERY_SECONDS: Final = 0.2
@@ -65,6 +66,12 @@ class RunningImport:
         """Take what is settled so far; a disk that is full shows where something depends on it."""
         with suppress(OSError):
             self.change(fates=Fates(**totals))
+
+    def published(self, receipt: Receipt) -> None:
+        """Note how far the source is published."""
+        ids = receipt.rows["source_row_id"].drop_null().to_pylist()
+        if ids:
+            self.change(last_processed_id=ids[-1])
 
     def mark_stopping(self) -> None:
         """Show that it ends after the batch in hand."""

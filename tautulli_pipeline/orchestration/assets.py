@@ -45,7 +45,7 @@ class Consuming(Protocol):
     """The consuming half, as the asset uses it."""
 
     def consume(self, connection: DuckDBPyConnection) -> dict[str, Any]:
-        """Consume until told to end; gives facts for the materialization."""
+        """Consume until told to end; gives what the materialization is to say besides."""
 
 
 tautulli_database = dg.AssetSpec(

@@ -7,6 +7,7 @@ import dagster as dg
 from duckdb import DuckDBPyConnection
 
 from tautulli_pipeline.errors import StreamError
+from tautulli_pipeline.orchestration.column_schemas import TABLE_KEY
 from tautulli_pipeline.orchestration.resources import Warehouse
 from tautulli_pipeline.orchestration.services import stream_address
 from tautulli_pipeline.settings import Settings, load_settings
@@ -19,8 +20,6 @@ from tautulli_pipeline.warehouse.integrity import (
     repeated_keys,
     unbalanced_partitions,
 )
-
-TABLE_KEY = dg.AssetKey("playback_events")
 
 
 @dataclass(frozen=True)

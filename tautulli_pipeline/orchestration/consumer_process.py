@@ -23,7 +23,7 @@ from duckdb import DuckDBPyConnection
 from tautulli_pipeline.errors import PipelineError, StoppedError
 from tautulli_pipeline.imports.consumption import Consumption
 from tautulli_pipeline.memory import keep_memory_bounded, spare_collector, spare_pandas
-from tautulli_pipeline.orchestration.checks import TABLE_KEY
+from tautulli_pipeline.orchestration.column_schemas import TABLE_KEY
 from tautulli_pipeline.orchestration.data_directory import explained_faults
 from tautulli_pipeline.orchestration.instance import (
     COMMAND_LINE_TAGS,
@@ -43,7 +43,7 @@ from tautulli_pipeline.orchestration.workers import bury_dead_runs, own_process_
 from tautulli_pipeline.settings import Settings, load_settings
 from tautulli_pipeline.stream.session import open_consuming
 from tautulli_pipeline.warehouse.ledger import Ledger, Unsettled
-from tautulli_pipeline.warehouse.schema import count_events, warehouse_id
+from tautulli_pipeline.warehouse.schema import warehouse_id
 from tautulli_pipeline.warehouse.writer import Writer, Written
 
 DRAIN: Final = "drain"
@@ -90,7 +90,6 @@ class _Reporting:
     import_id: str
     unsettled: dict[str, list[int]] = field(default_factory=dict)
     totals: dict[str, int] = field(default_factory=dict)
-    inserted: int = 0
 
     @property
     def stopped(self) -> bool:
@@ -100,8 +99,7 @@ class _Reporting:
     def last_sequence(self) -> int | None:
         return self.orders.last_sequence
 
-    def report(self, written: Written, unsettled: Unsettled) -> None:
-        self.inserted += written.inserted
+    def report(self, _written: Written, unsettled: Unsettled) -> None:
         # Those of an import left unfinished before are its own to publish again.
         self.unsettled = {key: ids for (of, key), ids in unsettled.items() if of == self.import_id}
         totals = self.ledger.totals(self.import_id)
@@ -146,7 +144,7 @@ class CommandedConsuming:
                     break
                 reporting.totals = ledger.totals(self.import_id)
                 reporting.reply(DRAINED)
-            return {"dagster/row_count": count_events(connection), "inserted": reporting.inserted}
+        return {}
 
     def _wait(self, words: str) -> None:
         """Tell the parent what is waited for, unless nobody needs the end of it."""

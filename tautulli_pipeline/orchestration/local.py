@@ -17,7 +17,6 @@ from tautulli_pipeline.errors import StoppedError, StreamError
 from tautulli_pipeline.imports.claim import Claim
 from tautulli_pipeline.imports.pieces import PartitionWork
 from tautulli_pipeline.imports.plan import Plan
-from tautulli_pipeline.imports.receipts import Receipt
 from tautulli_pipeline.imports.record import Fates, ImportLog, ImportRecord, Status
 from tautulli_pipeline.imports.running import RunningImport, heeding_requests
 from tautulli_pipeline.imports.session import OpenSource, PublishingHalf, open_source
@@ -26,7 +25,7 @@ from tautulli_pipeline.orchestration.consumer_handle import ConsumerHandle, star
 from tautulli_pipeline.orchestration.data_directory import data_directory, explained_faults
 from tautulli_pipeline.orchestration.instance import open_instance
 from tautulli_pipeline.orchestration.partitions import known_grid
-from tautulli_pipeline.orchestration.preparation import grid_notice, prepare_publishing
+from tautulli_pipeline.orchestration.preparation import prepare_publishing
 from tautulli_pipeline.orchestration.publishing_run import PublishingRun
 from tautulli_pipeline.orchestration.services import check_login, data_paths, stream_address
 from tautulli_pipeline.orchestration.workers import bury_dead_runs
@@ -149,8 +148,6 @@ class LocalImport:
             bury_dead_runs(instance, "import_job")
             grid = known_grid(instance)
         stack.callback(self._give_up_run, session)
-        if notice := grid_notice(self.settings, source, grid):
-            self.say(notice)
         if contents is None or grid is not None:
             contents = source.survey(grid, self.settings.import_batch_size)
         warehouse_id, _ = consumer.await_ready(self.stopping)
@@ -166,8 +163,10 @@ class LocalImport:
                 warehouse_id=warehouse_id,
             )
         )
+        if half.notice:
+            self.say(half.notice)
         half.stopping = self.stopping
-        half.on_receipt = lambda receipt: _published(receipt, running)
+        half.on_receipt = running.published
         running.change(total_records=half.plan.total_records, unchanged=half.plan.unchanged)
         spare_collector()
         self._require_going_on()
@@ -231,12 +230,6 @@ class LocalImport:
 
 def _stopped() -> StoppedError:
     return StoppedError("the import was stopped", hint="import again to resume it")
-
-
-def _published(receipt: Receipt, running: RunningImport) -> None:
-    ids = receipt.rows["source_row_id"].drop_null().to_pylist()
-    if ids:
-        running.change(last_processed_id=ids[-1])
 
 
 def _never_arrive(lost: int) -> StreamError:

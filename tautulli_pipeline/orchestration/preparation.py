@@ -38,7 +38,7 @@ class PreparedPublishing:
         yield self.half
 
 
-def grid_notice(settings: Settings, source: OpenSource, grid: Grid | None) -> str:
+def _grid_notice(settings: Settings, source: OpenSource, grid: Grid | None) -> str:
     """That a batch size somebody set has no effect on this data directory, or ''."""
     batch_size = settings.import_batch_size
     was_set = "import_batch_size" in settings.model_fields_set
@@ -70,7 +70,7 @@ def prepare_publishing(
         record.import_id,
         fresh=record.fresh,
     )
-    notice = grid_notice(settings, source, known_grid(instance))
+    notice = _grid_notice(settings, source, known_grid(instance))
     show_partitions(instance, plan.versions)
     folder = ReceiptFolder(data_paths(settings).receipts / record.import_id)
     copy = source.snapshot

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -54,6 +55,7 @@ class _Service:
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     quick_restarts: int = 0
+    groups: set[int] = field(default_factory=set)
 
     def start(self) -> None:
         if self.log.exists() and self.log.stat().st_size > _MAX_LOG_BYTES:
@@ -69,6 +71,7 @@ class _Service:
                 stderr=log,
                 start_new_session=True,
             )
+        self.groups.add(self.process.pid)
 
     def keep_running(self, say: Callable[[str], None]) -> bool:
         """Start it again where it has ended; tells whether it had.
@@ -231,6 +234,17 @@ def _end(services: Sequence[_Service], instance: dg.DagsterInstance) -> None:
         end_runs(instance)
     finally:
         _end_tree([s.process.pid for s in services if s.process and s.process.poll() is None])
+        _end_tree(_members(set().union(*(service.groups for service in services))))
+
+
+def _members(groups: set[int]) -> list[int]:
+    """Code servers of children that were killed; they are in the process group of each."""
+    found: list[int] = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, ProcessLookupError):
+            if os.getpgid(process.pid) in groups and "dagster" in " ".join(process.cmdline()):
+                found.append(process.pid)
+    return found
 
 
 def _require_free(port: int) -> None:

@@ -22,7 +22,7 @@ from tautulli_pipeline.errors import (
     WarehouseError,
 )
 from tautulli_pipeline.imports.consumption import Consumption
-from tautulli_pipeline.imports.receipts import Receipt, ReceiptFolder
+from tautulli_pipeline.imports.receipts import ReceiptFolder
 from tautulli_pipeline.imports.record import Fates, ImportLog, ImportRecord, Status
 from tautulli_pipeline.imports.running import RunningImport, heeding_requests
 from tautulli_pipeline.imports.session import OpenSource, PublishingHalf, open_source
@@ -50,7 +50,7 @@ from tautulli_pipeline.orchestration.workers import bury_dead_runs, is_own_run_c
 from tautulli_pipeline.settings import Settings, load_settings
 from tautulli_pipeline.stream.session import open_consuming, open_publishing
 from tautulli_pipeline.warehouse.ledger import Ledger, Unsettled
-from tautulli_pipeline.warehouse.schema import count_events, warehouse_id
+from tautulli_pipeline.warehouse.schema import warehouse_id
 from tautulli_pipeline.warehouse.writer import Writer, Written
 
 # A stop on request, Ctrl-C, and what Dagster raises when somebody terminates a run.
@@ -101,7 +101,7 @@ class StandingPublishing:
                     on_stopping=running.mark_stopping,
                 )
             )
-            half.on_receipt = lambda receipt: _published(receipt, running)
+            half.on_receipt = running.published
             running.change(status=Status.RUNNING, **half.coverage())
             yield half
             # What the half was told to cover is known by now, and a consumer may be ahead.
@@ -134,12 +134,6 @@ class StandingPublishing:
                 warehouse_id=_warehouse_id(settings),
             )
         )
-
-
-def _published(receipt: Receipt, running: RunningImport) -> None:
-    ids = receipt.rows["source_row_id"].drop_null().to_pylist()
-    if ids:
-        running.change(last_processed_id=ids[-1])
 
 
 @contextmanager
@@ -181,12 +175,10 @@ class _UntilDrained:
     ledger: Ledger
     stopped: bool = False
     last_sequence: int | None = None
-    inserted: int = 0
     lost: int = 0
     _totals: dict[str, int] = field(default_factory=dict)
 
-    def report(self, written: Written, unsettled: Unsettled) -> None:
-        self.inserted += written.inserted
+    def report(self, _written: Written, unsettled: Unsettled) -> None:
         self.lost = sum(map(len, unsettled.values()))
         self.stopped = is_consumer_awaited(self.settings)
         self.settle()
@@ -207,7 +199,7 @@ class StandingConsuming:
     """Consumes until the stream is drained, and settles the import it belongs to."""
 
     def consume(self, connection: DuckDBPyConnection) -> dict[str, Any]:
-        """Consume all there is; gives facts for the materialization."""
+        """Consume all there is; gives what the materialization is to say besides."""
         settings = load_settings()
         control = _UntilDrained(settings, Ledger(connection))
         receipts = data_paths(settings).receipts
@@ -227,8 +219,7 @@ class StandingConsuming:
                 "made room for another consumer of this data directory",
                 hint="what is left on the stream is consumed by it, or by the next run",
             )
-        facts = {"dagster/row_count": count_events(connection), "inserted": control.inserted}
-        return facts | ({"lost_on_the_stream": control.lost} if control.lost else {})
+        return {"lost_on_the_stream": control.lost} if control.lost else {}
 
 
 def _forget_receipts(settings: Settings) -> None:

@@ -13,6 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from tautulli_pipeline.errors import SourceDamagedError
+from tautulli_pipeline.events.batch import ROWS_PER_PIECE
 from tautulli_pipeline.events.columns import (
     FRIENDLY_NAME_LOOKUP,
     HISTORY,
@@ -25,11 +26,6 @@ from tautulli_pipeline.events.columns import (
 from tautulli_pipeline.events.identity import quote_identifier, quote_literal
 from tautulli_pipeline.source.damage import BACKUP_HINT
 from tautulli_pipeline.source.schema import LARGEST_ID, SourceSchema
-
-# What a query makes of one batch stays in the processor's cache and its memory serves the
-# next. Measured on 5 KB a row: smaller batches cost more in calls, larger ones in pages
-# that have to be cleared.
-ROWS_PER_BATCH: Final = 1024
 
 _EXTENSION_WHEEL: Final = "duckdb_extension_sqlite_scanner"
 _ALIASES: Final = dict(zip(HISTORY_TABLES, ("h", "m", "i"), strict=True))
@@ -72,10 +68,10 @@ class HistoryReader:
             SourceDamagedError: SQLite cannot read the rows.
         """
         with self._naming_damage(ids):
-            return _as_utf8(self._execute(ids, limit).to_arrow_table(ROWS_PER_BATCH))
+            return _as_utf8(self._execute(ids, limit).to_arrow_table(ROWS_PER_PIECE))
 
     def stream(self, ranges: Iterable[IdRange]) -> Iterator[pa.RecordBatch]:
-        """The same plays range by range, in batches of at most `ROWS_PER_BATCH`.
+        """The same plays range by range, in batches of at most `ROWS_PER_PIECE`.
 
         One query for each range: planning it costs as much as reading a thousand plays.
         No other may run while one is under way.
@@ -85,7 +81,7 @@ class HistoryReader:
         """
         for ids in ranges:
             with self._naming_damage(ids):
-                batches = self._execute(ids, LARGEST_ID).to_arrow_reader(ROWS_PER_BATCH)
+                batches = self._execute(ids, LARGEST_ID).to_arrow_reader(ROWS_PER_PIECE)
             while True:
                 with self._naming_damage(ids):
                     batch = next(batches, None)

@@ -137,11 +137,6 @@ class Survey:
                 counted[month, (kind or b"").decode(errors="replace") or "unknown"] += plays
         return [MonthOfPlays(*key, plays) for key, plays in sorted(counted.items())]
 
-    def last_id(self) -> int:
-        """The highest id of `session_history`; 0 where it is empty."""
-        integer = self._schema.has_integer(HISTORY, "id")
-        return int(self._one(f"SELECT max(id) FROM {HISTORY} WHERE {integer}")[0] or 0)
-
     def keys(self, grid: Grid) -> list[str]:
         """The partitions of `grid` that hold rows, by their ids alone."""
         keys: list[str] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import duckdb
 
@@ -44,14 +44,14 @@ class Arrivals:
 def arrivals_since(connection: duckdb.DuckDBPyConnection, moment: datetime) -> Arrivals:
     """What was stored, dropped and kept since `moment`, in UTC without a zone."""
 
-    def rows(sql: str) -> list[tuple[object, ...]]:
+    def rows(sql: str) -> list[Any]:
         return connection.execute(sql, [moment]).fetchall()
 
     ((first, last),) = rows(_SPAN)
     ((dead,),) = rows(_DEAD)
     return Arrivals(
-        months=tuple(rows(_STORED)),  # type: ignore[arg-type]
-        span=(first, last) if first and last else None,  # type: ignore[arg-type]
-        discarded=tuple(rows(_DISCARDED)),  # type: ignore[arg-type]
-        dead_letters=dead,  # type: ignore[arg-type]
+        months=tuple(rows(_STORED)),
+        span=(first, last) if first and last else None,
+        discarded=tuple(rows(_DISCARDED)),
+        dead_letters=dead,
     )

@@ -23,12 +23,6 @@ from tautulli_pipeline.warehouse.reading import (
 )
 
 KIND: Final = "duplicate"
-REASONS: Final = (
-    *("event_id", "session_key", "correlation_key", "cross_source_key"),
-    "rating_key_user_started",
-)
-LAYERS: Final = ("cache", "database")
-STATUSES: Final = ("auto_dedupe", "user_confirmed", "user_restored")
 
 _AUDIT: Final = "dedupe_audit_log"
 _FACTS: Final = """

@@ -58,7 +58,7 @@ def test_a_stream_of_batches_maps_as_the_whole_table_does(database, opened):
 def test_the_records_of_rejected_rows_are_theirs_where_batches_are_small(
     opened, monkeypatch, database
 ):
-    monkeypatch.setattr(reading, "ROWS_PER_BATCH", 7)
+    monkeypatch.setattr(reading, "ROWS_PER_PIECE", 7)
     mapper, reader = opened
     rows = pa.concat_tables(mapper.map(reader.columns, reader.stream([IdRange(90, 320)])))
     records = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,13 @@ from tautulli_pipeline_tests.command import (
     ended,
     fates,
     nothing_runs,
+    processes_of,
     query,
     run,
     start,
     wait_until,
 )
-from tautulli_pipeline_tests.served import PARTITIONS, TERMINATE, Served, serving
+from tautulli_pipeline_tests.served import PARTITIONS, TERMINATE, Served, free_port, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,17 +40,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 def partitions(served: Served) -> list[str]:
     return list(served.ask(PARTITIONS)["partitionKeys"])
-
-
-def publications(served: Served) -> Counter[str]:
-    """How often each partition was published by all runs together."""
-    messages = [
-        event["message"]
-        for run_of_it in served.runs(pipelineName="import_job")
-        for event in served.events(run_of_it["runId"])
-        if event["__typename"] == "MaterializationEvent"
-    ]
-    return Counter(messages)
 
 
 def test_a_backfill_of_all_partitions_from_the_ui_fills_the_table(served: Served) -> None:
@@ -127,3 +118,36 @@ def all_of(served: Served) -> dict[str, str]:
         "dagster/asset_partition_range_start": keys[0],
         "dagster/asset_partition_range_end": keys[-1],
     }
+
+
+def test_a_taken_data_directory_and_a_taken_port_are_named(served: Served) -> None:
+    again = run("up", "--port", free_port(), data_dir=served.data_dir)
+    assert (again.exit_code, again.stdout) == (2, "")
+    assert again.stderr.startswith(
+        f"tautulli-pipeline: another `up` serves {served.data_dir} already at {served.url}\n"
+    )
+    elsewhere = served.data_dir.with_name("elsewhere")
+    taken = run("up", "--port", served.port, data_dir=elsewhere)
+    assert (taken.exit_code, taken.stdout) == (2, "")
+    assert taken.stderr.startswith(
+        f"tautulli-pipeline: cannot listen on 127.0.0.1:{served.port}: address already in use\n"
+    )
+    assert not elsewhere.exists()
+
+
+def test_a_child_that_dies_is_started_again(served: Served) -> None:
+    (webserver,) = [
+        p for p in processes_of(served.data_dir) if "dagster_webserver" in " ".join(p.cmdline())
+    ]
+    webserver.send_signal(signal.SIGKILL)
+    assert served.process.stderr is not None
+    told = served.process.stderr.readline()
+    assert told == "the webserver ended with code -9; starting it again\n"
+    wait_until(lambda: answers(served), 60, 0.5)
+
+
+def answers(served: Served) -> bool:
+    try:
+        return bool(partitions(served))
+    except OSError:
+        return False
