@@ -78,7 +78,15 @@ def publish_partitions(
     if inspecting.dry_run:
         context.log.info("IMPORT_DRY_RUN is set: nothing is published")
         report_inspection(context, inspecting)
-        return
+    else:
+        _publish(context, publishing)
+    # A generator that yields no output: a returned value would record every partition again.
+    # Events are logged and not yielded, as a run that is terminated while Dagster has the
+    # turn leaves the generator as it stands, with its source, locks and record open.
+    yield from ()
+
+
+def _publish(context: dg.OpExecutionContext, publishing: Publishing) -> None:
     with _stop_as_cancellation(context), publishing.open(context.instance) as half:
         if context.has_partition_key or context.has_partition_key_range:
             done = published_before(context.instance, context.run)
@@ -91,8 +99,8 @@ def publish_partitions(
             content = half.plan.contents[receipt.partition_key]
             facts = stream_metadata(receipt, content)
             published.add(receipt.partition_key, facts)
-            yield _read(receipt, content)
-            yield _published(receipt, content, finished, facts)
+            context.log_event(_read(receipt, content))
+            context.log_event(_published(receipt, content, finished, facts))
         _sum_up(context, half, published)
 
 

@@ -54,13 +54,7 @@ from tautulli_pipeline.warehouse.schema import warehouse_id
 from tautulli_pipeline.warehouse.writer import Writer, Written
 
 # A stop on request, Ctrl-C, and what Dagster raises when somebody terminates a run.
-# Met between two partitions, that one closes the op's generator.
-_STOPS: Final = (
-    StoppedError,
-    KeyboardInterrupt,
-    GeneratorExit,
-    dg.DagsterExecutionInterruptedError,
-)
+_STOPS: Final = (StoppedError, KeyboardInterrupt, dg.DagsterExecutionInterruptedError)
 _CONSUMER_OPENS_WITHIN_SECONDS: Final = 20.0
 _POLL_SECONDS: Final = 0.1
 
