@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import psutil
 import pytest
@@ -27,9 +27,6 @@ from tautulli_pipeline_tests.command import (
     wait_until,
 )
 from tautulli_pipeline_tests.recovery.conftest import published
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ROWS = 6000
 PARTITIONS = 31
@@ -207,11 +204,20 @@ def test_nohup_outlives_its_terminal(database: Path, data_dir: Path) -> None:
     assert importing.wait(60) == 0
 
 
+def catches(process_id: int, number: int) -> bool:
+    """Whether a process has a handler for the signal."""
+    status = Path(f"/proc/{process_id}/status").read_text(encoding="ascii")
+    mask = status.partition("SigCgt:")[2].split()[0]
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
 @pytest.mark.parametrize("pause_seconds", [0.15, 0.4, 0.8])
 def test_whoever_is_quick_sees_no_traceback(
     pause_seconds: float, database: Path, data_dir: Path
 ) -> None:
     importing = start("import", database, data_dir=data_dir)
+    # Before, Python itself is still starting.
+    wait_until(lambda: catches(importing.pid, signal.SIGTERM), pause_seconds=0.005)
     time.sleep(pause_seconds)
     importing.send_signal(signal.SIGTERM)
     outcome = ended(importing)
