@@ -1,10 +1,12 @@
-"""Batches of history rows to events, all of a stream by one query."""
+"""Batches of history rows to events, many by one query."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain, islice
+from typing import Final
 
 import duckdb
 import pyarrow as pa
@@ -12,6 +14,10 @@ import pyarrow.compute as pc
 
 from tautulli_pipeline.events.batch import ROWS_PER_PIECE
 from tautulli_pipeline.events.mapping import mapping_query, record_query
+
+# Planning the query costs as much as mapping a thousand rows. A branch of it that is taken
+# seldom holds the last batch that took it, whole, until the query ends.
+_BATCHES_PER_QUERY: Final = 16
 
 
 class Mapper:
@@ -39,21 +45,26 @@ class Mapper:
         Raises:
             Exception: whatever `batches` raise.
         """
-        feed = _Feed(schema, batches)
+        left = iter(batches)
         with duckdb.connect(config={"threads": 1}) as connection:
-            connection.register("batch", feed.reader())
-            with feed.own_faults():
-                mapped = connection.execute(self._query).to_arrow_reader(ROWS_PER_PIECE)
-            while True:
-                rows = None
-                with feed.own_faults(), suppress(StopIteration):
-                    rows = mapped.read_next_batch()
-                if rows is None:
-                    return
-                raw = feed.take(rows.num_rows)
-                yield pa.Table.from_batches([rows]).append_column(
-                    "record", self._records(raw, rows)
-                )
+            while (first := next(left, None)) is not None:
+                some = chain([first], islice(left, _BATCHES_PER_QUERY - 1))
+                yield from self._map_by_one_query(connection, _Feed(schema, some))
+
+    def _map_by_one_query(
+        self, connection: duckdb.DuckDBPyConnection, feed: _Feed
+    ) -> Iterator[pa.Table]:
+        connection.register("batch", feed.reader())
+        with feed.own_faults():
+            mapped = connection.execute(self._query).to_arrow_reader(ROWS_PER_PIECE)
+        while True:
+            rows = None
+            with feed.own_faults(), suppress(StopIteration):
+                rows = mapped.read_next_batch()
+            if rows is None:
+                return
+            raw = feed.take(rows.num_rows)
+            yield pa.Table.from_batches([rows]).append_column("record", self._records(raw, rows))
 
     def _records(self, raw: pa.Table, rows: pa.RecordBatch) -> pa.Array:
         """The raw rows that became no event, each in its place."""

@@ -160,12 +160,14 @@ CREATE TABLE playback_events (
     restored_at TIMESTAMP
 );
 
+-- DuckDB keeps whole indexes in memory, so they hold digests of 128 bits: 16 bytes a row
+-- where the keys have 100.
 CREATE UNIQUE INDEX idx_playback_correlation_key ON playback_events (
-    (CASE WHEN restored_at IS NULL THEN correlation_key END)
+    (CASE WHEN restored_at IS NULL THEN md5_number(correlation_key) END)
 );
 
+-- The play is (rating_key, user_id, started_at), and none where one of them is NULL.
 CREATE UNIQUE INDEX idx_playback_dedup ON playback_events (
-    (CASE WHEN restored_at IS NULL THEN rating_key END),
-    (CASE WHEN restored_at IS NULL THEN user_id END),
-    (CASE WHEN restored_at IS NULL THEN started_at END)
+    (CASE WHEN restored_at IS NULL THEN
+        md5_number(rating_key || '|' || user_id || '|' || epoch_us(started_at)) END)
 );
