@@ -21,6 +21,7 @@ from tautulli_pipeline.warehouse.reading import (
     list_page,
     parsed,
 )
+from tautulli_pipeline.warehouse.transaction import transaction
 
 KIND: Final = "duplicate"
 
@@ -174,15 +175,10 @@ class Restoring:
             return False
         with _Discarded(self._connection, row_id) as discarded:
             self._log.admit(int(missing), discarded.size_bytes)
-            self._connection.begin()
-            try:
+            with transaction(self._connection):
                 if missing:
                     discarded.insert(now)
                 _resolve(self._connection, row_id, "user_restored", now)
-            except BaseException:
-                self._connection.rollback()
-                raise
-            self._connection.commit()
         return missing
 
 

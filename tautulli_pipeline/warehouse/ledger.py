@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tautulli_pipeline.warehouse.row_letters import close_arrived, insert_rejected
+from tautulli_pipeline.warehouse.transaction import transaction
 
 # Ids of source rows by import and partition.
 Unsettled = dict[tuple[str, str], list[int]]
@@ -124,14 +125,8 @@ class Ledger:
             The ids of rows without a fate, published but nowhere to be found, by
             import and partition.
         """
-        self._connection.begin()
-        try:
-            unsettled = self._settle(pa.concat_tables(map(_labelled, entries)), now)
-        except BaseException:
-            self._connection.rollback()
-            raise
-        self._connection.commit()
-        return unsettled
+        with transaction(self._connection):
+            return self._settle(pa.concat_tables(map(_labelled, entries)), now)
 
     def _settle(self, rows: pa.Table, now: datetime) -> Unsettled:
         ends = pc.min_max(rows["source_row_id"])

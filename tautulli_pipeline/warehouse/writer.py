@@ -30,6 +30,8 @@ from tautulli_pipeline.warehouse.dedup import Deduplicator, Duplicate, Stored, V
 from tautulli_pipeline.warehouse.discards import Discards
 from tautulli_pipeline.warehouse.log import WriteAheadLog
 from tautulli_pipeline.warehouse.matching import TimeSpan, match_query, time_span
+from tautulli_pipeline.warehouse.schema import ROWS_PER_ROOM, make_room_for_indexes
+from tautulli_pipeline.warehouse.transaction import transaction
 
 MESSAGES: Final = pa.schema(
     [
@@ -92,6 +94,7 @@ class Writer:
         self._clock = clock
         self._log = WriteAheadLog(connection)
         self._discards = Discards(connection, stream_id)
+        self._rows_with_room = 0
         self._messages = CurrentBatch(_NUMBERED)
         connection.register("messages", self._messages)
         connection.execute(f"PREPARE decode_keys AS {keys_query()}")
@@ -126,16 +129,6 @@ class Writer:
             return self._write(messages, near_in_time=False)
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.begin()
-        try:
-            yield
-        except BaseException:
-            self._connection.rollback()
-            raise
-        self._connection.commit()
-
-    @contextmanager
     def _forgetting_what_fails(self) -> Iterator[None]:
         try:
             yield
@@ -156,8 +149,9 @@ class Writer:
             verdicts = self._judge(events, near_in_time=near_in_time)
             discarded = verdicts.keys()
             new = [p for p in events["position"].to_pylist() if p not in discarded]
+            self._make_room(len(new))
             self._log.admit(len(new), messages.nbytes)
-            with self._transaction():
+            with transaction(self._connection):
                 inserted = self._insert_events(batch, new, now)
                 duplicates = self._insert_audit(batch, verdicts, events, now)
                 faulty = len(batch) - len(events)
@@ -168,6 +162,12 @@ class Writer:
         return Written(
             messages.num_rows, inserted, layers.count("cache"), layers.count("database"), dead
         )
+
+    def _make_room(self, rows: int) -> None:
+        if rows > self._rows_with_room:
+            make_room_for_indexes(self._connection)
+            self._rows_with_room = ROWS_PER_ROOM
+        self._rows_with_room -= rows
 
     def _decode_keys(self) -> pa.Table:
         return self._connection.execute("EXECUTE decode_keys").to_arrow_table()
