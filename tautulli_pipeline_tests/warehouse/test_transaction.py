@@ -24,6 +24,11 @@ def insert(connection, batch):
     )
 
 
+def insert_twice(connection):
+    insert(connection, 0)
+    insert(connection, 0)
+
+
 def insert_until_a_commit_fails(connection, batches_per_checkpoint):
     """How many batches were committed before."""
     for batch in range(1000):
@@ -32,8 +37,7 @@ def insert_until_a_commit_fails(connection, batches_per_checkpoint):
         try:
             with transaction(connection):
                 insert(connection, batch)
-        except duckdb.TransactionException as error:
-            assert "Failed to commit" in str(error)
+        except duckdb.TransactionException:
             return batch
     pytest.fail("memory was enough")
 
@@ -62,7 +66,6 @@ def test_the_rows_of_a_failed_commit_can_be_written_after_the_file_was_closed(
 def test_what_fails_inside_is_taken_back(tmp_path):
     with open_file(tmp_path / "plays.duckdb", "400MB") as connection:
         connection.execute("CREATE TABLE plays (id UUID PRIMARY KEY, key VARCHAR UNIQUE)")
-        with pytest.raises(ZeroDivisionError), transaction(connection):
-            insert(connection, 0)
-            raise ZeroDivisionError
+        with pytest.raises(duckdb.ConstraintException), transaction(connection):
+            insert_twice(connection)
         assert connection.execute("SELECT count(*) FROM plays").fetchone() == (0,)
