@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from tautulli_pipeline.errors import SourceDamagedError, StoppedError
@@ -14,6 +15,7 @@ from tautulli_pipeline.imports.plan import Finished, Plan
 from tautulli_pipeline.imports.publication import Publication
 from tautulli_pipeline.imports.receipts import Receipt, ReceiptFolder
 from tautulli_pipeline.source.damage import damaged, in_words
+from tautulli_pipeline.source.faults import spelled_out
 from tautulli_pipeline.source.header import accept_length, require_whole
 from tautulli_pipeline.source.partitions import Grid
 from tautulli_pipeline.source.salvage import NOTHING_LOST, Salvage, salvage
@@ -54,8 +56,22 @@ class SourceFacts:
 
 
 @dataclass(frozen=True)
-class OpenSource:
-    """A source whose private copy is there and is a Tautulli database.
+class KnownContents:
+    """What a source holds that was surveyed before and is unchanged since.
+
+    Attributes:
+        original: its file, with links resolved.
+        contents: its partitions with rows, on `grid`.
+    """
+
+    original: Path
+    grid: Grid
+    contents: tuple[PartitionContent, ...]
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A private copy that is a Tautulli database.
 
     Attributes:
         salvage: what the copy lacks of a damaged file.
@@ -65,12 +81,64 @@ class OpenSource:
     schema: SourceSchema
     salvage: Salvage = NOTHING_LOST
 
+
+OnSurvey = Callable[[Grid, Sequence[PartitionContent]], None]
+
+
+class OpenSource:
+    """A source to read; of one that is known, a copy is made when it is first needed.
+
+    Args:
+        copy: makes the private copy.
+        known: what is known of it.
+        on_survey: hears what a survey of the whole, undamaged source found.
+    """
+
+    def __init__(
+        self,
+        copy: Callable[[], Copied],
+        known: KnownContents | None = None,
+        on_survey: OnSurvey = lambda _grid, _contents: None,
+    ) -> None:
+        self._copy = copy
+        self._known = known
+        self._on_survey = on_survey
+        if known is None:
+            self.copied  # noqa: B018 - what is no database shows here
+
+    @cached_property
+    def copied(self) -> Copied:
+        """The private copy with what was found out on making it."""
+        return self._copy()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The private copy."""
+        return self.copied.snapshot
+
+    @property
+    def schema(self) -> SourceSchema:
+        """Its tables."""
+        return self.copied.schema
+
+    @property
+    def salvage(self) -> Salvage:
+        """What the copy lacks of a damaged file; one that is known lacks nothing."""
+        return NOTHING_LOST if self._known else self.copied.salvage
+
+    @property
+    def path(self) -> Path:
+        """The original, with links resolved and bytes that are no UTF-8 spelled out."""
+        return spelled_out(self._known.original) if self._known else self.snapshot.source
+
     def survey(self, grid: Grid | None, batch_size: int) -> list[PartitionContent]:
         """Its partitions with rows, readable or not, on `grid` or on one made to fit.
 
         Raises:
             SourceDamagedError: some of it cannot be read.
         """
+        if self._known and self._known.grid == grid:
+            return list(self._known.contents)
         lost = self.salvage.unreadable
         with self.naming_damage(), self.open_survey() as survey:
 
@@ -78,7 +146,10 @@ class OpenSource:
                 return max(survey.count_ranges(width), len(set(map(Grid(width).key_of, lost))))
 
             fitting = grid or Grid.fitting(batch_size, count_ranges)
-            return with_unreadable(survey.partitions(fitting), lost, fitting)
+            contents = with_unreadable(survey.partitions(fitting), lost, fitting)
+        if not self.salvage.damages:
+            self._on_survey(fitting, contents)
+        return contents
 
     def describe(self, contents: Collection[PartitionContent]) -> SourceFacts:
         """What the file is and holds; `contents` are its partitions."""
@@ -130,14 +201,22 @@ class OpenSource:
 
     def fits(self, grid: Grid, batch_size: int) -> bool:
         """Whether batches of that size go with `grid`."""
-        named = self.snapshot.source
-        with open_survey(self.snapshot.path, self.schema, named=named) as survey:
-            return grid.fits(batch_size, survey.count_ranges)
+
+        def count_ranges(width: int) -> int:
+            with self.open_survey() as survey:
+                return survey.count_ranges(width)
+
+        return grid.fits(batch_size, count_ranges)
 
 
 @contextmanager
 def open_source(
-    path: Path, snapshots_dir: Path, *, salvaging: bool = False
+    path: Path,
+    snapshots_dir: Path,
+    *,
+    salvaging: bool = False,
+    known: KnownContents | None = None,
+    on_survey: OnSurvey = lambda _grid, _contents: None,
 ) -> Iterator[OpenSource]:
     """Copy the database at `path` and read its schema.
 
@@ -145,23 +224,30 @@ def open_source(
         path: the database.
         snapshots_dir: where the private copy is made for the time being.
         salvaging: make do with what can be read of a damaged file.
+        known: see `OpenSource`.
+        on_survey: likewise.
 
     Raises:
         SourceError: there is no readable Tautulli database.
     """
     prepare = accept_length if salvaging else require_whole
-    with take_snapshot(path, snapshots_dir, prepare=prepare) as snapshot:
-        source = OpenSource(snapshot, read_schema(snapshot.path, named=snapshot.source))
-        yield _salvaged(source) if salvaging else source
+    with ExitStack() as stack:
+
+        def copy() -> Copied:
+            snapshot = stack.enter_context(take_snapshot(path, snapshots_dir, prepare=prepare))
+            copied = Copied(snapshot, read_schema(snapshot.path, named=snapshot.source))
+            return _salvaged(copied) if salvaging else copied
+
+        yield OpenSource(copy, known, on_survey)
 
 
-def _salvaged(source: OpenSource) -> OpenSource:
-    """The source with a copy of what can be read in place of its own."""
-    damaged_copy = source.snapshot.path
-    sound_copy = damaged_copy.with_name("salvaged.db")
-    found = salvage(damaged_copy, source.schema, sound_copy, named=source.snapshot.source)
-    damaged_copy.unlink()
-    return replace(source, snapshot=replace(source.snapshot, path=sound_copy), salvage=found)
+def _salvaged(copied: Copied) -> Copied:
+    """A copy of what can be read in place of the copied file."""
+    snapshot = copied.snapshot
+    sound_copy = snapshot.path.with_name("salvaged.db")
+    found = salvage(snapshot.path, copied.schema, sound_copy, named=snapshot.source)
+    snapshot.path.unlink()
+    return replace(copied, snapshot=replace(snapshot, path=sound_copy), salvage=found)
 
 
 @dataclass
@@ -169,11 +255,12 @@ class PublishingHalf:
     """Publishes what a plan says is due; stops after the group in hand when asked to.
 
     Attributes:
+        open_publication: opens what reads, maps and publishes.
         notice: what a person should know of how it runs, or ''.
     """
 
     source: OpenSource
-    publication: Publication
+    open_publication: Callable[[], AbstractContextManager[Publication]]
     plan: Plan
     folder: ReceiptFolder
     work: tuple[PartitionWork, ...]
@@ -207,13 +294,14 @@ class PublishingHalf:
             yield from self._receipts()
 
     def _receipts(self) -> Iterator[tuple[Receipt, Finished]]:
-        for receipt in self.publication.publish(self.work):
-            self.folder.write(receipt)
-            version = self.plan.versions[receipt.partition_key]
-            yield receipt, Finished(receipt.import_id, version)
-            self.on_receipt(receipt)
-            if self.stopping.is_set():
-                raise StoppedError("the import was stopped", hint="import again to resume it")
+        with self.open_publication() as publication:
+            for receipt in publication.publish(self.work):
+                self.folder.write(receipt)
+                version = self.plan.versions[receipt.partition_key]
+                yield receipt, Finished(receipt.import_id, version)
+                self.on_receipt(receipt)
+                if self.stopping.is_set():
+                    raise StoppedError("the import was stopped", hint="import again to resume it")
 
 
 def _keys(work: Iterable[PartitionWork]) -> frozenset[str]:

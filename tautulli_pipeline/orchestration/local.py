@@ -15,11 +15,12 @@ import dagster as dg
 
 from tautulli_pipeline.errors import StoppedError, StreamError
 from tautulli_pipeline.imports.claim import Claim
+from tautulli_pipeline.imports.known_source import open_known_source
 from tautulli_pipeline.imports.pieces import PartitionWork
 from tautulli_pipeline.imports.plan import Plan
 from tautulli_pipeline.imports.record import Fates, ImportLog, ImportRecord, Status
 from tautulli_pipeline.imports.running import RunningImport, heeding_requests
-from tautulli_pipeline.imports.session import OpenSource, PublishingHalf, open_source
+from tautulli_pipeline.imports.session import OpenSource, PublishingHalf
 from tautulli_pipeline.memory import spare_collector
 from tautulli_pipeline.orchestration.consumer_handle import ConsumerHandle, start_consumer
 from tautulli_pipeline.orchestration.data_directory import data_directory, explained_faults
@@ -88,7 +89,7 @@ class LocalImport:
             # Nothing stays before the source has passed for what it should be.
             first = self._log.read() is None
             contents = source.survey(None, self.settings.import_batch_size) if first else None
-            last = self._log.continue_or_begin(source.snapshot.source, fresh=self.fresh)
+            last = self._log.continue_or_begin(source.path, fresh=self.fresh)
             self._running = running = RunningImport(self._log, last, self.observe)
             running.start_clock()
             unreadable = tuple(damage.facts() for damage in source.salvage.damages)
@@ -116,7 +117,9 @@ class LocalImport:
         self._require_going_on()
 
     def _open_source(self) -> AbstractContextManager[OpenSource]:
-        return open_source(self.path, self._paths.snapshots, salvaging=self.salvaging)
+        return open_known_source(
+            self.path, self._paths.snapshots, self._paths.survey, salvaging=self.salvaging
+        )
 
     def _heeding_requests(self, claim: Claim) -> AbstractContextManager[None]:
         return heeding_requests(
@@ -152,16 +155,14 @@ class LocalImport:
             contents = source.survey(grid, self.settings.import_batch_size)
         warehouse_id, _ = consumer.await_ready(self.stopping)
         self.interruptible = False
-        half = stack.enter_context(
-            prepare_publishing(
-                self.settings,
-                running.record,
-                source,
-                contents,
-                instance=instance,
-                session=session,
-                warehouse_id=warehouse_id,
-            )
+        half = prepare_publishing(
+            self.settings,
+            running.record,
+            source,
+            contents,
+            instance=instance,
+            session=session,
+            warehouse_id=warehouse_id,
         )
         if half.notice:
             self.say(half.notice)

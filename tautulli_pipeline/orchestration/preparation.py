@@ -50,7 +50,6 @@ def _grid_notice(settings: Settings, source: OpenSource, grid: Grid | None) -> s
     )
 
 
-@contextmanager
 def prepare_publishing(
     settings: Settings,
     record: ImportRecord,
@@ -60,7 +59,7 @@ def prepare_publishing(
     instance: dg.DagsterInstance,
     session: PublishingSession,
     warehouse_id: str,
-) -> Iterator[PublishingHalf]:
+) -> PublishingHalf:
     """Plan the import and make its partitions known to Dagster."""
     destination = Destination(settings.import_server_id, warehouse_id, str(session.identity))
     plan = make_plan(
@@ -73,14 +72,18 @@ def prepare_publishing(
     notice = _grid_notice(settings, source, known_grid(instance))
     show_partitions(instance, plan.versions)
     folder = ReceiptFolder(data_paths(settings).receipts / record.import_id)
-    copy = source.snapshot
-    with open_reader(copy.path, source.schema, named=copy.source) as reader:
-        publication = Publication(
-            record.import_id,
-            settings.import_server_id,
-            reader,
-            source.schema,
-            session,
-            source.salvage.unreadable,
-        )
-        yield PublishingHalf(source, publication, plan, folder, plan.work, notice)
+
+    @contextmanager
+    def open_publication() -> Iterator[Publication]:
+        copy = source.snapshot
+        with open_reader(copy.path, source.schema, named=copy.source) as reader:
+            yield Publication(
+                record.import_id,
+                settings.import_server_id,
+                reader,
+                source.schema,
+                session,
+                source.salvage.unreadable,
+            )
+
+    return PublishingHalf(source, open_publication, plan, folder, plan.work, notice)

@@ -30,11 +30,13 @@ class DataPaths:
 
     snapshots: Path
     receipts: Path
+    survey: Path
 
 
 def data_paths(settings: Settings) -> DataPaths:
-    """The folders of this data directory."""
-    return DataPaths(settings.data_dir / "snapshots", settings.data_dir / "receipts")
+    """The places in this data directory."""
+    home = settings.data_dir
+    return DataPaths(home / "snapshots", home / "receipts", home / "survey.json")
 
 
 def make_data_dir(settings: Settings) -> None:

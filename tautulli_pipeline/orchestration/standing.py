@@ -22,10 +22,11 @@ from tautulli_pipeline.errors import (
     WarehouseError,
 )
 from tautulli_pipeline.imports.consumption import Consumption
+from tautulli_pipeline.imports.known_source import open_known_source
 from tautulli_pipeline.imports.receipts import ReceiptFolder
 from tautulli_pipeline.imports.record import Fates, ImportLog, ImportRecord, Status
 from tautulli_pipeline.imports.running import RunningImport, heeding_requests
-from tautulli_pipeline.imports.session import OpenSource, PublishingHalf, open_source
+from tautulli_pipeline.imports.session import OpenSource, PublishingHalf
 from tautulli_pipeline.orchestration.data_directory import (
     data_directory,
     explained_faults,
@@ -77,10 +78,11 @@ class StandingPublishing:
             log = ImportLog(settings.data_dir)
             claim = stack.enter_context(log.exclusive(settings.import_db_path))
             bury_dead_runs(instance, "import_job")
+            paths = data_paths(settings)
             source = stack.enter_context(
-                open_source(settings.import_db_path, data_paths(settings).snapshots)
+                open_known_source(settings.import_db_path, paths.snapshots, paths.survey)
             )
-            record = log.continue_or_begin(source.snapshot.source, fresh=False)
+            record = log.continue_or_begin(source.path, fresh=False)
             running = RunningImport(log, replace(record, process_id=os.getpid()))
             running.start_clock()
             stack.enter_context(running.until_ended(stops=_STOPS))
@@ -117,16 +119,14 @@ class StandingPublishing:
     ) -> PublishingHalf:
         address = stack.enter_context(stream_address(settings))
         session = stack.enter_context(open_publishing(address))
-        return stack.enter_context(
-            prepare_publishing(
-                settings,
-                record,
-                source,
-                source.survey(known_grid(instance), settings.import_batch_size),
-                instance=instance,
-                session=session,
-                warehouse_id=_warehouse_id(settings),
-            )
+        return prepare_publishing(
+            settings,
+            record,
+            source,
+            source.survey(known_grid(instance), settings.import_batch_size),
+            instance=instance,
+            session=session,
+            warehouse_id=_warehouse_id(settings),
         )
 
 

@@ -56,6 +56,15 @@ class Observed:
         return {"": self.database, "-wal": self.wal, "-journal": self.journal}
 
     @property
+    def fingerprint(self) -> str:
+        """Names their state by times, sizes and headers alone."""
+        return hashlib.blake2b(repr(self).encode(), digest_size=16).hexdigest()
+
+    def settled_at(self, time_ns: int) -> bool:
+        """Whether every later write shows in the times."""
+        return all(file is None or file.settled_at(time_ns) for file in self.files.values())
+
+    @property
     def copy_bytes(self) -> int:
         """Room for the copy, and for the checkpoint that may grow it by the WAL."""
         return sum(file.size for file in (*self.files.values(), self.wal) if file)

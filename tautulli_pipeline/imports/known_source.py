@@ -1,0 +1,97 @@
+"""What a source held when it was last surveyed, good for as long as its files stay as they are.
+
+A copy of a large database and a look at each of its rows take many times longer than
+seeing by the files' times, sizes and headers that nothing was written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from tautulli_pipeline.imports.session import KnownContents, OpenSource, open_source
+from tautulli_pipeline.source.faults import spelled_out
+from tautulli_pipeline.source.original import Observed, locate, observe
+from tautulli_pipeline.source.partitions import Grid
+from tautulli_pipeline.source.survey import PartitionContent
+
+# Another version may see more in the same bytes.
+_VERSION: Final = version("tautulli-pipeline")
+
+
+@dataclass(frozen=True)
+class _Look:
+    """The source's files at one moment."""
+
+    original: Path
+    files: Observed
+    time_ns: int
+
+    @classmethod
+    def at(cls, path: Path) -> _Look:
+        original = locate(path)
+        now = time.time_ns()
+        return cls(original, observe(original), now)
+
+    @property
+    def name(self) -> str:
+        return f"{_VERSION} {self.files.fingerprint} {spelled_out(self.original)}"
+
+
+@contextmanager
+def open_known_source(
+    path: Path, snapshots_dir: Path, memory: Path, *, salvaging: bool = False
+) -> Iterator[OpenSource]:
+    """Open the source for an import; where it is unchanged, without a copy until one is needed.
+
+    Args:
+        path: the database.
+        snapshots_dir: where the private copy is made for the time being.
+        memory: the file that remembers the last survey.
+        salvaging: make do with what can be read of a damaged file.
+
+    Raises:
+        SourceError: there is no readable Tautulli database.
+    """
+    look = _Look.at(path)
+
+    def keep(grid: Grid, contents: Sequence[PartitionContent]) -> None:
+        if look.files.settled_at(look.time_ns) and _Look.at(path).name == look.name:
+            _remember(memory, look, KnownContents(look.original, grid, tuple(contents)))
+
+    known = None if salvaging else _recall(memory, look)
+    with open_source(
+        path, snapshots_dir, salvaging=salvaging, known=known, on_survey=keep
+    ) as source:
+        yield source
+
+
+def _remember(memory: Path, look: _Look, known: KnownContents) -> None:
+    contents = [asdict(content) for content in known.contents]
+    unfinished = memory.with_suffix(".new")
+    unfinished.write_bytes(
+        orjson.dumps({"source": look.name, "width": known.grid.width, "contents": contents})
+    )
+    unfinished.replace(memory)
+
+
+def _recall(memory: Path, look: _Look) -> KnownContents | None:
+    """What is remembered of exactly these files; nothing where it cannot be read."""
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        kept = orjson.loads(memory.read_bytes())
+        if kept["source"] == look.name:
+            contents = tuple(
+                PartitionContent(
+                    **{**content, "started": content["started"] and tuple(content["started"])}
+                )
+                for content in kept["contents"]
+            )
+            return KnownContents(look.original, Grid(kept["width"]), contents)
+    return None
