@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test check bench lock clean
+.PHONY: demo test check bench bench-small lock clean
 
 demo: $(READY)
 	$(BIN)/tautulli-pipeline demo
@@ -25,7 +25,12 @@ $(READY): requirements.lock pyproject.toml
 	touch $(READY)
 
 bench: $(READY)
-	$(BIN)/python benchmarks/import_speed.py
+	$(BIN)/python -m benchmarks --rows 100000 1000000
+
+# Shows that the benchmark works; its figures say nothing.
+bench-small: $(READY)
+	$(BIN)/python -m benchmarks --rows 2000 5000 --adr-rows 2000 --dlt-rows 2000 \
+	    --results build/bench-small.md
 
 # Exact versions for every platform; needs uv.
 lock:

@@ -1,0 +1,1 @@
+"""Measures imports beside other ways to bring the same rows into DuckDB."""

@@ -1,0 +1,99 @@
+"""Its consuming half: a cache of keys, then one INSERT that skips conflicts for each batch."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import nats
+import orjson
+import pyarrow as pa
+from nats.errors import TimeoutError as NatsTimeoutError
+
+from benchmarks.adr.publisher import STREAM, SUBJECTS
+from benchmarks.adr.records import BATCH_ROWS, COLUMNS, table_ddl
+from tautulli_pipeline.stream.server import EmbeddedServer
+
+_CACHED_EVENTS: Final = 10_000
+_WINDOW_SECONDS: Final = 300.0
+_FETCH_SECONDS: Final = 0.5
+_KEYS: Final = ("id", "session_key", "correlation_key")
+_EVENTS: Final = pa.schema(
+    [(name, pa.int64() if name == "user_id" else pa.string()) for name in COLUMNS]
+)
+
+
+class Cache:
+    """Keys of the events seen last; any of an event's three makes it a duplicate."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[tuple[str, str], float] = OrderedDict()
+
+    def is_new(self, event: dict[str, Any]) -> bool:
+        """Whether none of its keys is known; they are from now on."""
+        now = time.monotonic()
+        keys = [(name, event[name]) for name in _KEYS]
+        known = any(now - self._seen.get(key, -_WINDOW_SECONDS) < _WINDOW_SECONDS for key in keys)
+        self._seen.update(dict.fromkeys(keys, now))
+        while len(self._seen) > _CACHED_EVENTS * len(_KEYS):
+            self._seen.popitem(last=False)
+        return not known
+
+
+class Table:
+    """The table in DuckDB."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        self._cache = Cache()
+        connection.execute(table_ddl())
+
+    def insert(self, bodies: list[bytes]) -> int:
+        """Insert what is new of a batch; gives how many rows that are."""
+        events = [event for event in map(orjson.loads, bodies) if self._cache.is_new(event)]
+        self._connection.register("batch", pa.Table.from_pylist(events, schema=_EVENTS))
+        inserted = self._connection.execute(
+            f"INSERT INTO playback_events SELECT {', '.join(COLUMNS)} FROM batch "
+            "ON CONFLICT DO NOTHING"
+        ).fetchone()
+        assert inserted is not None
+        return int(inserted[0])
+
+
+async def consume(folder: Path) -> None:
+    """Say that it is ready, consume up to the sequence read from standard input, say how many."""
+    with EmbeddedServer(folder) as server, duckdb.connect(str(folder / "adr.duckdb")) as connection:
+        client = await nats.connect(server.url, user=server.user, password=server.password)
+        stream = client.jetstream()
+        pull = await stream.pull_subscribe(SUBJECTS, durable="consumer", stream=STREAM)
+        table = Table(connection)
+        _say("ready")
+        end = asyncio.create_task(asyncio.to_thread(sys.stdin.readline))
+        stored, sequence, waiting = 0, 0, []
+        while not (end.done() and sequence >= int(end.result())):
+            try:
+                waiting += await pull.fetch(BATCH_ROWS - len(waiting), timeout=_FETCH_SECONDS)
+            except NatsTimeoutError:
+                continue
+            newest = waiting[-1].metadata.sequence.stream
+            if len(waiting) == BATCH_ROWS or (end.done() and newest >= int(end.result())):
+                stored += table.insert([message.data for message in waiting])
+                for message in waiting:
+                    await message.ack()
+                sequence, waiting = newest, []
+        _say(str(stored))
+        await client.close()
+
+
+def _say(words: str) -> None:
+    sys.stdout.write(words + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    asyncio.run(consume(Path(sys.argv[1])))

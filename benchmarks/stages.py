@@ -1,0 +1,153 @@
+"""Processor time of each stage of an import, one after the other in this process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import pyarrow as pa
+
+from tautulli_pipeline.imports.consumption import _as_table
+from tautulli_pipeline.imports.mapper import Mapper
+from tautulli_pipeline.imports.pieces import Cut, PartitionWork, Piece
+from tautulli_pipeline.orchestration.services import deduplicator, stream_address
+from tautulli_pipeline.settings import Settings
+from tautulli_pipeline.source.partitions import Grid
+from tautulli_pipeline.source.reader import IdRange, open_reader
+from tautulli_pipeline.source.schema import LARGEST_ID, SourceSchema, read_schema
+from tautulli_pipeline.stream.session import ConsumingSession, open_consuming, open_publishing
+from tautulli_pipeline.warehouse.decoder import content_query
+from tautulli_pipeline.warehouse.dedup import Deduplicator, Verdict
+from tautulli_pipeline.warehouse.schema import ROWS_PER_TRANSACTION, connect
+from tautulli_pipeline.warehouse.writer import Writer, numbered
+
+_EVERYTHING: Final = IdRange(1, LARGEST_ID)
+_MAX_PAYLOAD_BYTES: Final = 2**20
+_PULL_BYTES: Final = 32 * 2**20
+_LINGER_SECONDS: Final = 0.25
+
+
+class Stopwatch:
+    """Processor seconds of this process, all its threads, by stage."""
+
+    def __init__(self) -> None:
+        self.cpu_seconds: dict[str, float] = {}
+
+    @contextmanager
+    def time(self, stage: str) -> Iterator[None]:
+        """Count what runs meanwhile as `stage`."""
+        begun_at = time.process_time()
+        yield
+        self.add(stage, time.process_time() - begun_at)
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Count `seconds` as `stage`."""
+        self.cpu_seconds[stage] = self.cpu_seconds.get(stage, 0.0) + seconds
+
+
+class _TimedWriter(Writer):
+    """The writer, with its decoding and judging timed apart from the rest."""
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, cache: Deduplicator, stream_id: str
+    ) -> None:
+        self.stopwatch = Stopwatch()
+        super().__init__(connection, cache, stream_id)
+        sink = f"SELECT bit_xor(hash(*COLUMNS(*))) FROM ({content_query()})"
+        connection.execute(f"PREPARE decode_contents AS {sink}")
+
+    def _decode_keys(self) -> pa.Table:
+        with self.stopwatch.time("decode"):
+            return super()._decode_keys()
+
+    def _judge(self, events: pa.Table, *, near_in_time: bool) -> dict[int, Verdict]:
+        with self.stopwatch.time("dedup"):
+            return super()._judge(events, near_in_time=near_in_time)
+
+    def decode_contents(self, messages: pa.Table) -> None:
+        """Decode `messages` whole as the insertion does, and store nothing."""
+        self._messages.table = numbered(messages)
+        self._connection.execute("EXECUTE decode_contents").fetchall()
+
+
+@dataclass(frozen=True)
+class _Profile:
+    """One profile of a database."""
+
+    settings: Settings
+    database: Path
+    stopwatch: Stopwatch
+
+    def run(self) -> int:
+        """Take all rows through all stages; gives how many."""
+        schema = read_schema(self.database, named=self.database)
+        mapped = self._read_and_map(schema)
+        with stream_address(self.settings) as address:
+            with open_publishing(address) as publishing:
+                part = PartitionWork(Grid(LARGEST_ID).key_of(1), 0)
+                for rows in mapped:
+                    with self.stopwatch.time("publish"):
+                        piece = Piece("import", rows, [Cut(part, 0, rows.num_rows, False)])
+                        piece.receipt_rows(publishing.publish(piece.messages).result())
+                last_sequence = publishing.last_sequence()
+            with open_consuming(address) as session:
+                self._consume(session, last_sequence)
+        return sum(rows.num_rows for rows in mapped)
+
+    def _read_and_map(self, schema: SourceSchema) -> list[pa.Table]:
+        with open_reader(self.database, schema, named=self.database) as reader:
+            columns = reader.columns
+            with self.stopwatch.time("read"):
+                batches = list(reader.stream([_EVERYTHING]))
+        mapper = Mapper(schema.history_columns, "default", max_payload_bytes=_MAX_PAYLOAD_BYTES)
+        with self.stopwatch.time("map"):
+            return list(mapper.map(columns, batches))
+
+    def _consume(self, session: ConsumingSession, last_sequence: int) -> None:
+        connection = connect(self.settings.warehouse_path, {})
+        writer = _TimedWriter(connection, deduplicator(self.settings), str(session.identity))
+        sequence = 0
+        while sequence < last_sequence:
+            with self.stopwatch.time("fetch"):
+                batch = []
+                while len(batch) < ROWS_PER_TRANSACTION and sequence < last_sequence:
+                    batch += session.pull(
+                        ROWS_PER_TRANSACTION - len(batch),
+                        max_bytes=_PULL_BYTES,
+                        linger_seconds=_LINGER_SECONDS,
+                        last_wanted_sequence=last_sequence,
+                    ).result()
+                    sequence = batch[-1].sequence if batch else sequence
+                messages = _as_table(batch)
+            self._write(writer, messages)
+            with self.stopwatch.time("ack"):
+                session.ack([message._replace(payload=b"") for message in batch]).result()
+        with self.stopwatch.time("write"):
+            connection.close()
+
+    def _write(self, writer: _TimedWriter, messages: pa.Table) -> None:
+        """Write a batch; what of it is not decoding or judging is writing."""
+        contents = Stopwatch()
+        with contents.time("decode"):
+            writer.decode_contents(messages)
+        writer.stopwatch = parts = Stopwatch()
+        with parts.time("whole"):
+            writer.write(messages)
+        decoding = parts.cpu_seconds["decode"] + contents.cpu_seconds["decode"]
+        judging = parts.cpu_seconds["dedup"]
+        self.stopwatch.add("decode", decoding)
+        self.stopwatch.add("dedup", judging)
+        self.stopwatch.add("write", parts.cpu_seconds["whole"] - decoding - judging)
+
+
+def measure(database: Path, folder: Path) -> dict[str, Any]:
+    """Rows, and processor seconds of each stage."""
+    settings = Settings(pipeline_data_dir=folder)
+    stopwatch = Stopwatch()
+    rows = _Profile(settings, database, stopwatch).run()
+    return {"rows": rows, "cpu_seconds": stopwatch.cpu_seconds}
