@@ -20,6 +20,7 @@ from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.source.partitions import Grid
 from tautulli_pipeline.source.reader import IdRange, open_reader
 from tautulli_pipeline.source.schema import LARGEST_ID, SourceSchema, read_schema
+from tautulli_pipeline.stream.consumer import Delivered
 from tautulli_pipeline.stream.session import ConsumingSession, open_consuming, open_publishing
 from tautulli_pipeline.warehouse.decoder import content_query
 from tautulli_pipeline.warehouse.dedup import Deduplicator, Verdict
@@ -114,7 +115,7 @@ class _Profile:
         sequence = 0
         while sequence < last_sequence:
             with self.stopwatch.time("fetch"):
-                batch = []
+                batch: list[Delivered] = []
                 while len(batch) < ROWS_PER_TRANSACTION and sequence < last_sequence:
                     batch += session.pull(
                         ROWS_PER_TRANSACTION - len(batch),

@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ import duckdb
 import nats
 import orjson
 import pyarrow as pa
-from nats.errors import TimeoutError as NatsTimeoutError
+from nats.aio.msg import Msg
 
 from benchmarks.adr.publisher import STREAM, SUBJECTS
 from benchmarks.adr.records import BATCH_ROWS, COLUMNS, table_ddl
@@ -74,14 +75,14 @@ async def consume(folder: Path) -> None:
         table = Table(connection)
         _say("ready")
         end = asyncio.create_task(asyncio.to_thread(sys.stdin.readline))
-        stored, sequence, waiting = 0, 0, []
+        stored = sequence = 0
+        waiting: list[Msg] = []
         while not (end.done() and sequence >= int(end.result())):
-            try:
+            with suppress(TimeoutError):
                 waiting += await pull.fetch(BATCH_ROWS - len(waiting), timeout=_FETCH_SECONDS)
-            except NatsTimeoutError:
-                continue
-            newest = waiting[-1].metadata.sequence.stream
-            if len(waiting) == BATCH_ROWS or (end.done() and newest >= int(end.result())):
+            newest = waiting[-1].metadata.sequence.stream if waiting else sequence
+            is_last = end.done() and newest >= int(end.result())
+            if waiting and (len(waiting) == BATCH_ROWS or is_last):
                 stored += table.insert([message.data for message in waiting])
                 for message in waiting:
                     await message.ack()
