@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     add = parser.add_argument
     add("--rows", type=int, nargs="+", default=[100_000, 1_000_000], help="sizes to import")
     add("--adr-rows", type=int, default=100_000, help="rows for the ADR's own algorithm")

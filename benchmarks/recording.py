@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 
 from tautulli_pipeline.imports.plan import Destination, Finished, Plan, make_plan
 from tautulli_pipeline.imports.receipts import PUBLISHED, ROWS, Receipt
-from tautulli_pipeline.imports.session import OpenSource, open_source
+from tautulli_pipeline.imports.session import OpenSource, PublishingHalf, open_source
 from tautulli_pipeline.source.partitions import Grid
 
 _BATCH_SIZE = 1000
@@ -61,7 +61,7 @@ class _Stopwatch:
 def measure(database: Path, folder: Path) -> dict[str, Any]:
     """Wall seconds of each part that is Dagster's, and how many partitions there were."""
     stopwatch = _Stopwatch()
-    with open_source(database, folder / "snapshots") as source:
+    with open_source(database, folder / "snapshots") as source, ExitStack() as stack:
         contents = source.survey(None, _BATCH_SIZE)
         with stopwatch.time("importing it and the definitions"):
             from tautulli_pipeline.definitions import defs
@@ -77,8 +77,7 @@ def measure(database: Path, folder: Path) -> dict[str, Any]:
             )
             from tautulli_pipeline.orchestration.preparation import PreparedPublishing
         with stopwatch.time("opening the instance"):
-            opening = open_instance(folder)
-            instance = opening.__enter__()
+            instance = stack.enter_context(open_instance(folder))
         with stopwatch.time("reading and showing partitions"):
             known_grid(instance)
             destination = Destination("default", "warehouse", "stream")
@@ -87,12 +86,11 @@ def measure(database: Path, folder: Path) -> dict[str, Any]:
             show_partitions(instance, plan.versions)
         with stopwatch.time("the run with its materializations"):
             job = defs.resolve_job_def("import_job")
-            half = PreparedPublishing(FinishedHalf(source, plan))
+            half = PreparedPublishing(cast("PublishingHalf", FinishedHalf(source, plan)))
             job.execute_in_process(
                 instance=instance,
                 resources={**job.resource_defs, "publishing": half},
                 run_config=QUIET,
                 tags={**COMMAND_LINE_TAGS},
             )
-        opening.__exit__(None, None, None)
     return {"partitions": len(plan.work), "seconds": stopwatch.seconds}
