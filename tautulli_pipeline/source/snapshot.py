@@ -12,6 +12,7 @@ import os
 import shutil
 import sqlite3
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ from tautulli_pipeline.source.sqlite_locks import await_unlocked, lock_holder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from io import FileIO
     from pathlib import Path
 
     from tautulli_pipeline.source.original import Observed, ObservedFile
@@ -173,11 +175,18 @@ def _copy(original: Path, target: Path, seen: ObservedFile | None) -> str:
     if seen is None:
         return ""
     digest = hashlib.sha256()
-    with target.open("xb") as copy:
+    with target.open("xb", buffering=0) as copy, ThreadPoolExecutor(1) as beside_it:
         for chunk in chunks(original, seen.size):
-            digest.update(chunk)
-            copy.write(chunk)
+            # Either takes as long as the other, and both let other threads run.
+            digesting = beside_it.submit(digest.update, chunk)
+            _write_whole(copy, chunk)
+            digesting.result()
     return digest.hexdigest()
+
+
+def _write_whole(copy: FileIO, chunk: memoryview) -> None:
+    while chunk:
+        chunk = chunk[copy.write(chunk) :]
 
 
 def _require_no_super_journal(journal: Path) -> None:
