@@ -32,13 +32,17 @@ def run_import(
         run_dry_run(settings, path, salvaging=salvaging, as_json=as_json)
         return
     _require_alone(settings)
+    from tautulli_pipeline.orchestration.consumer_handle import spawned_consumer
+
     signals = StopSignals(StoppedError("the import was stopped", hint="import again to resume it"))
-    with signals.heard(), open_progress(sys.stderr) as progress:
+    with signals.heard(), open_progress(sys.stderr) as progress, spawned_consumer() as consumer:
+        # Dagster takes seconds to load: the consumer does it at the same time.
         from tautulli_pipeline.orchestration.local import LocalImport
 
         local = LocalImport(
             settings,
             path,
+            consumer,
             fresh=fresh,
             salvaging=salvaging,
             observe=progress.show,

@@ -15,7 +15,8 @@ import orjson
 
 from tautulli_pipeline import errors
 from tautulli_pipeline.errors import PipelineError, StoppedError
-from tautulli_pipeline.orchestration.consumer_process import (
+from tautulli_pipeline.orchestration.consumer_protocol import (
+    BEGIN,
     DRAIN,
     DRAINED,
     FAILED,
@@ -58,6 +59,10 @@ class ConsumerHandle:
         self._is_ready = False
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
+
+    def begin(self, import_id: str) -> None:
+        """Have it consume for that import."""
+        self._order(BEGIN, import_id=import_id)
 
     def await_ready(self, stopping: threading.Event) -> tuple[str, str]:
         """(warehouse id, stream id) once the consumer has both.
@@ -160,18 +165,26 @@ _GONE_HINT: Final = "import again to resume; with --debug its last words are sho
 
 
 @contextmanager
-def start_consumer(
+def spawned_consumer() -> Iterator[subprocess.Popen[bytes]]:
+    """A consumer process that loads what it needs and touches nothing until it begins."""
+    command = [sys.executable, "-m", "tautulli_pipeline.orchestration.consumer_process"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@contextmanager
+def consuming(
+    process: subprocess.Popen[bytes],
     import_id: str,
     on_progress: Callable[[dict[str, int]], None],
     on_wait: Callable[[str], None],
 ) -> Iterator[ConsumerHandle]:
-    """Start the consumer of an import; it ends with the context."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tautulli_pipeline.orchestration.consumer_process", import_id],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
+    """Have a spawned consumer begin; it ends with the context."""
     handle = ConsumerHandle(process, on_progress, on_wait)
+    handle.begin(import_id)
     try:
         yield handle
     except KeyboardInterrupt:  # a person who would not wait for the batch in hand

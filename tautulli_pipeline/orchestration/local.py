@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from tautulli_pipeline.imports.record import Fates, ImportLog, ImportRecord, Sta
 from tautulli_pipeline.imports.running import RunningImport, heeding_requests
 from tautulli_pipeline.imports.session import OpenSource, PublishingHalf
 from tautulli_pipeline.memory import spare_collector
-from tautulli_pipeline.orchestration.consumer_handle import ConsumerHandle, start_consumer
+from tautulli_pipeline.orchestration.consumer_handle import ConsumerHandle, consuming
 from tautulli_pipeline.orchestration.data_directory import data_directory, explained_faults
 from tautulli_pipeline.orchestration.instance import open_instance
 from tautulli_pipeline.orchestration.partitions import known_grid
@@ -46,6 +47,7 @@ class LocalImport:
     """Imports one database.
 
     Attributes:
+        consumer: a consumer process that waits to begin.
         observe: sees the record whenever it changes.
         say: told in words what it waits for and what a person should know.
         stopping: set to have it stop after the batch in hand.
@@ -56,6 +58,7 @@ class LocalImport:
 
     settings: Settings
     path: Path
+    consumer: subprocess.Popen[bytes]
     fresh: bool
     salvaging: bool = False
     observe: Observer = lambda _record: None
@@ -145,7 +148,9 @@ class LocalImport:
         # First, for whatever is wrong with the stream shows here within a second.
         session = stack.enter_context(open_publishing(address, on_wait=self._wait))
         import_id = running.record.import_id
-        consumer = stack.enter_context(start_consumer(import_id, running.progressed, self.say))
+        consumer = stack.enter_context(
+            consuming(self.consumer, import_id, running.progressed, self.say)
+        )
         with self._undisturbed():
             instance = stack.enter_context(open_instance(self.settings.data_dir))
             bury_dead_runs(instance, "import_job")

@@ -213,6 +213,7 @@ def test_a_table_with_an_unfinished_log_is_read_without_touching_either(tmp_path
 
 def test_what_is_foretold_is_what_the_import_then_reports(tmp_path, data_dir, monkeypatch):
     """Old plays under new ids, plays logged twice, plays without a user, and new ones."""
+    from tautulli_pipeline.orchestration.consumer_handle import spawned_consumer
     from tautulli_pipeline.orchestration.local import LocalImport
 
     monkeypatch.setenv("PIPELINE_DATA_DIR", str(data_dir))
@@ -234,7 +235,8 @@ def test_what_is_foretold_is_what_the_import_then_reports(tmp_path, data_dir, mo
         )
 
     def done(path):
-        record = LocalImport(settings, path, fresh=False).run()
+        with spawned_consumer() as consumer:
+            record = LocalImport(settings, path, consumer, fresh=False).run()
         fates = record.fates
         return figures(record.total_records, fates.imported, fates.duplicates, fates.rejected)
 
