@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,8 +18,20 @@ from tautulli_pipeline.orchestration.workers import own_process_tag
 from tautulli_pipeline.stream.session import PublishingSession
 
 _TICK_SECONDS: Final = 0.1
+_NICER: Final = 10
 # What waits for a stream server that does not answer is given up after this.
 _STOPS_WITHIN_SECONDS: Final = 5.0
+
+
+def _give_way() -> None:
+    """Let the consumer go first: what it is behind waits on the disk and is read again.
+
+    For this thread and those it starts, where the system knows priorities of threads.
+    """
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        niceness = os.getpriority(os.PRIO_PROCESS, thread)
+        os.setpriority(os.PRIO_PROCESS, thread, niceness + _NICER)
 
 
 class PublishingRun:
@@ -56,6 +70,7 @@ class PublishingRun:
     def _execute(self, instance: dg.DagsterInstance, import_id: str) -> None:
         from tautulli_pipeline.definitions import defs
 
+        _give_way()
         job = defs.resolve_job_def("import_job")
         try:
             with unheard():
