@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tautulli_pipeline.stream.server import EmbeddedServer
 from tautulli_pipeline_tests.cases import DEFAULT_STARTED_AT, Play, make_database, play
-from tautulli_pipeline_tests.command import fates, imported, query
+from tautulli_pipeline_tests.command import fates, imported, nothing_runs, query
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,6 +89,7 @@ def test_renumbered_plays_and_a_lost_stream_change_nothing(data_dir: Path) -> No
     ]
     assert query(data_dir, CONTENT) == before
 
+    assert nothing_runs(data_dir)
     shutil.rmtree(data_dir / "nats")
     over_a_new_stream = imported(database, data_dir=data_dir)
     assert fates(over_a_new_stream) == {"total_records": 25, "processed": 25, "database": 25}
