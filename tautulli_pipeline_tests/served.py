@@ -14,7 +14,8 @@ from urllib.request import Request, urlopen
 
 import psutil
 
-from tautulli_pipeline_tests.command import environment, run, wait_until
+from tautulli_pipeline.imports.record import PENDING_SUMMARY, ImportLog
+from tautulli_pipeline_tests.command import environment, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,8 +149,9 @@ class Served:
         }
 
     def status(self) -> dict[str, Any]:
-        facts: dict[str, Any] = run("status", "--json", data_dir=self.data_dir).json
-        return facts
+        """What `status` tells, without a process for each time that it is asked."""
+        record = ImportLog(self.data_dir).current()
+        return record.summary() if record else PENDING_SUMMARY
 
 
 def free_port() -> int:
