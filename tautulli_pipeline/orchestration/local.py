@@ -113,7 +113,10 @@ class LocalImport:
 
     @contextmanager
     def _undisturbed(self) -> Iterator[None]:
-        """Dagster tells of what disturbs it in its own words, at length; it takes a second."""
+        """Go on through what cannot be interrupted, and end after it.
+
+        Dagster, for one, tells of what disturbs it in its own words, at length.
+        """
         self.interruptible = False
         yield
         self.interruptible = True
@@ -124,14 +127,20 @@ class LocalImport:
             self.path, self._paths.snapshots, self._paths.survey, salvaging=self.salvaging
         )
 
-    def _heeding_requests(self, claim: Claim) -> AbstractContextManager[None]:
-        return heeding_requests(
+    @contextmanager
+    def _heeding_requests(self, claim: Claim) -> Iterator[None]:
+        heeding = heeding_requests(
             self._log.lock,
             claim,
             self.stopping,
             on_request=self.on_request or self.stopping.set,
             on_stopping=lambda: self._running.mark_stopping() if self._running else None,
         )
+        with ExitStack() as stack:
+            # Python cannot take an exception while it starts a thread.
+            with self._undisturbed():
+                stack.enter_context(heeding)
+            yield
 
     def _require_going_on(self) -> None:
         if self.stopping.is_set():

@@ -10,6 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import psutil
+import pytest
 
 from tautulli_pipeline.demo.database import make_demo_database
 from tautulli_pipeline.orchestration.instance import open_instance
@@ -31,8 +32,6 @@ from tautulli_pipeline_tests.served import Served, serving
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
-
 ROWS = 60_000
 BATCH = 400
 WAITS_SECONDS = 120
@@ -50,6 +49,7 @@ def publications(data_dir: Path) -> Counter[str]:
         return Counter(str(record.partition_key) for record in found)
 
 
+@pytest.mark.timeout(600)
 def test_whatever_is_killed_every_row_comes_once_and_a_new_import_starts_at_once(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
