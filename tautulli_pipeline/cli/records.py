@@ -71,7 +71,7 @@ def list_duplicates(*, debug: bool, near: bool, as_json: bool, **options: Any) -
         run_list_near(load_settings(), *page, as_json=as_json)
 
 
-@duplicates.command("show")
+@duplicates.command("show", short_help="Show one duplicate and the row it matched.")
 @_ID
 @_DEBUG
 @_JSON

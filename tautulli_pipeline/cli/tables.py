@@ -82,6 +82,8 @@ def printable(value: Any) -> Any:  # noqa: ANN401 - any value of a table, or JSO
 
 def _cell(value: Any) -> Text:  # noqa: ANN401 - any value of a table, or JSON
     value = printable(value)
+    if isinstance(value, bool):
+        value = "yes" if value else "no"
     if isinstance(value, dict | list):
         value = orjson.dumps(value).decode()
     return Text("-" if value is None else without_controls(str(value)))

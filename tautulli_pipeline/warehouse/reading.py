@@ -94,7 +94,7 @@ def list_page(
 
     Args:
         connection: an open warehouse.
-        table: has the columns `created_at`, `stream_sequence` and `id`.
+        table: has the columns `created_at`, `stream_sequence`, `source_row_id` and `id`.
         columns: what to select of each row on the page.
         filters: what columns have to equal; None for anything.
         page: which part of it.
@@ -105,7 +105,7 @@ def list_page(
     where = " AND ".join([*equal, *conditions]) or "true"
     counted = connection.execute(f"SELECT count(*) FROM {table} WHERE {where}", wanted).fetchone()
     # The page is found by its narrow columns, and only its own rows are read whole.
-    newest = "created_at DESC, stream_sequence DESC, id"
+    newest = "created_at DESC, stream_sequence DESC, source_row_id DESC, id"
     rows = fetch_dicts(
         connection,
         f"""
