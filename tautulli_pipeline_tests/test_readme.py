@@ -11,6 +11,7 @@ from tautulli_pipeline.settings import Settings
 
 CHECKOUT = Path(__file__).parent.parent
 README = (CHECKOUT / "README.md").read_text()
+GUARANTEES = (CHECKOUT / "docs" / "guarantees.md").read_text()
 
 
 def _table_rows():
@@ -47,9 +48,13 @@ def test_every_command_is_there(command):
     assert command in application.commands
 
 
+@pytest.mark.parametrize("place", re.findall(r"\]\(([\w/.]+)\)", README))
+def test_every_page_it_points_to_is_there(place):
+    assert (CHECKOUT / place).is_file()
+
+
 def test_every_guarantee_names_a_test_that_is_there():
-    table = README.split("## What it guarantees")[1].split("##")[0]
-    named = re.findall(r"\| `([\w/.]+)` \|$", table, re.MULTILINE)
+    named = re.findall(r"\| `([\w/.]+)` \|$", GUARANTEES, re.MULTILINE)
     assert len(named) >= 8
     for name in named:
         place = CHECKOUT / "tautulli_pipeline_tests" / name
