@@ -22,8 +22,11 @@ SQLITE_MAGIC = b"SQLite format 3\0"
 _HEADER_BYTES = 100  # holds both change counters of a database
 _WAL_HEADER_BYTES = 32  # holds the salts and the checkpoint sequence
 _CHUNK_BYTES = 1 << 20
-# FAT counts in steps of 2 s: two writes within a step leave the same times.
-_SETTLED_AFTER_NS = 3_000_000_000
+# Two writes within one tick of a clock leave the same times. FAT counts in steps of 2 s;
+# whatever counts in parts of seconds does so in steps of some milliseconds.
+_COARSE_TICK_NS = 3_000_000_000
+_FINE_TICK_NS = 500_000_000
+_SECOND_NS = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,9 @@ class ObservedFile:
 
     def settled_at(self, time_ns: int) -> bool:
         """Whether every later write shows in the times."""
-        return time_ns - max(self.mtime_ns, self.ctime_ns) > _SETTLED_AFTER_NS
+        is_coarse = self.mtime_ns % _SECOND_NS == 0
+        tick_ns = _COARSE_TICK_NS if is_coarse else _FINE_TICK_NS
+        return time_ns - max(self.mtime_ns, self.ctime_ns) > tick_ns
 
 
 @dataclass(frozen=True)
