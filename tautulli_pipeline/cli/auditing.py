@@ -54,7 +54,6 @@ def run_list_near(settings: Settings, limit: int, offset: int, *, as_json: bool)
         _print_listing("near_matches", listing, page)
         return
     columns = {
-        "events": Column(lambda row: f"{row['first_event_id'][:8]} {row['second_event_id'][:8]}"),
         "play": Column(itemgetter("title"), flexible=True),
         "user": Column(lambda row: row["user"] or row["user_id"], at_most=10),
         "started": Column(lambda row: f"{row['first_started_at']:%Y-%m-%d %H:%M}"),

@@ -260,7 +260,7 @@ class PublishingHalf:
     """
 
     source: OpenSource
-    open_publication: Callable[[], AbstractContextManager[Publication]]
+    open_publication: Callable[[], Publication]
     plan: Plan
     folder: ReceiptFolder
     work: tuple[PartitionWork, ...]
@@ -294,14 +294,13 @@ class PublishingHalf:
             yield from self._receipts()
 
     def _receipts(self) -> Iterator[tuple[Receipt, Finished]]:
-        with self.open_publication() as publication:
-            for receipt in publication.publish(self.work):
-                self.folder.write(receipt)
-                version = self.plan.versions[receipt.partition_key]
-                yield receipt, Finished(receipt.import_id, version)
-                self.on_receipt(receipt)
-                if self.stopping.is_set():
-                    raise StoppedError("the import was stopped", hint="import again to resume it")
+        for receipt in self.open_publication().publish(self.work):
+            self.folder.write(receipt)
+            version = self.plan.versions[receipt.partition_key]
+            yield receipt, Finished(receipt.import_id, version)
+            self.on_receipt(receipt)
+            if self.stopping.is_set():
+                raise StoppedError("the import was stopped", hint="import again to resume it")
 
 
 def _keys(work: Iterable[PartitionWork]) -> frozenset[str]:

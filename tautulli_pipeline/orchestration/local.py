@@ -169,14 +169,16 @@ class LocalImport:
             contents = source.survey(grid, self.settings.import_batch_size)
         warehouse_id, _ = consumer.await_ready(self.stopping)
         self.interruptible = False
-        half = prepare_publishing(
-            self.settings,
-            running.record,
-            source,
-            contents,
-            instance=instance,
-            session=session,
-            warehouse_id=warehouse_id,
+        half = stack.enter_context(
+            prepare_publishing(
+                self.settings,
+                running.record,
+                source,
+                contents,
+                instance=instance,
+                session=session,
+                warehouse_id=warehouse_id,
+            )
         )
         if half.notice:
             self.say(half.notice)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import dagster as dg
@@ -50,6 +50,7 @@ def _grid_notice(settings: Settings, source: OpenSource, grid: Grid | None) -> s
     )
 
 
+@contextmanager
 def prepare_publishing(
     settings: Settings,
     record: ImportRecord,
@@ -59,8 +60,12 @@ def prepare_publishing(
     instance: dg.DagsterInstance,
     session: PublishingSession,
     warehouse_id: str,
-) -> PublishingHalf:
-    """Plan the import and make its partitions known to Dagster."""
+) -> Iterator[PublishingHalf]:
+    """Plan the import and make its partitions known to Dagster.
+
+    What reads the source is opened when something is to be published, and closed with the
+    context: whoever publishes may be in another thread, and not at its end.
+    """
     destination = Destination(settings.import_server_id, warehouse_id, str(session.identity))
     plan = make_plan(
         contents,
@@ -73,17 +78,18 @@ def prepare_publishing(
     show_partitions(instance, plan.versions)
     folder = ReceiptFolder(data_paths(settings).receipts / record.import_id)
 
-    @contextmanager
-    def open_publication() -> Iterator[Publication]:
-        copy = source.snapshot
-        with open_reader(copy.path, source.schema, named=copy.source) as reader:
-            yield Publication(
+    with ExitStack() as stack:
+
+        def open_publication() -> Publication:
+            copy = source.snapshot
+            opened = open_reader(copy.path, source.schema, named=copy.source)
+            return Publication(
                 record.import_id,
                 settings.import_server_id,
-                reader,
+                stack.enter_context(opened),
                 source.schema,
                 session,
                 source.salvage.unreadable,
             )
 
-    return PublishingHalf(source, open_publication, plan, folder, plan.work, notice)
+        yield PublishingHalf(source, open_publication, plan, folder, plan.work, notice)

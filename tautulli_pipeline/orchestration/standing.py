@@ -119,14 +119,16 @@ class StandingPublishing:
     ) -> PublishingHalf:
         address = stack.enter_context(stream_address(settings))
         session = stack.enter_context(open_publishing(address))
-        return prepare_publishing(
-            settings,
-            record,
-            source,
-            source.survey(known_grid(instance), settings.import_batch_size),
-            instance=instance,
-            session=session,
-            warehouse_id=_warehouse_id(settings),
+        return stack.enter_context(
+            prepare_publishing(
+                settings,
+                record,
+                source,
+                source.survey(known_grid(instance), settings.import_batch_size),
+                instance=instance,
+                session=session,
+                warehouse_id=_warehouse_id(settings),
+            )
         )
 
 

@@ -51,10 +51,6 @@ _MAX_QUICK_RESTARTS = 20
 # holds; without a limit it fills the disk, after which the stream cannot even be purged.
 _FREE_DISK_SHARE = 0.75
 
-# The ids of the duplicate window grow with what is published within it; left to itself, Go
-# lets as much garbage gather beside them.
-_GARBAGE = {"GOGC": "50"}
-
 _CONFIG = """\
 host: "127.0.0.1"
 port: -1
@@ -132,7 +128,6 @@ class Guardian:
                 [*self._command, *(["-p", str(self._port)] if self._port else [])],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(lock.fileno(),),
-                env=_GARBAGE | os.environ,
                 preexec_fn=_dying_with(os.getpid()),  # noqa: PLW1509 -- this process has one thread
             )
 

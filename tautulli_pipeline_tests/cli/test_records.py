@@ -88,7 +88,7 @@ def test_an_unknown_id_is_bad_usage(
     ("words", "columns"),
     [
         ("duplicates list", "id play user matched by status"),
-        ("duplicates list --near", "events play user started apart sources"),
+        ("duplicates list --near", "play user started apart sources"),
         ("dead-letters list", "id origin row play reason"),
         ("dead-letters list --state all", "id origin row play reason closed by"),
     ],
