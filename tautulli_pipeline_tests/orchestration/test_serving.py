@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 from collections import Counter
+from contextlib import closing
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from tautulli_pipeline.demo.database import make_demo_database
@@ -23,6 +26,7 @@ from tautulli_pipeline_tests.served import PARTITIONS, TERMINATE, Served, free_p
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 ROWS = 20_000
 WAITS_SECONDS = 120
@@ -72,7 +76,7 @@ def test_a_second_start_is_refused_with_the_progress_of_the_running_one(served: 
     first = served.launch("import_job", **all_of(served))
     worker = served.worker(first)
     wait_until(lambda: list(served.data_dir.glob("receipts/*/0*")), pause_seconds=0.001)
-    worker.suspend()
+    suspend_between_writes(served, worker)
     try:
         second = served.launch("import_job")
         by_hand = run("import", served.database, "--json", data_dir=served.data_dir)
@@ -103,12 +107,36 @@ def test_stop_reaches_a_run_of_the_daemon(served: Served) -> None:
     run_id = served.launch("import_job", **all_of(served))
     worker = served.worker(run_id)
     wait_until(lambda: list(served.data_dir.glob("receipts/*/0*")), pause_seconds=0.001)
-    worker.suspend()
+    suspend_between_writes(served, worker)
     asking = start("stop", "--json", data_dir=served.data_dir)
     wait_until(lambda: list(served.data_dir.glob("import.*.stop")))
     worker.resume()
     assert ended(asking).json["status"] == "stopped"
     assert served.ended(run_id) == "CANCELED"
+
+
+def suspend_between_writes(served: Served, worker: psutil.Process) -> None:
+    """Halt a worker where it holds no lock on the databases of Dagster, which others need."""
+
+    def halted() -> bool:
+        worker.suspend()
+        wait_until(lambda: worker.status() == psutil.STATUS_STOPPED, pause_seconds=0.001)
+        if all(map(is_writable, served.data_dir.glob("history/**/*.db"))):
+            return True
+        worker.resume()
+        return False
+
+    wait_until(halted, pause_seconds=0.003)
+
+
+def is_writable(database: Path) -> bool:
+    with closing(sqlite3.connect(database, timeout=0, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return False
+        connection.execute("ROLLBACK")
+        return True
 
 
 def all_of(served: Served) -> dict[str, str]:
