@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import Final
+from typing import Final, NoReturn
 
 _STOPPED: Final = 130
 
@@ -30,7 +32,19 @@ def main() -> None:
     if early:
         sys.exit(_STOPPED)
     keep_memory_bounded()
-    sys.exit(run_reporting_faults(application, sys.argv[1:]))
+    _end(run_reporting_faults(application, sys.argv[1:]))
+
+
+def _end(exit_code: int) -> NoReturn:
+    """End the process, without Python's own end where a thread is still at work in DuckDB.
+
+    Such a thread was given up, and Python would end it where C++ cannot be ended.
+    """
+    if any(thread.daemon for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_code)
+    sys.exit(exit_code)
 
 
 def _on_stop_signals(handler: Callable[[int, FrameType | None], None]) -> None:
