@@ -1,13 +1,12 @@
 """The asset graph: tautulli_database -> session_history -> playback_stream -> playback_events."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 import dagster as dg
-from duckdb import DuckDBPyConnection
 
 from tautulli_pipeline.errors import StoppedError
 from tautulli_pipeline.imports.plan import Finished
@@ -27,11 +26,23 @@ from tautulli_pipeline.orchestration.run_tables import (
     stream_metadata,
 )
 from tautulli_pipeline.source.survey import PartitionContent
-from tautulli_pipeline.warehouse.arrivals import arrivals_since
-from tautulli_pipeline.warehouse.schema import count_events
+from tautulli_pipeline.warehouse.arrivals import Arrivals
 
 GROUP: Final = "tautulli"
 OWNERS: Final = ("team:tautulli",)
+
+
+@dataclass(frozen=True)
+class Consumed:
+    """What came of consuming.
+
+    Attributes:
+        arrivals: what came into the warehouse meanwhile.
+        facts: what the materialization is to say besides.
+    """
+
+    arrivals: Arrivals
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Publishing(Protocol):
@@ -44,8 +55,8 @@ class Publishing(Protocol):
 class Consuming(Protocol):
     """The consuming half, as the asset uses it."""
 
-    def consume(self, connection: DuckDBPyConnection) -> dict[str, Any]:
-        """Consume until told to end; gives what the materialization is to say besides."""
+    def consume(self, warehouse: Warehouse) -> Consumed:
+        """Consume until told to end."""
 
 
 tautulli_database = dg.AssetSpec(
@@ -170,15 +181,10 @@ def playback_events(
     consuming: dg.ResourceParam[Consuming],
 ) -> dg.MaterializeResult[None]:
     """Consume the stream into the table."""
-    began_at = datetime.now(UTC).replace(tzinfo=None)
-    with _stop_as_cancellation(context), warehouse.get_connection() as connection:
-        facts = consuming.consume(connection)
-        metadata = arrival_metadata(
-            arrivals_since(connection, began_at),
-            count_events(connection),
-            drawn=_is_drawn(context.run),
-        )
-    return dg.MaterializeResult(metadata={**facts, **metadata})
+    with _stop_as_cancellation(context):
+        consumed = consuming.consume(warehouse)
+    metadata = arrival_metadata(consumed.arrivals, drawn=_is_drawn(context.run))
+    return dg.MaterializeResult(metadata={**consumed.facts, **metadata})
 
 
 @contextmanager

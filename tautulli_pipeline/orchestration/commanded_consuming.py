@@ -8,10 +8,9 @@ from __future__ import annotations
 import queue
 import threading
 import traceback
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from io import FileIO
-from typing import IO, Any
+from typing import IO
 
 import orjson
 from duckdb import DuckDBPyConnection
@@ -19,23 +18,16 @@ from duckdb import DuckDBPyConnection
 from tautulli_pipeline.errors import PipelineError, StoppedError
 from tautulli_pipeline.imports.consumption import Consumption
 from tautulli_pipeline.memory import spare_collector
-from tautulli_pipeline.orchestration.column_schemas import TABLE_KEY
 from tautulli_pipeline.orchestration.consumer_protocol import (
     DRAIN,
     DRAINED,
     FAILED,
+    FINISHED,
     PROGRESS,
     READY,
     WAITING,
 )
 from tautulli_pipeline.orchestration.data_directory import explained_faults
-from tautulli_pipeline.orchestration.instance import (
-    COMMAND_LINE_TAGS,
-    QUIET,
-    open_instance,
-    unheard,
-)
-from tautulli_pipeline.orchestration.resources import Warehouse
 from tautulli_pipeline.orchestration.services import (
     announce_warehouse,
     consumer_lock,
@@ -43,12 +35,12 @@ from tautulli_pipeline.orchestration.services import (
     deduplicator,
     stream_address,
 )
-from tautulli_pipeline.orchestration.workers import bury_dead_runs, own_process_tag
 from tautulli_pipeline.settings import Settings, load_settings
 from tautulli_pipeline.stream.session import open_consuming
+from tautulli_pipeline.warehouse.arrivals import Arrivals, arrivals_since
 from tautulli_pipeline.warehouse.ledger import Ledger, Unsettled
-from tautulli_pipeline.warehouse.schema import warehouse_id
-from tautulli_pipeline.warehouse.writer import Writer, Written
+from tautulli_pipeline.warehouse.schema import open_warehouse, warehouse_id
+from tautulli_pipeline.warehouse.writer import Writer, Written, utc_now
 
 
 @dataclass
@@ -122,8 +114,18 @@ class CommandedConsuming:
     replies: IO[bytes]
     import_id: str
 
-    def consume(self, connection: DuckDBPyConnection) -> dict[str, Any]:
+    def run(self) -> Arrivals:
         """Consume and settle until the parent says finish or is gone."""
+        began_at = utc_now()
+        with (
+            explained_faults(self.settings.data_dir),
+            consumer_lock(self.settings),
+            open_warehouse(self.settings.warehouse_path) as connection,
+        ):
+            self._consume(connection)
+            return arrivals_since(connection, began_at)
+
+    def _consume(self, connection: DuckDBPyConnection) -> None:
         with (
             stream_address(self.settings) as address,
             open_consuming(address, on_wait=self._wait) as session,
@@ -142,10 +144,9 @@ class CommandedConsuming:
             while True:
                 consumption.run(reporting)
                 if self.orders.stopped or not self.orders.next_drain():
-                    break
+                    return
                 reporting.totals = ledger.totals(self.import_id)
                 reporting.reply(DRAINED)
-        return {}
 
     def _wait(self, words: str) -> None:
         """Tell the parent what is waited for, unless nobody needs the end of it."""
@@ -163,37 +164,6 @@ def _write_line(stream: IO[bytes], message: object) -> None:
         pass
 
 
-def _run(settings: Settings, import_id: str, orders: _Orders, replies: IO[bytes]) -> None:
-    from tautulli_pipeline.definitions import defs
-
-    with (
-        explained_faults(settings.data_dir),
-        consumer_lock(settings),
-        open_instance(settings.data_dir) as instance,
-        unheard(),
-    ):
-        bury_dead_runs(instance, "consume_job")
-        # The checks look through the whole table; whoever runs Dagster has them run there.
-        job = defs.resolve_job_def("consume_job").get_subset(
-            asset_selection={TABLE_KEY}, asset_check_selection=set()
-        )
-        resources = {
-            "warehouse": Warehouse(database=str(settings.warehouse_path)),
-            "consuming": CommandedConsuming(settings, orders, replies, import_id),
-        }
-        with_resources = {**job.resource_defs, **resources}
-        job.execute_in_process(
-            instance=instance,
-            resources=with_resources,
-            run_config=QUIET,
-            tags={
-                **COMMAND_LINE_TAGS,
-                **own_process_tag(),
-                "tautulli_pipeline/import_id": import_id,
-            },
-        )
-
-
 def serve(lines: FileIO, replies: IO[bytes]) -> int:
     """Consume for one import.
 
@@ -204,20 +174,17 @@ def serve(lines: FileIO, replies: IO[bytes]) -> int:
     Returns:
         The exit code.
     """
-    from tautulli_pipeline import definitions  # noqa: F401 - loaded while there is time
-
     orders = _Orders(lines)
     import_id = orders.await_begin()
     if import_id is None:
         return 0
     threading.Thread(target=orders.listen, daemon=True).start()
     try:
-        # In a thread, or Dagster would take over the signals.
-        with ThreadPoolExecutor(1) as thread:
-            thread.submit(_run, load_settings(), import_id, orders, replies).result()
+        arrivals = CommandedConsuming(load_settings(), orders, replies, import_id).run()
     except Exception as error:  # the last boundary: the parent tells it to people
         _write_line(replies, {"kind": FAILED, "fault": _described(error)})
         return 1
+    _write_line(replies, {"kind": FINISHED, "arrivals": asdict(arrivals)})
     return 0
 
 

@@ -7,11 +7,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any, Final
 
 import orjson
+from pydantic import TypeAdapter
 
 from tautulli_pipeline import errors
 from tautulli_pipeline.errors import PipelineError, StoppedError
@@ -21,10 +23,12 @@ from tautulli_pipeline.orchestration.consumer_protocol import (
     DRAINED,
     FAILED,
     FINISH,
+    FINISHED,
     PROGRESS,
     READY,
     WAITING,
 )
+from tautulli_pipeline.warehouse.arrivals import Arrivals
 
 _ENDS_WITHIN_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.1
@@ -44,7 +48,12 @@ class Drained:
 
 
 class ConsumerHandle:
-    """Sends orders and takes replies; replies other than progress wait in a queue."""
+    """Sends orders and takes replies; replies other than progress wait in a queue.
+
+    Attributes:
+        ended: what came into the warehouse, or the `PipelineError` that ended it; canceled
+            where it had nothing in hand.
+    """
 
     def __init__(
         self,
@@ -56,6 +65,7 @@ class ConsumerHandle:
         self._on_progress = on_progress
         self._on_wait = on_wait
         self._replies: queue.Queue[dict[str, Any]] = queue.Queue()
+        self.ended: Future[Arrivals] = Future()
         self._is_ready = False
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
@@ -89,6 +99,7 @@ class ConsumerHandle:
     def finish(self) -> None:
         """End the consumer after the batch in hand and wait for it."""
         if not self._is_ready:  # it may wait for a lock, and has nothing in hand
+            self.ended.cancel()
             self.kill()
             return
         self._order(FINISH)
@@ -155,10 +166,18 @@ class ConsumerHandle:
                 self._on_progress(reply["totals"])
             elif reply["kind"] == WAITING:
                 self._on_wait(reply["words"])
+            elif reply["kind"] == FINISHED:
+                self.ended.set_result(TypeAdapter(Arrivals).validate_python(reply["arrivals"]))
             else:
-                self._replies.put(reply)
+                self._take(reply)
         gone = {"exit_code": 1, "message": "the consumer ended unexpectedly", "hint": _GONE_HINT}
-        self._replies.put({"kind": FAILED, "fault": gone})
+        self._take({"kind": FAILED, "fault": gone})
+
+    def _take(self, reply: dict[str, Any]) -> None:
+        if reply["kind"] == FAILED:
+            with suppress(InvalidStateError):  # it had ended before, or nobody wants to know
+                self.ended.set_exception(_fault(reply["fault"]))
+        self._replies.put(reply)
 
 
 _GONE_HINT: Final = "import again to resume; with --debug its last words are shown"
@@ -173,27 +192,6 @@ def spawned_consumer() -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.kill()
-
-
-@contextmanager
-def consuming(
-    process: subprocess.Popen[bytes],
-    import_id: str,
-    on_progress: Callable[[dict[str, int]], None],
-    on_wait: Callable[[str], None],
-) -> Iterator[ConsumerHandle]:
-    """Have a spawned consumer begin; it ends with the context."""
-    handle = ConsumerHandle(process, on_progress, on_wait)
-    handle.begin(import_id)
-    try:
-        yield handle
-    except KeyboardInterrupt:  # a person who would not wait for the batch in hand
-        handle.kill()
-        raise
-    except BaseException:
-        handle.finish()
-        raise
-    handle.finish()
 
 
 def _fault(fault: dict[str, Any]) -> PipelineError:

@@ -1,7 +1,8 @@
 """A consumer in a process of its own: it loads what it needs, then waits to be told to begin.
 
-See `consumer_protocol` for what goes in and out. Whoever started it may be gone at any
-moment: before it began it ends at once, later after the batch in hand.
+Dagster is not among it: the parent records what is done here. See `consumer_protocol` for
+what goes in and out. Whoever started it may be gone at any moment: before it began it ends
+at once, later after the batch in hand.
 """
 
 from __future__ import annotations

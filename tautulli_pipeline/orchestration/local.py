@@ -23,9 +23,10 @@ from tautulli_pipeline.imports.record import Fates, ImportLog, ImportRecord, Sta
 from tautulli_pipeline.imports.running import RunningImport, heeding_requests
 from tautulli_pipeline.imports.session import OpenSource, PublishingHalf
 from tautulli_pipeline.memory import spare_collector
-from tautulli_pipeline.orchestration.consumer_handle import ConsumerHandle, consuming
+from tautulli_pipeline.orchestration.consumer_handle import ConsumerHandle
+from tautulli_pipeline.orchestration.consuming_run import consuming
 from tautulli_pipeline.orchestration.data_directory import data_directory, explained_faults
-from tautulli_pipeline.orchestration.instance import open_instance
+from tautulli_pipeline.orchestration.instance import open_instance, unheard
 from tautulli_pipeline.orchestration.partitions import known_grid
 from tautulli_pipeline.orchestration.preparation import prepare_publishing
 from tautulli_pipeline.orchestration.publishing_run import PublishingRun
@@ -157,13 +158,14 @@ class LocalImport:
         # First, for whatever is wrong with the stream shows here within a second.
         session = stack.enter_context(open_publishing(address, on_wait=self._wait))
         import_id = running.record.import_id
-        consumer = stack.enter_context(
-            consuming(self.consumer, import_id, running.progressed, self.say)
-        )
+        consumer = ConsumerHandle(self.consumer, running.progressed, self.say)
+        consumer.begin(import_id)
         with self._undisturbed():
             instance = stack.enter_context(open_instance(self.settings.data_dir))
-            bury_dead_runs(instance, "import_job")
+            bury_dead_runs(instance)
             grid = known_grid(instance)
+            stack.enter_context(unheard())
+            stack.enter_context(consuming(consumer, instance, import_id))
         stack.callback(self._give_up_run, session)
         if contents is None or grid is not None:
             contents = source.survey(grid, self.settings.import_batch_size)

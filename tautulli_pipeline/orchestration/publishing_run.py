@@ -1,4 +1,4 @@
-"""One run of `import_job` by this process."""
+"""The run of `import_job` that publishes for an import of the command line."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from typing import Final
 import dagster as dg
 
 from tautulli_pipeline.imports.session import PublishingHalf
-from tautulli_pipeline.orchestration.instance import COMMAND_LINE_TAGS, QUIET, unheard
+from tautulli_pipeline.orchestration.own_run import OwnRun
 from tautulli_pipeline.orchestration.preparation import PreparedPublishing
-from tautulli_pipeline.orchestration.workers import own_process_tag
 from tautulli_pipeline.stream.session import PublishingSession
 
 _TICK_SECONDS: Final = 0.1
@@ -35,21 +34,24 @@ def _give_way() -> None:
 
 
 class PublishingRun:
-    """Runs in a thread: in the main one, Dagster would take over the signals."""
+    """Publishes what is due, beside the thread that waits for it."""
 
     def __init__(self, half: PublishingHalf, instance: dg.DagsterInstance, import_id: str) -> None:
+        from tautulli_pipeline.definitions import defs
+
         self._half = half
-        self._outcome: list[BaseException] = []
-        self._thread = threading.Thread(
-            target=self._execute, args=(instance, import_id), name="import_job", daemon=True
+        self._run = OwnRun(
+            defs.resolve_job_def("import_job"),
+            {"publishing": PreparedPublishing(half)},
+            instance,
+            import_id,
+            begin=_give_way,
         )
-        self._thread.start()
 
     def wait(self, on_tick: Callable[[], None]) -> None:
         """Wait for its end or, once it is to stop, for a few seconds more."""
         stops_at: float | None = None
-        while self._thread.is_alive():
-            self._thread.join(_TICK_SECONDS)
+        while not self._run.ends_within(_TICK_SECONDS):
             on_tick()
             if self._half.stopping.is_set():
                 stops_at = stops_at or time.monotonic() + _STOPS_WITHIN_SECONDS
@@ -58,31 +60,10 @@ class PublishingRun:
 
     def raise_fault(self) -> None:
         """Raise what ended it, if that was a fault."""
-        if self._outcome:
-            raise self._outcome[0]
+        self._run.raise_fault()
 
     def give_up(self, session: PublishingSession) -> None:
         """See that it is over before what it works with is closed."""
-        if self._thread.is_alive():
+        if not self._run.ends_within(0):
             session.abandon()
-            self._thread.join(_STOPS_WITHIN_SECONDS)
-
-    def _execute(self, instance: dg.DagsterInstance, import_id: str) -> None:
-        from tautulli_pipeline.definitions import defs
-
-        _give_way()
-        job = defs.resolve_job_def("import_job")
-        try:
-            with unheard():
-                job.execute_in_process(
-                    instance=instance,
-                    resources={**job.resource_defs, "publishing": PreparedPublishing(self._half)},
-                    run_config=QUIET,
-                    tags={
-                        **COMMAND_LINE_TAGS,
-                        **own_process_tag(),
-                        "tautulli_pipeline/import_id": import_id,
-                    },
-                )
-        except BaseException as error:  # raised again by whoever waits for the thread
-            self._outcome.append(error)
+            self._run.ends_within(_STOPS_WITHIN_SECONDS)

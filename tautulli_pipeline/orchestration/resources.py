@@ -7,7 +7,7 @@ from pathlib import Path
 import duckdb
 from dagster_duckdb import DuckDBResource
 
-from tautulli_pipeline.warehouse.schema import connect, explained
+from tautulli_pipeline.warehouse.schema import open_warehouse
 
 
 class Warehouse(DuckDBResource):
@@ -24,9 +24,5 @@ class Warehouse(DuckDBResource):
             WarehouseError: another process holds the file, or it cannot be written.
         """
         config = {"custom_user_agent": "dagster", **self.connection_config}
-        connection = connect(Path(self.database), config)
-        try:
-            with explained(Path(self.database), "write"):
-                yield connection
-        finally:
-            connection.close()
+        with open_warehouse(Path(self.database), config) as connection:
+            yield connection

@@ -126,17 +126,17 @@ class Published:
         }
 
 
-def arrival_metadata(arrivals: Arrivals, row_count: int, *, drawn: bool) -> dict[str, Any]:
+def arrival_metadata(arrivals: Arrivals, *, drawn: bool) -> dict[str, Any]:
     """Of the materialization of `playback_events`."""
     rows: list[tuple[str, object]] = [("imported", arrivals.stored)]
     rows += [
         (f"duplicate, {_REASONS.get(reason, reason)} ({layer})", plays)
         for layer, reason, plays in arrivals.discarded
     ]
-    rows += [("dead letters", arrivals.dead_letters), ("plays in the table", row_count)]
+    rows += [("dead letters", arrivals.dead_letters), ("plays in the table", arrivals.row_count)]
     span = arrivals.span
     return {
-        "dagster/row_count": row_count,
+        "dagster/row_count": arrivals.row_count,
         "inserted": arrivals.stored,
         **({"first_play": f"{span[0]} UTC", "last_play": f"{span[1]} UTC"} if span else {}),
         "summary": dg.MetadataValue.md(table(rows, ("this run", "plays"))),

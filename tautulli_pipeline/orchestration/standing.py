@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
 import dagster as dg
 from duckdb import DuckDBPyConnection
@@ -27,6 +27,7 @@ from tautulli_pipeline.imports.receipts import ReceiptFolder
 from tautulli_pipeline.imports.record import Fates, ImportLog, ImportRecord, Status
 from tautulli_pipeline.imports.running import RunningImport, heeding_requests
 from tautulli_pipeline.imports.session import OpenSource, PublishingHalf
+from tautulli_pipeline.orchestration.assets import Consumed
 from tautulli_pipeline.orchestration.data_directory import (
     data_directory,
     explained_faults,
@@ -50,9 +51,10 @@ from tautulli_pipeline.orchestration.services import (
 from tautulli_pipeline.orchestration.workers import bury_dead_runs, is_own_run_canceled
 from tautulli_pipeline.settings import Settings, load_settings
 from tautulli_pipeline.stream.session import open_consuming, open_publishing
+from tautulli_pipeline.warehouse.arrivals import arrivals_since
 from tautulli_pipeline.warehouse.ledger import Ledger, Unsettled
 from tautulli_pipeline.warehouse.schema import warehouse_id
-from tautulli_pipeline.warehouse.writer import Writer, Written
+from tautulli_pipeline.warehouse.writer import Writer, Written, utc_now
 
 # A stop on request, Ctrl-C, and what Dagster raises when somebody terminates a run.
 _STOPS: Final = (StoppedError, KeyboardInterrupt, dg.DagsterExecutionInterruptedError)
@@ -194,8 +196,17 @@ class _UntilDrained:
 class StandingConsuming:
     """Consumes until the stream is drained, and settles the import it belongs to."""
 
-    def consume(self, connection: DuckDBPyConnection) -> dict[str, Any]:
-        """Consume all there is; gives what the materialization is to say besides."""
+    def consume(self, warehouse: Warehouse) -> Consumed:
+        """Consume all there is."""
+        began_at = utc_now()
+        with warehouse.get_connection() as connection:
+            lost = self._drain(connection)
+            arrivals = arrivals_since(connection, began_at)
+        return Consumed(arrivals, {"lost_on_the_stream": lost} if lost else {})
+
+    @staticmethod
+    def _drain(connection: DuckDBPyConnection) -> int:
+        """Consume all there is; gives how many rows were lost on the way."""
         settings = load_settings()
         control = _UntilDrained(settings, Ledger(connection))
         receipts = data_paths(settings).receipts
@@ -215,7 +226,7 @@ class StandingConsuming:
                 "made room for another consumer of this data directory",
                 hint="what is left on the stream is consumed by it, or by the next run",
             )
-        return {"lost_on_the_stream": control.lost} if control.lost else {}
+        return control.lost
 
 
 def _forget_receipts(settings: Settings) -> None:

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import duckdb
 
+from tautulli_pipeline.warehouse.schema import count_events
+
 _STORED: Final = """
     SELECT strftime(started_at, '%Y-%m'), coalesce(media_type, 'unknown'), count(*)
     FROM playback_events WHERE created_at >= ? GROUP BY ALL ORDER BY ALL
@@ -28,12 +30,14 @@ class Arrivals:
         months: stored plays by month of their start, UTC, and media type.
         span: first and last start among them; None where nothing was stored.
         discarded: dropped duplicates by layer and reason.
+        row_count: plays in the table altogether.
     """
 
     months: tuple[tuple[str, str, int], ...]
     span: tuple[datetime, datetime] | None
     discarded: tuple[tuple[str, str, int], ...]
     dead_letters: int
+    row_count: int
 
     @property
     def stored(self) -> int:
@@ -54,4 +58,5 @@ def arrivals_since(connection: duckdb.DuckDBPyConnection, moment: datetime) -> A
         span=(first, last) if first and last else None,
         discarded=tuple(rows(_DISCARDED)),
         dead_letters=dead,
+        row_count=count_events(connection),
     )

@@ -75,6 +75,23 @@ def connect(path: Path, config: Mapping[str, Any]) -> duckdb.DuckDBPyConnection:
     return connection
 
 
+@contextmanager
+def open_warehouse(
+    path: Path, config: Mapping[str, Any] | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The one connection that writes, with the schema up to date.
+
+    Raises:
+        WarehouseError: another process holds the file, or it cannot be written.
+    """
+    connection = connect(path, config or {})
+    try:
+        with explained(path, "write"):
+            yield connection
+    finally:
+        connection.close()
+
+
 def _make_folder(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
