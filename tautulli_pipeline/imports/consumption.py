@@ -57,7 +57,7 @@ class Consumption:
     writer: Writer
     ledger: Ledger
     receipts_dir: Path
-    _settled: dict[tuple[str, str], int] = field(default_factory=dict)
+    _settled: dict[str, dict[str, int]] = field(default_factory=dict)
     _unsettled: Unsettled = field(default_factory=dict)
     _waiting: list[Delivered] = field(default_factory=list)
     _pulling: Future[list[Delivered]] | None = None
@@ -137,14 +137,11 @@ class Consumption:
         everything = undelivered == 0 and unacked == 0
         due: list[Receipt] = []
         for folder in _receipt_folders(self.receipts_dir):
-            for key, version in folder.versions():
-                name = (folder.path.name, key)
-                if self._settled.get(name) == version:
-                    continue
-                receipt = folder.read(key)
+            settled = self._settled.setdefault(folder.path.name, {})
+            for key, written_at, receipt in folder.unseen(settled):
                 if everything or receipt.last_sequence <= floor:
                     due.append(receipt)
-                    self._settled[name] = version
+                    settled[key] = written_at
         for some in _in_portions(due):
             lost = self.ledger.settle([_entry(receipt) for receipt in some], utc_now())
             for receipt in some:

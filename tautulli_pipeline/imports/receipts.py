@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -95,13 +96,20 @@ class ReceiptFolder:
         head["published_at"] = datetime.fromisoformat(head["published_at"])
         return Receipt(**head, rows=rows.replace_schema_metadata(None))
 
-    def versions(self) -> Iterator[tuple[str, int]]:
-        """Partition key and write time of each receipt, in key order."""
-        if not self.path.exists():
-            return
-        for entry in sorted(os.scandir(self.path), key=lambda e: e.name):
-            if not entry.name.startswith("."):
-                yield entry.name, entry.stat().st_mtime_ns
+    def unseen(self, seen: Mapping[str, int]) -> Iterator[tuple[str, int, Receipt]]:
+        """Key, write time and content of each receipt that is new or replaced, in key order.
+
+        Whoever sees that an import is settled removes its receipts, at any moment.
+
+        Args:
+            seen: write times by key.
+        """
+        with suppress(FileNotFoundError):
+            for entry in sorted(os.scandir(self.path), key=lambda e: e.name):
+                if not entry.name.startswith("."):
+                    written_at = entry.stat().st_mtime_ns
+                    if seen.get(entry.name) != written_at:
+                        yield entry.name, written_at, self.read(entry.name)
 
     def remove(self) -> None:
         """Remove them all; the ledger is settled."""

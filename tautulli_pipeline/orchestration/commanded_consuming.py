@@ -50,7 +50,7 @@ class _Orders:
     lines: FileIO
     stopped: bool = False
     last_sequence: int | None = None
-    _drains: queue.Queue[int | None] = field(default_factory=queue.Queue)
+    _others: queue.Queue[bool] = field(default_factory=queue.Queue)
 
     def await_begin(self) -> str | None:
         """Wait for the id of the import; None where there will be none."""
@@ -60,17 +60,18 @@ class _Orders:
     def listen(self) -> None:
         for line in self.lines:
             order = orjson.loads(line)
-            if order["kind"] == DRAIN:
-                self.last_sequence = order["last_sequence"]
-                self._drains.put(self.last_sequence)
-            else:
+            if order["kind"] != DRAIN:
                 break
+            is_another = self.last_sequence is not None
+            self.last_sequence = order["last_sequence"]
+            if is_another:
+                self._others.put(True)
         self.stopped = True
-        self._drains.put(None)
+        self._others.put(False)
 
-    def next_drain(self) -> bool:
-        """Wait for the next order to drain; False when it is over."""
-        return self._drains.get() is not None
+    def await_another(self) -> bool:
+        """Wait for an order to drain after one that is carried out; False when it is over."""
+        return self._others.get()
 
 
 @dataclass
@@ -143,10 +144,12 @@ class CommandedConsuming:
             spare_collector()
             while True:
                 consumption.run(reporting)
-                if self.orders.stopped or not self.orders.next_drain():
+                if self.orders.stopped:
                     return
                 reporting.totals = ledger.totals(self.import_id)
                 reporting.reply(DRAINED)
+                if not self.orders.await_another():
+                    return
 
     def _wait(self, words: str) -> None:
         """Tell the parent what is waited for, unless nobody needs the end of it."""

@@ -31,17 +31,28 @@ def test_a_receipt_reads_back_whole(folder, outcomes):
     assert folder.read(KEY) == receipt(*outcomes)
 
 
-def test_versions_name_each_receipt_in_key_order_and_change_when_it_is_replaced(folder):
-    assert list(folder.versions()) == []
+def test_each_receipt_is_read_once_in_key_order_and_again_when_it_is_replaced(folder):
+    assert list(folder.unseen({})) == []
     for key in ("other", KEY, "0000001001-0000002000"):
         folder.write(receipt("published", key=key))
-    before = dict(folder.versions())
-    assert list(before) == [KEY, "0000001001-0000002000", "other"]
+    seen = {key: written_at for key, written_at, _ in folder.unseen({})}
+    assert list(seen) == [KEY, "0000001001-0000002000", "other"]
+    assert list(folder.unseen(seen)) == []
     time.sleep(0.02)
-    folder.write(receipt("duplicate", last_sequence=18))
-    after = dict(folder.versions())
-    assert [key for key in before if before[key] != after[key]] == [KEY]
-    assert folder.read(KEY) == receipt("duplicate", last_sequence=18)
+    replaced = receipt("duplicate", last_sequence=18)
+    folder.write(replaced)
+    ((key, written_at, content),) = folder.unseen(seen)
+    assert (key, content) == (KEY, replaced)
+    assert written_at > seen[KEY]
+
+
+def test_receipts_may_be_removed_while_they_are_read(folder):
+    for key in (KEY, "other"):
+        folder.write(receipt("published", key=key))
+    reading = folder.unseen({})
+    assert next(reading)[0] == KEY
+    folder.remove()
+    assert list(reading) == []
 
 
 def test_a_receipt_that_was_not_finished_does_not_count(folder, monkeypatch):
@@ -58,7 +69,7 @@ def test_a_receipt_that_was_not_finished_does_not_count(folder, monkeypatch):
     for key in (KEY, "other"):
         with pytest.raises(KeyboardInterrupt):
             folder.write(receipt("rejected", key=key))
-    assert [key for key, _ in folder.versions()] == [KEY]
+    assert [key for key, _, _ in folder.unseen({})] == [KEY]
     assert folder.read(KEY) == receipt("published")
 
 
@@ -66,5 +77,5 @@ def test_removing_takes_them_all(folder):
     folder.remove()
     folder.write(receipt("published"))
     folder.remove()
-    assert list(folder.versions()) == []
+    assert list(folder.unseen({})) == []
     assert not folder.path.exists()
