@@ -24,6 +24,7 @@ from tautulli_pipeline.warehouse.schema import ROWS_PER_TRANSACTION
 from tautulli_pipeline.warehouse.writer import MESSAGES, Writer, Written, utc_now
 
 _BATCH_BYTES: Final = 32 * 2**20
+_SETTLED_BYTES: Final = 8 * 2**20
 _LINGER_SECONDS: Final = 0.25
 # Full transactions are written several times faster, so a batch may take its time.
 _PATIENCE_SECONDS: Final = 5.0
@@ -72,10 +73,10 @@ class Consumption:
             count = _fitting(self._waiting)
             batch, self._waiting = self._waiting[:count], self._waiting[count:]
             written = self._consume(batch)
+            hand_back_memory()
             drained = ending and not self._waiting and self._is_drained(control.last_sequence)
             if drained or not batch or time.monotonic() >= self._settle_at:
                 self._settle()
-                hand_back_memory()
                 self._settle_at = time.monotonic() + _SETTLE_EVERY_SECONDS
             control.report(written, self._unsettled)
             if drained:
@@ -154,7 +155,7 @@ def _in_portions(receipts: Sequence[Receipt]) -> Iterator[list[Receipt]]:
     portion: list[Receipt] = []
     for receipt in receipts:
         size_bytes = sum(r.rows.nbytes for r in (*portion, receipt))
-        if portion and size_bytes > _BATCH_BYTES:
+        if portion and size_bytes > _SETTLED_BYTES:
             yield portion
             portion = []
         portion.append(receipt)

@@ -22,7 +22,7 @@ ROWS_PER_TRANSACTION: Final = 4096
 STORAGE_VERSION: Final = "v1.3.0"
 # Once it writes, DuckDB keeps the three unique indexes in memory, whole.
 _INDEX_BYTES_A_ROW: Final = 140
-_WORKING_BYTES: Final = 192 * 2**20
+_WORKING_BYTES: Final = 144 * 2**20
 ROWS_PER_ROOM: Final = 2**16
 SETTINGS: Final[dict[str, Any]] = {
     "threads": 1,
