@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,6 @@ from tautulli_pipeline.warehouse.schema import ROWS_PER_TRANSACTION
 from tautulli_pipeline.warehouse.writer import MESSAGES, Writer, Written, utc_now
 
 _BATCH_BYTES: Final = 32 * 2**20
-_SETTLED_BYTES: Final = 8 * 2**20
 _LINGER_SECONDS: Final = 0.25
 # Full transactions are written several times faster, so a batch may take its time.
 _PATIENCE_SECONDS: Final = 5.0
@@ -143,24 +142,10 @@ class Consumption:
                 if everything or receipt.last_sequence <= floor:
                     due.append(receipt)
                     settled[key] = written_at
-        for some in _in_portions(due):
-            lost = self.ledger.settle([_entry(receipt) for receipt in some], utc_now())
-            for receipt in some:
-                self._unsettled.pop((receipt.import_id, receipt.partition_key), None)
-            self._unsettled.update(lost)
-
-
-def _in_portions(receipts: Sequence[Receipt]) -> Iterator[list[Receipt]]:
-    """As many at a time as memory has room for with the raw records in them."""
-    portion: list[Receipt] = []
-    for receipt in receipts:
-        size_bytes = sum(r.rows.nbytes for r in (*portion, receipt))
-        if portion and size_bytes > _SETTLED_BYTES:
-            yield portion
-            portion = []
-        portion.append(receipt)
-    if portion:
-        yield portion
+        lost = self.ledger.settle(map(_entry, due), utc_now())
+        for receipt in due:
+            self._unsettled.pop((receipt.import_id, receipt.partition_key), None)
+        self._unsettled.update(lost)
 
 
 def _entry(receipt: Receipt) -> LedgerEntry:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -13,6 +13,8 @@ import pyarrow.compute as pc
 
 from tautulli_pipeline.warehouse.row_letters import close_arrived, insert_rejected
 from tautulli_pipeline.warehouse.transaction import transaction
+
+_PORTION_BYTES: Final = 8 * 2**20
 
 # Ids of source rows by import and partition.
 Unsettled = dict[tuple[str, str], list[int]]
@@ -109,10 +111,11 @@ class Ledger:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
 
-    def settle(self, entries: Sequence[LedgerEntry], now: datetime) -> Unsettled:
+    def settle(self, entries: Iterable[LedgerEntry], now: datetime) -> Unsettled:
         """Write the line of each partition and the dead letters of its rejected rows.
 
-        The letter of a row that became an event since it was written is closed.
+        The letter of a row that became an event since it was written is closed. Each
+        transaction takes as many partitions as memory has room for.
 
         Safe to repeat: a line is derived anew, and a dead letter is named after its
         row's content.
@@ -125,8 +128,11 @@ class Ledger:
             The ids of rows without a fate, published but nowhere to be found, by
             import and partition.
         """
-        with transaction(self._connection):
-            return self._settle(pa.concat_tables(map(_labelled, entries)), now)
+        unsettled: Unsettled = {}
+        for rows in _in_portions(map(_labelled, entries)):
+            with transaction(self._connection):
+                unsettled.update(self._settle(rows, now))
+        return unsettled
 
     def _settle(self, rows: pa.Table, now: datetime) -> Unsettled:
         ends = pc.min_max(rows["source_row_id"])
@@ -157,6 +163,20 @@ class Ledger:
         ).fetchone()
         assert row is not None
         return dict(zip(columns, row, strict=True))
+
+
+def _in_portions(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The tables together, but for what makes them too large: the raw records above all."""
+    portion: list[pa.Table] = []
+    size_bytes = 0
+    for table in tables:
+        if portion and size_bytes + table.nbytes > _PORTION_BYTES:
+            yield pa.concat_tables(portion)
+            portion, size_bytes = [], 0
+        portion.append(table)
+        size_bytes += table.nbytes
+    if portion:
+        yield pa.concat_tables(portion)
 
 
 def _labelled(entry: LedgerEntry) -> pa.Table:
