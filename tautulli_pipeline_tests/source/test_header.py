@@ -1,0 +1,141 @@
+"""A file that ends before its database does is refused, or made to say that it ends there."""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from tautulli_pipeline.errors import SourceDamagedError
+from tautulli_pipeline.source.damage import SALVAGE_HINT
+from tautulli_pipeline.source.header import accept_length, require_whole
+from tautulli_pipeline.source.snapshot import Snapshot
+
+GIVEN = Path("/home/me/tautulli.db")
+ROWS = 400
+SIZE_AT, COUNTER_AT, PAGES_AT, COUNTED_AT = 16, 24, 28, 92
+
+
+@pytest.fixture
+def database(tmp_path):
+    return make(tmp_path / "tautulli.db", 1024)
+
+
+def make(path, page_bytes):
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"PRAGMA page_size = {page_bytes}")
+        connection.execute("CREATE TABLE plays (id INTEGER PRIMARY KEY, title TEXT)")
+        connection.executemany("INSERT INTO plays (title) VALUES (?)", [("x" * 500,)] * ROWS)
+    return path
+
+
+def copy_of(path):
+    return Snapshot(path=path, source=GIVEN, size_bytes=path.stat().st_size, fingerprint="")
+
+
+def cut(path, size_bytes):
+    with path.open("r+b") as file:
+        file.truncate(size_bytes)
+
+
+def write(path, at, number, form=">I"):
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(struct.pack(form, number))
+
+
+def readable_rows(path):
+    """Rows from the first on, until SQLite meets the end."""
+    found = 0
+    with closing(sqlite3.connect(path)) as connection, suppress(sqlite3.DatabaseError):
+        for _ in connection.execute("SELECT title FROM plays"):
+            found += 1
+    return found
+
+
+@pytest.mark.parametrize("page_bytes", [512, 4096, 65_536])
+def test_a_whole_file_passes_whatever_its_page_size(tmp_path, page_bytes):
+    path = make(tmp_path / "tautulli.db", page_bytes)
+    before = path.read_bytes()
+    require_whole(copy_of(path))
+    accept_length(copy_of(path))
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("page_bytes", [512, 4096, 65_536])
+def test_a_file_that_lacks_its_last_byte_is_refused_with_both_sizes(tmp_path, page_bytes):
+    path = make(tmp_path / "tautulli.db", page_bytes)
+    whole = path.stat().st_size
+    cut(path, whole - 1)
+    with pytest.raises(SourceDamagedError) as caught:
+        require_whole(copy_of(path))
+    assert caught.value.message == (
+        f"cannot read all of {GIVEN}: it is cut short, {whole - 1:,} of {whole:,} bytes are there"
+    )
+    assert caught.value.hint == SALVAGE_HINT
+
+
+def test_more_bytes_than_the_database_has_are_no_fault(database):
+    with database.open("ab") as file:
+        file.write(b"\0" * 1024)
+    require_whole(copy_of(database))
+    accept_length(copy_of(database))
+    assert readable_rows(database) == ROWS
+
+
+def test_once_its_length_is_accepted_the_rest_can_be_read(database):
+    whole_pages = database.stat().st_size // 1024 - 20
+    cut(database, whole_pages * 1024 + 700)
+    assert readable_rows(database) == 0
+    accept_length(copy_of(database))
+    require_whole(copy_of(database))
+    assert 0 < readable_rows(database) < ROWS
+    content = database.read_bytes()
+    assert struct.unpack_from(">I", content, PAGES_AT) == (whole_pages,)
+
+
+def test_only_the_count_of_pages_is_written(database):
+    cut(database, 30 * 1024)
+    before = database.read_bytes()
+    accept_length(copy_of(database))
+    after = database.read_bytes()
+    assert before[:PAGES_AT] + after[PAGES_AT : PAGES_AT + 4] + before[PAGES_AT + 4 :] == after
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-journal"])
+def test_beside_a_log_or_journal_the_header_tells_no_length(database, suffix):
+    cut(database, 10 * 1024)
+    before = database.read_bytes()
+    database.with_name(database.name + suffix).touch()
+    require_whole(copy_of(database))
+    accept_length(copy_of(database))
+    assert database.read_bytes() == before
+
+
+def test_a_count_that_an_old_sqlite_left_behind_is_not_believed(database):
+    """It writes the change counter and not the count, so the two counters differ."""
+    write(database, PAGES_AT, 10**6)
+    with pytest.raises(SourceDamagedError):
+        require_whole(copy_of(database))
+    write(database, COUNTED_AT, 99)
+    require_whole(copy_of(database))
+    accept_length(copy_of(database))
+    assert readable_rows(database) == ROWS
+
+
+@pytest.mark.parametrize("size_bytes", [0, 16, 95])
+def test_a_file_without_a_whole_header_is_left_to_sqlite(database, size_bytes):
+    cut(database, size_bytes)
+    require_whole(copy_of(database))
+    accept_length(copy_of(database))
+    assert database.stat().st_size == size_bytes
+
+
+def test_a_count_of_zero_pages_asks_for_nothing(database):
+    write(database, PAGES_AT, 0)
+    require_whole(copy_of(database))
+    accept_length(copy_of(database))
+    assert readable_rows(database) == ROWS

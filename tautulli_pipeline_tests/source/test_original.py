@@ -1,0 +1,214 @@
+"""The user's files as plain bytes: what is seen of them, and which changes are noticed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tautulli_pipeline.errors import SourceChangedError, SourceError
+from tautulli_pipeline.source import original as original_module
+from tautulli_pipeline.source.original import (
+    Observed,
+    ObservedFile,
+    beside,
+    chunks,
+    locate,
+    observe,
+    open_regular,
+    require_digest,
+)
+from tautulli_pipeline_tests.folders import content_of
+
+SECOND = 1_000_000_000
+WROTE_AT = 1_700_000_000 * SECOND + 7
+HEADER = bytes(range(100))
+SEEN = ObservedFile(
+    device=1, inode=2, size=4096, mtime_ns=WROTE_AT, ctime_ns=WROTE_AT, header=HEADER
+)
+OTHERS = {
+    "device": 9,
+    "inode": 9,
+    "size": 9,
+    "mtime_ns": WROTE_AT + 1,
+    "ctime_ns": WROTE_AT + 1,
+    "header": HEADER[::-1],
+}
+CHANGES = pytest.mark.parametrize(("name", "value"), OTHERS.items(), ids=OTHERS)
+
+
+@pytest.fixture
+def database(tmp_path):
+    path = tmp_path / "home" / "tautulli.db"
+    path.parent.mkdir()
+    path.write_bytes(b"database" * 1000)
+    return path
+
+
+def changed_from(before, after):
+    """Why the second state is not the first; '' where that is no matter."""
+    try:
+        before.require_same(after)
+    except SourceChangedError as change:
+        return change.message
+    return ""
+
+
+def test_every_attribute_of_a_file_counts():
+    assert [field.name for field in fields(ObservedFile)] == list(OTHERS)
+
+
+@CHANGES
+def test_any_change_to_the_database_or_its_journal_is_noticed(name, value):
+    changed = replace(SEEN, **{name: value})
+    for part, words in [
+        ("database", "the database was written"),
+        ("journal", "its rollback journal was written"),
+    ]:
+        before = Observed(SEEN, None, SEEN)
+        assert changed_from(before, before) == ""
+        assert changed_from(before, replace(before, **{part: changed})) == words
+        assert changed_from(before, replace(before, **{part: None})) == words
+
+
+@CHANGES
+def test_a_log_may_grow_but_not_begin_anew(name, value):
+    before = Observed(SEEN, SEEN, None)
+    after = replace(before, wal=replace(SEEN, **{name: value}))
+    begins_anew = name in {"device", "inode", "header"}
+    words = "its write-ahead log began anew"
+    assert changed_from(before, after) == (words if begins_anew else "")
+    assert changed_from(before, replace(before, wal=None)) == words
+    assert changed_from(replace(before, wal=None), before) == words
+
+
+def test_of_a_log_only_its_own_header_of_32_bytes_says_that_it_began_anew():
+    before = Observed(SEEN, SEEN, None)
+    for at, same in [(0, False), (31, False), (32, True), (99, True)]:
+        header = HEADER[:at] + b"\xff" + HEADER[at + 1 :]
+        after = replace(before, wal=replace(SEEN, header=header))
+        assert (changed_from(before, after) == "") is same
+
+
+@pytest.mark.parametrize("part", ["database", "wal", "journal"])
+@CHANGES
+def test_the_fingerprint_follows_every_attribute_of_every_file(part, name, value):
+    before = Observed(SEEN, SEEN, SEEN)
+    after = replace(before, **{part: replace(SEEN, **{name: value})})
+    assert before.fingerprint == Observed(SEEN, SEEN, SEEN).fingerprint
+    assert len({seen.fingerprint for seen in (before, after, replace(before, **{part: None}))}) == 3
+
+
+@pytest.mark.parametrize(
+    ("mtime_ns", "after_ns", "settled"),
+    [
+        (WROTE_AT, SECOND // 2, False),
+        (WROTE_AT, SECOND // 2 + 1, True),
+        (WROTE_AT - 7, SECOND, False),  # whole seconds may be those of a coarse clock
+        (WROTE_AT - 7, 3 * SECOND, False),
+        (WROTE_AT - 7, 3 * SECOND + 1, True),
+        (WROTE_AT, -SECOND, False),  # the clock was set back
+    ],
+)
+def test_times_settle_one_tick_of_their_clock_after_the_write(mtime_ns, after_ns, settled):
+    file = replace(SEEN, mtime_ns=mtime_ns, ctime_ns=mtime_ns - 5)
+    assert file.settled_at(mtime_ns + after_ns) is settled
+    young = replace(file, ctime_ns=mtime_ns + 10 * SECOND)
+    assert not young.settled_at(mtime_ns + after_ns)
+    assert Observed(file, None, None).settled_at(mtime_ns + after_ns) is settled
+    assert not Observed(file, young, None).settled_at(mtime_ns + after_ns)
+
+
+def test_room_is_needed_for_the_copies_and_for_the_log_once_more():
+    sizes = [replace(SEEN, size=size) for size in (1000, 200, 30)]
+    assert Observed(*sizes).copy_bytes == 1430
+    assert Observed(sizes[0], None, None).copy_bytes == 1000
+    assert Observed(None, None, None).copy_bytes == 0
+
+
+def test_what_is_there_is_seen_and_left_as_it_was(database):
+    beside(database, "-wal").write_bytes(b"log")
+    before = content_of(database.parent)
+    seen = observe(database)
+    assert content_of(database.parent) == before
+    assert (seen.database.size, seen.database.header) == (8000, (b"database" * 13)[:100])
+    assert (seen.database.inode, seen.wal.size, seen.wal.header) == (
+        *(database.stat().st_ino, 3, b"log"),
+    )
+    assert seen.journal is None
+    assert observe(beside(database, ".gone")) == Observed(None, None, None)
+
+
+def test_what_lies_beside_a_database_has_its_whole_name():
+    assert beside(Path("/home/me/my.tautulli.db"), "-wal") == Path("/home/me/my.tautulli.db-wal")
+
+
+def test_links_are_followed_to_the_file_itself(database, tmp_path):
+    for name, target in [("one", database), ("two", tmp_path / "one")]:
+        (tmp_path / name).symlink_to(target)
+    assert locate(tmp_path / "two") == locate(database) == database
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("none.db", "it does not exist"),
+        ("dangling.db", "the link leads nowhere"),
+        ("loop.db", "too many levels of symbolic links"),
+        ("home/tautulli.db/x.db", "not a directory"),
+        ("n" * 300, "file name too long"),
+    ],
+)
+def test_a_path_that_leads_nowhere_says_how(database, tmp_path, name, words):
+    (tmp_path / "dangling.db").symlink_to(tmp_path / "gone.db")
+    (tmp_path / "loop.db").symlink_to("loop.db")
+    with pytest.raises(SourceError) as caught:
+        locate(tmp_path / name)
+    assert caught.value.message == f"cannot read {str(tmp_path / name)!r}: {words}"
+    assert "check the path" in caught.value.hint
+
+
+def test_only_a_regular_file_is_opened_and_never_through_a_link(database, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(database)
+    for name, kind in [("pipe", "not a regular file"), ("home", "a folder")]:
+        with pytest.raises(SourceError, match=f"it is {kind}$"):
+            open_regular(tmp_path / name)
+    with pytest.raises(SourceError, match=r"it is not a regular file$"):
+        open_regular(tmp_path / "link")
+    with open_regular(database) as file:
+        assert not file.writable()
+        assert not os.get_inheritable(file.fileno())
+
+
+@given(size=st.integers(0, 50), chunk=st.integers(1, 20))
+def test_the_first_bytes_come_in_parts_whatever_follows(tmp_path_factory, size, chunk):
+    content = bytes(range(50))
+    path = tmp_path_factory.getbasetemp() / "chunked"
+    path.write_bytes(content)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(original_module, "_CHUNK_BYTES", chunk)
+        parts = [bytes(part) for part in chunks(path, size)]
+    assert b"".join(parts) == content[:size]
+    assert all(0 < len(part) <= chunk for part in parts)
+
+
+def test_a_file_that_is_shorter_than_seen_or_gone_has_changed(database):
+    with pytest.raises(SourceChangedError, match=r"^it was cut short$"):
+        list(chunks(database, 8001))
+    with pytest.raises(SourceChangedError, match=r"^a part of it disappeared$"):
+        list(chunks(beside(database, "-wal"), 1))
+
+
+def test_bytes_read_again_have_to_be_those_that_were_copied(database):
+    digest = hashlib.sha256(b"database" * 1000).hexdigest()
+    require_digest(database, 8000, digest)
+    with database.open("r+b") as file:
+        file.write(b"D")
+    with pytest.raises(SourceChangedError, match=r"^it was written within one tick of its clock$"):
+        require_digest(database, 8000, digest)

@@ -1,0 +1,197 @@
+"""A folder has one owner, and nothing of it is left when the owner has left."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack
+
+import pytest
+
+from tautulli_pipeline.source import private_folder as private_folder_module
+from tautulli_pipeline.source.private_folder import private_folder, remove_stale_snapshots
+from tautulli_pipeline_tests.folders import without_privilege
+
+OWNER = """
+import sys
+from pathlib import Path
+from tautulli_pipeline.source.private_folder import private_folder
+with private_folder(Path(sys.argv[1])) as folder:
+    (folder / "tautulli.db").write_text("token")
+    print(folder.name, flush=True)
+    sys.stdin.read()
+"""
+CLEANER = """
+import sys
+from pathlib import Path
+from tautulli_pipeline.errors import ConfigurationError
+from tautulli_pipeline.source.private_folder import remove_stale_snapshots
+try:
+    remove_stale_snapshots(Path(sys.argv[1]))
+except ConfigurationError as error:
+    print(error.message, error.hint, sep="\\n")
+"""
+
+
+@pytest.fixture
+def parent(tmp_path):
+    return tmp_path / "data" / "snapshots"
+
+
+def names_in(folder):
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def mode_of(path):
+    return path.stat().st_mode & 0o777
+
+
+def killed_owner(parent):
+    """What a process that was killed in its folder left; the folder."""
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER, parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        name = process.stdout.readline().decode().strip()
+        process.send_signal(signal.SIGKILL)
+    return parent / name
+
+
+def test_it_and_the_folders_made_for_it_are_for_its_owner_alone(parent, tmp_path):
+    before = os.umask(0)
+    try:
+        with private_folder(parent) as folder:
+            made = [folder, parent, parent.parent]
+            assert [mode_of(path) for path in made] == [0o700] * 3
+            assert names_in(parent) == [folder.name, f"{folder.name}.lock"]
+            assert folder.name.startswith("snapshot-")
+    finally:
+        os.umask(before)
+    assert names_in(tmp_path) == []
+
+
+def test_what_is_in_it_goes_with_it_whatever_happens_inside(parent, tmp_path):
+    def interrupted():
+        with private_folder(parent) as folder:
+            (folder / "deep").mkdir()
+            (folder / "deep" / "tautulli.db").write_text("token")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert names_in(tmp_path) == []
+
+
+def test_of_the_folders_above_it_only_its_own_are_removed_and_only_empty_ones(parent, tmp_path):
+    parent.parent.mkdir()
+    with private_folder(parent):
+        pass
+    assert names_in(tmp_path) == ["data"]
+    with private_folder(parent):
+        (parent.parent / "other").touch()
+    assert names_in(parent.parent) == ["other"]
+    with private_folder(parent):
+        (parent / "kept").touch()
+    assert names_in(parent) == ["kept"]
+
+
+def test_several_owners_have_folders_of_their_own_and_leave_in_any_order(parent, tmp_path):
+    owners = [ExitStack() for _ in range(3)]
+    folders = [owner.enter_context(private_folder(parent)) for owner in owners]
+    assert len(set(folders)) == 3
+    there = [True] * 3
+    for leaving in (1, 2, 0):
+        owners[leaving].close()
+        there[leaving] = False
+        assert [folder.exists() for folder in folders] == there
+    assert names_in(tmp_path) == []
+
+
+def test_an_owner_whose_folder_somebody_deleted_leaves_all_the_same(parent, tmp_path):
+    with private_folder(parent) as folder:
+        folder.rmdir()
+        folder.with_name(f"{folder.name}.lock").unlink()
+    assert names_in(tmp_path) == []
+
+
+def test_a_live_owners_folder_stays_and_a_killed_ones_goes(parent):
+    stale = killed_owner(parent)
+    assert names_in(stale) == ["tautulli.db"]
+    with private_folder(parent) as live:
+        remove_stale_snapshots(parent)
+        assert names_in(parent) == [live.name, f"{live.name}.lock"]
+
+
+def test_other_files_beside_the_folders_are_nobodys(parent):
+    parent.mkdir(parents=True)
+    for name in ("notes.txt", "other-1.lock", "snapshots"):
+        (parent / name).touch()
+    for name in ("snapshot-1", "snapshot-2"):
+        (parent / name).mkdir()
+    (parent / "snapshot-2.lock").touch()
+    (parent / "snapshot-3.lock").touch()
+    remove_stale_snapshots(parent)
+    assert names_in(parent) == ["notes.txt", "other-1.lock", "snapshots"]
+
+
+def test_where_the_parent_goes_before_its_lock_is_made_another_name_is_claimed(
+    parent, tmp_path, monkeypatch
+):
+    """Another owner that leaves takes the empty parent along."""
+    claimed = []
+    lock_of = private_folder_module._lock_of
+
+    def parent_gone_once(folder):
+        if not claimed:
+            parent.rmdir()
+        claimed.append(folder)
+        return lock_of(folder)
+
+    monkeypatch.setattr(private_folder_module, "_lock_of", parent_gone_once)
+    with private_folder(parent) as folder:
+        assert claimed[1] == folder != claimed[0]
+    assert names_in(tmp_path) == []
+
+
+def test_after_ten_lost_claims_it_gives_up(parent, tmp_path, monkeypatch):
+    taken = []
+
+    def always_taken(lock):
+        taken.append(lock.name)
+        os.unlink(lock.name)  # noqa: PTH108 - the name of an open file
+        return True
+
+    monkeypatch.setattr(private_folder_module, "_locks", always_taken)
+    with pytest.raises(OSError, match="other processes keep removing it"), private_folder(parent):
+        pytest.fail("nobody owns it")
+    assert len(set(taken)) == 10
+    assert names_in(tmp_path) == []
+
+
+def test_what_cannot_be_deleted_is_named_for_it_holds_secrets(parent):
+    stale = parent / "snapshot-1"
+    (stale / "inside").mkdir(parents=True)
+    (stale / "inside" / "tautulli.db").touch()
+    (stale / "inside").chmod(0o500)
+    done = subprocess.run(
+        without_privilege("-c", CLEANER, parent), capture_output=True, text=True, check=True
+    )
+    (stale / "inside").chmod(0o700)
+    message, hint = done.stdout.splitlines()
+    assert message == f"cannot delete the stale copy {str(stale)!r}: permission denied"
+    assert "tokens" in hint
+    assert stale.exists()
+    remove_stale_snapshots(parent)
+    assert names_in(parent) == []
+
+
+def test_a_folder_that_another_process_is_just_claiming_stays(parent):
+    parent.mkdir(parents=True)
+    with (parent / "snapshot-1.lock").open("x") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        remove_stale_snapshots(parent)
+        assert names_in(parent) == ["snapshot-1.lock"]
+    remove_stale_snapshots(parent)
+    assert names_in(parent) == []
