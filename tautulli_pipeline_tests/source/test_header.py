@@ -81,8 +81,10 @@ def test_a_file_that_lacks_its_last_byte_is_refused_with_both_sizes(tmp_path, pa
 def test_more_bytes_than_the_database_has_are_no_fault(database):
     with database.open("ab") as file:
         file.write(b"\0" * 1024)
+    before = database.read_bytes()
     require_whole(copy_of(database))
     accept_length(copy_of(database))
+    assert database.read_bytes() == before
     assert readable_rows(database) == ROWS
 
 

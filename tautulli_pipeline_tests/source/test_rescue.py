@@ -1,0 +1,207 @@
+"""One table of a damaged file: which rows come over, and which are known to be lost."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing, contextmanager
+
+import pytest
+
+from tautulli_pipeline.events.identity import quote_literal
+from tautulli_pipeline.source import rescue
+from tautulli_pipeline.source.rescue import RescuedTable
+from tautulli_pipeline_tests.pages import overwrite, settle, tree_of
+
+HISTORY, METADATA = "session_history", "session_history_metadata"
+COLUMNS = ("id", "title", "kind")
+PLAIN = "id INTEGER PRIMARY KEY, title TEXT, kind TEXT"
+FEW = range(1, 301)
+
+
+def make(path, rows, *, table=HISTORY, columns=PLAIN, statements=()):
+    """Small pages, so that few rows make a tall tree."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"CREATE TABLE {table} ({columns})")
+        places = ", ".join("?" * (1 + columns.count(",")))
+        connection.executemany(f"INSERT INTO {table} VALUES ({places})", rows)
+        for statement in statements:
+            connection.execute(statement)
+    settle(path, page_bytes=512)
+
+
+def plays(ids):
+    return [(i, f"Film {i} ".ljust(60, "x"), "odd" if i % 2 else "even") for i in ids]
+
+
+@contextmanager
+def attached(path):
+    """A new database that the damaged one is attached to, as salvage opens them."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.execute(f"ATTACH {quote_literal(str(path))} AS damaged")
+        yield connection
+
+
+def copied(connection, table=HISTORY):
+    return connection.execute(f"SELECT * FROM main.{table} ORDER BY rowid").fetchall()
+
+
+def ids_of(rows):
+    return {row[0] for row in rows}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "tautulli.db"
+
+
+def test_every_cell_keeps_its_value_and_its_kind(path):
+    rows = [(1, "", b"\xff\0"), (2, None, ""), (-(2**63), 2.5, "12"), (2**63 - 1, 12, None)]
+    columns = 'ID INTEGER PRIMARY KEY, "ti""tle; --" INTEGER, "a b" VARCHAR(20)'
+    make(path, rows, columns=columns)
+    with attached(path) as connection:
+        table = RescuedTable(connection, HISTORY, ("ID", 'ti"tle; --', "a b"), keyed=True)
+        table.copy()
+        assert copied(connection) == sorted(rows)
+        assert (table.cause, table.count()) == ("", 4)
+
+
+def test_only_the_columns_that_are_asked_for_come_over(path):
+    make(path, plays(FEW), statements=["CREATE INDEX by_title ON session_history (title)"])
+    with attached(path) as connection:
+        RescuedTable(connection, HISTORY, ("kind", "id"), keyed=True).copy()
+        assert copied(connection)[:2] == [("odd", 1), ("even", 2)]
+
+
+def test_an_id_that_a_table_without_key_has_twice_comes_over_twice_in_its_order(path):
+    rows = [(5, "old", "a"), (None, "none", "b"), ("x", "text", "c"), (5, "new", "d")]
+    make(path, rows, columns="id INTEGER, title TEXT, kind TEXT")
+    with attached(path) as connection:
+        table = RescuedTable(connection, HISTORY, COLUMNS, keyed=False)
+        table.copy()
+        assert copied(connection) == rows
+        assert (table.is_history, table.names_plays) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "keyed", "history", "naming"),
+    [(HISTORY, True, True, True), (METADATA, False, True, False), ("users", True, False, False)],
+)
+def test_only_a_history_table_with_a_key_names_plays(path, name, keyed, history, naming):
+    with attached(path) as connection:
+        table = RescuedTable(connection, name, COLUMNS, keyed=keyed)
+        assert (table.is_history, table.names_plays) == (history, naming)
+
+
+@pytest.mark.parametrize("portion", [1, 7, 299, 300, 301])
+def test_the_size_of_a_portion_makes_no_difference(path, monkeypatch, portion):
+    make(path, plays(FEW))
+    monkeypatch.setattr(rescue, "_PORTION", portion)
+    with attached(path) as connection:
+        table = RescuedTable(connection, HISTORY, COLUMNS, keyed=True)
+        table.copy()
+        assert copied(connection) == plays(FEW)
+
+
+def lost_of(path, *statements, ids=FEW):
+    """Rows that come over from a file without one of its pages, and the damage that is told."""
+    make(path, plays(ids), statements=statements)
+    overwrite(path, [tree_of(path, HISTORY).leaves[4]])
+    with attached(path) as connection:
+        table = RescuedTable(connection, HISTORY, COLUMNS, keyed=True)
+        table.copy()
+        return copied(connection), table.damage({HISTORY: table})
+
+
+def test_an_index_names_the_rows_that_are_lost_and_every_other_comes_over(path):
+    rows, damage = lost_of(path, "CREATE INDEX by_kind ON session_history (kind)")
+    assert damage.ids
+    assert ids_of(rows) | set(damage.ids) == set(FEW)
+    assert not ids_of(rows) & set(damage.ids)
+    assert rows == plays(sorted(ids_of(rows)))
+    assert damage.spans == ((damage.ids[0], damage.ids[-1]),)
+    assert damage.cause == "database disk image is malformed"
+
+
+def test_a_partial_index_is_not_taken_for_a_list_of_all_rows(path):
+    rows, damage = lost_of(
+        path, "CREATE INDEX odd ON session_history (title) WHERE kind = 'odd' AND id < 5"
+    )
+    assert 280 < len(rows) < 300
+    assert damage.ids == ()
+
+
+def test_ids_that_lie_far_apart_are_lost_in_one_span_where_nothing_lies_between(path):
+    ids = [i * 10**9 for i in FEW]
+    rows, damage = lost_of(path, "CREATE INDEX by_kind ON session_history (kind)", ids=ids)
+    assert 0 < len(damage.ids) < 20
+    assert damage.spans == ((damage.ids[0], damage.ids[-1]),)
+    assert ids_of(rows) | set(damage.ids) == set(ids)
+
+
+def test_another_row_between_two_lost_ones_parts_their_spans(path):
+    make(path, plays(FEW), statements=["CREATE INDEX by_kind ON session_history (kind)"])
+    leaves = tree_of(path, HISTORY).leaves
+    overwrite(path, [leaves[2], leaves[6], leaves[7]])
+    with attached(path) as connection:
+        table = RescuedTable(connection, HISTORY, COLUMNS, keyed=True)
+        table.copy()
+        damage = table.damage({HISTORY: table})
+        there = ids_of(copied(connection))
+    assert len(damage.spans) == 2
+    within = [i for first, last in damage.spans for i in range(first, last + 1)]
+    assert within == list(damage.ids)
+    assert there == set(FEW) - set(within)
+
+
+def test_without_an_index_the_other_tables_tell_what_is_lost(path):
+    make(path, plays(FEW))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"CREATE TABLE {METADATA} ({PLAIN})")
+        connection.executemany(f"INSERT INTO {METADATA} VALUES (?, ?, ?)", plays(range(1, 301, 2)))
+    overwrite(path, [tree_of(path, HISTORY).leaves[4]])
+    with attached(path) as connection:
+        names = (HISTORY, METADATA)
+        tables = {name: RescuedTable(connection, name, COLUMNS, keyed=True) for name in names}
+        for table in tables.values():
+            table.copy()
+        damage = tables[HISTORY].damage(tables)
+        there = ids_of(copied(connection))
+        assert tables[METADATA].cause == ""
+    assert damage.ids
+    assert set(damage.ids) == {i for i in range(1, 301, 2) if i not in there}
+
+
+@pytest.mark.parametrize("searched", [16, 10**6])
+def test_unnamed_rows_beyond_the_damage_are_found(path, monkeypatch, searched):
+    """Be the range sounded first or searched to its end at once."""
+    make(path, plays(FEW), table="users")
+    overwrite(path, [tree_of(path, "users").leaves[1]])
+    monkeypatch.setattr(rescue, "_SEARCHED_IDS", searched)
+    with attached(path) as connection:
+        table = RescuedTable(connection, "users", COLUMNS, keyed=True)
+        table._create()
+        table._rescue((), 1, 300)
+        there = ids_of(copied(connection, "users"))
+    assert {1, 2, 299, 300} <= there
+    assert 280 < len(there) < 300
+
+
+def test_a_fault_that_is_no_damage_is_passed_on(path):
+    make(path, plays(FEW))
+    with attached(path) as connection:
+        table = RescuedTable(connection, HISTORY, COLUMNS, keyed=True)
+        table._create()
+        connection.set_progress_handler(lambda: 1, 1)
+        with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+            table._copies(1, 300)
+
+
+def test_where_all_is_damaged_nothing_comes_over_and_every_named_row_is_lost(path):
+    make(path, plays(FEW), statements=["CREATE INDEX by_kind ON session_history (kind)"])
+    overwrite(path, tree_of(path, HISTORY).leaves)
+    with attached(path) as connection:
+        table = RescuedTable(connection, HISTORY, COLUMNS, keyed=True)
+        table.copy()
+        assert table.count() == 0
+        assert table.ids() == set(FEW)
+        assert table.damage({HISTORY: table}).spans == ((1, 300),)
