@@ -13,7 +13,9 @@ from tautulli_pipeline.errors import ConfigurationError
 
 _DEFAULT_PORT: Final = 4222
 _SCHEMES: Final = frozenset({"nats", "tls"})
-_USER_IN_URL: Final = re.compile(r"(?<=//)[^/,]*@")
+# A password may hold what should have been escaped, so all up to the last @ before another
+# server that has a scheme is taken for one.
+_USER_IN_URL: Final = re.compile(r"(^|,)(\s*\w+://)?(?:(?!,\s*\w+://).)*@", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class StreamAddress:
     @property
     def shown_url(self) -> str:
         """The URL as people may see it."""
-        return _USER_IN_URL.sub("", self.url)
+        return _without_users(self.url)
 
 
 @dataclass(frozen=True)
@@ -85,12 +87,16 @@ def parse_servers(url: str) -> Servers:
     if not found or len(users) > 1:
         wanted = "one user for all servers" if found else "nats://host:port or tls://host:port"
         raise ConfigurationError(
-            f"NATS_URL={_USER_IN_URL.sub('', url)!r} is not usable: it must be {wanted}",
+            f"NATS_URL={_without_users(url)!r} is not usable: it must be {wanted}",
             hint="separate several servers of one cluster by commas",
         )
     user, password = users.pop() if users else (None, None)
     urls = tuple(server for server, _, _ in found)
     return Servers(urls, user, password, any(server.startswith("tls:") for server in urls))
+
+
+def _without_users(url: str) -> str:
+    return _USER_IN_URL.sub(r"\1\2", url)
 
 
 def _parse_server(text: str) -> tuple[str, str | None, str | None]:
