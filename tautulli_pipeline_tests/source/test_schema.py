@@ -2,13 +2,19 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from tautulli_pipeline.errors import SourceError
 from tautulli_pipeline.events.columns import HISTORY, HISTORY_TABLES, MEDIA_INFO, METADATA
-from tautulli_pipeline.source.schema import read_schema
+from tautulli_pipeline.source.schema import (
+    LARGEST_ID,
+    SMALLEST_ID,
+    SourceSchema,
+    read_schema,
+)
 from tautulli_pipeline_tests.eras import (
     NEWEST_TAG,
     TAGS,
@@ -161,3 +167,92 @@ def test_a_table_rebuilt_without_its_key_is_known_as_such(tmp_path, table):
         f"ALTER TABLE rebuilt RENAME TO {table}",
     )
     assert schema_of(path).keyed == set(HISTORY_TABLES) - {table}
+
+
+SPELLINGS = [
+    ("id INTEGER PRIMARY KEY", True),
+    ("ID integer primary key", True),
+    ("id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT", True),
+    ("id INT PRIMARY KEY", False),
+    ("id BIGINT PRIMARY KEY", False),
+    ("id INTEGER UNIQUE", False),
+    ("id INTEGER, other INTEGER, PRIMARY KEY (id, other)", False),
+    ("id INTEGER, other INTEGER PRIMARY KEY", False),
+]
+
+
+@pytest.mark.parametrize(("spelling", "keyed"), SPELLINGS)
+def test_only_one_spelling_makes_an_id_the_key_of_its_rows(tmp_path, spelling, keyed):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(1)])
+    change(path, f"DROP TABLE {MEDIA_INFO}", f"CREATE TABLE {MEDIA_INFO} ({spelling})")
+    assert (MEDIA_INFO in schema_of(path).keyed) is keyed
+
+
+@pytest.mark.parametrize(
+    ("statement", "version"),
+    [
+        ("UPDATE version_info SET value = ''", None),
+        ("UPDATE version_info SET value = NULL", None),
+        ("UPDATE version_info SET key = 'Version'", None),
+        ("UPDATE version_info SET value = 217", "217"),
+        ("ALTER TABLE version_info RENAME COLUMN value TO amount", None),
+    ],
+)
+def test_a_version_is_what_its_row_says_or_none(tmp_path, statement, version):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(1)])
+    change(path, statement)
+    assert schema_of(path).tautulli_version == version
+
+
+ODD_IDS = (SMALLEST_ID, -1, 0, 1, 2, 3, LARGEST_ID, None, "2", "abc", 1.5, b"\x02")
+
+
+def within(keyed, first, last):
+    """Which of the odd ids the condition lets through, asked of SQLite."""
+    schema = SourceSchema({}, None, frozenset({HISTORY}) if keyed else frozenset())
+    declared = "INTEGER PRIMARY KEY" if keyed else ""
+    ids = [i for i in ODD_IDS if isinstance(i, int)] if keyed else ODD_IDS
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute(f"CREATE TABLE {HISTORY} (id {declared})")
+        connection.executemany(f"INSERT INTO {HISTORY} VALUES (?)", [(i,) for i in ids])
+        condition = schema.has_id_within(HISTORY, "id")
+        return {
+            row_id
+            for (row_id,) in connection.execute(
+                f"SELECT id FROM {HISTORY} WHERE {condition}", (first, last)
+            )
+        }
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+def test_every_id_lies_within_exactly_one_of_the_ranges_that_cover_all(keyed):
+    edges = [SMALLEST_ID, 0, 2, LARGEST_ID + 1]
+    ranges = [within(keyed, a, b - 1) for a, b in pairwise(edges)]
+    integers = [{SMALLEST_ID, -1}, {0, 1}, {2, 3, LARGEST_ID}]
+    odd = {i for i in ODD_IDS if not isinstance(i, int)}
+    assert ranges == (integers if keyed else [*integers[:2], integers[2] | odd])
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+def test_a_join_gives_each_play_the_newest_row_of_its_id_and_no_play_twice(keyed):
+    schema = SourceSchema({METADATA: ("ID", "title")}, None, frozenset([METADATA] * keyed))
+    declared = "INTEGER PRIMARY KEY" if keyed else "INTEGER"
+    rows = [(1, "one"), (3, "three"), (2, "two")] + [(1, "newer"), (7, "stray")] * (not keyed)
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute(f"CREATE TABLE {HISTORY} (id INTEGER PRIMARY KEY)")
+        connection.executemany(f"INSERT INTO {HISTORY} VALUES (?)", [(1,), (2,), (4,)])
+        connection.execute(f"CREATE TABLE {METADATA} (id {declared}, title)")
+        connection.executemany(f"INSERT INTO {METADATA} VALUES (?, ?)", rows)
+        found = connection.execute(
+            f"SELECT h.id, m.title FROM {HISTORY} h {schema.join(METADATA, 'm')} "
+            "WHERE h.id BETWEEN ?1 AND ?2 ORDER BY h.id",
+            (1, 4),
+        ).fetchall()
+    assert found == [(1, "one" if keyed else "newer"), (2, "two"), (4, None)]
+
+
+def test_a_table_without_ids_is_not_joined():
+    assert SourceSchema({METADATA: ("title",)}, None).join(METADATA, "m") == ""
+    assert SourceSchema({}, None).join(METADATA, "m") == ""

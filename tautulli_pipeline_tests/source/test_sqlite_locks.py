@@ -14,7 +14,7 @@ from tautulli_pipeline.errors import SourceChangedError, SourceError
 from tautulli_pipeline.source import snapshot as snapshot_module
 from tautulli_pipeline.source import sqlite_locks
 from tautulli_pipeline.source.snapshot import take_snapshot
-from tautulli_pipeline.source.sqlite_locks import lock_holder
+from tautulli_pipeline.source.sqlite_locks import await_unlocked, lock_holder
 from tautulli_pipeline_tests.folders import content_of
 
 HOLDER = """
@@ -155,3 +155,66 @@ def test_a_holder_without_a_number_here_is_told_as_such(database, monkeypatch):
 
 def test_a_file_that_is_gone_is_locked_by_nobody(tmp_path):
     assert lock_holder(tmp_path / "gone.db") == ""
+
+
+PENDING, RESERVED, SHARED_FIRST, SHARED_LAST = (
+    *(0x40000000, 0x40000001),
+    *(0x40000002, 0x40000002 + 509),
+)
+LOCKER = """
+import fcntl, sys
+path, kind, start, length = sys.argv[1:]
+with open(path, "r+b") as file:
+    fcntl.lockf(file, getattr(fcntl, kind), int(length), int(start))
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def locking(database, kind, start, length=1):
+    command = [sys.executable, "-c", LOCKER, str(database), kind, str(start), str(length)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout.readline() == b"ready\n"
+            yield process.pid
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("kind", "start", "hindered"),
+    [
+        ("LOCK_EX", PENDING, True),
+        ("LOCK_EX", SHARED_FIRST, True),
+        ("LOCK_EX", SHARED_LAST, True),
+        ("LOCK_EX", RESERVED, False),
+        ("LOCK_EX", SHARED_LAST + 1, False),
+        ("LOCK_EX", PENDING - 1, False),
+        ("LOCK_SH", PENDING, False),
+        ("LOCK_SH", SHARED_FIRST, False),
+    ],
+)
+def test_the_bytes_that_keep_readers_out_are_those_of_sqlites_own_locks(
+    database, kind, start, hindered
+):
+    with locking(database, kind, start) as process_id:
+        holder = lock_holder(database)
+    assert holder.startswith(f"process {process_id} (") is hindered
+    assert bool(holder) is hindered
+
+
+def test_a_lock_is_seen_through_the_name_of_another_link(database):
+    linked = database.with_name("linked.db")
+    linked.hardlink_to(database)
+    with locking(linked, "LOCK_EX", PENDING) as process_id:
+        assert lock_holder(database).startswith(f"process {process_id} (")
+    assert lock_holder(database) == ""
+
+
+def test_without_patience_a_lock_is_refused_at_once_and_no_lock_costs_no_time(database):
+    began = time.monotonic()
+    await_unlocked(database, 0)
+    with locking(database, "LOCK_EX", PENDING), pytest.raises(SourceError, match="has locked it"):
+        await_unlocked(database, 0)
+    assert time.monotonic() - began < 5

@@ -1,0 +1,83 @@
+"""What a stream's configuration says of its room, and of what it drops before it is consumed."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nats.js.api import DiscardPolicy, StreamConfig
+
+from tautulli_pipeline.stream.limits import Limits
+
+UNLIMITED = st.sampled_from([None, -1, 0])
+SIZES = st.integers(1, 10**9)
+ROOMY = Limits(max_messages=20_000, max_bytes=64 * 2**20, max_unacked=20_000)
+
+
+def limits(max_ack_pending=None, **config):
+    return Limits.of(StreamConfig(**config), {"max_ack_pending": max_ack_pending})
+
+
+@given(UNLIMITED, UNLIMITED, UNLIMITED, UNLIMITED, st.sampled_from(DiscardPolicy))
+def test_what_is_none_or_below_one_is_no_limit(in_all, by_subject, size, unacked, discard):
+    found = limits(
+        unacked, max_msgs=in_all, max_msgs_per_subject=by_subject, max_bytes=size, discard=discard
+    )
+    assert found == Limits()
+    assert not found.narrow
+    assert found.warning("S") == ""
+
+
+@given(SIZES, SIZES, SIZES, SIZES)
+def test_a_stream_holds_no_more_than_its_narrowest_limit(in_all, by_subject, size, unacked):
+    found = limits(unacked, max_msgs=in_all, max_msgs_per_subject=by_subject, max_bytes=size)
+    assert found.max_messages == min(in_all, by_subject)
+    assert (found.max_bytes, found.max_unacked) == (size, unacked)
+    words = f"max_msgs {in_all}, max_bytes {size}, max_msgs_per_subject {by_subject}"
+    assert (found.drops, found.drops_oldest) == (words, True)
+
+
+@given(SIZES, SIZES)
+def test_a_stream_that_refuses_what_is_new_drops_nothing_old(in_all, size):
+    found = limits(max_msgs=in_all, max_bytes=size, discard=DiscardPolicy.NEW)
+    assert (found.drops, found.drops_oldest) == ("", False)
+    assert (found.max_messages, found.max_bytes) == (in_all, size)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, ""), (0.5, "max_age 0.5 s"), (3600, "max_age 3600 s"), (86_399, "max_age 86399 s")],
+)
+def test_a_short_life_drops_messages_though_not_the_oldest_of_a_full_stream(seconds, words):
+    for discard in DiscardPolicy:
+        found = limits(max_age=seconds, discard=discard)
+        assert (found.drops, found.drops_oldest) == (words, False)
+
+
+def test_a_life_of_a_day_is_long_enough():
+    assert limits(max_age=86_400).drops == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "narrow"),
+    [
+        ({}, False),
+        ({"max_messages": 19_999}, True),
+        ({"max_unacked": 19_999}, True),
+        ({"max_bytes": 64 * 2**20 - 1}, True),
+    ],
+)
+def test_a_stream_is_narrow_where_a_full_batch_may_never_come(changes, narrow):
+    values = {
+        "max_messages": ROOMY.max_messages,
+        "max_bytes": ROOMY.max_bytes,
+        "max_unacked": ROOMY.max_unacked,
+    }
+    assert Limits(**(values | changes)).narrow is narrow
+
+
+def test_a_warning_names_the_stream_the_limit_and_what_comes_of_it():
+    assert limits(max_msgs=10, max_age=60).warning("MEDIA") == (
+        "stream MEDIA may drop events before they are consumed (max_msgs 10, max_age 60 s); "
+        "what it drops is published again"
+    )

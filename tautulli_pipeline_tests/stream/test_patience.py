@@ -1,0 +1,90 @@
+"""A server that is away is waited for, and for no longer than was allowed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from nats.errors import (
+    BadSubscriptionError,
+    ConnectionClosedError,
+    ConnectionReconnectingError,
+    NoRespondersError,
+    OutboundBufferLimitError,
+)
+from nats.js.errors import NotFoundError, ServiceUnavailableError
+
+from tautulli_pipeline.stream import patience
+from tautulli_pipeline.stream.patience import AWAY, ask_patiently
+
+
+@pytest.fixture(autouse=True)
+def _no_long_pauses(monkeypatch):
+    monkeypatch.setattr(patience, "_PAUSE_SECONDS", 0.001)
+
+
+def asked(faults, on_wait=lambda _reason: None, seconds=30):
+    """The answer of a request that fails with each of `faults` first, and how often it ran."""
+    runs = []
+
+    async def request():
+        runs.append(None)
+        if len(runs) <= len(faults):
+            raise faults[len(runs) - 1]
+        return "answer"
+
+    asking = ask_patiently(request, on_wait=on_wait, give_up_after_seconds=seconds)
+    return asyncio.run(asking), len(runs)
+
+
+def test_an_answer_at_once_is_not_waited_for():
+    heard = []
+    assert asked([], heard.append) == ("answer", 1)
+    assert heard == []
+
+
+def test_whatever_may_pass_by_itself_is_waited_for_and_told_each_time():
+    heard = []
+    faults = [
+        *(TimeoutError(), NoRespondersError(), ServiceUnavailableError(code=503)),
+        *(ConnectionReconnectingError(), OutboundBufferLimitError(), ConnectionResetError()),
+    ]
+    assert asked(faults, heard.append) == ("answer", 7)
+    assert heard == [AWAY] * 6
+
+
+@pytest.mark.parametrize(
+    "fault", [NotFoundError(code=404), ConnectionClosedError(), BadSubscriptionError(), KeyError(1)]
+)
+def test_what_does_not_pass_is_a_fault_at_once(fault):
+    with pytest.raises(type(fault)) as caught:
+        asked([TimeoutError(), fault])
+    assert caught.value is fault
+
+
+def test_the_last_fault_is_told_once_the_time_is_over():
+    async def request():
+        raise faults.pop(0)
+
+    faults = [TimeoutError(), *(NoRespondersError() for _ in range(10_000))]
+    began = time.monotonic()
+    with pytest.raises(NoRespondersError):
+        asyncio.run(ask_patiently(request, on_wait=lambda _: None, give_up_after_seconds=0.05))
+    assert 0.05 <= time.monotonic() - began < 5
+    assert len(faults) < 9_999
+
+
+def test_who_hears_of_the_waiting_may_end_it():
+    def stop(_reason):
+        raise InterruptedError("stopped")
+
+    with pytest.raises(InterruptedError, match="stopped"):
+        asked([TimeoutError()] * 5, stop)
+
+
+def test_a_pause_lies_between_two_attempts(monkeypatch):
+    monkeypatch.setattr(patience, "_PAUSE_SECONDS", 0.05)
+    began = time.monotonic()
+    asked([TimeoutError()] * 3)
+    assert time.monotonic() - began >= 0.15
