@@ -1,0 +1,159 @@
+"""Which rows of the table an event matches: by which key, how near in time, and restored or not."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import duckdb
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tautulli_pipeline.warehouse.matching import TimeSpan, match_query, time_span
+from tautulli_pipeline_tests.warehouse.plays import (
+    STREAM,
+    batch,
+    event,
+    memory_warehouse,
+    message,
+    rows,
+    uuid_of,
+    writer,
+)
+
+START = datetime(2024, 5, 1, 0, 0, 1)
+SECOND = timedelta(seconds=1)
+ODD_STREAM = 'it\'s "odd"; --@2026'
+
+
+@pytest.fixture(scope="module")
+def shared_warehouse():
+    """One stored play, event 1, a duplicate of it that was dropped, and an incoming event."""
+    with memory_warehouse() as connection:
+        sent = [message(5, event(1)), message(7, event(3, event_id=uuid_of(1)))]
+        writer(connection, stream_id=ODD_STREAM).write(batch(sent))
+        connection.execute("DROP VIEW incoming")
+        connection.execute(
+            "CREATE TEMP TABLE incoming AS SELECT 0 AS position, 99::BIGINT AS sequence, "
+            "id::VARCHAR AS id, correlation_key, rating_key, user_id, started_at, "
+            "NULL::VARCHAR AS fault FROM playback_events"
+        )
+        yield connection
+
+
+@pytest.fixture
+def warehouse(shared_warehouse):
+    shared_warehouse.begin()
+    yield shared_warehouse
+    shared_warehouse.rollback()
+
+
+def matches(warehouse, span=None, stream_id=ODD_STREAM):
+    """(reason, event id, source, same message) of every match."""
+    return [row[1:] for row in sorted(rows(warehouse, match_query(stream_id, span)))]
+
+
+def come_as(warehouse, **cells):
+    changes = ", ".join(f"{name} = ${name}" for name in cells)
+    warehouse.execute(f"UPDATE incoming SET {changes}", cells)
+
+
+OTHER = {
+    "id": uuid_of(2),
+    "correlation_key": "other",
+    "rating_key": "other",
+}
+
+
+@pytest.mark.parametrize(
+    ("kept", "reason"),
+    [
+        ("id", "event_id"),
+        ("correlation_key", "correlation_key"),
+        ("rating_key", "rating_key_user_started"),
+    ],
+)
+def test_each_key_matches_by_itself(warehouse, kept, reason):
+    come_as(warehouse, **{name: value for name, value in OTHER.items() if name != kept})
+    assert matches(warehouse) == [(reason, uuid_of(1), "plex", False)]
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [{"user_id": 8}, {"started_at": START + SECOND}, {"rating_key": None}, {"user_id": None}],
+    ids=str,
+)
+def test_a_rating_key_is_of_one_user_and_one_start(warehouse, cells):
+    come_as(warehouse, **(OTHER | {"rating_key": "1"} | cells))
+    assert matches(warehouse) == []
+
+
+def test_all_keys_that_match_are_told(warehouse):
+    assert [reason for reason, *_ in matches(warehouse)] == [
+        *("correlation_key", "event_id", "rating_key_user_started"),
+    ]
+
+
+def test_a_restored_play_is_matched_by_its_id_alone(warehouse):
+    warehouse.execute("UPDATE playback_events SET restored_at = created_at")
+    assert [reason for reason, *_ in matches(warehouse)] == ["event_id"]
+    come_as(warehouse, id=uuid_of(2))
+    assert matches(warehouse) == []
+
+
+def test_the_message_that_made_a_row_is_known_by_stream_and_sequence(warehouse):
+    come_as(warehouse, sequence=5)
+    assert {same for *_, same in matches(warehouse)} == {True}
+    assert {same for *_, same in matches(warehouse, stream_id=STREAM)} == {False}
+
+
+def test_a_message_that_was_dropped_before_is_known_by_the_audit(warehouse):
+    come_as(warehouse, **OTHER, sequence=8)
+    assert matches(warehouse) == []
+    come_as(warehouse, sequence=7)
+    assert matches(warehouse) == [("event_id", uuid_of(1), "plex", True)]
+    assert matches(warehouse, stream_id=STREAM) == []
+    come_as(warehouse, fault="not JSON")
+    assert matches(warehouse) == []
+
+
+def test_what_is_no_event_matches_nothing(warehouse):
+    come_as(warehouse, fault="missing title")
+    assert matches(warehouse) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "found"),
+    [(-1, -1, 0), (-1, 0, 3), (0, 0, 3), (0, 9, 3), (1, 9, 0)],
+)
+def test_only_rows_within_the_span_are_looked_at_both_ends_included(warehouse, first, last, found):
+    span = TimeSpan(START + first * SECOND, START + last * SECOND)
+    assert len(matches(warehouse, span)) == found
+
+
+def test_a_batch_without_events_spans_nothing(warehouse):
+    empty = pa.table({"started_at": pa.array([], pa.timestamp("us"))})
+    assert time_span(empty) == TimeSpan(None, None)
+    assert matches(warehouse, time_span(empty)) == []
+
+
+STARTS = st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31))
+
+
+@pytest.fixture(scope="module")
+def duck():
+    with duckdb.connect() as connection:
+        yield connection
+
+
+@given(starts=st.lists(STARTS, min_size=1, max_size=5), another=STARTS)
+def test_a_span_holds_every_start_of_its_batch_to_the_microsecond(duck, starts, another):
+    span = time_span(pa.table({"started_at": pa.array([*starts, None], pa.timestamp("us"))}))
+    assert span == (min(starts), max(starts))
+    moments = [*starts, another]
+    told = duck.execute(
+        f"SELECT {span.condition('moment')} FROM (SELECT unnest($moments::TIMESTAMP[]) AS moment)",
+        {"moments": moments},
+    ).fetchall()
+    assert [whether for (whether,) in told] == [min(starts) <= m <= max(starts) for m in moments]
