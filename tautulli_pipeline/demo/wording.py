@@ -56,7 +56,7 @@ STUDIOS = ("Studio & Sons", "Nørrebro Film", "Kestrel Pictures", "Grand Café",
 
 def title(dice: Dice) -> str:
     """A title; about one in twelve is an awkward one."""
-    if dice.chance(1) / 12:
+    if dice.chance(1 / 12):
         return dice.choice(_AWKWARD_TITLES)
     return f"The {dice.choice(_ADJECTIVES.split())} {dice.choice(_NOUNS.split())}"
 
