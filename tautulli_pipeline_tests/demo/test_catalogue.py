@@ -1,0 +1,104 @@
+"""Made-up items: whole rows, keys of their own, and parents that hold together."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+import pytest
+
+from tautulli_pipeline.demo.catalogue import make_catalogue
+from tautulli_pipeline.demo.dice import Dice
+from tautulli_pipeline.demo.rows import METADATA_COLUMNS
+from tautulli_pipeline.demo.viewers import LIVE_SECTION_ID, library_rows
+
+SIZE = 400
+
+
+@pytest.fixture(scope="module")
+def catalogue():
+    return make_catalogue(Dice(2), SIZE, live=True)
+
+
+def row_of(item):
+    return dict(zip(METADATA_COLUMNS[1:], item.metadata, strict=True))
+
+
+def rows_of(catalogue, kind):
+    return [row_of(item) for item in catalogue[kind]]
+
+
+def test_there_are_as_many_of_each_kind_as_asked_for_and_never_fewer_than_four(catalogue):
+    sizes = {kind: len(items) for kind, items in catalogue.items()}
+    assert sizes == {"movie": 120, "episode": 180, "track": 80, "live": 20}
+    few = make_catalogue(Dice(2), 0, live=False)
+    assert {kind: len(items) for kind, items in few.items()} == dict.fromkeys(
+        ("movie", "episode", "track"), 4
+    )
+
+
+def test_no_key_is_given_twice_be_it_of_an_item_or_a_parent(catalogue):
+    items = [item for kind in catalogue.values() for item in kind]
+    own = [item.rating_key for item in items]
+    parents = {item.parent_rating_key for item in items} | {
+        item.grandparent_rating_key for item in items
+    }
+    assert len(set(own)) == len(own)
+    assert not set(own) & parents
+
+
+def test_an_item_says_what_its_row_says(catalogue):
+    sections = {row["section_id"] for row in library_rows()}
+    for kind, items in catalogue.items():
+        for item in items:
+            row = row_of(item)
+            assert (item.media_type, item.rating_key) == (row["media_type"], row["rating_key"])
+            assert item.live is (row["live"] == 1) is (kind == "live")
+            assert item.length_ms == (row["duration"] or 1_800_000)
+            assert item.section_id in sections
+            assert (item.section_id == LIVE_SECTION_ID) is item.live
+
+
+def test_a_season_has_ten_episodes_in_order_and_a_show_three_seasons(catalogue):
+    episodes = rows_of(catalogue, "episode")
+    seasons = [list(rows) for _, rows in groupby(episodes, lambda row: row["parent_rating_key"])]
+    for season in seasons:
+        assert [row["media_index"] for row in season] == list(range(1, 11))
+        assert len({(row["grandparent_title"], row["parent_title"]) for row in season}) == 1
+    shows = [list(rows) for _, rows in groupby(episodes, lambda row: row["grandparent_rating_key"])]
+    for show in shows:
+        assert [row["parent_media_index"] for row in show[::10]] == [1, 2, 3]
+        assert all(r["full_title"] == f"{r['grandparent_title']} - {r['title']}" for r in show)
+
+
+def test_an_album_has_twelve_tracks_of_one_artist(catalogue):
+    tracks = rows_of(catalogue, "track")
+    for _, rows in groupby(tracks[:72], lambda row: row["parent_rating_key"]):
+        album = list(rows)
+        assert [row["media_index"] for row in album] == list(range(1, 13))
+        assert len({(row["grandparent_title"], row["parent_title"]) for row in album}) == 1
+
+
+def test_pictures_belong_to_the_item_and_its_parents(catalogue):
+    for kind in ("movie", "episode"):
+        for row in rows_of(catalogue, kind):
+            for picture, key in [
+                ("thumb", "rating_key"),
+                ("parent_thumb", "parent_rating_key"),
+                ("grandparent_thumb", "grandparent_rating_key"),
+            ]:
+                begin = f"/library/metadata/{row[key]}/thumb/"
+                assert row[picture].startswith(begin) if row[key] else row[picture] == ""
+
+
+def test_markers_lie_within_the_film_and_in_their_order(catalogue):
+    marked = [row for row in rows_of(catalogue, "episode") if row["marker_credits_first"]]
+    assert 20 < len(marked) < 90
+    for row in marked:
+        assert 0 < row["marker_credits_first"] < row["marker_credits_final"] < row["duration"]
+
+
+def test_broadcasts_have_a_channel_and_some_no_length(catalogue):
+    rows = rows_of(catalogue, "live")
+    assert all(row["channel_call_sign"] and row["channel_identifier"] for row in rows)
+    assert 0 < [row["duration"] for row in rows].count(0) < len(rows)
+    assert {row["media_type"] for row in rows} == {"movie", "episode"}

@@ -1,0 +1,102 @@
+"""Made-up plays: one after the other, resumed where they were left, and always the same."""
+
+from __future__ import annotations
+
+from itertools import islice, pairwise
+
+import pytest
+
+from tautulli_pipeline.demo.plays import plays
+from tautulli_pipeline.demo.rows import HISTORY_COLUMNS, MEDIA_INFO_COLUMNS, METADATA_COLUMNS
+
+COUNT, BEGAN = 1500, 1_467_331_200
+
+
+def history_of(play):
+    return dict(zip(HISTORY_COLUMNS, play.history, strict=True))
+
+
+@pytest.fixture(scope="module")
+def made():
+    return list(plays(COUNT, seed=4, started_at=BEGAN))
+
+
+@pytest.fixture(scope="module")
+def history(made):
+    return [history_of(play) for play in made]
+
+
+def test_a_play_has_a_whole_row_in_each_table_under_one_id(made):
+    for play in made:
+        assert len(play.history) == len(HISTORY_COLUMNS)
+        assert len(play.metadata) == len(METADATA_COLUMNS)
+        assert len(play.media_info) == len(MEDIA_INFO_COLUMNS)
+        assert play.history[0] == play.metadata[0] == play.media_info[0]
+
+
+def test_nobody_plays_twice_in_a_row_and_never_three_begin_in_one_second(history):
+    assert all(a["user_id"] != b["user_id"] for a, b in pairwise(history))
+    assert all(a["started"] < c["started"] for a, c in zip(history, history[2:], strict=False))
+    assert any(a["started"] == b["started"] for a, b in pairwise(history))
+
+
+def test_a_play_lasts_as_long_as_it_got_on_and_its_pauses(history):
+    by_id = {row["id"]: row for row in history}
+    left_at = {}
+    for row in history:
+        viewer, resumed = row["user_id"], row["reference_id"] != row["id"]
+        before = left_at.get(viewer) if resumed else None
+        begin = before["view_offset"] if before else 0
+        lasted = (row["view_offset"] - begin) // 1000 + row["paused_counter"]
+        assert row["stopped"] - row["started"] == lasted >= 0
+        if resumed:
+            first = by_id[row["reference_id"]]
+            assert first["id"] < row["id"]
+            assert (first["rating_key"], first["user_id"]) == (row["rating_key"], viewer)
+            assert before["stopped"] < row["started"]
+            assert before["reference_id"] == row["reference_id"]
+        left_at[viewer] = row
+
+
+def test_nothing_is_played_beyond_its_end(made):
+    ends = METADATA_COLUMNS.index("duration")
+    for play in made:
+        length = play.metadata[ends] or 1_800_000
+        assert 0 <= history_of(play)["view_offset"] <= length
+
+
+def test_who_is_at_home_is_local_and_a_connection_from_outside_is_secure(history):
+    assert {row["location"] for row in history} == {"lan", "wan"}
+    for row in history:
+        if row["ip_address"]:
+            assert row["ip_address"].startswith("192.168.1.") is (row["location"] == "lan")
+        assert row["secure"] in {None, int(row["location"] == "wan")}
+
+
+def test_a_play_is_in_the_section_and_of_the_kind_of_its_item(made):
+    kind, live = METADATA_COLUMNS.index("media_type"), METADATA_COLUMNS.index("live")
+    for play in made:
+        row = history_of(play)
+        assert row["media_type"] == play.metadata[kind]
+        assert (row["section_id"] == 999_999) is (play.metadata[live] == 1)
+
+
+def test_the_same_arguments_give_the_same_plays_and_others_do_not():
+    def few(**changes):
+        arguments = {"seed": 4, "started_at": BEGAN} | changes
+        return list(islice(plays(300, **arguments), 60))
+
+    assert few() == few()
+    assert few() != few(seed=5)
+    moved = [history_of(play)["started"] - 100 for play in few(started_at=BEGAN + 100)]
+    assert moved == [history_of(play)["started"] for play in few()]
+
+
+def test_without_live_tv_nothing_is_live(history):
+    live = METADATA_COLUMNS.index("live")
+    assert {play.metadata[live] for play in plays(300, seed=1, started_at=BEGAN, live=False)} == {0}
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_few_plays_are_as_many_as_asked_for(count):
+    assert len(list(plays(count, seed=0, started_at=BEGAN))) == count

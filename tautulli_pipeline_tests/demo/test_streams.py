@@ -1,0 +1,97 @@
+"""Every way in which a made-up file is delivered says what came of its video and its sound."""
+
+from __future__ import annotations
+
+import pytest
+
+from tautulli_pipeline.demo.dice import Dice
+from tautulli_pipeline.demo.rows import MEDIA_INFO_COLUMNS
+from tautulli_pipeline.demo.streams import audio_file, streams, video_file
+
+NAMES = MEDIA_INFO_COLUMNS[1:]
+
+
+def files(make, **options):
+    dice = Dice(11)
+    return [make(dice, **options) for _ in range(200)]
+
+
+def ways_of(file):
+    """The row of each way by column, the most usual first."""
+    ways = streams(file, 77, 5_400_000)
+    return ways, [dict(zip(NAMES, way.media_info, strict=True)) for way in ways]
+
+
+VIDEOS = [*files(video_file), *files(video_file, live=True)]
+
+
+def test_a_video_is_played_as_it_is_or_repacked_or_converted():
+    for file in VIDEOS:
+        ways, rows = ways_of(file)
+        assert [row["transcode_decision"] for row in rows] == ["direct play", "copy", "transcode"]
+        assert [way.quality_profile for way in ways] == ["Original", "Original", "4 Mbps 720p"]
+        assert [way.bitrate_kbps for way in ways] == [file["bitrate"], file["bitrate"], 4000]
+
+
+def test_every_way_tells_of_the_file_itself_what_is_true():
+    for file in [*VIDEOS, *files(audio_file)]:
+        for row in ways_of(file)[1]:
+            assert {name: row[name] for name in file} == file
+            assert (row["rating_key"], row["duration"]) == (77, 5_400_000)
+
+
+def test_what_nothing_converts_keeps_codec_size_and_rate():
+    for file in VIDEOS:
+        direct, repacked, _ = ways_of(file)[1]
+        for name in ("video_codec", "audio_codec", "bitrate", "video_height", "video_resolution"):
+            assert direct[f"stream_{name}"] == repacked[f"stream_{name}"] == file[name]
+        assert direct["stream_container"] == file["container"]
+        assert repacked["stream_container"] == repacked["transcode_container"] == "mp4"
+        assert direct["transcode_container"] == direct["transcode_protocol"] == ""
+
+
+def test_a_converted_video_is_never_taller_than_720_lines_and_never_made_taller():
+    heights = set()
+    for file in VIDEOS:
+        converted = ways_of(file)[1][2]
+        height = min(720, file["height"])
+        assert converted["stream_video_height"] == height
+        assert (converted["transcode_height"] == 720) is (file["height"] > 720)
+        assert converted["stream_video_codec"] == converted["transcode_video_codec"] == "h264"
+        heights.add(file["height"])
+    assert heights == {480, 720, 1080, 2160}
+
+
+def test_subtitles_are_burnt_in_where_there_are_some():
+    with_subtitles = [file for file in VIDEOS if file.get("subtitles")]
+    assert 0 < len(with_subtitles) < len(VIDEOS)
+    for file in VIDEOS:
+        decision = ways_of(file)[1][2]["stream_subtitle_decision"]
+        assert (decision == "burn") is bool(file.get("subtitles"))
+
+
+def test_only_broadcasts_are_interlaced_and_they_have_no_subtitles():
+    for file in files(video_file, live=True):
+        assert (file["container"], file["video_scan_type"]) == ("mpegts", "interlaced")
+        assert "subtitles" not in file
+        assert file["height"] <= 1080
+    assert {file["video_scan_type"] for file in files(video_file)} == {"progressive"}
+
+
+def test_sound_has_no_picture_in_either_of_its_ways():
+    for file in files(audio_file):
+        ways, rows = ways_of(file)
+        assert [row["transcode_decision"] for row in rows] == ["direct play", "transcode"]
+        assert [row["stream_audio_codec"] for row in rows] == [file["audio_codec"], "mp3"]
+        assert ways[1].bitrate_kbps == rows[1]["stream_bitrate"] == 256
+        for row in rows:
+            assert {row[name] for name in ("video_codec", "stream_video_codec", "width")} == {""}
+            assert row["video_full_resolution"] == "p"
+            assert row["stream_video_full_resolution"] == ""
+
+
+@pytest.mark.parametrize("name", ["container", "audio_codec"])
+def test_a_track_is_lossy_at_its_low_rate_and_lossless_above(name):
+    assert {(file["bitrate"], file[name]) for file in files(audio_file)} == {
+        *((320, "mp3"), (911, "flac"), (1004, "flac")),
+    }
