@@ -1,0 +1,130 @@
+"""Requests to JetStream: what they make, what they find gone, and how their faults are told."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from nats.aio.client import Client
+from nats.errors import ConnectionClosedError, NoRespondersError
+from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
+
+from tautulli_pipeline.errors import StreamError
+from tautulli_pipeline.stream.address import StreamAddress
+from tautulli_pipeline.stream.adoption import REMEDIES, REMEDY_OF_A_DENIAL
+from tautulli_pipeline.stream.jetstream import MAX_UNACKED_MESSAGES, JetStream
+from tautulli_pipeline.stream.publisher import open_publisher
+from tautulli_pipeline_tests.stream.servers import eventually, outgoing, prepared
+
+NOWHERE = StreamAddress("nats://me:s3cret@127.0.0.1:1", "MEDIA", "durable", 120)
+USUAL_HINT = "check NATS_URL and that JetStream is enabled for this account"
+
+
+def unconnected():
+    return JetStream(Client(), NOWHERE)
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "hint"),
+    [
+        (APIError(400, "subjects overlap", 10065), "subjects overlap", REMEDIES[10065]),
+        (APIError(400, "odd", 1), "odd", USUAL_HINT),
+        (APIError(400, None, 10065), "nats: APIError: code=400 err_code=10065", None),
+        (NoRespondersError(), "the server has no JetStream", USUAL_HINT),
+        (ServiceUnavailableError(503, None, None), "the server has no JetStream", USUAL_HINT),
+        (ConnectionClosedError(), "the server ended the connection: nats: connection closed", None),
+        (TimeoutError(), "TimeoutError", USUAL_HINT),
+        (OSError("no route"), "no route", USUAL_HINT),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_a_fault_names_operation_stream_server_and_cause_and_no_password(error, cause, hint):
+    fault = unconnected().fault("see", error)
+    assert fault.message.startswith(f"cannot see stream MEDIA at nats://127.0.0.1:1: {cause}")
+    assert fault.hint == (hint or USUAL_HINT)
+
+
+def test_what_an_account_may_not_do_is_the_cause_where_no_answer_comes():
+    stream = unconnected()
+    stream.deny("nats: Permissions Violation for Publish to '$JS.API.STREAM.INFO.MEDIA'")
+    assert stream.denied == "Permissions Violation for Publish to '$JS.API.STREAM.INFO.MEDIA'"
+    fault = stream.fault("prepare", TimeoutError())
+    assert fault.message.endswith(f": {stream.denied}")
+    assert fault.hint == REMEDY_OF_A_DENIAL
+
+
+def test_a_request_that_is_denied_is_not_waited_for():
+    async def check():
+        stream = unconnected()
+        assert await stream._unless_refused(asyncio.sleep(0, "answer")) == "answer"
+        asyncio.get_running_loop().call_later(0.02, stream.deny, "nats: no")
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            await stream._unless_refused(asyncio.sleep(30))
+        assert time.monotonic() - began < 5
+
+    asyncio.run(check())
+
+
+def test_preparing_twice_finds_what_was_made(address):
+    async def check():
+        async with prepared(address) as stream:
+            made = (await stream.consumer())["created"]
+            assert await stream.prepare() == stream.identity
+            assert (await stream.consumer())["created"] == made
+            config = (await stream.consumer_info()).config
+            assert config.max_ack_pending == MAX_UNACKED_MESSAGES
+            assert stream.limits.max_unacked == MAX_UNACKED_MESSAGES
+            assert await stream.last_sequence() == await stream.count_pending() == 0
+
+    asyncio.run(check())
+
+
+def test_a_consumer_that_somebody_deleted_is_made_anew_and_one_without_stream_is_not(address):
+    async def check():
+        async with prepared(address) as stream, open_publisher(stream) as publisher:
+            await publisher.publish([outgoing(1)])
+            await stream.context.delete_consumer(address.stream, address.durable_name)
+            with pytest.raises(StreamError, match="cannot see the consumer of stream"):
+                await stream.count_pending()
+            assert (await stream.patient_consumer_info()).name == address.durable_name
+            await stream.context.delete_stream(address.stream)
+            with pytest.raises(StreamError, match="was deleted while the import ran"):
+                await stream.patient_consumer_info()
+            with pytest.raises(StreamError, match="was deleted while the import ran"):
+                await stream.last_sequence()
+
+    asyncio.run(check())
+
+
+def test_a_settings_change_that_the_server_refuses_is_its_own_word(address):
+    async def check():
+        async with prepared(address) as stream:
+            config = (await stream.consumer())["config"]
+            with pytest.raises(APIError, match="deliver policy can not be updated"):
+                await stream.configure_consumer(config | {"deliver_policy": "new"})
+            changed = await stream.configure_consumer(config | {"ack_wait": 9_000_000_000})
+            assert changed["config"] == config | {"ack_wait": 9_000_000_000}
+
+    asyncio.run(check())
+
+
+def test_a_patient_request_tells_what_it_waits_for_and_faults_by_its_operation(address):
+    heard, asked = [], []
+
+    async def away_at_first():
+        asked.append(None)
+        if len(asked) < 3:
+            raise NoRespondersError
+        raise NotFoundError(404, "stream not found", 10059)
+
+    async def check():
+        async with prepared(address) as stream:
+            stream.on_wait = heard.append
+            with pytest.raises(StreamError, match=r"cannot look at stream .*: stream not found$"):
+                await stream.patiently("look at", away_at_first)
+            await eventually(lambda: len(heard) == 2)
+
+    asyncio.run(check())
+    assert set(heard) == {"the stream server is away; waiting for it to come back"}
