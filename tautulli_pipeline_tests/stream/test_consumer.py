@@ -1,14 +1,17 @@
 import asyncio
 import time
 from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
 
 from tautulli_pipeline.stream.address import StreamIdentity
-from tautulli_pipeline.stream.consumer import open_consumer
+from tautulli_pipeline.stream.consumer import DurableConsumer, open_consumer
 from tautulli_pipeline.stream.jetstream import ACK_WAIT_SECONDS
 from tautulli_pipeline.stream.publisher import open_publisher
 from tautulli_pipeline.stream.session import open_consuming, open_publishing
 from tautulli_pipeline.stream.takeover import reclaim_unacked
-from tautulli_pipeline.stream.wire import header_block
+from tautulli_pipeline.stream.wire import Frame, header_block
 from tautulli_pipeline_tests.stream.servers import eventually, outgoing, prepared
 
 LARGE = 2**25
@@ -191,3 +194,72 @@ def test_a_session_ends_at_once_though_a_pull_is_under_way(address):
         time.sleep(0.2)
         began = time.monotonic()
     assert time.monotonic() - began < 1
+
+
+def received(*frames, wanted=1):
+    """A consumer that waits for a batch and was given these frames."""
+    stream = SimpleNamespace(
+        client=None, address=SimpleNamespace(stream="S", durable_name="durable")
+    )
+    consumer = DurableConsumer(stream, "inbox")
+    consumer._wanted = wanted
+    for frame in frames:
+        consumer.receive(frame)
+    return consumer
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"$JS.ACK.S.durable.1.42.7.1700000000000000000.0",
+        b"$JS.ACK.domain.account.S.durable.1.42.7.1700000000000000000.0",
+        b"$JS.ACK._.account.S.durable.3.42.7.1700000000000000000.0.token",
+    ],
+)
+def test_the_place_in_the_stream_is_read_from_either_form_of_the_reply(reply):
+    frame = Frame(b"playback.caf\xe9.movie", reply, b"NATS/1.0\r\n\r\n", memoryview(b"{}"))
+    consumer = received(frame)
+    (message,) = consumer._arrived
+    assert (message.sequence, message.reply, bytes(message.payload)) == (42, reply, b"{}")
+    assert message.subject == "playback.caf\ufffd.movie"
+    assert consumer._enough.is_set()
+    assert not received(frame, wanted=2)._enough.is_set()
+
+
+@pytest.mark.parametrize(
+    ("status", "unheard"),
+    [
+        (b"NATS/1.0 503\r\n\r\n", True),
+        (b"NATS/1.0 409 Consumer Deleted\r\nNats-Pending-Messages: 1\r\n\r\n", True),
+        (b"NATS/1.0 409 Message Size Exceeds MaxBytes\r\n\r\n", False),
+        (b"NATS/1.0 408 Request Timeout\r\n\r\n", False),
+        (b"NATS/1.0 404 No Messages\r\n\r\n", False),
+        (b"", False),
+    ],
+)
+def test_a_word_of_the_server_ends_the_pull_and_only_some_ask_for_a_look(status, unheard):
+    consumer = received(Frame(b"inbox", b"", status, b""), wanted=100)
+    assert consumer._arrived == []
+    assert consumer._enough.is_set()
+    assert consumer._unheard is unheard
+
+
+def test_a_consumer_that_is_deleted_under_a_pull_is_made_anew_by_the_next(address):
+    async def check():
+        async with prepared(address) as stream, open_consumer(stream) as consumer:
+            pulling = asyncio.create_task(pull(consumer, linger_seconds=20))
+            await eventually_waiting(stream)
+            await stream.context.delete_consumer(address.stream, address.durable_name)
+            assert await asyncio.wait_for(pulling, 10) == []
+            assert await pull(consumer) == []
+            await publish(stream, 1)
+            assert sequences(await pull(consumer, 1, linger_seconds=5)) == [1]
+
+    asyncio.run(check())
+
+
+async def eventually_waiting(stream):
+    deadline = time.monotonic() + 5
+    while not (await stream.consumer_info()).num_waiting:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from concurrent.futures import CancelledError
 from dataclasses import replace
 
@@ -13,6 +12,7 @@ from nats.js.api import DiscardPolicy, StreamConfig
 from tautulli_pipeline.errors import StreamError
 from tautulli_pipeline.stream.connection import connect
 from tautulli_pipeline.stream.session import count_pending, open_consuming, open_publishing
+from tautulli_pipeline_tests.command import wait_until
 from tautulli_pipeline_tests.stream.servers import outgoing
 
 
@@ -47,7 +47,7 @@ def test_an_abandoned_batch_is_cancelled_and_the_next_one_is_published(address):
     with open_publishing(address) as publishing:
         publishing.abandon()  # of nothing
         waiting = publishing.publish([outgoing(n) for n in range(3)])
-        time.sleep(0.2)
+        wait_until(lambda: publishing.last_sequence() == 1, 10)
         assert not waiting.done()
         publishing.abandon()
         with pytest.raises(CancelledError):
@@ -78,14 +78,16 @@ def test_who_consumes_knows_whether_full_batches_can_come(address, limits, narro
 
 
 def test_only_a_server_that_others_can_reach_is_watched_for_company(address):
-    began = time.monotonic()
-    with open_consuming(replace(address, private=True)):
-        assert time.monotonic() - began < 0.9
+    private = replace(address, private=True)
+    with open_consuming(private) as first:
+        first.pull(1, max_bytes=10**6, linger_seconds=30, last_wanted_sequence=None)
         with (
-            open_publishing(address) as publishing,
-            open_consuming(replace(address, private=True)) as second,
+            pytest.raises(StreamError, match="another process consumes stream"),
+            open_consuming(address),
         ):
-            assert publishing.identity == second.identity
+            pytest.fail("two consume under one name")
+        with open_consuming(private) as second:
+            assert second.identity == first.identity
 
 
 @pytest.mark.parametrize("opening", [open_publishing, open_consuming])

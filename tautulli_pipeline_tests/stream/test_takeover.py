@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 
@@ -47,14 +46,12 @@ def test_unacked_messages_come_again_at_once_and_the_deadline_is_as_before(addre
     asyncio.run(check())
 
 
-def test_where_nothing_is_unacked_nothing_is_changed_and_nobody_waits(address, monkeypatch):
+def test_where_nothing_is_unacked_nothing_is_changed(address, monkeypatch):
     async def check():
         async with prepared(address) as stream:
             changes = []
             monkeypatch.setattr(stream, "configure_consumer", changes.append)
-            began = time.monotonic()
             await reclaim_unacked(stream)
-            assert time.monotonic() - began < 0.5
             assert changes == []
 
     asyncio.run(check())

@@ -1,13 +1,17 @@
 import asyncio
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from nats.js.api import DiscardPolicy, StreamConfig
 
 from tautulli_pipeline.errors import StreamError
 from tautulli_pipeline.stream.connection import connect
 from tautulli_pipeline.stream.consumer import open_consumer
-from tautulli_pipeline.stream.publisher import open_publisher
+from tautulli_pipeline.stream.limits import Limits
+from tautulli_pipeline.stream.publisher import PubAcks, open_publisher
 from tautulli_pipeline.stream.throttle import Throttle
 from tautulli_pipeline_tests.stream.servers import outgoing
 
@@ -81,3 +85,40 @@ def test_what_a_stream_may_drop_is_known_at_the_start(address, config, drops, na
     assert (limits.drops, limits.narrow) == (drops, narrow)
     warning = limits.warning("S")
     assert (warning == drops and not warning) or f"({drops})" in warning
+
+
+class Recorder:
+    """A publisher that takes all at once, its answers odd positions for duplicates."""
+
+    def __init__(self):
+        self.portions = []
+
+    async def publish(self, messages):
+        first = sum(map(len, self.portions))
+        self.portions.append(list(messages))
+        numbers = range(first, first + len(messages))
+        return PubAcks([n + 1 for n in numbers], {n - first for n in numbers if n % 2})
+
+
+async def nothing_left():
+    return SimpleNamespace(num_pending=0, num_ack_pending=None)
+
+
+@given(
+    st.lists(st.integers(0, 3000), max_size=30),
+    st.integers(1, 12) | st.just(2**62),
+    st.integers(1, 9000) | st.just(2**62),
+)
+def test_portions_are_half_of_what_the_stream_holds_and_together_all(sizes, most, most_bytes):
+    limits = Limits(max_messages=most, max_bytes=most_bytes)
+    stream = SimpleNamespace(limits=limits, patient_consumer_info=nothing_left)
+    messages = [outgoing(n, payload=b"x" * size or b" ") for n, size in enumerate(sizes)]
+    recorder = Recorder()
+    acks = asyncio.run(Throttle(stream, recorder, lambda _words: None).publish(messages))
+    assert [message for portion in recorder.portions for message in portion] == messages
+    for portion in recorder.portions:
+        assert 1 <= len(portion) <= max(1, most // 2)
+        held = sum(len(message.payload) + 512 for message in portion)
+        assert len(portion) == 1 or held <= most_bytes // 2
+    assert acks.sequences == list(range(1, len(messages) + 1))
+    assert acks.duplicates == set(range(1, len(messages), 2))

@@ -5,12 +5,22 @@ from __future__ import annotations
 import asyncio
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nats.aio.client import Client
+from nats.errors import ConnectionClosedError, OutboundBufferLimitError
 
-from tautulli_pipeline.stream.wire import Frame, Wire, header_block, header_values
-from tautulli_pipeline_tests.stream.servers import prepared
+from tautulli_pipeline.stream.connection import connect
+from tautulli_pipeline.stream.wire import (
+    Frame,
+    Wire,
+    header_block,
+    header_values,
+    publish_frame,
+    reply_frame,
+)
+from tautulli_pipeline_tests.stream.servers import eventually, prepared
 
 TOKENS = st.text("abcXYZ019-_$", min_size=1, max_size=12).map(str.encode)
 SUBJECTS = st.lists(TOKENS, min_size=1, max_size=4).map(b".".join)
@@ -133,5 +143,53 @@ def test_a_megabyte_in_one_message_is_delivered_whole_and_requests_still_work(ad
             assert [(f.subject, f.payload, f.header) for f in heard] == [
                 (b"elsewhere.a", body, header_block({"A": "b"}))
             ] * 3
+
+    asyncio.run(check())
+
+
+@given(SUBJECTS, SUBJECTS, HEADERS, BODIES)
+def test_a_frame_to_publish_states_the_sizes_of_what_follows(subject, reply, headers, body):
+    header = header_block(headers)
+    frame = b"".join(publish_frame(subject.decode(), reply.decode(), header, memoryview(body)))
+    line, _, rest = frame.partition(b"\r\n")
+    verb, to, answer, header_size, size = line.split(b" ")
+    assert (verb, to, answer) == (b"HPUB", subject, reply)
+    assert (rest[: int(header_size)], rest[int(header_size) : int(size)]) == (header, body)
+    assert rest[int(size) :] == b"\r\n"
+
+
+@given(SUBJECTS, BODIES)
+def test_a_reply_is_a_frame_without_headers(subject, body):
+    line, _, rest = reply_frame(subject, body).partition(b"\r\n")
+    assert line == b"PUB %b %d" % (subject, len(body))
+    assert rest == body + b"\r\n"
+
+
+def test_what_is_sent_arrives_until_the_subscription_is_left(address):
+    async def check():
+        async with connect(address) as stream:
+            heard = []
+            async with stream.wire.subscribed("elsewhere.>", heard.append):
+                frames = [reply_frame(b"elsewhere.%d" % n, b"%d" % n) for n in range(5000)]
+                await stream.wire.send(b"".join(frames))
+                await eventually(lambda: len(heard) == 5000)
+            await stream.wire.send(reply_frame(b"elsewhere.late", b"late"))
+            await stream.client.flush()
+            assert stream.wire._parser.sinks == {}
+            assert [int(bytes(frame.payload)) for frame in heard] == list(range(5000))
+        with pytest.raises(ConnectionClosedError):
+            await stream.wire.send(b"PING\r\n")
+
+    asyncio.run(check())
+
+
+def test_without_a_connection_no_more_is_taken_than_may_wait():
+    client = Client()
+    client._max_pending_size = 100
+    wire = Wire(client)
+
+    async def check():
+        with pytest.raises(OutboundBufferLimitError):
+            await wire.send(b"x" * 101)
 
     asyncio.run(check())
