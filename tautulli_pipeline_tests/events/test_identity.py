@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import uuid
+from contextlib import closing
 from datetime import datetime, timedelta
 
 import duckdb
@@ -17,6 +19,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tautulli_pipeline.events import identity
+from tautulli_pipeline.events.identity import quote_identifier, quote_literal, uuid_of_name
 
 FIRST_SECOND, LAST_SECOND = -62_135_596_800, 253_402_300_799
 PLAY = pa.schema(
@@ -144,3 +147,46 @@ def test_keys_do_not_depend_on_the_time_zone(zone):
         text=True,
     )
     assert [tuple(row) for row in json.loads(ran.stdout)] == [expected(play) for play in batch]
+
+
+ANY_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
+
+
+@pytest.fixture(scope="module")
+def duck():
+    with duckdb.connect() as connection:
+        yield connection
+
+
+@settings(max_examples=50, deadline=None)
+@given(ANY_TEXT)
+@example("it's")
+@example("'; DROP TABLE plays; --")
+@example("back\\slash\\'")
+def test_a_quoted_literal_is_its_text_in_either_database(duck, text):
+    sql = f"SELECT {quote_literal(text)}"
+    assert duck.execute(sql).fetchone() == (text,)
+    with closing(sqlite3.connect(":memory:")) as connection:
+        assert connection.execute(sql).fetchone() == (text,)
+
+
+@settings(max_examples=50, deadline=None)
+@given(ANY_TEXT.filter(bool))
+@example('say "hi"')
+@example('x" FROM y; --')
+def test_a_quoted_identifier_is_one_name_in_either_database(duck, name):
+    sql = f"SELECT 1 AS {quote_identifier(name)}"
+    assert duck.execute(sql).description[0][0] == name
+    with closing(sqlite3.connect(":memory:")) as connection:
+        assert connection.execute(sql).description[0][0] == name
+
+
+@settings(max_examples=50, deadline=None)
+@given(ANY_TEXT, st.uuids())
+def test_a_named_uuid_is_that_of_the_standard(duck, name, namespace):
+    here = uuid_of_name("$name")
+    elsewhere = uuid_of_name("$name", namespace.hex)
+    assert duck.execute(f"SELECT {here}, {elsewhere}", {"name": name}).fetchone() == (
+        str(uuid.uuid5(uuid.NAMESPACE_URL, name)),
+        str(uuid.uuid5(namespace, name)),
+    )

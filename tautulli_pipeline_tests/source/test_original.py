@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tautulli_pipeline.errors import SourceChangedError, SourceError
@@ -186,6 +186,7 @@ def test_only_a_regular_file_is_opened_and_never_through_a_link(database, tmp_pa
         assert not os.get_inheritable(file.fileno())
 
 
+@settings(max_examples=50, deadline=None)
 @given(size=st.integers(0, 50), chunk=st.integers(1, 20))
 def test_the_first_bytes_come_in_parts_whatever_follows(tmp_path_factory, size, chunk):
     content = bytes(range(50))

@@ -7,7 +7,7 @@ import time
 
 import pytest
 from cryptography.exceptions import InvalidSignature
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tautulli_pipeline.errors import ConfigurationError
@@ -31,6 +31,7 @@ def test_the_jwt_is_taken_as_it_stands_and_neither_key_nor_seed_is_shown(path):
     assert seed_in(path) not in repr(credentials)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.text(max_size=40))
 def test_what_is_signed_can_be_verified_and_nothing_else_can(path, challenge):
     credentials = read_credentials(path)

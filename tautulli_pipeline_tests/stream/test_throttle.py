@@ -3,7 +3,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from nats.js.api import DiscardPolicy, StreamConfig
 
@@ -104,6 +104,7 @@ async def nothing_left():
     return SimpleNamespace(num_pending=0, num_ack_pending=None)
 
 
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.integers(0, 3000), max_size=30),
     st.integers(1, 12) | st.just(2**62),

@@ -181,7 +181,7 @@ def in_table(table, keys):
     return None
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(PLAYS, max_size=14, unique_by=lambda keys: keys.sequence),
     st.lists(st.integers(0, 30), max_size=4),

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import duckdb
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tautulli_pipeline.warehouse.matching import TimeSpan, match_query, time_span
@@ -147,6 +147,7 @@ def duck():
         yield connection
 
 
+@settings(max_examples=50, deadline=None)
 @given(starts=st.lists(STARTS, min_size=1, max_size=5), another=STARTS)
 def test_a_span_holds_every_start_of_its_batch_to_the_microsecond(duck, starts, another):
     span = time_span(pa.table({"started_at": pa.array([*starts, None], pa.timestamp("us"))}))

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tautulli_pipeline.errors import ConfigurationError, WarehouseError
@@ -141,6 +141,7 @@ def test_filters_are_values_and_none_stands_for_any(plays):
     assert listed(plays, conditions=["source_row_id < 7"], layer="cache") == (3, [0, 1, 3])
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 7), st.integers(0, 7))
 def test_a_page_is_a_part_of_the_list_and_tells_how_long_that_is(plays, limit, offset):
     assert listed(plays, Page(limit, offset)) == (5, [0, 1, 2, 3, 4][offset : offset + limit])
@@ -152,6 +153,7 @@ def test_an_empty_listing_has_nothing_on_any_page():
     assert Listing(total=0, rows=[]) == EMPTY
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.sampled_from(IDS), st.integers(1, 36))
 def test_the_beginning_of_an_id_is_enough_if_it_is_of_one_alone(plays, row_id, length):
     beginning = row_id[:length]

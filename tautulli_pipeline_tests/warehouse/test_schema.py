@@ -203,3 +203,72 @@ def test_nothing_is_spilled_into_the_current_directory(path, monkeypatch, tmp_pa
         connection.execute("CREATE TABLE spilled AS SELECT uuid() a FROM range(1000000) ORDER BY a")
     assert list(elsewhere.iterdir()) == []
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [
+        ("IO Error: Could not set lock on file", "Could not set lock on file"),
+        ("IO Error: one\nmore of it", "one"),
+        ("TransactionContext Error: Failed to commit: Out of Memory Error: too much", "too much"),
+        (
+            'FATAL Error: Failed: database has been invalidated. Original error: "IO Error: full"',
+            "full",
+        ),
+        ("no kind at all", "no kind at all"),
+    ],
+)
+def test_of_a_fault_its_first_cause_is_told_without_the_kinds_before_it(path, words, cause):
+    for operation, hint in [("open", "set DUCKDB_PATH"), ("write", "see that its folder has room")]:
+        with pytest.raises(WarehouseError) as caught, schema.explained(path, operation):
+            raise duckdb.IOException(words)
+        assert caught.value.message == f"cannot {operation} the warehouse {path}: {cause}"
+        assert caught.value.hint.startswith(hint)
+
+
+def test_a_fault_that_is_not_of_the_file_is_passed_on(path):
+    with pytest.raises(duckdb.ConstraintException), schema.explained(path, "write"):
+        raise duckdb.ConstraintException("twice")
+
+
+def test_every_table_and_view_that_a_migration_makes_is_known_by_its_name(path):
+    with connect(path, {}) as connection:
+        made = connection.execute(
+            "SELECT table_name FROM duckdb_tables() UNION ALL "
+            "SELECT view_name FROM duckdb_views() WHERE NOT internal"
+        ).fetchall()
+    found = schema._made_by(migrations().values())
+    assert found | {"schema_migrations"} == {name for (name,) in made}
+
+
+def test_the_room_for_indexes_grows_with_the_table(path):
+    def limit(connection):
+        return connection.execute("SELECT current_setting('memory_limit')").fetchone()[0]
+
+    with connect(path, {}) as connection:
+        empty = limit(connection)
+        connection.execute("DROP TABLE playback_events CASCADE")
+        connection.execute("CREATE TABLE playback_events AS SELECT range AS id FROM range(2000000)")
+        schema.make_room_for_indexes(connection)
+        full = limit(connection)
+    (small, kind), (large, same) = empty.split(), full.split()
+    assert kind == same == "MiB"
+    # 140 bytes for each of two million rows
+    assert 260 < float(large) - float(small) < 275
+
+
+def test_a_limit_that_was_given_is_kept(path):
+    with connect(path, {"memory_limit": "77MB"}) as connection:
+        found = connection.execute("SELECT current_setting('memory_limit')").fetchone()
+    assert found == ("73.4 MiB",)
+
+
+def test_a_fault_in_the_middle_of_the_work_closes_the_file(path):
+    def work():
+        with schema.open_warehouse(path):
+            raise duckdb.OutOfMemoryException("Out of Memory Error: failed to allocate")
+
+    with pytest.raises(WarehouseError, match=r"cannot write the warehouse .*: failed to allocate"):
+        work()
+    with schema.open_warehouse(path) as connection:
+        assert count_events(connection) == 0

@@ -69,3 +69,30 @@ def test_what_fails_inside_is_taken_back(tmp_path):
         with pytest.raises(duckdb.ConstraintException), transaction(connection):
             insert_twice(connection)
         assert connection.execute("SELECT count(*) FROM plays").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt, SystemExit, ValueError])
+def test_whatever_ends_the_work_takes_it_back_and_the_next_is_committed(tmp_path, fault):
+    def interrupted(connection):
+        with transaction(connection):
+            insert(connection, 0)
+            raise fault
+
+    with open_file(tmp_path / "plays.duckdb", "400MB") as connection:
+        connection.execute("CREATE TABLE plays (id UUID PRIMARY KEY, key VARCHAR UNIQUE)")
+        with pytest.raises(fault):
+            interrupted(connection)
+        with transaction(connection):
+            insert(connection, 0)
+        with connection.cursor() as other:
+            assert other.execute("SELECT count(*) FROM warehouse.plays").fetchone() == (ROWS,)
+
+
+def test_nobody_sees_half_of_it(tmp_path):
+    with open_file(tmp_path / "plays.duckdb", "400MB") as connection:
+        connection.execute("CREATE TABLE plays (id UUID PRIMARY KEY, key VARCHAR UNIQUE)")
+        with connection.cursor() as other:
+            with transaction(connection):
+                insert(connection, 0)
+                assert other.execute("SELECT count(*) FROM warehouse.plays").fetchone() == (0,)
+            assert other.execute("SELECT count(*) FROM warehouse.plays").fetchone() == (ROWS,)
