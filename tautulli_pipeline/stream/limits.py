@@ -38,11 +38,14 @@ class Limits:
         in_all, by_subject = _limit(stream.max_msgs), _limit(stream.max_msgs_per_subject)
         max_bytes = _limit(stream.max_bytes)
         sizes = {"max_msgs": in_all, "max_bytes": max_bytes, "max_msgs_per_subject": by_subject}
-        found = [f"{name} {size}" for name, size in sizes.items() if size < _UNLIMITED]
-        drops_oldest = bool(found) and stream.discard != DiscardPolicy.NEW
-        causes = found if drops_oldest else []
+        causes = [
+            f"{name} {size}"
+            for name, size in sizes.items()
+            if size < _UNLIMITED and name not in _refusing(stream)
+        ]
+        drops_oldest = bool(causes)
         if stream.max_age and stream.max_age < _LONG_SECONDS:
-            causes = [*causes, f"max_age {stream.max_age:g} s"]
+            causes.append(f"max_age {stream.max_age:g} s")
         return cls(
             min(in_all, by_subject),
             max_bytes,
@@ -65,6 +68,14 @@ class Limits:
             f"stream {stream} may drop events before they are consumed ({self.drops}); "
             "what it drops is published again"
         )
+
+
+def _refusing(stream: StreamConfig) -> frozenset[str]:
+    """The limits beyond which it refuses what is new; beyond the others it drops the oldest."""
+    if stream.discard != DiscardPolicy.NEW:
+        return frozenset()
+    by_subject = ["max_msgs_per_subject"] if stream.discard_new_per_subject else []
+    return frozenset(["max_msgs", "max_bytes", *by_subject])
 
 
 def _limit(value: int | None) -> int:

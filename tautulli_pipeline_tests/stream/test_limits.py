@@ -44,6 +44,19 @@ def test_a_stream_that_refuses_what_is_new_drops_nothing_old(in_all, size):
     assert (found.max_messages, found.max_bytes) == (in_all, size)
 
 
+@given(SIZES, SIZES, st.booleans())
+def test_the_oldest_of_a_subject_is_dropped_unless_that_is_refused_too(in_all, by_subject, refused):
+    found = limits(
+        max_msgs=in_all,
+        max_msgs_per_subject=by_subject,
+        discard=DiscardPolicy.NEW,
+        discard_new_per_subject=refused,
+    )
+    words = "" if refused else f"max_msgs_per_subject {by_subject}"
+    assert (found.drops, found.drops_oldest) == (words, not refused)
+    assert found.max_messages == min(in_all, by_subject)
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [(0, ""), (0.5, "max_age 0.5 s"), (3600, "max_age 3600 s"), (86_399, "max_age 86399 s")],

@@ -26,7 +26,13 @@ async def make(stream, **limits):
 
 @pytest.mark.parametrize(
     "limits",
-    [{"max_msgs": 1}, {"max_msgs": 7}, {"max_msgs_per_subject": 4}, {"max_bytes": 6000}],
+    [
+        {"max_msgs": 1},
+        {"max_msgs": 7},
+        {"max_msgs_per_subject": 4},
+        {"max_bytes": 6000},
+        {"max_msgs_per_subject": 4, "discard": DiscardPolicy.NEW},
+    ],
     ids=str,
 )
 def test_nothing_is_dropped_by_a_stream_that_holds_less_than_is_published(address, limits):
