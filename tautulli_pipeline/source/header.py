@@ -49,4 +49,4 @@ def _claimed(copy: Path) -> tuple[int, int]:
     if len(header) < _FIELDS.size or any(path.exists() for path in beside):
         return 0, 0
     size, counter, pages, counted_at = _FIELDS.unpack(header)
-    return (65_536 if size == 1 else size), (pages if counter == counted_at else 0)
+    return (65_536 if size == 1 else size), (pages if size and counter == counted_at else 0)

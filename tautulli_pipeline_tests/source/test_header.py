@@ -141,3 +141,16 @@ def test_a_count_of_zero_pages_asks_for_nothing(database):
     require_whole(copy_of(database))
     accept_length(copy_of(database))
     assert readable_rows(database) == ROWS
+
+
+def test_a_page_size_that_is_none_is_left_to_sqlite(database):
+    write(database, SIZE_AT, 0, ">H")
+    before = database.read_bytes()
+    require_whole(copy_of(database))
+    accept_length(copy_of(database))
+    assert database.read_bytes() == before
+    with (
+        closing(sqlite3.connect(database)) as connection,
+        pytest.raises(sqlite3.DatabaseError, match="file is not a database"),
+    ):
+        connection.execute("SELECT * FROM plays")
