@@ -52,14 +52,18 @@ def read_credentials(path: Path) -> Credentials:
         missing = "user JWT" if jwt is None else "user's seed"
         raise _unusable(path, f"it holds no {missing}")
     try:
-        expires = orjson.loads(_decoded(jwt[1].split(b".")[1])).get("exp")
+        expires = _expiry(jwt[1])
         key = Ed25519PrivateKey.from_private_bytes(_key_of(seed[1]))
-    except ValueError as error:
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise _unusable(path, "it is damaged") from error
-    if expires and datetime.fromtimestamp(expires, UTC) < datetime.now(UTC):
-        at = datetime.fromtimestamp(expires, UTC).strftime("%Y-%m-%d %H:%M UTC")
-        raise _unusable(path, f"it expired at {at}")
+    if expires is not None and expires < datetime.now(UTC):
+        raise _unusable(path, f"it expired at {expires:%Y-%m-%d %H:%M} UTC")
     return Credentials(jwt[1], key)
+
+
+def _expiry(jwt: bytes) -> datetime | None:
+    seconds = orjson.loads(_decoded(jwt.split(b".")[1])).get("exp")
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None
 
 
 def _decoded(part: bytes) -> bytes:

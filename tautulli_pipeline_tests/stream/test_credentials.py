@@ -78,3 +78,16 @@ def test_a_login_is_good_until_it_expires(tmp_path):
     past = Trust().write_credentials(tmp_path / "past.creds", exp=now - 1)
     with pytest.raises(ConfigurationError, match=r"it expired at \d{4}-\d\d-\d\d \d\d:\d\d UTC$"):
         read_credentials(past)
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [b"[]", b"7", b'{"exp": "soon"}', b'{"exp": 1e15}', b'{"exp": 1e300}', b'{"exp": [1]}'],
+)
+def test_a_jwt_whose_claims_say_nothing_sensible_is_damaged(path, tmp_path, claims):
+    head, _, signature = read_credentials(path).jwt.split(b".")
+    odd = b".".join([head, base64.urlsafe_b64encode(claims).rstrip(b"="), signature])
+    wrong = tmp_path / "wrong.creds"
+    wrong.write_bytes(path.read_bytes().replace(read_credentials(path).jwt, odd))
+    with pytest.raises(ConfigurationError, match=r"it is damaged$"):
+        read_credentials(wrong)
