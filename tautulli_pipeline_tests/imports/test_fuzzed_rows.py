@@ -1,4 +1,4 @@
-"""100,000 rows of every shape through reader, mapping, writer and ledger: none may get lost."""
+"""60,000 rows of every shape through reader, mapping, writer and ledger: none may get lost."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from tautulli_pipeline_tests.eras import (
 from tautulli_pipeline_tests.fuzzed import TABLES, fuzz
 
 NOW = datetime(2026, 1, 2)
-ROWS = 20_000
+ROWS = 12_000
 ALIKE = 30
 
 

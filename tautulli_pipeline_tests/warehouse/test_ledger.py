@@ -1,3 +1,4 @@
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,6 +14,7 @@ from tautulli_pipeline.imports.receipts import (
 )
 from tautulli_pipeline.warehouse.duplicates import Restoring
 from tautulli_pipeline.warehouse.ledger import Ledger, LedgerEntry
+from tautulli_pipeline.warehouse.schema import connect
 from tautulli_pipeline_tests.warehouse.plays import (
     batch,
     event,
@@ -251,6 +253,22 @@ def test_a_failure_leaves_no_line_and_no_dead_letter(warehouse, ledger):
     warehouse.execute("ALTER TABLE away RENAME TO import_ledger")
     assert ledger.settle([entry(Row(1, REJECTED))], SETTLED_AT) == {}
     assert totals(ledger) == {"rejected": 1}
+
+
+def test_more_rejected_rows_than_memory_has_room_for_are_settled(tmp_path):
+    """90 MB of raw records, where the warehouse works with 144."""
+    record = '{"summary":"%s"}' % ("x" * 6000)
+    entries = [
+        entry(
+            *(Row(row_id, REJECTED, record=record) for row_id in range(first, first + 1000)),
+            key=f"{first:010d}-{first + 999:010d}",
+        )
+        for first in range(1, 15_001, 1000)
+    ]
+    with closing(connect(tmp_path / "playback.duckdb", {})) as warehouse:
+        assert Ledger(warehouse).settle(entries, SETTLED_AT) == {}
+        assert totals(Ledger(warehouse)) == {"rejected": 15_000}
+        assert rows(warehouse, "SELECT count(*) FROM dead_letters") == [(15_000,)]
 
 
 def test_a_rejected_row_is_one_dead_letter_until_its_content_changes(warehouse, ledger):
