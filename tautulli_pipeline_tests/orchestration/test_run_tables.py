@@ -1,0 +1,228 @@
+"""What the events of a run say, for machines and for people."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import dagster as dg
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tautulli_pipeline.imports.receipts import ROWS, Receipt
+from tautulli_pipeline.imports.session import SourceFacts
+from tautulli_pipeline.orchestration.run_tables import (
+    Published,
+    arrival_metadata,
+    history_metadata,
+    ranges_in_words,
+    source_metadata,
+    stream_metadata,
+    table,
+)
+from tautulli_pipeline.source.survey import PartitionContent
+from tautulli_pipeline.warehouse.arrivals import Arrivals
+
+KEY = "0000000001-0000000010"
+CONTENT = PartitionContent(KEY, 5, "digest", (1_700_000_000, 1_700_086_400))
+FACTS = SourceFacts(
+    path=Path("/media/tautulli.db"),
+    size_bytes=4096,
+    fingerprint="f1",
+    tautulli_version="v2.17.2",
+    tables={"session_history": ("id", "started"), "session_history_metadata": ("id",)},
+    rows=12_345,
+    ids=(3, 99),
+    started=(1_700_000_000, 1_700_086_400),
+    users=4,
+    partitions=2,
+    unreadable=(),
+)
+ARRIVALS = Arrivals(
+    months=(("2024-01", "movie", 1_200), ("2024-02", "track", 34)),
+    span=(datetime(2024, 1, 2, 3, 4, 5), datetime(2024, 2, 3, 4, 5, 6)),
+    discarded=(("cache", "event_id", 2), ("database", "a_new_reason", 1_000)),
+    dead_letters=3,
+    row_count=56_789,
+)
+
+
+def receipt(*rows, seconds=0.0):
+    """The receipt of rows given as (id, outcome)."""
+    lines = [{"source_row_id": row_id, "outcome": outcome} for row_id, outcome in rows]
+    moment = datetime(2026, 1, 2)
+    whole = pa.Table.from_pylist(lines, schema=ROWS)
+    return Receipt("import-1", KEY, "default", 17, moment, whole, seconds)
+
+
+def plain(metadata):
+    """The values of metadata without Dagster's wrapping."""
+    return {name: getattr(value, "value", value) for name, value in metadata.items()}
+
+
+def cells_of(markdown):
+    """The rows of a Markdown table below its head, as lists of cells."""
+    return [[c.strip() for c in line.strip("| ").split(" | ")] for line in markdown.split("\n")[2:]]
+
+
+def test_a_table_has_a_head_and_keeps_thousands_apart():
+    assert table([("plays", 1_234_567), ("seconds", "0.5")], ("this run", "")).split("\n") == [
+        "| this run |  |",
+        "|:--|--:|",
+        "| plays | 1,234,567 |",
+        "| seconds | 0.5 |",
+    ]
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(st.text("abc ", min_size=1), st.integers()), max_size=5))
+def test_a_table_shows_every_row_with_its_whole_number(rows):
+    shown = table(rows, ("a", "b")).split("\n")
+    assert len(shown) == 2 + len(rows)
+    numbers = [int(line.split(" | ")[1].strip("| ").replace(",", "")) for line in shown[2:]]
+    assert numbers == [number for _, number in rows]
+
+
+def test_the_source_is_described_with_every_column_of_it():
+    described = source_metadata(FACTS)
+    facts = plain(described)
+    assert facts["path"] == "/media/tautulli.db"
+    assert (facts["dagster/row_count"], facts["users"], facts["partitions"]) == (12_345, 4, 2)
+    assert (facts["first_id"], facts["last_id"]) == (3, 99)
+    assert (facts["first_play"], facts["last_play"]) == (1_700_000_000.0, 1_700_086_400.0)
+    assert [column.name for column in described["dagster/column_schema"].columns] == [
+        "session_history.id",
+        "session_history.started",
+        "session_history_metadata.id",
+    ]
+    assert "unreadable" not in facts
+
+
+def test_of_an_empty_source_nothing_is_made_up():
+    empty = replace(FACTS, rows=0, ids=None, started=None, tautulli_version=None)
+    facts = plain(source_metadata(empty))
+    assert facts["tautulli_version"] == "unknown"
+    assert not {"first_id", "last_id", "first_play", "last_play"} & facts.keys()
+
+
+def test_what_of_the_source_cannot_be_read_is_listed():
+    damaged = replace(FACTS, unreadable=("play 7", "plays 9 to 11"))
+    assert plain(source_metadata(damaged))["unreadable"] == ["play 7", "plays 9 to 11"]
+
+
+def test_a_range_tells_what_became_of_each_of_its_rows():
+    outcomes = ("published", "published", "duplicate", "rejected", "unreadable")
+    rows = list(enumerate(outcomes, start=2))
+    facts = plain(stream_metadata(receipt(*rows, seconds=0.5), CONTENT))
+    assert (facts["published"], facts["duplicate_acks"]) == (2, 1)
+    assert (facts["rejected"], facts["unreadable"]) == (1, 1)
+    assert facts["rows_read"] == 4  # what cannot be read was not
+    assert (facts["seconds"], facts["rows_per_second"]) == (0.5, 8)
+    assert (facts["first_id"], facts["last_id"]) == (2, 6)
+    assert facts["last_stream_sequence"] == 17
+    assert plain(history_metadata(receipt(*rows), CONTENT))["dagster/partition_row_count"] == 5
+
+
+def test_a_range_that_took_no_time_has_no_rate():
+    facts = plain(stream_metadata(receipt((1, "published")), CONTENT))
+    assert (facts["seconds"], facts["rows_per_second"]) == (0.0, 0)
+
+
+@pytest.mark.parametrize("rows", [(), ((None, "rejected"),)])
+def test_a_range_without_an_id_or_a_start_says_neither(rows):
+    made, content = receipt(*rows), replace(CONTENT, started=None)
+    for facts in (stream_metadata(made, content), history_metadata(made, content)):
+        assert not {"first_id", "last_id", "first_play", "last_play"} & facts.keys()
+
+
+def test_ids_are_told_though_a_row_of_the_range_has_none():
+    facts = plain(history_metadata(receipt((None, "rejected"), (4, "published")), CONTENT))
+    assert (facts["first_id"], facts["last_id"]) == (4, 4)
+    assert facts["dagster/partition_row_count"] == 2
+
+
+def test_a_run_sums_up_its_ranges():
+    published = Published(began_at=time.monotonic() - 2)
+    for rows in ([(1, "published"), (2, "rejected")], [(11, "duplicate"), (12, "unreadable")]):
+        published.add(f"key-{rows[0][0]}", stream_metadata(receipt(*rows), CONTENT))
+    found = published.metadata([("2024-01", "movie", 1)], 1_500, drawn=False)
+    counts = dict(cells_of(found["summary"].value))
+    assert counts.pop("seconds") == "2.0"
+    assert counts.pop("plays a second") in {"1", "2"}
+    assert counts == {
+        "ranges": "2",
+        "plays read": "3",
+        "published": "1",
+        "on the stream already": "1",
+        "rejected, see `dead_letters`": "1",
+        "unreadable": "1",
+        "unchanged since an earlier import": "1,500",
+    }
+    assert "| 2024-01 | 1 |" in found["plays_by_month"].value
+    assert published.keys == ["key-1", "key-11"]
+
+
+def test_a_run_that_published_nothing_sums_up_to_nothing():
+    found = Published(began_at=time.monotonic() - 1).metadata([], 7, drawn=False)
+    counts = dict(cells_of(found["summary"].value))
+    assert (counts["ranges"], counts["plays read"], counts["plays a second"]) == ("0", "0", "0")
+    assert counts["unchanged since an earlier import"] == "7"
+
+
+def test_what_came_into_the_table_is_told_by_layer_and_reason():
+    found = arrival_metadata(ARRIVALS, drawn=False)
+    assert cells_of(found["summary"].value) == [
+        ["imported", "1,234"],
+        ["duplicate, same event (cache)", "2"],
+        ["duplicate, a_new_reason (database)", "1,000"],
+        ["dead letters", "3"],
+        ["plays in the table", "56,789"],
+    ]
+    assert (found["dagster/row_count"], found["inserted"]) == (56_789, 1_234)
+    assert found["first_play"] == "2024-01-02 03:04:05 UTC"
+    assert found["last_play"] == "2024-02-03 04:05:06 UTC"
+
+
+def test_where_nothing_came_no_span_is_told():
+    found = arrival_metadata(Arrivals((), None, (), 0, 10), drawn=False)
+    assert (found["inserted"], found["dagster/row_count"]) == (0, 10)
+    assert not {"first_play", "last_play"} & found.keys()
+
+
+@pytest.mark.parametrize("drawn", [True, False])
+def test_plays_by_month_are_a_picture_or_letters(drawn):
+    shown = arrival_metadata(ARRIVALS, drawn=drawn)["plays_by_month"].value
+    assert shown.startswith("![") == drawn
+    assert ("| 2024-01 | 1,200 |" in shown) != drawn
+
+
+def test_ranges_are_named_by_what_an_import_would_do_with_them():
+    words = ranges_in_words(["a"], [], ["b", "c"])
+    assert cells_of(words) == [["new", "1", "a"], ["gone from the source", "2", "b, c"]]
+    assert ranges_in_words([], [], []) == "Every range is as it was when it was published."
+
+
+def test_of_many_ranges_the_first_are_named_and_all_are_counted():
+    keys = [f"k{n}" for n in range(1_234)]
+    ((kind, count, named),) = cells_of(ranges_in_words([], keys, []))
+    assert (kind, count) == ("changed", "1,234")
+    assert named == f"{', '.join(keys[:20])} ..."
+    ((_, _, exactly),) = cells_of(ranges_in_words([], keys[:20], []))
+    assert exactly == ", ".join(keys[:20])
+
+
+def test_everything_is_metadata_that_dagster_takes():
+    said = [
+        source_metadata(replace(FACTS, unreadable=("play 7",))),
+        history_metadata(receipt((1, "published")), CONTENT),
+        stream_metadata(receipt((1, "published")), CONTENT),
+        Published().metadata([], 0, drawn=False),
+        arrival_metadata(ARRIVALS, drawn=False),
+    ]
+    for metadata in said:
+        observation = dg.AssetObservation("asset", metadata=metadata)
+        assert observation.metadata.keys() == metadata.keys()
