@@ -161,6 +161,8 @@ class ConsumerHandle:
     def _listen(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
+            if not line.endswith(b"\n"):
+                break  # it was killed in the middle of a word
             reply = orjson.loads(line)
             if reply["kind"] == PROGRESS:
                 self._on_progress(reply["totals"])

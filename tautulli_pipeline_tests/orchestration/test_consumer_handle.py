@@ -130,6 +130,15 @@ def test_a_consumer_that_is_gone_without_a_word_is_told_of():
         wait_until(lambda: handle.failed)
 
 
+def test_a_consumer_that_is_killed_in_the_middle_of_a_word_is_not_waited_for():
+    cut_short = shlex.quote(json.dumps(DRAINED)[:40])
+    with consumer(f"{saying(READY)} printf %s {cut_short}") as (handle, _):
+        handle.await_ready(GOING_ON)
+        handle.ended.exception(10)
+        with pytest.raises(PipelineError, match="the consumer ended unexpectedly"):
+            handle.drain(5, GOING_ON)
+
+
 def test_its_own_last_words_count_more_than_its_end():
     with consumer(saying(FAILED)) as (handle, _):
         with pytest.raises(errors.WarehouseError, match="the warehouse is locked"):
