@@ -84,7 +84,9 @@ class _Bar:
     def say(self, words: str) -> None:
         if words != self._said:
             self._said = words
-            self._bar.console.print(words)
+            self._bar.console.print(
+                words, soft_wrap=True, highlight=False, markup=False, emoji=False
+            )
 
 
 class _Lines:

@@ -28,8 +28,8 @@ def print_json(facts: Mapping[str, Any]) -> None:
 
 
 def print_line(words: str) -> None:
-    """One line for people."""
-    Console(highlight=False).print(words, soft_wrap=True, markup=False)
+    """One line for people; a name in it is shown as it is."""
+    Console(highlight=False).print(words, soft_wrap=True, markup=False, emoji=False)
 
 
 def print_summary(record: ImportRecord, warehouse: Path) -> None:

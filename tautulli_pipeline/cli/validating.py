@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tautulli_pipeline.cli.importing import database_path
-from tautulli_pipeline.cli.reporting import print_json, report_unreadable
+from tautulli_pipeline.cli.reporting import print_json, print_line, report_unreadable
 from tautulli_pipeline.cli.stopping import StopSignals
 from tautulli_pipeline.errors import StoppedError
 from tautulli_pipeline.imports.record import Fates, ImportRecord, Status
@@ -98,7 +98,7 @@ def _as_record(findings: Findings, elapsed_seconds: float) -> ImportRecord:
 def _print_source(findings: Findings) -> None:
     facts = findings.facts()
     console = Console(highlight=False)
-    console.print(f"{findings.source}", soft_wrap=True, markup=False)
+    print_line(f"{findings.source}")
     span = "none"
     if findings.total_records and findings.first_started_at:
         span = f"{facts['first_started_at']} to {facts['last_started_at']}"
@@ -128,10 +128,10 @@ def _shortened(names: Sequence[str]) -> str:
 
 def _print_fates(findings: Findings) -> None:
     """What would become of the plays, and against which table that was found out."""
-    console = Console(highlight=False)
-    console.print(_counts(findings.verdicts(), findings.total_records))
+    counts = _counts(findings.verdicts(), findings.total_records)
+    Console(highlight=False).print(counts)
     for line in findings.compared_with():
-        console.print(line, soft_wrap=True, markup=False)
+        print_line(line)
 
 
 def _counts(rows: Mapping[str, int], total: int) -> Table:
