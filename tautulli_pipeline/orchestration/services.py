@@ -22,6 +22,8 @@ from tautulli_pipeline.warehouse.dedup import Deduplicator
 
 # A consumer whose parent was killed ends after the batch in hand.
 _CONSUMER_ENDS_WITHIN_SECONDS: Final = 20.0
+# Whoever asks whether one is at work holds its lock for a moment.
+_PROBE_SECONDS: Final = 0.3
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def consumer_lock(
     lock = FileLock(settings.data_dir / "consumer.lock", mode=0o600)
     try:
         with _waiting(settings) if patience_seconds else nullcontext():
-            lock.acquire(timeout=patience_seconds)
+            lock.acquire(timeout=max(patience_seconds, _PROBE_SECONDS))
     except Timeout:
         raise WarehouseError(
             f"cannot write the warehouse {settings.warehouse_path}: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import stat
 import threading
 from pathlib import Path
@@ -148,7 +149,7 @@ def test_who_gives_up_waiting_is_not_waited_for(settings):
     with consumer_lock(settings):
         with (
             pytest.raises(WarehouseError, match="another consumer"),
-            consumer_lock(settings, patience_seconds=0.01),
+            consumer_lock(settings, patience_seconds=0.4),
         ):
             pass
         assert not is_consumer_awaited(settings)
@@ -176,3 +177,15 @@ def test_an_announcement_that_was_cut_short_is_not_read(settings, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         announce_warehouse(settings, "another one")
     assert announced_warehouse(settings) == "warehouse-1"
+
+
+def test_who_looks_for_a_moment_keeps_no_consumer_away(settings):
+    with consumer_lock(settings):
+        pass
+    with (settings.data_dir / "consumer.lock").open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)  # as `is_consumer_at_work` does
+        looked = threading.Timer(0.1, looking.close)
+        looked.start()
+        with consumer_lock(settings, patience_seconds=0):
+            pass
+        looked.join()
