@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http.client import HTTPException
 from typing import Any, Final
 from urllib.request import Request, urlopen
 
@@ -33,7 +34,7 @@ def answers(url: str) -> bool:
     """Whether the webserver answers and has the pipeline's definitions loaded."""
     try:
         found = _ask(url, _LOADED, {})["repositoriesOrError"]
-    except OSError:  # nobody listens yet
+    except (OSError, HTTPException):  # nobody listens yet, or no more
         return False
     return bool(found.get("nodes"))
 
