@@ -1,0 +1,269 @@
+"""The children of `up`: started again, found again and ended, with small real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+
+import dagster as dg
+import psutil
+import pytest
+from dagster._core.test_utils import create_run_for_test
+
+from tautulli_pipeline.errors import ConfigurationError, PipelineError
+from tautulli_pipeline.imports.record import ImportLog
+from tautulli_pipeline.orchestration import serving
+from tautulli_pipeline.orchestration.serving import Serving, _Service
+from tautulli_pipeline.settings import Settings
+from tautulli_pipeline_tests.command import wait_until
+from tautulli_pipeline_tests.served import free_port
+
+# Deaf to a request to end; its child is not.
+DEAF_FAMILY = """
+import signal, subprocess, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+subprocess.Popen(["sleep", "600"])
+print("deaf", flush=True)
+signal.pause()
+"""
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(serving, "_RESTART_PAUSE_SECONDS", 0.0)
+
+
+@pytest.fixture
+def service(tmp_path):
+    """Makes services of shell commands; what they started is ended."""
+    made = []
+
+    def service(script):
+        made.append(
+            _Service("the daemon", ("sh", "-c", script), tmp_path / "daemon.log", dict(os.environ))
+        )
+        return made[-1]
+
+    yield service
+    for one in made:
+        if one.process is not None:
+            one.process.kill()
+            one.process.wait()
+
+
+def serving_of(data_dir, **settings):
+    said = []
+    given = Settings(pipeline_data_dir=data_dir, **settings)
+    return Serving(given, free_port(), threading.Event(), said.append), said
+
+
+def ended(service):
+    service.process.wait(10)
+
+
+def test_a_child_at_work_is_left_alone(service):
+    child, said = service("exec sleep 600"), []
+    child.start()
+    before = child.process
+    assert child.keep_running(said.append) is False
+    assert child.process is before
+    assert said == []
+
+
+def test_a_child_that_ended_is_started_again_and_both_write_one_log(service):
+    child, said = service("echo out; echo err >&2; exit 3"), []
+    child.start()
+    ended(child)
+    first = child.process.pid
+    assert child.keep_running(said.append) is True
+    ended(child)
+    assert said == ["the daemon ended with code 3; starting it again"]
+    assert child.log.read_text() == "out\nerr\n" * 2
+    assert child.groups == {first, child.process.pid}
+
+
+def test_a_child_that_ends_again_and_again_is_given_up_with_its_log(service):
+    child, said = service("exit 3"), []
+    child.start()
+    for _ in range(5):
+        ended(child)
+        assert child.keep_running(said.append)
+    ended(child)
+    with pytest.raises(PipelineError) as caught:
+        child.keep_running(said.append)
+    assert caught.value.message == "the daemon ended with code 3, again and again"
+    assert str(child.log) in caught.value.hint
+    assert len(said) == 5
+
+
+def test_a_child_that_was_steady_in_between_is_tried_as_often_again(service):
+    child = service("exit 3")
+    child.start()
+    for _ in range(4):
+        ended(child)
+        child.keep_running(lambda _: None)
+    ended(child)
+    child.started_at -= 61
+    child.keep_running(lambda _: None)
+    assert child.quick_restarts == 0
+
+
+def test_a_log_that_has_grown_large_makes_room_for_a_new_one(service, monkeypatch):
+    monkeypatch.setattr(serving, "_MAX_LOG_BYTES", 10)
+    child = service("echo twelve bytes")
+    for _ in range(2):
+        child.start()
+        ended(child)
+    assert child.log.read_text() == "twelve bytes\n"
+    assert child.log.with_name("daemon.log.1").read_text() == "twelve bytes\n"
+
+
+def test_ctrl_c_of_the_terminal_does_not_reach_a_child(service):
+    child = service("exec sleep 600")
+    child.start()
+    assert os.getsid(child.process.pid) == child.process.pid
+
+
+def test_a_family_is_ended_by_force_where_it_takes_too_long(monkeypatch):
+    monkeypatch.setattr(serving, "_ENDS_WITHIN_SECONDS", 0.2)
+    command = [sys.executable, "-S", "-c", DEAF_FAMILY]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as root:
+        assert root.stdout.readline() == b"deaf\n"
+        (child,) = psutil.Process(root.pid).children()
+        serving._end_tree([root.pid, root.pid])
+        # An orphan may wait for somebody to ask for its exit code.
+        assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+        assert root.wait(5) in {0, -9}
+
+
+def test_ending_what_is_gone_does_nothing():
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    serving._end_tree([process.pid])
+
+
+def test_a_code_server_whose_parent_was_killed_is_found_by_its_group():
+    script = "sleep 600 & exec -a dagster-code-server sleep 600"
+    with subprocess.Popen(["bash", "-c", script], start_new_session=True) as leader:
+        wait_until(lambda: "dagster-code-server" in psutil.Process(leader.pid).cmdline())
+        try:
+            # The other sleeper of the group is nothing of Dagster's.
+            assert serving._members({leader.pid}) == [leader.pid]
+            assert serving._members({leader.pid + 100_000}) == []
+        finally:
+            os.killpg(leader.pid, 9)
+
+
+def test_children_of_a_killed_up_are_told_from_others_by_when_they_began(tmp_path):
+    state = tmp_path / "up.json"
+    began_at = psutil.Process().create_time()
+    for at, found in ((began_at, [os.getpid()]), (began_at - 60, []), (began_at + 60, [])):
+        children = {str(os.getpid()): at, "4194303": at}
+        state.write_text(json.dumps({"url": "", "children": children}))
+        assert serving._left_behind(state) == found
+
+
+@pytest.mark.parametrize("kept", [None, "", "{", "{}"])
+def test_what_nobody_noted_is_not_looked_for(tmp_path, kept):
+    state = tmp_path / "up.json"
+    if kept is not None:
+        state.write_text(kept)
+    assert serving._left_behind(state) == []
+
+
+def test_what_up_remembers_the_next_one_finds_and_ends(tmp_path, service):
+    first, _ = serving_of(tmp_path)
+    child = service("exec sleep 600")
+    child.start()
+    first._remember([child])
+    assert serving._left_behind(tmp_path / "up.json") == [child.process.pid]
+    second, _ = serving_of(tmp_path)
+    with second._alone():
+        assert child.process.wait(5) in {0, -15}
+    assert not (tmp_path / "up.json").exists()
+
+
+def test_one_up_serves_a_data_directory_and_names_itself_to_the_next(tmp_path):
+    first, _ = serving_of(tmp_path)
+    second, _ = serving_of(tmp_path)
+    with first._alone():
+        for where in ("", f" at {first.url}"):
+            with pytest.raises(ConfigurationError) as caught, second._alone():
+                pass
+            assert caught.value.message == f"another `up` serves {tmp_path} already{where}"
+            first._remember([])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_port_that_is_taken_is_named():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigurationError) as caught:
+            serving._require_free(port)
+    assert caught.value.message == f"cannot listen on 127.0.0.1:{port}: address already in use"
+    serving._require_free(port)
+
+
+def test_a_webserver_that_never_answers_is_told_with_its_log(tmp_path, service, monkeypatch):
+    monkeypatch.setattr(serving, "_STARTS_WITHIN_SECONDS", 0.1)
+    monkeypatch.setattr(serving, "_POLL_SECONDS", 0.01)
+    up, _ = serving_of(tmp_path)
+    child = service("exec sleep 600")
+    child.start()
+    with pytest.raises(PipelineError) as caught:
+        up._await_answer([child])
+    assert caught.value.message == f"the webserver does not answer at {up.url}"
+    assert str(child.log) in caught.value.hint
+    up.stopping.set()
+    up._await_answer([child])  # who stops it does not wait for an answer
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, []),
+        (
+            {"import_auto_start": True},
+            ["IMPORT_AUTO_START starts nothing: IMPORT_ENABLED is not true"],
+        ),
+        (
+            {"import_auto_start": True, "import_enabled": True},
+            ["IMPORT_AUTO_START starts nothing: IMPORT_DB_PATH is not set"],
+        ),
+    ],
+)
+def test_nothing_starts_by_itself_without_permission_and_a_database(tmp_path, settings, said):
+    up, heard = serving_of(tmp_path, **settings)
+    up._start_import(None)  # no run is looked for
+    assert heard == said
+
+
+def wishing(tmp_path):
+    database = tmp_path / "tautulli.db"
+    return serving_of(
+        tmp_path, import_auto_start=True, import_enabled=True, import_db_path=database
+    )
+
+
+def test_an_import_that_is_under_way_is_not_started_again(tmp_path):
+    up, heard = wishing(tmp_path)
+    with dg.DagsterInstance.ephemeral() as instance:
+        with ImportLog(tmp_path).exclusive(tmp_path / "tautulli.db"):
+            up._start_import(instance)
+        create_run_for_test(instance, job_name="import_job", status=dg.DagsterRunStatus.STARTED)
+        up._start_import(instance)
+    assert heard == ["an import is under way already"] * 2
+
+
+def test_an_import_is_started_once_and_its_run_named(tmp_path, monkeypatch):
+    up, heard = wishing(tmp_path)
+    monkeypatch.setattr(serving, "start_import", lambda url: f"run-of-{url[-4:]}")
+    with dg.DagsterInstance.ephemeral() as instance:
+        up._start_import(instance)
+    assert heard == [f"import started: {up.url}/runs/run-of-{up.url[-4:]}"]
