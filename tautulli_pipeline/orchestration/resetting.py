@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tautulli_pipeline.errors import ConfigurationError, ImportRunningError, WarehouseError
-from tautulli_pipeline.imports.record import ImportLog
+from tautulli_pipeline.imports.record import ImportLog, ImportRecord
 from tautulli_pipeline.orchestration.data_directory import explained_faults
 from tautulli_pipeline.orchestration.instance import (
     has_storage,
@@ -57,16 +57,16 @@ def reset_progress(settings: Settings) -> Forgotten | None:
         files = sum(1 for _ in receipts.glob("*/*"))
         if receipts.exists():
             shutil.rmtree(receipts)
-        import_id = _last_import_id(log)
+        last = _last_import(log)
+        import_id = last.import_id if last else None
         known = log.exists()
         log.remove()
     return Forgotten(import_id, partitions, files) if known or partitions or files else None
 
 
-def _last_import_id(log: ImportLog) -> str | None:
+def _last_import(log: ImportLog) -> ImportRecord | None:
     with suppress(ConfigurationError):  # damaged: one more reason to begin anew
-        record = log.read()
-        return record.import_id if record else None
+        return log.read()
     return None
 
 
@@ -77,7 +77,7 @@ def _no_consumer(settings: Settings, log: ImportLog) -> Iterator[None]:
         with consumer_lock(settings):
             yield
     except WarehouseError as error:
-        record = log.read()
+        record = _last_import(log)
         raise ImportRunningError(
             f"cannot reset {settings.data_dir}: a consumer is bringing the stream into the table",
             hint="wait until it is done; `tautulli-pipeline status` shows how far it is",
