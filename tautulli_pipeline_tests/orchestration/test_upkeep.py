@@ -1,0 +1,123 @@
+"""Who may write the warehouse beside imports and consumers, and what they are told who may not."""
+
+from __future__ import annotations
+
+import duckdb
+import pytest
+
+from tautulli_pipeline.errors import ConfigurationError, WarehouseError
+from tautulli_pipeline.orchestration import upkeep
+from tautulli_pipeline.orchestration.services import consumer_lock, is_consumer_at_work
+from tautulli_pipeline.orchestration.upkeep import (
+    Resolved,
+    confirm_duplicates,
+    open_for_upkeep,
+    replay_letters,
+    restore_duplicates,
+)
+from tautulli_pipeline.settings import Settings
+from tautulli_pipeline_tests.warehouse.plays import (
+    batch,
+    event,
+    memory_warehouse,
+    message,
+    rows,
+    uuid_of,
+    writer,
+)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(pipeline_data_dir=tmp_path / "data")
+
+
+@pytest.mark.parametrize("kind", ["duplicate", "dead letter"])
+def test_what_a_warehouse_that_is_not_there_lacks_is_told_and_nothing_made(settings, kind):
+    with (
+        pytest.raises(ConfigurationError, match=f"there is no {kind} with the id 'abc'"),
+        open_for_upkeep(settings, kind, ["abc", "def"]),
+    ):
+        pass
+    assert not settings.data_dir.exists()
+
+
+def test_whoever_writes_it_is_the_one_consumer_meanwhile(settings):
+    with open_for_upkeep(settings, "dead letter", []) as connection:
+        assert rows(connection, "SELECT count(*) FROM playback_events") == [(0,)]
+        assert is_consumer_at_work(settings)
+    assert not is_consumer_at_work(settings)
+
+
+def test_a_consumer_that_has_not_opened_the_warehouse_yet_is_waited_for_a_moment(
+    settings, monkeypatch
+):
+    monkeypatch.setattr(upkeep, "_PATIENCE_SECONDS", 0.0)
+    settings.data_dir.mkdir()
+    with (
+        consumer_lock(settings),
+        pytest.raises(WarehouseError, match="another consumer of this data directory"),
+        open_for_upkeep(settings, "dead letter", []),
+    ):
+        pass
+
+
+def test_what_fails_in_the_middle_names_the_warehouse(settings):
+    with (
+        pytest.raises(WarehouseError) as caught,
+        open_for_upkeep(settings, "dead letter", []),
+    ):
+        raise duckdb.IOException("no space left on device")
+    assert str(settings.warehouse_path) in caught.value.message
+    assert not is_consumer_at_work(settings)
+
+
+@pytest.fixture
+def audited():
+    """A warehouse with two plays and a duplicate of each, of other events; and their ids."""
+    with memory_warehouse() as connection:
+        twins = [event(n, event_id=uuid_of(n + 2), session_key=f"other-{n}") for n in (1, 2)]
+        sent = [event(1), event(2), *twins]
+        writer(connection).write(batch(message(n, one) for n, one in enumerate(sent, 1)))
+        ids = rows(connection, "SELECT id FROM dedupe_audit_log ORDER BY stream_sequence")
+        yield connection, [row_id for (row_id,) in ids]
+
+
+def stored(connection):
+    ((count,),) = rows(connection, "SELECT count(*) FROM playback_events")
+    return count
+
+
+def statuses(connection):
+    found = rows(connection, "SELECT status FROM dedupe_audit_log ORDER BY stream_sequence")
+    return [status for (status,) in found]
+
+
+def test_what_is_restored_or_confirmed_twice_is_changed_once(audited):
+    connection, (first, second) = audited
+    assert stored(connection) == 2
+    assert restore_duplicates(connection, [first]) == (Resolved(first, True),)
+    assert restore_duplicates(connection, [first]) == (Resolved(first, False),)
+    assert confirm_duplicates(connection, [second]) == (Resolved(second, True),)
+    assert confirm_duplicates(connection, [second]) == (Resolved(second, False),)
+    assert stored(connection) == 3
+    assert statuses(connection) == ["user_restored", "user_confirmed"]
+
+
+@pytest.mark.parametrize("resolve", [restore_duplicates, confirm_duplicates])
+def test_nothing_is_done_to_the_first_where_the_last_is_not_there(audited, resolve):
+    connection, (first, _) = audited
+    before = statuses(connection)
+    with pytest.raises(ConfigurationError, match="there is no duplicate with the id 'none'"):
+        resolve(connection, [first, "none"])
+    assert statuses(connection) == before
+    assert stored(connection) == 2
+
+
+def test_who_names_no_letter_tries_all_that_are_open_and_there_may_be_none(audited, settings):
+    connection, _ = audited
+    # No source is opened where no row of it is to be read.
+    missing = settings.data_dir / "none.db"
+    assert replay_letters(connection, settings, [], missing) == ()
+    with pytest.raises(ConfigurationError, match="there is no dead letter with the id 'abc'"):
+        replay_letters(connection, settings, ["abc"], missing)
