@@ -119,10 +119,10 @@ def test_who_does_not_want_to_wait_has_the_consumer_killed(instance) -> None:
     assert consumer.calls == ["kill", "finish"]
 
 
-def test_a_consumer_that_had_nothing_in_hand_leaves_no_run_under_way(instance) -> None:
+def test_a_consumer_that_had_nothing_in_hand_is_shown_as_a_canceled_run(instance) -> None:
     with pytest.raises(ZeroDivisionError), consuming(Consumer(), instance, "import-1"):
         raise ZeroDivisionError
-    assert the_run(instance).is_finished
+    assert the_run(instance).status is dg.DagsterRunStatus.CANCELED
     assert instance.get_latest_materialization_event(TABLE_KEY) is None
 
 
