@@ -1,0 +1,77 @@
+"""The stages of a publication side by side, and what is there but cannot be read."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tautulli_pipeline.errors import SourceDamagedError
+from tautulli_pipeline.imports.pieces import PartitionWork
+from tautulli_pipeline.imports.publication import Publication, _ahead
+from tautulli_pipeline.source.partitions import OTHER, Grid
+from tautulli_pipeline_tests.command import wait_until
+
+
+def making(count, made, *, fails_at=None):
+    """Items, noted as they are made."""
+    for number in range(count):
+        if number == fails_at:
+            raise SourceDamagedError("page 7 cannot be read")
+        made.append(number)
+        yield number
+
+
+def nothing_is_made():
+    return not any(thread.name == "read-and-map" for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_everything_comes_in_order_and_then_an_end(count):
+    made = []
+    with _ahead(making(count, made)) as items:
+        assert list(items) == made == list(range(count))
+    assert nothing_is_made()
+
+
+def test_what_is_next_is_made_meanwhile_and_no_more():
+    made = []
+    with _ahead(making(10, made)) as items:
+        assert next(items) == 0
+        # One waits to be taken, one waits for its place.
+        wait_until(lambda: len(made) == 3)
+        assert not threading.Event().wait(0.05)
+        assert made == [0, 1, 2]
+        assert next(items) == 1
+        wait_until(lambda: len(made) == 4)
+
+
+def test_a_fault_in_the_making_is_raised_after_what_was_made_before():
+    taken = []
+    with _ahead(making(10, [], fails_at=3)) as items:
+        with pytest.raises(SourceDamagedError, match="page 7"):
+            taken.extend(item for item in items)
+        assert taken == [0, 1, 2]
+    assert nothing_is_made()
+
+
+def test_who_needs_no_more_of_it_ends_the_making():
+    made = []
+    with pytest.raises(KeyboardInterrupt), _ahead(making(10**6, made)):
+        raise KeyboardInterrupt
+    assert nothing_is_made()
+    assert len(made) < 5
+
+
+keys = st.one_of(st.just(OTHER), st.integers(0, 5).map(lambda n: Grid(10).key_of(10 * n + 1)))
+ids = st.sets(st.integers(-5, 70) | st.integers(10**10 - 2, 10**10 + 5))
+
+
+@settings(max_examples=100)
+@given(keys, ids)
+def test_what_cannot_be_read_belongs_to_the_partition_of_its_id(key, unreadable):
+    publication = Publication("import-1", "default", None, None, None, sorted(unreadable))
+    found = publication._unreadable_of(PartitionWork(key, 10))
+    assert found == sorted(n for n in unreadable if Grid(10).key_of(n) == key)
