@@ -1,0 +1,170 @@
+"""`stop` as people and programs get it, with an import that only holds the lock."""
+
+from __future__ import annotations
+
+import json
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tautulli_pipeline.cli import controlling
+from tautulli_pipeline.cli.controlling import run_reset, run_stop
+from tautulli_pipeline.errors import ConfigurationError
+from tautulli_pipeline.imports.claim import ImportLock
+from tautulli_pipeline.imports.record import PENDING_SUMMARY, Fates, ImportLog, ImportRecord, Status
+from tautulli_pipeline.settings import Settings
+
+RECORD = replace(
+    ImportRecord.begin(Path("/media/tautulli.db"), fresh=False),
+    status=Status.RUNNING,
+    total_records=2_000,
+    fates=Fates(imported=1_500),
+)
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch):
+    monkeypatch.setattr(controlling, "_WAITS_SECONDS", 0.4)
+    monkeypatch.setattr(controlling, "_POLL_SECONDS", 0.01)
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(pipeline_data_dir=tmp_path)
+
+
+@contextmanager
+def importing(settings, *, ends_as=None):
+    """An import in another thread; asked to stop, it ends with that record."""
+    log, over, begun = ImportLog(settings.data_dir), threading.Event(), threading.Event()
+
+    def work():
+        with log.exclusive(Path("/media/tautulli.db")) as claim:
+            log.write(RECORD)
+            begun.set()
+            while not over.is_set():
+                if ends_as is not None and log.lock.is_stop_requested(claim):
+                    log.write(ends_as)
+                    return
+                over.wait(0.01)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert begun.wait(10)
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def stopped(settings, capsys, *, as_json=False):
+    capsys.readouterr()
+    run_stop(settings, as_json=as_json)
+    out, err = capsys.readouterr()
+    return (json.loads(out) if as_json else out.strip()), err
+
+
+@pytest.mark.parametrize(
+    ("record", "told"),
+    [
+        (None, "no import is running"),
+        (replace(RECORD, status=Status.STOPPED), "no import is running; the last one: stopped"),
+        (RECORD, "no import is running; the last one: failed"),  # its process is gone
+        (
+            replace(RECORD, status=Status.PENDING),
+            "no import is running; the last one is published and waits for `consume_job`",
+        ),
+    ],
+)
+def test_where_nothing_runs_it_says_how_the_last_one_stands(settings, capsys, record, told):
+    if record is not None:
+        ImportLog(settings.data_dir).write(record)
+    assert stopped(settings, capsys) == (told, "")
+    facts, _ = stopped(settings, capsys, as_json=True)
+    assert facts.pop("stop_requested") is False
+    assert facts.keys() == PENDING_SUMMARY.keys()
+
+
+@pytest.mark.parametrize(
+    ("ends_as", "told"),
+    [
+        (
+            replace(RECORD, status=Status.STOPPED),
+            "stopped at 75.0 %, 1,500 of 2,000 plays; import again to resume it",
+        ),
+        (
+            replace(RECORD, status=Status.COMPLETED, fates=Fates(imported=2_000)),
+            "completed at 100.0 %, 2,000 of 2,000 plays: it was done before it could be stopped",
+        ),
+    ],
+)
+def test_it_waits_for_the_batch_in_hand_and_says_how_far_it_came(settings, capsys, ends_as, told):
+    with importing(settings, ends_as=ends_as):
+        out, err = stopped(settings, capsys)
+    assert out == told
+    assert err.endswith(" to stop after the batch in hand\n")
+    assert not list(settings.data_dir.glob("*.stop"))
+
+
+def test_an_import_that_goes_on_is_told_with_its_process_and_the_request_stands(settings, capsys):
+    with importing(settings):
+        out, _ = stopped(settings, capsys)
+        assert out.startswith("running at 75.0 %, 1,500 of 2,000 plays: process ")
+        assert "still works at it, see `tautulli-pipeline status`" in out
+        assert list(settings.data_dir.glob("*.stop"))
+        facts, _ = stopped(settings, capsys, as_json=True)
+        assert (facts["status"], facts["stop_requested"]) == ("running", True)
+
+
+def test_a_reset_is_no_import_to_be_stopped(settings, capsys):
+    with ImportLog(settings.data_dir).exclusive(None):
+        out, err = stopped(settings, capsys)
+        assert (out, err) == ("no import is running", "")
+        assert not list(settings.data_dir.glob("*.stop"))
+
+
+def test_a_request_that_cannot_be_left_is_told_with_its_process(settings, capsys, monkeypatch):
+    def refuse(_lock, _claim):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(ImportLock, "request_stop", refuse)
+    with (
+        importing(settings),
+        pytest.raises(ConfigurationError, match="to stop: Read-only file system") as caught,
+    ):
+        run_stop(settings, as_json=False)
+    assert "Ctrl-C" in caught.value.hint
+
+
+def test_an_import_that_ends_while_it_is_asked_is_no_fault(settings, capsys, monkeypatch):
+    def gone(_lock, _claim):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(ImportLock, "request_stop", gone)
+    with importing(settings):
+        out, err = stopped(settings, capsys)
+    assert err == ""
+    assert "1,500 of 2,000 plays" in out
+
+
+def test_a_reset_without_progress_says_so(settings, capsys, tmp_path):
+    run_reset(settings, as_json=False)
+    assert capsys.readouterr().out == f"nothing to reset in {tmp_path}\n"
+    run_reset(settings, as_json=True)
+    facts = json.loads(capsys.readouterr().out)
+    assert facts.pop("forgotten") == {"import_id": None, "partitions": 0, "receipts": 0}
+    assert facts == PENDING_SUMMARY
+
+
+def test_a_reset_says_that_the_table_stays(settings, capsys):
+    ImportLog(settings.data_dir).write(RECORD)
+    run_reset(settings, as_json=False)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == f"forgot the progress of {settings.data_dir} (0 ranges)"
+    assert second == "the table stays; the next import covers every play again"
+    assert not ImportLog(settings.data_dir).exists()

@@ -1,0 +1,150 @@
+"""Tables for people, in a terminal of any width."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from operator import itemgetter
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tautulli_pipeline.cli.tables import Column, print_fields, print_page, print_rows, printable
+from tautulli_pipeline.warehouse.reading import EMPTY, Listing, Page
+
+COLUMNS = {
+    "id": Column(itemgetter("id")),
+    "play": Column(itemgetter("title"), flexible=True),
+    "user": Column(itemgetter("user"), at_most=10),
+}
+
+
+@pytest.fixture
+def width(monkeypatch):
+    """Sets how wide the terminal is."""
+
+    def width(columns):
+        monkeypatch.setenv("COLUMNS", str(columns))
+
+    width(80)
+    return width
+
+
+@pytest.fixture
+def shown(width, capsys):
+    """Lines that were printed since it was asked last."""
+
+    def shown():
+        return capsys.readouterr().out.splitlines()
+
+    return shown
+
+
+def row(number, title="Alien", user="mira"):
+    return {"id": number, "title": title, "user": user}
+
+
+def test_a_page_says_which_rows_it_has_and_how_to_go_on(shown):
+    listing = Listing(1_200, [row(n) for n in range(3)])
+    print_page(listing, Page(3, 999), COLUMNS, "plays")
+    head, *rows, last = shown()
+    assert head.split() == ["id", "play", "user"]
+    assert [line.split() for line in rows] == [[str(n), "Alien", "mira"] for n in range(3)]
+    assert last == "1,000 to 1,002 of 1,200 plays; --offset 1002 goes on"
+
+
+def test_the_last_page_goes_on_nowhere(shown):
+    print_page(Listing(5, [row(4), row(5)]), Page(3, 3), COLUMNS, "plays")
+    assert shown()[-1] == "4 to 5 of 5 plays"
+
+
+def test_a_page_behind_the_last_one_is_told_from_an_empty_list(shown):
+    print_page(EMPTY, Page(3), COLUMNS, "plays")
+    print_page(Listing(1_200, []), Page(3, 2_000), COLUMNS, "plays")
+    assert shown() == ["no plays", "no more plays, of 1,200"]
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_long_cells_are_cut_to_the_width_of_the_terminal(shown, width, columns):
+    width(columns)
+    listing = Listing(1, [row(1, title="x" * 500, user="a-name-longer-than-ten")])
+    print_page(listing, Page(1), COLUMNS, "plays")
+    _, line, _ = shown()
+    assert len(line.rstrip()) <= columns
+    number, title, user = line.split()
+    assert number == "1"
+    assert title.endswith("…")
+    assert (user, len(user)) == ("a-name-lo…", 10)
+
+
+def test_fields_without_a_value_are_left_out_and_zero_is_one(shown):
+    print_fields({"title": "Alien", "year": None, "note": "", "plays": 0, "live": False})
+    assert [line.split() for line in shown()] == [
+        ["title", "Alien"],
+        ["plays", "0"],
+        ["live", "no"],
+    ]
+
+
+def test_values_are_shown_as_people_read_them(shown):
+    fields = {
+        "at": datetime(2026, 1, 2, 3, 4, 5),
+        "secure": True,
+        "extra": {"b": [1, None]},
+        "name": "[red]a\x1b[2J\nb[/red] :heart:",
+    }
+    print_fields(fields)
+    assert [line.split(maxsplit=1)[1].rstrip() for line in shown()] == [
+        "2026-01-02T03:04:05Z",
+        "yes",
+        '{"b":[1,null]}',
+        "[red]a\\x1b[2J\\nb[/red] :heart:",
+    ]
+
+
+def test_a_long_field_goes_on_in_the_next_line_and_loses_nothing(shown):
+    print_fields({"payload": "0123456789" * 30})
+    lines = shown()
+    assert len(lines) > 3
+    assert max(map(len, lines)) <= 80
+    assert "".join(line.split()[-1] for line in lines) == "0123456789" * 30
+
+
+def test_rows_show_what_is_missing_as_a_dash(shown):
+    print_rows(
+        ("field", "discarded", "in the table"), [["title", "Alien", None], ["live", True, 0]]
+    )
+    assert [line.split() for line in shown()[1:]] == [["title", "Alien", "-"], ["live", "yes", "0"]]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=5,
+)
+
+
+@given(json_values)
+def test_what_json_knows_already_is_printed_as_it_is(value):
+    assert printable(value) == value
+
+
+def test_times_are_told_as_utc_however_deep_they_are():
+    at = datetime(2026, 1, 2)
+    assert printable({"a": {"at": at}, "at": at}) == {
+        "a": {"at": "2026-01-02T00:00:00Z"},
+        "at": "2026-01-02T00:00:00Z",
+    }
+
+
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(title=st.text(st.characters(exclude_categories=["Cs"]), max_size=120))
+def test_no_title_breaks_the_lines_of_a_page(shown, title):
+    shown()
+    print_page(Listing(1, [row(1, title=title)]), Page(1), COLUMNS, "plays")
+    head, line, last = shown()
+    assert head.startswith("id")
+    assert line.startswith("1 ")
+    assert last == "1 to 1 of 1 plays"

@@ -1,0 +1,85 @@
+"""Memory that is given back, seen from outside in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+TUNED = """
+import json, os, sys
+from tautulli_pipeline.memory import hand_back_memory, keep_memory_bounded, spare_collector
+keep_memory_bounded()
+hand_back_memory()
+spare_collector()
+import gc
+names = ("DUCKDB_JE_MALLOC_CONF", "GOMEMLIMIT")
+print(json.dumps([[os.environ[n] for n in names], gc.get_threshold()[0], gc.get_freeze_count()]))
+"""
+WITHOUT_PANDAS = """
+import importlib.util, sys
+from tautulli_pipeline.memory import spare_pandas
+spare_pandas()
+import pyarrow as pa
+table = pa.table({"a": pa.array([1, None]), "b": pa.array(["x", "y"])})
+assert table.to_pylist() == [{"a": 1, "b": "x"}, {"a": None, "b": "y"}]
+assert pa.array([2, 3]).to_numpy().tolist() == [2, 3]
+try:
+    import pandas
+except ModuleNotFoundError as error:
+    assert error.name == "pandas"
+else:
+    raise SystemExit("pandas was loaded")
+import json.decoder, email.message  # all else is found as ever
+assert "pandas" not in sys.modules
+"""
+# Small pieces that lie between others: glibc keeps them unless it is told to give them back.
+FREED = """
+import os
+from tautulli_pipeline.memory import hand_back_memory
+
+def resident_bytes():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+pieces = [bytes(10_000) for _ in range(10_000)]
+last = bytes(10_000)
+del pieces
+before = resident_bytes()
+hand_back_memory()
+print(before - resident_bytes())
+"""
+
+
+def output_of(script, **variables):
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, **variables},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_process_is_tuned_but_what_somebody_set_stays():
+    (allocator, limit), threshold, frozen = json.loads(output_of(TUNED))
+    assert "dirty_decay_ms:400" in allocator
+    assert limit == "480MiB"
+    assert threshold == 50_000
+    assert frozen > 1000
+    theirs = {"DUCKDB_JE_MALLOC_CONF": "narenas:1", "GOMEMLIMIT": "1GiB"}
+    assert json.loads(output_of(TUNED, **theirs))[0] == list(theirs.values())
+
+
+def test_pandas_is_not_loaded_and_not_missed():
+    output_of(WITHOUT_PANDAS)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc is told to give memory back")
+def test_freed_pieces_between_others_are_given_back():
+    assert int(output_of(FREED)) > 20_000_000
