@@ -27,7 +27,6 @@ RECORD = replace(
 
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch):
-    monkeypatch.setattr(controlling, "_WAITS_SECONDS", 0.4)
     monkeypatch.setattr(controlling, "_POLL_SECONDS", 0.01)
     monkeypatch.setenv("COLUMNS", "80")
 
@@ -111,7 +110,10 @@ def test_it_waits_for_the_batch_in_hand_and_says_how_far_it_came(settings, capsy
     assert not list(settings.data_dir.glob("*.stop"))
 
 
-def test_an_import_that_goes_on_is_told_with_its_process_and_the_request_stands(settings, capsys):
+def test_an_import_that_goes_on_is_told_with_its_process_and_the_request_stands(
+    settings, capsys, monkeypatch
+):
+    monkeypatch.setattr(controlling, "_WAITS_SECONDS", 0.05)
     with importing(settings):
         out, _ = stopped(settings, capsys)
         assert out.startswith("running at 75.0 %, 1,500 of 2,000 plays: process ")
@@ -146,6 +148,7 @@ def test_an_import_that_ends_while_it_is_asked_is_no_fault(settings, capsys, mon
         raise FileNotFoundError
 
     monkeypatch.setattr(ImportLock, "request_stop", gone)
+    monkeypatch.setattr(controlling, "_WAITS_SECONDS", 0.05)
     with importing(settings):
         out, err = stopped(settings, capsys)
     assert err == ""

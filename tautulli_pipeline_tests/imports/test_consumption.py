@@ -70,8 +70,7 @@ def warehouse():
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch):
-    monkeypatch.setattr(consumption, "_PATIENCE_SECONDS", 0.5)
+def _settled_each_time(monkeypatch):
     monkeypatch.setattr(consumption, "_SETTLE_EVERY_SECONDS", 0.0)
 
 

@@ -184,7 +184,7 @@ def test_who_looks_for_a_moment_keeps_no_consumer_away(settings):
         pass
     with (settings.data_dir / "consumer.lock").open() as looking:
         fcntl.flock(looking, fcntl.LOCK_SH)  # as `is_consumer_at_work` does
-        looked = threading.Timer(0.1, looking.close)
+        looked = threading.Timer(0.05, looking.close)
         looked.start()
         with consumer_lock(settings, patience_seconds=0):
             pass

@@ -246,5 +246,6 @@ def test_a_consumer_is_asked_for_its_warehouse_until_it_tells_or_time_is_up(tmp_
         with pytest.raises(WarehouseError, match="another consumer"):
             standing._warehouse_id(settings)
         assert time.monotonic() - began_at > 0.5
+        monkeypatch.setattr(standing, "_CONSUMER_OPENS_WITHIN_SECONDS", 60.0)
         announce_warehouse(settings, "warehouse-1")
         assert standing._warehouse_id(settings) == "warehouse-1"
