@@ -181,7 +181,7 @@ def test_receipts_are_settled_in_portions_that_memory_has_room_for(sizes):
 
 
 @settings(max_examples=50)
-@given(st.lists(st.binary(max_size=30), max_size=20))
+@given(st.lists(st.binary(max_size=25) | st.binary(min_size=41, max_size=50), max_size=20))
 def test_one_transaction_takes_what_fits_and_one_message_at_least(payloads):
     waiting = [Delivered(n, "s", b"", payload, b"") for n, payload in enumerate(payloads)]
     with pytest.MonkeyPatch.context() as patched:

@@ -128,11 +128,10 @@ class Publishing:
             yield Receipt("import-1", part.key, "default", 1, moment, rows)
 
 
-def half_of(folder, finished=(), *, fresh=False):
-    """A half whose plan was made when these partitions were finished by an earlier import."""
-    done = {
-        c.key: Finished("before", DESTINATION.version(c)) for c in CONTENTS if c.key in finished
-    }
+def half_of(folder, finished=(), own=(), *, fresh=False):
+    """A half whose plan was made when these were finished by an earlier import or its own."""
+    by = dict.fromkeys(finished, "before") | dict.fromkeys(own, "import-1")
+    done = {c.key: Finished(by[c.key], DESTINATION.version(c)) for c in CONTENTS if c.key in by}
     plan = make_plan(CONTENTS, done, DESTINATION, "import-1", fresh=fresh)
     untouched = SimpleNamespace(naming_damage=nullcontext)
     return PublishingHalf(untouched, Publishing, plan, ReceiptFolder(folder), plan.work)
@@ -165,17 +164,20 @@ def test_a_half_that_is_asked_to_stop_finishes_the_partition_in_hand(tmp_path):
     assert [path.name for path in Path(tmp_path / "receipts").iterdir()] == KEYS[:1]
 
 
+known_keys = st.sets(st.sampled_from(KEYS))
 some_keys = st.lists(st.sampled_from([*KEYS, "0000009991-0000010000"]), unique=True)
 
 
 @settings(max_examples=60)
-@given(finished=st.sets(st.sampled_from(KEYS)), chosen=some_keys, fresh=st.booleans())
-def test_what_is_chosen_is_published_and_every_play_covered_or_left_alone(finished, chosen, fresh):
-    half = half_of(Path("none"), finished, fresh=fresh)
+@given(finished=known_keys, own=known_keys, chosen=some_keys, fresh=st.booleans())
+def test_what_is_chosen_is_published_and_every_play_covered_or_left_alone(
+    finished, own, chosen, fresh
+):
+    half = half_of(Path("none"), finished, own, fresh=fresh)
     half.choose(chosen)
     here = sorted(set(chosen) & set(KEYS))
     assert [part.key for part in half.work] == here
-    assert set(here) <= half.covered
+    assert {*here, *own} <= half.covered  # what it finished before stays its own
     coverage = half.coverage()
     assert coverage["total_records"] + coverage["unchanged"] == sum(c.rows for c in CONTENTS)
     assert coverage["total_records"] >= sum(c.rows for c in CONTENTS if c.key in here)

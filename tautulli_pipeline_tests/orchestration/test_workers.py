@@ -215,8 +215,11 @@ def test_ending_cancels_the_runs_of_the_daemon_and_no_others(instance, sleeper, 
     of_daemon = run_of(instance, sleeper.pid)
     dead = run_of(instance, gone)
     untold = run_of(instance, status=RunStatus.STARTING)
-    of_command_line = run_of(instance, tags=own_process_tag())
-    end_runs(instance)
+    with subprocess.Popen(["sleep", "600"]) as command_line:
+        of_command_line = run_of(instance, tags=tagged(command_line.pid))
+        end_runs(instance)
+        assert command_line.poll() is None
+        command_line.kill()
     # A termination without this word would count as a failure and be tried again.
     assert status_of(instance, of_daemon) is RunStatus.CANCELING
     assert not psutil.pid_exists(sleeper.pid)
