@@ -27,8 +27,6 @@ def run_reporting_faults(application: click.Command, arguments: Sequence[str]) -
         sys.stdout.flush()
     except PipelineError as error:
         return _report(error, as_json=as_json, debug=debug)
-    except click.exceptions.Exit as error:
-        return error.exit_code
     except click.ClickException as error:
         return _report_usage(error, as_json=as_json, debug=debug)
     except (KeyboardInterrupt, click.Abort):

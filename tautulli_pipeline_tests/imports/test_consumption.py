@@ -164,23 +164,6 @@ def test_rows_whose_messages_never_came_are_told_until_they_come(warehouse, tmp_
 
 
 @settings(max_examples=50)
-@given(st.lists(st.integers(0, 40), max_size=12))
-def test_receipts_are_settled_in_portions_that_memory_has_room_for(sizes):
-    def receipt(size):
-        rows = pa.table({"record": pa.array(["x" * size], pa.large_string())})
-        return Receipt("import-1", "key", "default", 1, datetime(2026, 1, 1), rows)
-
-    receipts = [receipt(size) for size in sizes]
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(consumption, "_SETTLED_BYTES", 64)
-        portions = list(consumption._in_portions(receipts))
-    assert [one for portion in portions for one in portion] == receipts
-    for portion in portions:
-        assert portion
-        assert len(portion) == 1 or sum(r.rows.nbytes for r in portion) <= 64
-
-
-@settings(max_examples=50)
 @given(st.lists(st.binary(max_size=25) | st.binary(min_size=41, max_size=50), max_size=20))
 def test_one_transaction_takes_what_fits_and_one_message_at_least(payloads):
     waiting = [Delivered(n, "s", b"", payload, b"") for n, payload in enumerate(payloads)]

@@ -1,9 +1,12 @@
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tautulli_pipeline.imports.receipts import (
     DUPLICATE,
@@ -12,6 +15,7 @@ from tautulli_pipeline.imports.receipts import (
     ROWS,
     UNREADABLE,
 )
+from tautulli_pipeline.warehouse import ledger as ledger_module
 from tautulli_pipeline.warehouse.duplicates import Restoring
 from tautulli_pipeline.warehouse.ledger import Ledger, LedgerEntry
 from tautulli_pipeline.warehouse.schema import connect
@@ -269,6 +273,21 @@ def test_more_rejected_rows_than_memory_has_room_for_are_settled(tmp_path):
         assert Ledger(warehouse).settle(entries, SETTLED_AT) == {}
         assert totals(Ledger(warehouse)) == {"rejected": 15_000}
         assert rows(warehouse, "SELECT count(*) FROM dead_letters") == [(15_000,)]
+
+
+@settings(max_examples=50)
+@given(st.lists(st.integers(0, 40), max_size=12))
+def test_a_portion_holds_what_fits_and_one_table_at_least(sizes):
+    tables = [pa.table({"record": pa.array(["x" * size], pa.large_string())}) for size in sizes]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ledger_module, "_PORTION_BYTES", 64)
+        portions = list(ledger_module._in_portions(tables))
+    records = [record for portion in portions for record in portion["record"].to_pylist()]
+    assert [len(record) for record in records] == sizes
+    for portion in portions:
+        assert portion.num_rows == 1 or portion.nbytes <= 64
+    for one, following in pairwise(portions):
+        assert one.nbytes + following[:1].nbytes > 64
 
 
 def test_a_rejected_row_is_one_dead_letter_until_its_content_changes(warehouse, ledger):
