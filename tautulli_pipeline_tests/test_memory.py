@@ -66,20 +66,14 @@ def output_of(script, **variables):
     return done.stdout
 
 
-def test_a_process_is_tuned_but_a_limit_that_somebody_set_stays():
+def test_a_process_is_tuned_but_what_somebody_set_stays():
     (allocator, limit), threshold, frozen = json.loads(output_of(TUNED))
-    assert allocator == "dirty_decay_ms:30,muzzy_decay_ms:0"
+    assert "dirty_decay_ms:30" in allocator
     assert limit == "480MiB"
     assert threshold == 50_000
     assert frozen > 1000
-    assert json.loads(output_of(TUNED, GOMEMLIMIT="1GiB"))[0][1] == "1GiB"
-
-
-def test_a_child_may_be_tuned_otherwise_than_its_parent():
-    tuned_anew = TUNED.replace("keep_memory_bounded()", "keep_memory_bounded(idle_ms=0)")
-    inherited = {"DUCKDB_JE_MALLOC_CONF": "dirty_decay_ms:30,muzzy_decay_ms:0"}
-    ((allocator, _), _, _) = json.loads(output_of(tuned_anew, **inherited))
-    assert allocator == "dirty_decay_ms:0,muzzy_decay_ms:0"
+    theirs = {"DUCKDB_JE_MALLOC_CONF": "narenas:1", "GOMEMLIMIT": "1GiB"}
+    assert json.loads(output_of(TUNED, **theirs))[0] == list(theirs.values())
 
 
 def test_pandas_is_not_loaded_and_not_missed():

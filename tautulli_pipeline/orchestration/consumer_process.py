@@ -19,8 +19,7 @@ def main() -> None:
     # A terminal and a service manager reach all processes; the parent decides what it means.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    # Its indexes make it the largest process: what it does not use goes back at once.
-    keep_memory_bounded(idle_ms=0)
+    keep_memory_bounded()
     spare_pandas()
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -260,7 +260,7 @@ def test_a_failure_leaves_no_line_and_no_dead_letter(warehouse, ledger):
 
 
 def test_more_rejected_rows_than_memory_has_room_for_are_settled(tmp_path):
-    """90 MB of raw records, where the warehouse works with 144."""
+    """90 MB of raw records, where the warehouse works with 136 MiB."""
     record = '{"summary":"%s"}' % ("x" * 6000)
     entries = [
         entry(
