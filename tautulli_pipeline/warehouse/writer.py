@@ -204,7 +204,7 @@ class Writer:
     def _insert_events(self, batch: pa.Table, positions: Sequence[int], now: datetime) -> int:
         if not positions:
             return 0
-        kept = batch if len(positions) == len(batch) else batch.take(positions)
+        kept = _rows_of(batch, positions)
         own = pc.all(pc.starts_with(kept["subject"], OWN_SUBJECTS)).as_py()
         self._messages.table = kept
         statement = "insert_own" if own else "insert_any"
@@ -218,7 +218,7 @@ class Writer:
     ) -> list[Duplicate]:
         duplicates = {p: v for p, v in verdicts.items() if isinstance(v, Duplicate)}
         if duplicates:
-            self._messages.table = batch.take(list(duplicates))
+            self._messages.table = _rows_of(batch, list(duplicates))
             self._discards.insert_audit(duplicates, time_span(events), now)
             self._messages.table = batch
         return list(duplicates.values())
@@ -234,6 +234,11 @@ class Writer:
             """,
             {"stream": self._stream_id, "last": last, "now": now},
         )
+
+
+def _rows_of(batch: pa.Table, positions: Sequence[int]) -> pa.Table:
+    """Those rows of the batch; all of them are not copied."""
+    return batch if len(positions) == len(batch) else batch.take(positions)
 
 
 def _with_fault(incoming: pa.Table, fault: str) -> pa.Table:
