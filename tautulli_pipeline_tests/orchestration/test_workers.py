@@ -256,3 +256,13 @@ def test_the_monitoring_hears_what_became_of_a_worker(instance, gone):
     }
     assert health["untold"].msg == "it has not told its process yet"
     assert health["gone"].msg == "its process is gone"
+
+
+def test_a_run_whose_process_is_gone_is_canceled_at_once(instance, gone):
+    launcher = WatchfulRunLauncher()
+    launcher.register_instance(instance)
+    run = run_of(instance, tags=tagged(gone))
+    assert launcher.terminate(run.run_id)
+    assert status_of(instance, run) is RunStatus.CANCELED
+    assert not launcher.terminate(run.run_id)
+    assert not launcher.terminate("00000000-0000-0000-0000-000000000000")

@@ -8,10 +8,12 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import dagster as dg
 import psutil
 import pytest
 
 from tautulli_pipeline.demo.database import make_demo_database
+from tautulli_pipeline.orchestration.instance import open_instance
 from tautulli_pipeline_tests.command import (
     ended,
     environment,
@@ -117,6 +119,24 @@ def test_stop_ends_a_running_import_and_reset_lets_it_begin_anew(
     widths = "SELECT DISTINCT partition_key[12:]::INT - partition_key[:10]::INT FROM import_ledger"
     of_this = f"{widths} WHERE import_id = ?"
     assert query(data_dir, of_this, anew["import_id"]) == [(999,)]
+
+
+def test_terminating_its_run_in_dagster_stops_an_import_of_the_command_line(
+    database: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIPELINE_DATA_DIR", "set by whoever opens the instance")
+    data_dir.mkdir()
+    with open_instance(data_dir) as instance:
+        importing = start("import", database, *OPTIONS, data_dir=data_dir)
+        wait_until(lambda: published(data_dir), pause_seconds=0.001)
+        (run_of_it,) = instance.get_runs(dg.RunsFilter(job_name="import_job"))
+        assert instance.run_launcher.terminate(run_of_it.run_id)
+        stopped = ended(importing)
+        ends = {one.job_name: one.status.value for one in instance.get_runs()}
+    assert (stopped.exit_code, stopped.json) == (130, RESUMABLE)
+    assert ends == {"import_job": "CANCELED", "consume_job": "SUCCESS"}
+    assert status(data_dir)["status"] == "stopped"
+    assert imported(database, data_dir=data_dir)["processed"] == ROWS
 
 
 def test_stop_reaches_an_import_that_dagster_runs(database: Path, data_dir: Path) -> None:
