@@ -12,14 +12,9 @@ if TYPE_CHECKING:
 # A command that is measured takes half again as long, and what these tests have it do is all
 # that others have it do as well.
 MEASURED = {
-    "cli.test_exit_codes",
-    "cli.test_records",
-    "cli.test_terminal",
     "orchestration.test_checks",
     "orchestration.test_runs",
     "orchestration.test_serving",
-    "recovery.test_signals",
-    "recovery.test_stop",
 }
 
 

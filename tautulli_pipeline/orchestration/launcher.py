@@ -33,7 +33,7 @@ class WatchfulRunLauncher(dg.DefaultRunLauncher):
         """End a run; an import of the command line stops as it does on Ctrl-C."""
         run = self._instance.get_run_by_id(run_id)
         if run is None or run.is_finished or PROCESS_TAG not in run.tags:
-            return bool(super().terminate(run_id))
+            return bool(super().terminate(run_id))  # type: ignore[no-untyped-call]
         self._instance.report_run_canceling(run)
         worker = worker_of(self._instance, run)
         with suppress(psutil.NoSuchProcess):
