@@ -54,6 +54,7 @@ def test_only_what_changed_is_imported_again_and_fresh_imports_all(data_dir: Pat
     assert (again["published"], again["progress"], again["status"]) == (0, 100, "completed")
     assert partitions_of(data_dir, again) == []
 
+    assert nothing_runs(data_dir)  # a stream server that still ends remembers message ids
     write(data_dir, PLAYS | {5: play(5, title="Edited"), 26: play(26)})
     touched = imported(database, data_dir=data_dir)
     assert fates(touched) == {
@@ -69,6 +70,7 @@ def test_only_what_changed_is_imported_again_and_fresh_imports_all(data_dir: Pat
         (row_id, "database", "event_id", row_id == 5) for row_id in (*range(1, 11), *range(21, 26))
     ]
 
+    assert nothing_runs(data_dir)
     before = query(data_dir, CONTENT)
     fresh = imported(database, "--fresh", data_dir=data_dir)
     assert fates(fresh) == {"total_records": 26, "processed": 26, "database": 26}
@@ -81,6 +83,7 @@ def test_renumbered_plays_and_a_lost_stream_change_nothing(data_dir: Path) -> No
     imported(database, data_dir=data_dir)
     before = query(data_dir, CONTENT)
 
+    assert nothing_runs(data_dir)
     merged = write(data_dir, {row_id: renumbered(row_id) for row_id in PLAYS}, "merged.db")
     same = imported(merged, data_dir=data_dir)
     assert fates(same) == {"total_records": 25, "processed": 25, "database": 25}

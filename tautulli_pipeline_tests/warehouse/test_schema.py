@@ -253,8 +253,8 @@ def test_the_room_for_indexes_grows_with_the_table(path):
         full = limit(connection)
     (small, kind), (large, same) = empty.split(), full.split()
     assert kind == same == "MiB"
-    # 140 bytes for each of two million rows
-    assert 260 < float(large) - float(small) < 275
+    # 134 bytes for each of two million rows
+    assert 250 < float(large) - float(small) < 262
 
 
 def test_a_limit_that_was_given_is_kept(path):
