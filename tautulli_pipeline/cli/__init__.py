@@ -36,11 +36,13 @@ def main() -> None:
 
 
 def _end(exit_code: int) -> NoReturn:
-    """End the process, without Python's own end where a thread is still at work in DuckDB.
+    """End the process, without Python's own end after a stop.
 
-    Such a thread was given up, and Python would end it where C++ cannot be ended.
+    A thread that was given up may still be at work in DuckDB, and Python would end it where
+    C++ cannot be ended. And an interrupt that came while some module was made by `exec`
+    counts as not caught, so that Python would end by that signal.
     """
-    if any(thread.daemon for thread in threading.enumerate()):
+    if exit_code == _STOPPED or any(thread.daemon for thread in threading.enumerate()):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(exit_code)

@@ -226,6 +226,24 @@ def test_whoever_is_quick_sees_no_traceback(
     assert not data_dir.exists() or nothing_runs(data_dir)
 
 
+IN_A_MODULE_THAT_IS_MADE = """
+from tautulli_pipeline.cli import faults, main
+def interrupted(*_):
+    try:
+        exec("import signal; signal.raise_signal(signal.SIGINT)")  # as dataclasses are made
+    except KeyboardInterrupt:
+        return 130
+faults.run_reporting_faults = interrupted
+main()
+"""
+
+
+def test_an_interrupt_that_was_heeded_does_not_kill_at_the_end(tmp_path: Path) -> None:
+    (tmp_path / "interrupted.py").write_text(IN_A_MODULE_THAT_IS_MADE)
+    done = subprocess.run([sys.executable, "-m", "interrupted"], cwd=tmp_path, check=False)
+    assert done.returncode == 130
+
+
 def test_validate_stops_as_well_and_writes_nothing(database: Path, data_dir: Path) -> None:
     validating = start("validate", database, "--json", data_dir=data_dir)
     wait_until(lambda: list(data_dir.glob("snapshots/snapshot-*/*")), pause_seconds=0.001)
