@@ -24,8 +24,8 @@ def keep_memory_bounded() -> None:
     Batches of many megabytes are made in one thread and freed in another, which
     leaves glibc's defaults holding several times what is in use: measured over
     100,000 plays, 1.3 GB where 0.5 GB do. DuckDB's own allocator hands back after
-    30 ms what it does not use, instead of after a second; at once, it would take a
-    tenth longer.
+    30 ms what it does not use, instead of after a second; at once, an import of a
+    million takes a twentieth longer.
 
     The stream server remembers the ids of two minutes, a million at the pace of a local
     import, and Go lets a heap grow to twice of what is in use: 740 MiB without a limit,

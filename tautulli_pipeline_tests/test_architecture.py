@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,6 +98,15 @@ def test_the_command_line_starts_without_dagster():
     for path in [*in_room("cli"), PACKAGE / "__main__.py"]:
         names = {n.split(".")[1] for n in imported(at_import_time(path)) if n.count(".")}
         assert not names & heavy, path.name
+
+
+def test_the_consumer_of_an_import_does_without_dagster():
+    """It is the process that grows, and it starts with every import."""
+    loads = "import sys, tautulli_pipeline.orchestration.commanded_consuming"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{loads}; sys.exit('dagster' in sys.modules)"], check=False
+    )
+    assert done.returncode == 0
 
 
 def at_import_time(path):

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Final, NoReturn
 
@@ -43,8 +44,9 @@ def _end(exit_code: int) -> NoReturn:
     counts as not caught, so that Python would end by that signal.
     """
     if exit_code == _STOPPED or any(thread.daemon for thread in threading.enumerate()):
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):  # its reader is gone
+                stream.flush()
         os._exit(exit_code)
     sys.exit(exit_code)
 

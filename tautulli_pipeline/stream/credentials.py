@@ -54,7 +54,7 @@ def read_credentials(path: Path) -> Credentials:
     try:
         expires = _expiry(jwt[1])
         key = Ed25519PrivateKey.from_private_bytes(_key_of(seed[1]))
-    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, OSError) as error:
         raise _unusable(path, "it is damaged") from error
     if expires is not None and expires < datetime.now(UTC):
         raise _unusable(path, f"it expired at {expires:%Y-%m-%d %H:%M} UTC")

@@ -17,7 +17,7 @@ from tautulli_pipeline.warehouse.arrivals import Arrivals
 from tautulli_pipeline_tests.command import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 ARRIVALS = Arrivals(
     months=(("2024-01", "movie", 3),),
@@ -47,18 +47,6 @@ class Consumer:
 
     def kill(self) -> None:
         self.calls.append("kill")
-
-
-@pytest.fixture(scope="module")
-def storage() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as instance:
-        yield instance
-
-
-@pytest.fixture
-def instance(storage: dg.DagsterInstance) -> Iterator[dg.DagsterInstance]:
-    yield storage
-    storage.wipe()
 
 
 def the_run(instance: dg.DagsterInstance) -> dg.DagsterRun:

@@ -33,12 +33,6 @@ def work_job() -> None:
     work()
 
 
-@pytest.fixture(scope="module")
-def instance():
-    with dg.DagsterInstance.ephemeral() as instance:
-        yield instance
-
-
 @pytest.fixture(autouse=True)
 def asked():
     ASKED.may_end.set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dagster as dg
-import pytest
 from dagster._core.events import StepMaterializationData
 from dagster._core.storage.tags import PARENT_RUN_ID_TAG, ROOT_RUN_ID_TAG
 from dagster._core.test_utils import create_run_for_test
@@ -26,12 +25,6 @@ from tautulli_pipeline.orchestration.partitions import (
 from tautulli_pipeline.source.partitions import LAST_GRID_ID, Grid
 
 FIRST, SECOND, THIRD = (Grid(10).key_of(i) for i in (1, 11, 21))
-
-
-@pytest.fixture
-def instance():
-    with dg.DagsterInstance.ephemeral() as instance:
-        yield instance
 
 
 def known(instance):

@@ -59,12 +59,6 @@ def data_dir(home, monkeypatch):
     shutil.rmtree(home / "data" / "receipts", ignore_errors=True)
 
 
-@pytest.fixture
-def instance():
-    with dg.DagsterInstance.ephemeral() as instance:
-        yield instance
-
-
 def failure_of(opening):
     with pytest.raises(dg.Failure) as caught, opening:
         pass

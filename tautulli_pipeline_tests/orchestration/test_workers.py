@@ -51,18 +51,6 @@ sys.stdin.read()
 """
 
 
-@pytest.fixture(scope="module")
-def storage() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as instance:
-        yield instance
-
-
-@pytest.fixture
-def instance(storage: dg.DagsterInstance) -> Iterator[dg.DagsterInstance]:
-    yield storage
-    storage.wipe()
-
-
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     """A process that is at work for longer than any test."""

@@ -1,0 +1,23 @@
+"""A Dagster instance in memory: an empty one for each test, made once for a file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="module")
+def storage() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+@pytest.fixture
+def instance(storage: dg.DagsterInstance) -> Iterator[dg.DagsterInstance]:
+    yield storage
+    storage.wipe()
