@@ -3,48 +3,81 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from tautulli_pipeline.imports.coordinator import PartitionHistory
+from tautulli_pipeline.imports.messages import PartitionWork
 from tautulli_pipeline.imports.plan import Destination, Finished, Plan, make_plan
 from tautulli_pipeline.imports.receipts import PUBLISHED, ROWS, Receipt
-from tautulli_pipeline.imports.session import OpenSource, PublishingHalf, open_source
-from tautulli_pipeline.source.partitions import Grid
+from tautulli_pipeline.source.opening import OpenSource, open_source
+from tautulli_pipeline.source.survey import PartitionContent
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from tautulli_pipeline.orchestration.options import ImportOptions
 
 _BATCH_SIZE = 1000
 _IMPORT_ID = "import"
+_DESTINATION = Destination("default", "warehouse", "stream")
+
+
+@dataclass
+class FinishedImport:
+    """What Dagster's op and jobs need of an open import, all of which is acknowledged."""
+
+    source: OpenSource
+    contents: Sequence[PartitionContent]
+    _plan: Plan | None = None
+
+    def prepare(self, history: PartitionHistory, chosen: Collection[str] | None = None) -> Plan:
+        """Find out what is due; where that is known already, it stays."""
+        if self._plan is None:
+            history.grid()
+            finished = history.finished()
+            self._plan = make_plan(
+                self.contents, finished, _DESTINATION, _IMPORT_ID, fresh=False, chosen=chosen
+            )
+            history.show(self._plan.versions)
+        return self._plan
+
+    def publish(self, history: PartitionHistory) -> None:
+        """Record each partition that is due."""
+        plan = self.prepare(history)
+        for part in plan.work:
+            finished = Finished(_IMPORT_ID, plan.versions[part.key])
+            history.record(_receipt(part), plan.contents[part.key], finished)
+
+
+def _receipt(part: PartitionWork) -> Receipt:
+    first = part.partition.ranges[0].first
+    rows = {
+        "source_row_id": range(first, first + part.rows),
+        "outcome": [PUBLISHED] * part.rows,
+    }
+    table = pa.table({n: rows.get(n, [None] * part.rows) for n in ROWS.names}, schema=ROWS)
+    now = datetime.now(UTC).replace(tzinfo=None)
+    return Receipt(_IMPORT_ID, part.key, "default", first + part.rows, now, table, 1.0)
 
 
 @dataclass(frozen=True)
-class FinishedHalf:
-    """What the publishing op needs of its half, all partitions of which are acknowledged."""
+class _Importing:
+    """Gives the op its import."""
 
-    source: OpenSource
-    plan: Plan
-    notice: str = ""
+    opened: FinishedImport
 
-    def coverage(self) -> dict[str, int]:
-        """Rows that the import covers, and rows that it leaves alone."""
-        return {"total_records": self.plan.total_records, "unchanged": self.plan.unchanged}
-
-    def receipts(self) -> Iterator[tuple[Receipt, Finished]]:
-        """One for each partition."""
-        now = datetime.now(UTC).replace(tzinfo=None)
-        for part in self.plan.work:
-            first = Grid.ranges(part.key)[0].first
-            rows = {
-                "source_row_id": range(first, first + part.rows),
-                "outcome": [PUBLISHED] * part.rows,
-            }
-            table = pa.table({n: rows.get(n, [None] * part.rows) for n in ROWS.names}, schema=ROWS)
-            receipt = Receipt(_IMPORT_ID, part.key, "default", first + part.rows, now, table, 1.0)
-            yield receipt, Finished(_IMPORT_ID, self.plan.versions[part.key])
+    @contextmanager
+    def open(
+        self, _context: dg.OpExecutionContext, _options: ImportOptions
+    ) -> Iterator[FinishedImport]:
+        yield self.opened
 
 
 class _Stopwatch:
@@ -62,34 +95,24 @@ def measure(database: Path, folder: Path) -> dict[str, Any]:
     """Wall seconds of each part that is Dagster's, and how many partitions there were."""
     stopwatch = _Stopwatch()
     with open_source(database, folder / "snapshots") as source, ExitStack() as stack:
-        contents = source.survey(None, _BATCH_SIZE)
+        opened = FinishedImport(source, source.survey(None, _BATCH_SIZE))
         with stopwatch.time("importing it and the definitions"):
             from tautulli_pipeline.definitions import defs
+            from tautulli_pipeline.orchestration.history import DagsterHistory
             from tautulli_pipeline.orchestration.instance import (
                 COMMAND_LINE_TAGS,
                 QUIET,
                 open_instance,
             )
-            from tautulli_pipeline.orchestration.partitions import (
-                finished_partitions,
-                known_grid,
-                show_partitions,
-            )
-            from tautulli_pipeline.orchestration.preparation import PreparedPublishing
         with stopwatch.time("opening the instance"):
             instance = stack.enter_context(open_instance(folder))
         with stopwatch.time("reading and showing partitions"):
-            known_grid(instance)
-            destination = Destination("default", "warehouse", "stream")
-            finished = finished_partitions(instance)
-            plan = make_plan(contents, finished, destination, _IMPORT_ID, fresh=False)
-            show_partitions(instance, plan.versions)
+            plan = opened.prepare(DagsterHistory(instance, instance.report_runless_asset_event))
         with stopwatch.time("the run with its materializations"):
             job = defs.resolve_job_def("import_job")
-            half = PreparedPublishing(cast("PublishingHalf", FinishedHalf(source, plan)))
             job.execute_in_process(
                 instance=instance,
-                resources={**job.resource_defs, "publishing": half},
+                resources={**job.resource_defs, "importing": _Importing(opened)},
                 run_config=QUIET,
                 tags={**COMMAND_LINE_TAGS},
             )

@@ -12,10 +12,10 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
+from tautulli_pipeline.imports.connections import deduplicator, stream_address
 from tautulli_pipeline.imports.consumption import _as_table
 from tautulli_pipeline.imports.mapper import Mapper
-from tautulli_pipeline.imports.pieces import Cut, PartitionWork, Piece
-from tautulli_pipeline.orchestration.services import deduplicator, stream_address
+from tautulli_pipeline.imports.messages import Cut, PartitionWork, Piece
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.source.partitions import Grid
 from tautulli_pipeline.source.reader import IdRange, open_reader
@@ -90,7 +90,7 @@ class _Profile:
         mapped = self._read_and_map(schema)
         with stream_address(self.settings) as address:
             with open_publishing(address) as publishing:
-                part = PartitionWork(Grid(LARGEST_ID).key_of(1), 0)
+                part = PartitionWork(Grid(LARGEST_ID).partition_of(1), 0)
                 for rows in mapped:
                     with self.stopwatch.time("publish"):
                         piece = Piece("import", rows, [Cut(part, 0, rows.num_rows, False)])

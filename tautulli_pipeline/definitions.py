@@ -16,9 +16,9 @@ from tautulli_pipeline.orchestration.maintenance import (
     replay_dead_letters_job,
     restore_duplicates_job,
 )
+from tautulli_pipeline.orchestration.resources import resources_of_settings
 from tautulli_pipeline.orchestration.schedules import import_schedule
 from tautulli_pipeline.orchestration.sensors import new_history_sensor, stream_backlog_sensor
-from tautulli_pipeline.orchestration.standing import standing_resources
 
 defs = dg.Definitions(
     assets=[tautulli_database, playback_stream, playback_events],
@@ -33,6 +33,6 @@ defs = dg.Definitions(
     ],
     sensors=[new_history_sensor, stream_backlog_sensor],
     schedules=[import_schedule],
-    resources=standing_resources(),
+    resources=resources_of_settings(),
     executor=dg.in_process_executor,
 )

@@ -75,6 +75,10 @@ class WarehouseError(PipelineError):
     exit_code = 6
 
 
+class WarehouseHeldError(WarehouseError):
+    """Another program has the warehouse open."""
+
+
 class StoppedError(PipelineError):
     """The work was stopped on request and can be resumed."""
 

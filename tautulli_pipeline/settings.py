@@ -9,6 +9,7 @@ from annotated_types import Ge, Le
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.errors import ConfigurationError
 
 # What a stream or a consumer may be called.
@@ -58,6 +59,11 @@ class Settings(BaseSettings):
     def data_dir(self) -> Path:
         """Absolute path of the data directory."""
         return self.pipeline_data_dir.absolute()
+
+    @property
+    def layout(self) -> DataDir:
+        """Where things are in the data directory."""
+        return DataDir(self.data_dir)
 
     @property
     def warehouse_path(self) -> Path:

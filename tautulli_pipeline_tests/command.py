@@ -133,6 +133,7 @@ def nothing_runs(data_dir: Path) -> bool:
     while left := list(processes_of(data_dir)):
         if time.monotonic() > deadline:
             for process in left:
+                sys.stderr.write(f"still running: {process.pid} {process.cmdline()}\n")
                 process.kill()
             return False
         time.sleep(0.05)

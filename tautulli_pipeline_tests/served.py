@@ -26,10 +26,11 @@ LOCATION = {
     "repositoryName": "__repository__",
 }
 LAUNCH = """
-mutation ($selector: JobOrPipelineSelector!, $tags: [ExecutionTag!]) {
+mutation ($selector: JobOrPipelineSelector!, $config: RunConfigData!, $tags: [ExecutionTag!]) {
   launchRun(executionParams: {
-    selector: $selector, runConfigData: {}, executionMetadata: {tags: $tags}
-  }) { __typename ... on LaunchRunSuccess { run { runId } } }
+    selector: $selector, runConfigData: $config, executionMetadata: {tags: $tags}
+  }) { __typename ... on LaunchRunSuccess { run { runId } }
+       ... on RunConfigValidationInvalid { errors { message } } }
 }
 """
 BACKFILL = """
@@ -81,6 +82,7 @@ class Served:
     database: Path
     port: int
     process: subprocess.Popen[str]
+    variables: dict[str, object]
 
     @property
     def url(self) -> str:
@@ -96,11 +98,11 @@ class Served:
         (field,) = facts["data"].values()
         return field
 
-    def launch(self, job: str, **tags: str) -> str:
+    def launch(self, job: str, config: dict[str, Any] | None = None, **tags: str) -> str:
         """Start a run as the UI does; its id."""
         given = [{"key": key, "value": value} for key, value in tags.items()]
         selector = {**LOCATION, "pipelineName": job}
-        answer = self.ask(LAUNCH, selector=selector, tags=given)
+        answer = self.ask(LAUNCH, selector=selector, config=config or {}, tags=given)
         assert answer["__typename"] == "LaunchRunSuccess", answer
         return str(answer["run"]["runId"])
 
@@ -177,7 +179,7 @@ def serving(data_dir: Path, database: Path, **variables: object) -> Iterator[Ser
         try:
             first = process.stderr.readline()
             assert first.startswith(f"http://127.0.0.1:{port} "), first + process.stderr.read()
-            yield Served(data_dir, database, port, process)
+            yield Served(data_dir, database, port, process, variables)
         finally:
             process.send_signal(signal.SIGINT)
             sys.stderr.write(process.communicate(timeout=30)[1])

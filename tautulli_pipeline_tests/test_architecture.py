@@ -1,4 +1,7 @@
-"""Imports point one way: source -> events <- stream, warehouse <- imports <- orchestration, cli."""
+"""Imports point one way: source -> events <- stream, warehouse <- imports <- orchestration, cli.
+
+The data directory is known to imports and to those who start them.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,11 @@ ALLOWED = {
     "source": {"source", "events", "errors"},
     "stream": {"stream", "errors"},
     "warehouse": {"warehouse", "events", "errors"},
-    "imports": {"imports", "source", "events", "stream", "warehouse", "errors", "memory"},
+    "data_dir": {"data_dir", "stream", "errors", "settings"},
+    "imports": {
+        *("imports", "data_dir", "source", "events", "stream", "warehouse"),
+        *("errors", "settings", "memory"),
+    },
     "demo": {"demo", "errors"},
     "orchestration": {*ROOMS, *INNER, "definitions"} - {"cli"},
     "cli": {*ROOMS, *INNER, "definitions"} - {"events", "stream"},
@@ -92,6 +99,13 @@ def test_each_driver_is_known_in_its_own_rooms_alone(driver):
     assert users <= DRIVERS[driver]
 
 
+def test_settings_know_the_paths_of_the_data_directory_and_no_more():
+    names = imported(ast.walk(tree_of(PACKAGE / "settings.py")))
+    ours = {name for name in names if name.startswith(f"{PACKAGE.name}.")}
+    layout, errors = f"{PACKAGE.name}.data_dir.layout", f"{PACKAGE.name}.errors"
+    assert ours == {layout, f"{layout}.DataDir", errors, f"{errors}.ConfigurationError"}
+
+
 def test_the_command_line_starts_without_dagster():
     """Only functions of it may reach what imports Dagster."""
     heavy = {"orchestration", "definitions"}
@@ -102,7 +116,7 @@ def test_the_command_line_starts_without_dagster():
 
 def test_the_consumer_of_an_import_does_without_dagster():
     """It is the process that grows, and it starts with every import."""
-    loads = "import sys, tautulli_pipeline.orchestration.commanded_consuming"
+    loads = "import sys, tautulli_pipeline.imports.consumer_worker"
     done = subprocess.run(
         [sys.executable, "-c", f"{loads}; sys.exit('dagster' in sys.modules)"], check=False
     )
@@ -132,7 +146,7 @@ def test_the_environment_is_touched_in_one_place():
     assert touching <= ENVIRONMENT_READERS
 
 
-def test_what_is_pure_asks_neither_clock_nor_chance():
+def test_pure_modules_use_neither_clock_nor_chance():
     """Events depend on the row alone, so that the same row gives the same bytes."""
     for path in in_room("events"):
         names = {name.split(".")[0] for name in imported(ast.walk(tree_of(path)))}

@@ -1,16 +1,20 @@
-"""The pure parts of the benchmark: what the results say of what was measured."""
+"""What the results say of what was measured, and that the package's own parts are measured."""
 
 import sqlite3
 from contextlib import closing
 
 import pytest
 
+from benchmarks import worker
 from benchmarks.bars import LARGE, SMALL, judge
 from benchmarks.databases import append_rows
 from benchmarks.measurements import Measurements, ProcessUse, Recording, Run, StageProfile, What
 from benchmarks.report import render, table
 from tautulli_pipeline.demo.database import make_demo_database
 from tautulli_pipeline.events.columns import HISTORY_TABLES
+from tautulli_pipeline.orchestration.history import finished_partitions, known_grid
+from tautulli_pipeline.orchestration.instance import open_instance
+from tautulli_pipeline.source.partitions import Grid
 
 MACHINE = {"cores": "2"}
 VERSIONS = {"python": "3.11"}
@@ -46,7 +50,7 @@ def test_a_run_that_does_not_bring_all_rows_has_no_speed():
     assert "| 1,000 | 4.0 | - | - |" in text
 
 
-def test_what_was_not_measured_has_no_heading():
+def test_parts_that_were_not_measured_have_no_heading():
     text = render(Measurements(), MACHINE, VERSIONS)
     assert "##" not in text
     assert "Machine: cores 2." in text
@@ -141,3 +145,40 @@ def tables_of(connection):
         connection.execute(f"SELECT * FROM {table} ORDER BY id").fetchall()
         for table in HISTORY_TABLES
     ]
+
+
+@pytest.fixture
+def demo(tmp_path):
+    path = tmp_path / "tautulli.db"
+    make_demo_database(path, 1200)
+    return path
+
+
+def test_dagsters_recording_is_measured_with_every_partition_of_the_database(
+    demo, tmp_path, monkeypatch
+):
+    folder = tmp_path / "recording"
+    found, run = worker.measure(worker.RECORDING, demo, folder)
+    monkeypatch.setenv("PIPELINE_DATA_DIR", "set by whoever opens the instance")
+    with open_instance(folder) as instance:
+        recorded = finished_partitions(instance)
+        assert known_grid(instance) == Grid(1000)
+        (of_the_job,) = instance.get_runs()
+    assert found["partitions"] == len(recorded) > 1
+    assert of_the_job.job_name == "import_job"
+    assert of_the_job.is_success
+    assert list(found["seconds"]) == [
+        "importing it and the definitions",
+        "opening the instance",
+        "reading and showing partitions",
+        "the run with its materializations",
+    ]
+    assert 0 < sum(found["seconds"].values()) < run.seconds
+
+
+def test_every_stage_of_an_import_is_measured_with_every_row(demo, tmp_path):
+    found, _ = worker.measure(worker.STAGES, demo, tmp_path / "stages")
+    assert found["rows"] == 1200
+    stages = {"read", "map", "publish", "fetch", "decode", "dedup", "write", "ack"}
+    assert found["cpu_seconds"].keys() == stages
+    assert min(found["cpu_seconds"].values()) >= 0

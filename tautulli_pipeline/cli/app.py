@@ -28,7 +28,16 @@ def application(*, debug: bool) -> None:
 @click.option("--batch-size", type=click.IntRange(1, 100_000), help="Records per batch.")
 @click.option("--dry-run", is_flag=True, help="Say what would be imported; import nothing.")
 @click.option("--fresh", is_flag=True, help="Import every play again; the table stays.")
-@click.option("--salvage", is_flag=True, help="Import what can be read of a damaged file.")
+@click.option("--salvage", is_flag=True, help="Import what is readable in a damaged file.")
+@click.option(
+    "--wait",
+    "wait_seconds",
+    type=click.FloatRange(0, 86_400),
+    metavar="SECONDS",
+    default=120.0,
+    show_default=True,
+    help="How long to wait for another program that has the DuckDB file open.",
+)
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @_JSON
 def import_command(
@@ -38,15 +47,16 @@ def import_command(
     dry_run: bool,
     fresh: bool,
     salvage: bool,
+    wait_seconds: float,
     debug: bool,
     as_json: bool,
 ) -> None:
     """Import DB: a tautulli.db or plexpy.db, or one of Tautulli's .zip backups.
 
     Without DB, IMPORT_DB_PATH names it. An import that was stopped or killed
-    goes on where it was.
+    is resumed.
     """
-    from tautulli_pipeline.cli.importing import run_import
+    from tautulli_pipeline.cli.importing import ImportOptions, run_import
 
     settings = load_settings()
     if batch_size is not None:
@@ -54,9 +64,8 @@ def import_command(
     run_import(
         settings,
         database,
+        ImportOptions(fresh=fresh, salvage=salvage, wait_seconds=wait_seconds),
         dry_run=dry_run or settings.import_dry_run,
-        fresh=fresh,
-        salvaging=salvage,
         as_json=as_json,
     )
 

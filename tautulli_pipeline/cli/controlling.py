@@ -9,7 +9,7 @@ from typing import Final
 
 from tautulli_pipeline.cli.reporting import print_json, print_line
 from tautulli_pipeline.errors import ConfigurationError
-from tautulli_pipeline.imports.claim import Claim
+from tautulli_pipeline.imports.import_lock import Claim
 from tautulli_pipeline.imports.record import (
     PENDING_SUMMARY,
     ImportLog,
@@ -63,8 +63,6 @@ def _wait(log: ImportLog, claim: Claim) -> None:
 def _not_running(record: ImportRecord | None) -> str:
     if record is None:
         return "no import is running"
-    if record.status is Status.PENDING:
-        return "no import is running; the last one is published and waits for `consume_job`"
     return f"no import is running; the last one: {record.status}"
 
 

@@ -3,56 +3,66 @@
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from tautulli_pipeline.cli.progress import open_progress
 from tautulli_pipeline.cli.reporting import print_json, print_summary, report_unreadable
-from tautulli_pipeline.cli.stopping import StopSignals, signal_itself
 from tautulli_pipeline.demo.database import make_demo_database
-from tautulli_pipeline.errors import ConfigurationError, StoppedError
+from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.imports.record import ImportLog
+from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.settings import Settings
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """How an import runs; see `ImportRequest`."""
+
+    fresh: bool = False
+    salvage: bool = False
+    wait_seconds: float = 120.0
 
 
 def run_import(
     settings: Settings,
     database: Path | None,
+    options: ImportOptions,
     *,
     dry_run: bool,
-    fresh: bool,
     as_json: bool,
-    salvaging: bool = False,
 ) -> None:
     """Import `database`, showing progress on standard error and the result on output."""
+    began_at = time.monotonic()
     path = database_path(settings, database)
     if dry_run:
         from tautulli_pipeline.cli.validating import run_dry_run
 
-        run_dry_run(settings, path, salvaging=salvaging, as_json=as_json)
+        run_dry_run(settings, path, salvaging=options.salvage, as_json=as_json)
         return
     _require_alone(settings)
-    from tautulli_pipeline.orchestration.consumer_handle import spawned_consumer
+    from tautulli_pipeline.imports.consumer_client import spawned_consumer
 
-    signals = StopSignals(StoppedError("the import was stopped", hint="import again to resume it"))
-    with signals.heard(), open_progress(sys.stderr) as progress, spawned_consumer() as consumer:
-        # Dagster takes seconds to load: the consumer does it at the same time.
-        from tautulli_pipeline.orchestration.local import LocalImport
+    stop = Stop("the import was stopped", hint="import again to resume it")
+    with stop.heard(), open_progress(sys.stderr) as progress, spawned_consumer() as consumer:
+        # Dagster takes seconds to load: the consumer loads at the same time.
+        from tautulli_pipeline.imports.coordinator import ImportRequest, open_import
+        from tautulli_pipeline.orchestration.command_line import import_by_jobs
 
-        local = LocalImport(
-            settings,
+        request = ImportRequest(
             path,
-            consumer,
-            fresh=fresh,
-            salvaging=salvaging,
-            observe=progress.show,
-            say=progress.say,
-            stopping=signals.requested,
-            on_request=signal_itself,
+            settings.import_server_id,
+            fresh=options.fresh,
+            salvage=options.salvage,
+            wait_seconds=options.wait_seconds,
         )
-        signals.interrupts = lambda: local.interruptible
-        signals.require_none()
-        record = local.run()
+        with open_import(
+            settings, request, consumer, audience=progress, stop=stop, began_at=began_at
+        ) as opened:
+            import_by_jobs(opened, settings, stop)
+        record = opened.record
     report_unreadable(record.unreadable, sys.stderr)
     if as_json:
         print_json(record.summary())
@@ -62,8 +72,7 @@ def run_import(
 
 def run_demo(settings: Settings, rows: int, *, as_json: bool) -> None:
     """Make a demo database of `rows` plays in the data directory and import it."""
-    from tautulli_pipeline.orchestration.data_directory import explained_faults
-    from tautulli_pipeline.orchestration.services import make_data_dir
+    from tautulli_pipeline.data_dir.directory import explained_faults, make_data_dir
 
     _require_alone(settings)
     make_data_dir(settings)
@@ -75,13 +84,14 @@ def run_demo(settings: Settings, rows: int, *, as_json: bool) -> None:
         with explained_faults(settings.data_dir):
             make_demo_database(unfinished, rows)
         unfinished.replace(path)
-    run_import(settings, path, dry_run=False, fresh=False, as_json=as_json)
+    run_import(settings, path, ImportOptions(), dry_run=False, as_json=as_json)
 
 
 def _require_alone(settings: Settings) -> None:
     """Refuse at once what the lock would refuse after everything is loaded."""
     log = ImportLog(settings.data_dir)
-    if log.lock.holder():
+    holder = log.lock.holder()
+    if holder is not None and holder.source:
         raise log.running()
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from tautulli_pipeline.cli.progress import time_left
 from tautulli_pipeline.imports.record import (
     PENDING_SUMMARY,
-    UNFINISHED,
+    RUNNING,
     ImportLog,
     ImportRecord,
 )
@@ -65,7 +65,7 @@ def report_unreadable(unreadable: Iterable[Mapping[str, Any]], stream: TextIO) -
 def _headline(record: ImportRecord) -> str:
     summary = record.summary()
     speed = f"{summary['records_per_second']:,.0f} rows/s"
-    if record.status in UNFINISHED:
+    if record.status in RUNNING:
         return f"{record.status}: {summary['progress']} %, {speed}, {time_left(summary)} left"
     resuming = "; import again to resume it" if record.resumable else ""
     return f"{record.status} after {record.elapsed_seconds:.1f} s, {speed}{resuming}"

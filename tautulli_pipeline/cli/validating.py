@@ -15,9 +15,8 @@ from rich.text import Text
 
 from tautulli_pipeline.cli.importing import database_path
 from tautulli_pipeline.cli.reporting import print_json, print_line, report_unreadable
-from tautulli_pipeline.cli.stopping import StopSignals
-from tautulli_pipeline.errors import StoppedError
 from tautulli_pipeline.imports.record import Fates, ImportRecord, Status
+from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.imports.validation import Findings, validate
 from tautulli_pipeline.settings import Settings
 
@@ -48,10 +47,9 @@ def run_dry_run(settings: Settings, path: Path, *, salvaging: bool, as_json: boo
 
 
 def _validate(settings: Settings, path: Path, *, salvaging: bool = False) -> Findings:
-    signals = StopSignals(StoppedError("stopped; nothing was written"))
-    signals.interrupts = lambda: True
-    reading = _Reading(sys.stderr, signals)
-    with signals.heard():
+    stop = Stop("stopped; nothing was written")
+    reading = _Reading(sys.stderr)
+    with stop.heard(), stop.interruptible():
         return validate(
             path,
             settings.data_dir / "snapshots",
@@ -63,15 +61,13 @@ def _validate(settings: Settings, path: Path, *, salvaging: bool = False) -> Fin
 
 
 class _Reading:
-    """Writes a line now and then about how far the reading is, and ends it on request."""
+    """Writes a line now and then about how far the reading is."""
 
-    def __init__(self, stream: TextIO, signals: StopSignals) -> None:
-        self._signals = signals
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._next_at = time.monotonic() + _LINE_EVERY_SECONDS
 
     def show(self, done: int, total: int) -> None:
-        self._signals.require_none()
         if time.monotonic() >= self._next_at:
             self._next_at = time.monotonic() + _LINE_EVERY_SECONDS
             self._stream.write(f"read {done:,} of {total:,} plays\n")

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 import numpy as np
 import pyarrow as pa
 
-from tautulli_pipeline.imports.pieces import IMPORT_HEADER
+from tautulli_pipeline.imports.messages import IMPORT_HEADER
 from tautulli_pipeline.imports.receipts import Receipt, ReceiptFolder
 from tautulli_pipeline.memory import hand_back_memory
 from tautulli_pipeline.stream.consumer import Delivered

@@ -9,17 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 import orjson
 
-from tautulli_pipeline.imports.session import KnownContents, OpenSource, open_source
+from tautulli_pipeline.data_dir.files import write_atomically
 from tautulli_pipeline.source.faults import spelled_out
+from tautulli_pipeline.source.opening import KnownContents, OpenSource, open_source
 from tautulli_pipeline.source.original import Observed, locate, observe
-from tautulli_pipeline.source.partitions import Grid
+from tautulli_pipeline.source.partitions import Grid, Partition
 from tautulli_pipeline.source.survey import PartitionContent
 
 # Another version may see more in the same bytes.
@@ -74,12 +75,11 @@ def open_known_source(
 
 
 def _remember(memory: Path, look: _Look, known: KnownContents) -> None:
-    contents = [asdict(content) for content in known.contents]
-    unfinished = memory.with_suffix(".new")
-    unfinished.write_bytes(
-        orjson.dumps({"source": look.name, "width": known.grid.width, "contents": contents})
-    )
-    unfinished.replace(memory)
+    contents = [
+        [content.key, content.rows, content.digest, content.started] for content in known.contents
+    ]
+    facts = {"source": look.name, "width": known.grid.width, "contents": contents}
+    write_atomically(memory, orjson.dumps(facts))
 
 
 def _recall(memory: Path, look: _Look) -> KnownContents | None:
@@ -88,10 +88,15 @@ def _recall(memory: Path, look: _Look) -> KnownContents | None:
         kept = orjson.loads(memory.read_bytes())
         if kept["source"] == look.name:
             contents = tuple(
-                PartitionContent(
-                    **{**content, "started": content["started"] and tuple(content["started"])}
-                )
-                for content in kept["contents"]
+                PartitionContent(Partition.parse(key), rows, digest, _span(started))
+                for key, rows, digest, started in kept["contents"]
             )
             return KnownContents(look.original, Grid(kept["width"]), contents)
     return None
+
+
+def _span(started: list[int] | None) -> tuple[int, int] | None:
+    if started is None:
+        return None
+    first, last = started
+    return first, last

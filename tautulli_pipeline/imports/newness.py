@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from tautulli_pipeline.imports.session import open_source
+from tautulli_pipeline.source.opening import open_source
 from tautulli_pipeline.source.original import locate, observe
 from tautulli_pipeline.source.partitions import Grid
 
@@ -59,4 +59,5 @@ def look_into(
     with open_source(path, snapshots_dir) as source, source.open_survey() as survey:
         _, last_id = survey.id_range() or (0, 0)
         glance = Glance(files, survey.count_rows(), last_id)
-        return glance, survey.keys(grid or Grid.fitting(batch_size, survey.count_ranges))
+        fitting = grid or Grid.fitting(batch_size, survey.count_ranges)
+        return glance, [partition.key for partition in survey.with_rows(fitting)]

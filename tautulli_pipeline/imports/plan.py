@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tautulli_pipeline.imports.pieces import PartitionWork
+from tautulli_pipeline.imports.messages import PartitionWork
 from tautulli_pipeline.source.survey import PartitionContent
 
 
@@ -59,27 +60,49 @@ class Plan:
 
     Attributes:
         work: the partitions to publish, in key order.
-        rows: rows of each partition of the source.
+        contents: each partition of the source, by key.
         versions: the version each of them has now.
-        contents: each of them as the source has it now.
         covered: the partitions of the import, finished by it in an earlier attempt or not.
+        current: the partitions that are finished and have not changed since.
     """
 
     work: tuple[PartitionWork, ...]
-    rows: Mapping[str, int]
-    versions: Mapping[str, str]
     contents: Mapping[str, PartitionContent]
+    versions: Mapping[str, str]
     covered: frozenset[str]
+    current: frozenset[str]
 
     @property
     def total_records(self) -> int:
         """Rows of all partitions the import covers."""
-        return sum(self.rows[key] for key in self.covered)
+        return self._rows(self.covered)
 
     @property
     def unchanged(self) -> int:
-        """Rows of partitions finished before it and still the same."""
-        return sum(self.rows.values()) - self.total_records
+        """Rows of finished partitions that the import does not cover."""
+        return self._rows(self.current - self.covered)
+
+    @property
+    def pending(self) -> int:
+        """Rows that are not imported yet and that the import does not cover."""
+        return self._rows(self.contents.keys() - self.covered - self.current)
+
+    def _rows(self, keys: Iterable[str]) -> int:
+        return sum(self.contents[key].rows for key in keys)
+
+    def again(self, unsettled: Mapping[str, Sequence[int]]) -> tuple[PartitionWork, ...]:
+        """Work that publishes rows again that arrived nowhere.
+
+        Args:
+            unsettled: ids by partition; rows that the source no longer has are left out.
+        """
+        # New to layer 1, whichever attempts there were before.
+        attempt = time.time_ns() // 1_000_000
+        return tuple(
+            PartitionWork(found.partition, found.rows, frozenset(ids), attempt)
+            for key, ids in sorted(unsettled.items())
+            if (found := self.contents.get(key)) is not None
+        )
 
 
 def make_plan(
@@ -89,27 +112,33 @@ def make_plan(
     import_id: str,
     *,
     fresh: bool,
+    chosen: Container[str] | None = None,
 ) -> Plan:
     """Compare what the source holds with what is finished.
 
     Args:
         contents: the source's partitions, in key order.
         finished: what is remembered of each published partition.
-        destination: where this import brings events.
+        destination: where this import sends events.
         import_id: partitions that this import finished in an earlier attempt stay its own.
-        fresh: cover every partition, finished by another import or not.
+        fresh: cover every partition, also those that another import finished.
+        chosen: publish exactly these partitions, finished or not.
     """
-    work, rows, versions, covered = [], {}, {}, []
-    found = {}
+    found, versions, work = {}, {}, []
+    covered, current = set(), set()
     for content in contents:
-        found[content.key] = content
-        rows[content.key] = content.rows
-        versions[content.key] = version = destination.version(content)
-        last = finished.get(content.key)
-        current = last is not None and last.version == version
-        own = last is not None and last.import_id == import_id
-        if not current or (fresh and not own):
-            work.append(PartitionWork(content.key, content.rows))
-        if own or fresh or not current:
-            covered.append(content.key)
-    return Plan(tuple(work), rows, versions, found, frozenset(covered))
+        key = content.key
+        found[key] = content
+        versions[key] = destination.version(content)
+        last = finished.get(key)
+        is_current = last is not None and last.version == versions[key]
+        is_own = last is not None and last.import_id == import_id
+        is_outstanding = not is_current or (fresh and not is_own)
+        is_due = is_outstanding if chosen is None else key in chosen
+        if is_due:
+            work.append(PartitionWork(content.partition, content.rows))
+        if is_due or (is_own and is_current):
+            covered.add(key)
+        if is_current:
+            current.add(key)
+    return Plan(tuple(work), found, versions, frozenset(covered), frozenset(current))

@@ -10,14 +10,14 @@ import queue
 import threading
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from tautulli_pipeline.imports.mapper import Mapper
-from tautulli_pipeline.imports.pieces import (
+from tautulli_pipeline.imports.messages import (
     Cut,
     OpenReceipts,
     PartitionWork,
@@ -29,7 +29,6 @@ from tautulli_pipeline.imports.pieces import (
 )
 from tautulli_pipeline.imports.receipts import Receipt, with_unreadable
 from tautulli_pipeline.memory import hand_back_memory
-from tautulli_pipeline.source.partitions import Grid
 from tautulli_pipeline.source.reader import HistoryReader
 from tautulli_pipeline.source.schema import SourceSchema
 from tautulli_pipeline.stream.publisher import PubAcks
@@ -54,7 +53,7 @@ class Publication:
     session: PublishingSession
     unreadable: Sequence[int] = ()
 
-    def publish(self, work: Sequence[PartitionWork]) -> Iterator[Receipt]:
+    def publish(self, work: Sequence[PartitionWork]) -> Generator[Receipt, None, None]:
         """Publish partitions in the order given; each receipt comes when its PubAcks are in.
 
         Raises:
@@ -101,7 +100,7 @@ class Publication:
 
     def _unreadable_of(self, part: PartitionWork) -> list[int]:
         lost: list[int] = []
-        for ids in Grid.ranges(part.key):
+        for ids in part.partition.ranges:
             first = bisect_left(self.unreadable, ids.first)
             lost += self.unreadable[first : bisect_right(self.unreadable, ids.last)]
         return lost

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -14,8 +14,9 @@ from typing import Any, Final
 import orjson
 from filelock import Timeout
 
+from tautulli_pipeline.data_dir.files import write_atomically
 from tautulli_pipeline.errors import ConfigurationError, ImportRunningError
-from tautulli_pipeline.imports.claim import RECORD, Claim, ImportLock
+from tautulli_pipeline.imports.import_lock import RECORD, Claim, ImportLock
 
 
 class Status(StrEnum):
@@ -29,9 +30,7 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
-_WORKING: Final = frozenset({Status.RUNNING, Status.STOPPING})
-# One that is pending is published and waits for whoever consumes the stream.
-UNFINISHED: Final = _WORKING | {Status.PENDING}
+RUNNING: Final = frozenset({Status.RUNNING, Status.STOPPING})
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,10 @@ class ImportRecord:
     Attributes:
         total_records: rows of the partitions it covers.
         unchanged: rows of partitions that were finished before it began.
-        elapsed_seconds: time worked, over all attempts.
+        pending: rows that are neither covered nor finished.
+        covered: keys of the partitions it covers.
+        elapsed_seconds: time that a person waited, over all attempts.
+        ended_at: when its last attempt ended, in UTC.
         unreadable: what of the source could not be read, as `Damage.facts` gives it.
     """
 
@@ -83,11 +85,14 @@ class ImportRecord:
     process_id: int
     total_records: int = 0
     unchanged: int = 0
+    pending: int = 0
+    covered: tuple[str, ...] = ()
     last_processed_id: int = 0
     elapsed_seconds: float = 0.0
     dry_run: bool = False
     fates: Fates = field(default_factory=Fates)
     unreadable: tuple[dict[str, Any], ...] = ()
+    ended_at: datetime | None = None
 
     @classmethod
     def begin(cls, source: Path, *, fresh: bool, dry_run: bool = False) -> ImportRecord:
@@ -115,6 +120,7 @@ class ImportRecord:
             "progress": 1000 * fates.processed // total / 10 if total else self._empty_progress,
             "total_records": total,
             "unchanged": self.unchanged,
+            "pending": self.pending,
             "processed": fates.processed,
             "published": fates.published,
             "imported": fates.imported,
@@ -134,8 +140,13 @@ class ImportRecord:
         }
 
     @property
+    def is_published_only(self) -> bool:
+        """Whether 0.1.0 left it to a later run to consume what it had published."""
+        return self.status is Status.PENDING and self.total_records > 0
+
+    @property
     def _goes_on(self) -> bool:
-        return self.status in UNFINISHED
+        return self.status in RUNNING
 
     @property
     def _empty_progress(self) -> float:
@@ -151,16 +162,13 @@ PENDING_SUMMARY: Final[dict[str, Any]] = ImportRecord(
 def _parsed(stored: bytes) -> ImportRecord:
     fields = orjson.loads(stored)
     fields["started_at"] = datetime.fromisoformat(fields["started_at"])
+    if ended_at := fields.get("ended_at"):
+        fields["ended_at"] = datetime.fromisoformat(ended_at)
     fields["status"] = Status(fields["status"])
     fields["fates"] = Fates(**fields["fates"])
-    fields["unreadable"] = tuple(fields.get("unreadable", ()))
+    for name in ("covered", "unreadable"):
+        fields[name] = tuple(fields.get(name, ()))
     return ImportRecord(**fields)
-
-
-def _replace(file: Path, facts: dict[str, Any]) -> None:
-    unfinished = file.with_suffix(".new")
-    unfinished.write_bytes(orjson.dumps(facts))
-    unfinished.replace(file)
 
 
 class ImportLog:
@@ -168,7 +176,6 @@ class ImportLog:
 
     def __init__(self, data_dir: Path) -> None:
         self._file = data_dir / RECORD
-        self._settled = data_dir / "settled.json"
         self.lock = ImportLock(data_dir)
 
     def read(self) -> ImportRecord | None:
@@ -184,26 +191,16 @@ class ImportLog:
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigurationError(
                 f"cannot read the saved progress in {self._file}: {str(error).splitlines()[0]}",
-                hint="`tautulli-pipeline reset` begins anew; the table stays",
+                hint="`tautulli-pipeline reset` starts over; the table stays",
             ) from error
-        record = self._with_settled(record)
-        if record.status in _WORKING and not self.lock.is_held():
-            return replace(record, status=Status.FAILED)
-        if record.status is Status.PENDING and 0 < record.total_records <= record.fates.processed:
-            return replace(record, status=Status.COMPLETED)
+        if record.status in RUNNING or record.is_published_only:
+            return replace(record, status=self._status_of_running())
         return record
 
-    def _with_settled(self, record: ImportRecord) -> ImportRecord:
-        """The record with what a consumer of its own settled meanwhile."""
-        with suppress(FileNotFoundError, KeyError, TypeError, ValueError):
-            settled = orjson.loads(self._settled.read_bytes())
-            fates = Fates(**settled["fates"])
-            if (
-                settled["import_id"] == record.import_id
-                and fates.processed > record.fates.processed
-            ):
-                return replace(record, fates=fates)
-        return record
+    def _status_of_running(self) -> Status:
+        if not self.lock.is_held():
+            return Status.FAILED
+        return Status.STOPPING if self.lock.is_stopping() else Status.RUNNING
 
     def current(self) -> ImportRecord | None:
         """The running import, else the last; one that still copies its source shows no figures."""
@@ -221,21 +218,29 @@ class ImportLog:
             return last
         return ImportRecord.begin(source, fresh=fresh)
 
-    def settle(self, import_id: str, fates: Fates) -> None:
-        """Note what a consumer of its own settled; the import is done when all is."""
-        # Beside the record, which is for the holder of the lock to write.
-        _replace(self._settled, {"import_id": import_id, "fates": asdict(fates)})
-        record = self.read()
-        if record is None or record.import_id != import_id or self.lock.is_held():
-            return
-        known = record.total_records or record.status is Status.PENDING
-        done = known and fates.processed >= record.total_records
-        status = Status.COMPLETED if done else record.status
-        self.write(replace(record, fates=fates, status=status))
+    def settle(self, import_id: str, fates: Fates) -> bool:
+        """Note what was settled of an import that no process runs any more.
+
+        Returns:
+            Whether that completed it.
+        """
+        try:
+            with self.lock.hold(None):
+                record = self.read()
+                if record is None or record.import_id != import_id or not record.resumable:
+                    return False
+                record = replace(record, fates=fates)
+                if 0 < record.total_records <= fates.processed:
+                    now = datetime.now(UTC)
+                    record = replace(record, status=Status.COMPLETED, ended_at=now)
+                self.write(record)
+                return record.status is Status.COMPLETED
+        except Timeout:
+            return False  # it is being resumed, and whoever does so reads the same ledger
 
     def write(self, record: ImportRecord) -> None:
         """Replace the record, whole."""
-        _replace(self._file, asdict(record))
+        write_atomically(self._file, orjson.dumps(asdict(record)))
 
     def exists(self) -> bool:
         """Whether there is a record, readable or not."""
@@ -243,7 +248,6 @@ class ImportLog:
 
     def remove(self) -> None:
         """Forget the last import."""
-        self._settled.unlink(missing_ok=True)
         self._file.unlink(missing_ok=True)
 
     @contextmanager

@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from tautulli_pipeline.events.columns import HISTORY
 from tautulli_pipeline.imports.rejected_rows import RejectedRow, RowSource, map_rows
-from tautulli_pipeline.imports.session import OpenSource
 from tautulli_pipeline.memory import hand_back_memory
+from tautulli_pipeline.source.opening import OpenSource
 from tautulli_pipeline.source.reader import open_reader
 from tautulli_pipeline.warehouse.cache import DedupCache
 from tautulli_pipeline.warehouse.dead_letters import TABLE, Letter, fetch_letters

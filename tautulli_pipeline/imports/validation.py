@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 
 from tautulli_pipeline.events.mapping import MISSING_START, Cells, mapping_query
 from tautulli_pipeline.imports.comparison import Candidates, Comparison, Outcome
-from tautulli_pipeline.imports.session import OpenSource, open_source
-from tautulli_pipeline.source.partitions import LAST_GRID_ID, OTHER, Grid
+from tautulli_pipeline.source.opening import OpenSource, open_source
+from tautulli_pipeline.source.partitions import LAST_GRID_ID, OTHER
 from tautulli_pipeline.source.reader import HistoryReader, IdRange, open_reader
 from tautulli_pipeline.source.survey import out_of_order
 
@@ -234,7 +234,7 @@ def _mapped(source: OpenSource, server_id: str, on_read: OnRead) -> Iterator[pa.
     query = _facts_query(source, server_id)
     done = 0
     with open_reader(copy, source.schema, named=named) as reader:
-        others = (_judged(reader.read(ids), query) for ids in Grid.ranges(OTHER))
+        others = (_judged(reader.read(ids), query) for ids in OTHER.ranges)
         for rows in chain(_mapped_range(reader, _GRID_IDS, query), others):
             yield rows
             done += rows.num_rows

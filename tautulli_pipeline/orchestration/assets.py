@@ -1,62 +1,30 @@
 """The asset graph: tautulli_database -> session_history -> playback_stream -> playback_events."""
 
-from collections.abc import Iterator, Mapping
-from concurrent.futures import CancelledError
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from collections.abc import Iterator
+from typing import Final
 
 import dagster as dg
 
-from tautulli_pipeline.errors import StoppedError
-from tautulli_pipeline.imports.plan import Finished
-from tautulli_pipeline.imports.receipts import Receipt
-from tautulli_pipeline.imports.session import PublishingHalf
+from tautulli_pipeline.imports.coordinator import Import
+from tautulli_pipeline.imports.plan import Plan
 from tautulli_pipeline.orchestration import column_schemas
 from tautulli_pipeline.orchestration.column_schemas import DATABASE_KEY, HISTORY_KEY, STREAM_KEY
-from tautulli_pipeline.orchestration.inspection import Inspecting, report_inspection
-from tautulli_pipeline.orchestration.instance import COMMAND_LINE_TAGS
-from tautulli_pipeline.orchestration.partitions import DATA_VERSION, PARTITIONS, published_before
-from tautulli_pipeline.orchestration.resources import Warehouse
-from tautulli_pipeline.orchestration.run_tables import (
-    Published,
-    arrival_metadata,
-    history_metadata,
-    source_metadata,
-    stream_metadata,
+from tautulli_pipeline.orchestration.history import (
+    DATA_VERSION,
+    PARTITIONS,
+    DagsterHistory,
+    published_before,
 )
-from tautulli_pipeline.source.survey import PartitionContent
-from tautulli_pipeline.warehouse.arrivals import Arrivals
+from tautulli_pipeline.orchestration.inspection import report_inspection
+from tautulli_pipeline.orchestration.instance import COMMAND_LINE_TAGS
+from tautulli_pipeline.orchestration.options import ImportOptions
+from tautulli_pipeline.orchestration.resources import Consuming, Importing, Warehouse
+from tautulli_pipeline.orchestration.run_tables import arrival_metadata, source_metadata
+from tautulli_pipeline.orchestration.stops import stop_as_cancellation
+from tautulli_pipeline.settings import load_settings
 
 GROUP: Final = "tautulli"
 OWNERS: Final = ("team:tautulli",)
-
-
-@dataclass(frozen=True)
-class Consumed:
-    """What came of consuming.
-
-    Attributes:
-        arrivals: what came into the warehouse meanwhile.
-        facts: what the materialization is to say besides.
-    """
-
-    arrivals: Arrivals
-    facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-class Publishing(Protocol):
-    """Where the op gets the publishing half of an import."""
-
-    def open(self, instance: dg.DagsterInstance) -> AbstractContextManager[PublishingHalf]:
-        """The half, which knows what is due."""
-
-
-class Consuming(Protocol):
-    """The consuming half, as the asset uses it."""
-
-    def consume(self, warehouse: Warehouse) -> Consumed:
-        """Consume until told to end."""
 
 
 tautulli_database = dg.AssetSpec(
@@ -78,56 +46,56 @@ tautulli_database = dg.AssetSpec(
     },
 )
 def publish_partitions(
-    context: dg.OpExecutionContext,
-    publishing: dg.ResourceParam[Publishing],
-    inspecting: dg.ResourceParam[Inspecting],
+    context: dg.OpExecutionContext, config: ImportOptions, importing: dg.ResourceParam[Importing]
 ) -> Iterator[dg.AssetMaterialization]:
     """Publish each due partition and record it the moment its PubAcks are in.
 
-    With `IMPORT_DRY_RUN` only say what an import would do.
+    The import is complete when the last of its rows is stored. A dry run only says what an
+    import would do.
     """
-    if inspecting.dry_run:
-        context.log.info("IMPORT_DRY_RUN is set: nothing is published")
-        report_inspection(context, inspecting)
+    if config.dry_run or load_settings().import_dry_run:
+        context.log.info("a dry run: nothing is published")
+        report_inspection(context, config)
     else:
-        _publish(context, publishing)
+        _import(context, config, importing)
     # A generator that yields no output: a returned value would record every partition again.
     # Events are logged and not yielded, as a run that is terminated while Dagster has the
     # turn leaves the generator as it stands, with its source, locks and record open.
     yield from ()
 
 
-def _publish(context: dg.OpExecutionContext, publishing: Publishing) -> None:
-    with _stop_as_cancellation(context), publishing.open(context.instance) as half:
-        if context.has_partition_key or context.has_partition_key_range:
-            done = published_before(context.instance, context.run)
-            half.choose([key for key in context.partition_keys if key not in done])
-        if half.notice:
-            context.log.warning(half.notice)
-        _observe(context, half)
-        published = Published()
-        for receipt, finished in half.receipts():
-            content = half.plan.contents[receipt.partition_key]
-            facts = stream_metadata(receipt, content)
-            published.add(receipt.partition_key, facts)
-            context.log_event(_read(receipt, content))
-            context.log_event(_published(receipt, content, finished, facts))
-        _sum_up(context, half, published)
+def _import(context: dg.OpExecutionContext, config: ImportOptions, importing: Importing) -> None:
+    with stop_as_cancellation(context), importing.open(context, config) as opened:
+        history = DagsterHistory(context.instance, context.log_event)
+        plan = opened.prepare(history, _chosen(context))
+        _observe(context, opened, plan)
+        opened.publish(history)
+        _sum_up(context, opened, plan, history)
 
 
-def _observe(context: dg.OpExecutionContext, half: PublishingHalf) -> None:
-    facts = half.source.describe(half.plan.contents.values())
+def _chosen(context: dg.OpExecutionContext) -> list[str] | None:
+    """The partitions that somebody asked for and that the run has to publish."""
+    if not (context.has_partition_key or context.has_partition_key_range):
+        return None
+    done = published_before(context.instance, context.run)
+    return [key for key in context.partition_keys if key not in done]
+
+
+def _observe(context: dg.OpExecutionContext, opened: Import, plan: Plan) -> None:
+    facts = opened.source.describe(plan.contents.values())
     version = {DATA_VERSION: facts.fingerprint}
     context.log_event(
         dg.AssetObservation(DATABASE_KEY, metadata=source_metadata(facts), tags=version)
     )
 
 
-def _sum_up(context: dg.OpExecutionContext, half: PublishingHalf, published: Published) -> None:
-    months = half.source.plays_by_month(published.keys)
-    unchanged = half.coverage()["unchanged"]
-    metadata = published.metadata(months, unchanged, drawn=_is_drawn(context.run))
-    told = f"{len(published.keys):,} ranges published, {unchanged:,} plays unchanged."
+def _sum_up(
+    context: dg.OpExecutionContext, opened: Import, plan: Plan, history: DagsterHistory
+) -> None:
+    published = history.published
+    months = opened.source.plays_by_month(published.partitions)
+    metadata = published.metadata(months, plan.unchanged, drawn=_is_drawn(context.run))
+    told = f"{len(published.partitions):,} ranges published, {plan.unchanged:,} plays unchanged."
     context.log_event(dg.AssetObservation(STREAM_KEY, metadata=metadata, description=told))
 
 
@@ -181,39 +149,7 @@ def playback_events(
     consuming: dg.ResourceParam[Consuming],
 ) -> dg.MaterializeResult[None]:
     """Consume the stream into the table."""
-    with _stop_as_cancellation(context):
-        consumed = consuming.consume(warehouse)
+    with stop_as_cancellation(context):
+        consumed = consuming.consume(context, warehouse)
     metadata = arrival_metadata(consumed.arrivals, drawn=_is_drawn(context.run))
     return dg.MaterializeResult(metadata={**consumed.facts, **metadata})
-
-
-@contextmanager
-def _stop_as_cancellation(
-    context: dg.OpExecutionContext | dg.AssetExecutionContext,
-) -> Iterator[None]:
-    """Record a deliberate stop as a canceled run rather than a failed one."""
-    try:
-        yield
-    except (StoppedError, CancelledError):
-        context.instance.report_run_canceling(context.run)
-        raise
-
-
-def _read(receipt: Receipt, content: PartitionContent) -> dg.AssetMaterialization:
-    return dg.AssetMaterialization(
-        HISTORY_KEY,
-        partition=receipt.partition_key,
-        metadata=history_metadata(receipt, content),
-        tags={DATA_VERSION: content.digest},
-    )
-
-
-def _published(
-    receipt: Receipt, content: PartitionContent, finished: Finished, metadata: dict[str, Any]
-) -> dg.AssetMaterialization:
-    return dg.AssetMaterialization(
-        STREAM_KEY,
-        partition=receipt.partition_key,
-        metadata=metadata,
-        tags={DATA_VERSION: str(finished)},
-    )

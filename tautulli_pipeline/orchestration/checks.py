@@ -7,9 +7,9 @@ import dagster as dg
 from duckdb import DuckDBPyConnection
 
 from tautulli_pipeline.errors import StreamError
+from tautulli_pipeline.imports.connections import stream_address
 from tautulli_pipeline.orchestration.column_schemas import TABLE_KEY
 from tautulli_pipeline.orchestration.resources import Warehouse
-from tautulli_pipeline.orchestration.services import stream_address
 from tautulli_pipeline.settings import Settings, load_settings
 from tautulli_pipeline.stream.position import ConsumerPosition, read_position
 from tautulli_pipeline.warehouse.integrity import (
@@ -124,7 +124,7 @@ def consumer_position_matches(warehouse: Warehouse) -> dg.AssetCheckResult:
 
 
 def _position(settings: Settings) -> ConsumerPosition | None:
-    if settings.nats_url is None and not (settings.data_dir / "nats").is_dir():
+    if settings.nats_url is None and not settings.layout.stream.is_dir():
         return None
     with stream_address(settings) as address:
         return read_position(address)

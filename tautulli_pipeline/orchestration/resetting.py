@@ -8,15 +8,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
+from tautulli_pipeline.data_dir.consumer_lock import consumer_lock
+from tautulli_pipeline.data_dir.directory import explained_faults
 from tautulli_pipeline.errors import ConfigurationError, ImportRunningError, WarehouseError
 from tautulli_pipeline.imports.record import ImportLog, ImportRecord
-from tautulli_pipeline.orchestration.data_directory import explained_faults
+from tautulli_pipeline.orchestration.history import forget_partitions
 from tautulli_pipeline.orchestration.instance import (
     has_storage,
     open_instance,
 )
-from tautulli_pipeline.orchestration.partitions import forget_partitions
-from tautulli_pipeline.orchestration.services import consumer_lock, data_paths
 from tautulli_pipeline.orchestration.workers import bury_dead_runs
 from tautulli_pipeline.settings import Settings
 
@@ -42,7 +42,7 @@ def reset_progress(settings: Settings) -> Forgotten | None:
         ImportRunningError: an import runs, or a consumer is at work.
         ConfigurationError: the data directory cannot be written.
     """
-    data_dir, receipts = settings.data_dir, data_paths(settings).receipts
+    data_dir, receipts = settings.data_dir, settings.layout.receipts
     log = ImportLog(data_dir)
     if log.lock.holder():
         raise log.running()
@@ -74,7 +74,7 @@ def _last_import(log: ImportLog) -> ImportRecord | None:
 def _no_consumer(settings: Settings, log: ImportLog) -> Iterator[None]:
     """Keep consumers away; one that only finishes the batch in hand is waited for."""
     try:
-        with consumer_lock(settings):
+        with consumer_lock(settings.layout, settings.warehouse_path):
             yield
     except WarehouseError as error:
         record = _last_import(log)

@@ -1,13 +1,161 @@
-"""What runs are given to work with."""
+"""What runs are given to work with.
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+Settings are read when a run begins, so that loading the definitions needs none.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Final, Protocol
 
+import dagster as dg
 import duckdb
 from dagster_duckdb import DuckDBResource
 
+from tautulli_pipeline.data_dir.consumer_lock import consumer_lock
+from tautulli_pipeline.data_dir.directory import (
+    explained_faults,
+    make_data_dir,
+    require_warehouse_folder,
+)
+from tautulli_pipeline.errors import ConfigurationError, StoppedError
+from tautulli_pipeline.imports.consumer_client import spawned_consumer
+from tautulli_pipeline.imports.consuming import consume_backlog
+from tautulli_pipeline.imports.coordinator import WAIT_SECONDS, Import, ImportRequest, open_import
+from tautulli_pipeline.imports.record import ImportRecord
+from tautulli_pipeline.imports.stopping import Stop
+from tautulli_pipeline.orchestration.history import last_materialized_at
+from tautulli_pipeline.orchestration.options import ImportOptions
+from tautulli_pipeline.orchestration.stops import fault_as_failure
+from tautulli_pipeline.orchestration.workers import bury_dead_runs
+from tautulli_pipeline.settings import Settings, load_settings
+from tautulli_pipeline.warehouse.arrivals import Arrivals, arrivals_since
 from tautulli_pipeline.warehouse.schema import open_warehouse
+
+RESUME_HINT: Final = "import again to resume it"
+
+
+class Importing(Protocol):
+    """Where the op gets the import that it runs."""
+
+    def open(
+        self, context: dg.OpExecutionContext, options: ImportOptions
+    ) -> AbstractContextManager[Import]:
+        """The open import."""
+
+
+@dataclass(frozen=True)
+class Consumed:
+    """What came of consuming.
+
+    Attributes:
+        arrivals: what came into the warehouse since the table was recorded last.
+        facts: what the materialization says besides.
+    """
+
+    arrivals: Arrivals
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Consuming(Protocol):
+    """The consuming half, as the asset uses it."""
+
+    def consume(self, context: dg.AssetExecutionContext, warehouse: Warehouse) -> Consumed:
+        """Consume what is on the stream."""
+
+
+def import_stop() -> Stop:
+    """The way to stop an import."""
+    return Stop("the import was stopped", hint=RESUME_HINT)
+
+
+class RunLog:
+    """Tells the log of a run what an import has to say."""
+
+    def __init__(self, log: dg.DagsterLogManager) -> None:
+        self._log = log
+
+    def show(self, record: ImportRecord) -> None:
+        """The record is for `status`."""
+
+    def say(self, words: str) -> None:
+        """See `Audience`."""
+        self._log.info(words)
+
+
+class ImportBySettings:
+    """Imports the database of the run's options or of `IMPORT_DB_PATH`."""
+
+    @contextmanager
+    def open(self, context: dg.OpExecutionContext, options: ImportOptions) -> Iterator[Import]:
+        """See `Importing`."""
+        began_at = time.monotonic()
+        stop = import_stop()
+        with ExitStack() as stack:
+            stack.enter_context(fault_as_failure())
+            stack.enter_context(stop.heard())
+            settings = load_settings()
+            bury_dead_runs(context.instance, "import_job")
+            request = ImportRequest(
+                source=source_path(settings, options.source),
+                server_id=settings.import_server_id,
+                # A run that takes up another one resumes its import.
+                fresh=options.fresh and context.run.root_run_id is None,
+                salvage=options.salvage,
+                wait_seconds=options.wait,
+            )
+            consumer = stack.enter_context(spawned_consumer())
+            audience = RunLog(context.log)
+            yield stack.enter_context(
+                open_import(
+                    settings, request, consumer, audience=audience, stop=stop, began_at=began_at
+                )
+            )
+
+
+def source_path(settings: Settings, named: str | None) -> Path:
+    """The database that a run reads.
+
+    Raises:
+        ConfigurationError: neither the run nor the environment names one.
+    """
+    path = Path(named).expanduser() if named else settings.import_db_path
+    if path is None:
+        raise ConfigurationError(
+            "no database to read",
+            hint="set IMPORT_DB_PATH for the Dagster processes, or `source` in the run's config",
+        )
+    return path
+
+
+class BacklogConsuming:
+    """Consumes what is on the stream, in the process of the run."""
+
+    def consume(self, context: dg.AssetExecutionContext, warehouse: Warehouse) -> Consumed:
+        """See `Consuming`.
+
+        Raises:
+            StoppedError: somebody asked to stop, or another consumer waits to begin.
+        """
+        stop = Stop("consuming was stopped", hint="what is left is consumed by the next run")
+        with fault_as_failure(), stop.heard():
+            settings = load_settings()
+            since = last_materialized_at(context.instance)
+            with explained_faults(settings.data_dir), warehouse.get_connection() as connection:
+                consumed = consume_backlog(
+                    settings, connection, stop=stop, on_wait=context.log.info
+                )
+                arrivals = arrivals_since(connection, since)
+        if consumed.made_room:
+            raise StoppedError(
+                "made room for another consumer of this data directory",
+                hint="what is left on the stream is consumed by it, or by the next run",
+            )
+        return Consumed(arrivals, {"lost_on_the_stream": consumed.lost} if consumed.lost else {})
 
 
 class Warehouse(DuckDBResource):
@@ -23,6 +171,43 @@ class Warehouse(DuckDBResource):
         Raises:
             WarehouseError: another process holds the file, or it cannot be written.
         """
-        config = {"custom_user_agent": "dagster", **self.connection_config}
-        with open_warehouse(Path(self.database), config) as connection:
+        with self._opened(0.0, lambda _words: None) as connection:
             yield connection
+
+    def _opened(
+        self, wait_seconds: float, on_wait: Callable[[str], None]
+    ) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        config = {"custom_user_agent": "dagster", **self.connection_config}
+        return open_warehouse(
+            Path(self.database), config, wait_seconds=wait_seconds, on_wait=on_wait
+        )
+
+
+class WarehouseOfSettings(Warehouse):
+    """The warehouse of the settings, looked up when it is opened, for its one consumer."""
+
+    database: str = ""
+
+    @contextmanager
+    def get_connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """See `Warehouse.get_connection`."""
+        with fault_as_failure():
+            settings = load_settings()
+            make_data_dir(settings)
+            require_warehouse_folder(settings)
+            path = settings.warehouse_path
+            warehouse = Warehouse(database=str(path))
+            with (
+                consumer_lock(settings.layout, path),
+                warehouse._opened(WAIT_SECONDS, dg.get_dagster_logger().info) as connection,
+            ):
+                yield connection
+
+
+def resources_of_settings() -> dict[str, object]:
+    """Resources of the definitions."""
+    return {
+        "importing": ImportBySettings(),
+        "consuming": BacklogConsuming(),
+        "warehouse": WarehouseOfSettings(),
+    }

@@ -10,10 +10,11 @@ from typing import Any, Final
 import dagster as dg
 
 from tautulli_pipeline.imports.receipts import DUPLICATE, PUBLISHED, REJECTED, UNREADABLE, Receipt
-from tautulli_pipeline.imports.session import SourceFacts
 from tautulli_pipeline.imports.validation import Findings
 from tautulli_pipeline.orchestration.column_schemas import SCHEMA
 from tautulli_pipeline.orchestration.pictures import Months, picture_of_plays, plays_in_letters
+from tautulli_pipeline.source.opening import SourceFacts
+from tautulli_pipeline.source.partitions import Partition
 from tautulli_pipeline.source.survey import PartitionContent
 from tautulli_pipeline.warehouse.arrivals import Arrivals
 
@@ -93,15 +94,17 @@ def stream_metadata(receipt: Receipt, content: PartitionContent) -> dict[str, An
 
 @dataclass
 class Published:
-    """What a run has published so far."""
+    """What a run has published so far; what it publishes again counts once."""
 
-    keys: list[str] = field(default_factory=list)
+    partitions: list[Partition] = field(default_factory=list)
     began_at: float = field(default_factory=time.monotonic)
     _counts: dict[str, int] = field(default_factory=dict)
 
-    def add(self, key: str, metadata: Mapping[str, Any]) -> None:
-        """Take in a partition's `stream_metadata`."""
-        self.keys.append(key)
+    def add(self, partition: Partition, metadata: Mapping[str, Any]) -> None:
+        """Take in a partition and its `stream_metadata`."""
+        if partition in self.partitions:
+            return
+        self.partitions.append(partition)
         for name in ("rows_read", "published", "duplicate_acks", "rejected", "unreadable"):
             self._counts[name] = self._counts.get(name, 0) + metadata[name]
 
@@ -110,7 +113,7 @@ class Published:
         seconds = time.monotonic() - self.began_at
         read = self._counts.get("rows_read", 0)
         rows: list[tuple[str, object]] = [
-            ("ranges", len(self.keys)),
+            ("ranges", len(self.partitions)),
             ("plays read", read),
             ("published", self._counts.get("published", 0)),
             ("on the stream already", self._counts.get("duplicate_acks", 0)),

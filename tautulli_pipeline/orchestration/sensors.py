@@ -9,18 +9,15 @@ from typing import Final
 import dagster as dg
 import orjson
 
+from tautulli_pipeline.data_dir.consumer_lock import is_consumer_running
+from tautulli_pipeline.data_dir.directory import make_data_dir
 from tautulli_pipeline.errors import PipelineError
+from tautulli_pipeline.imports.connections import stream_address
 from tautulli_pipeline.imports.newness import Glance, fingerprint, look_into
-from tautulli_pipeline.imports.record import ImportLog, Status
+from tautulli_pipeline.imports.record import ImportLog
+from tautulli_pipeline.orchestration.history import PARTITIONS, known_grid, last_materialized_at
 from tautulli_pipeline.orchestration.instance import COMMAND_LINE_TAGS
 from tautulli_pipeline.orchestration.jobs import consume_job, import_job
-from tautulli_pipeline.orchestration.partitions import PARTITIONS, known_grid
-from tautulli_pipeline.orchestration.services import (
-    data_paths,
-    is_consumer_at_work,
-    make_data_dir,
-    stream_address,
-)
 from tautulli_pipeline.orchestration.workers import unended_runs
 from tautulli_pipeline.settings import Settings, load_settings
 from tautulli_pipeline.stream.session import count_pending
@@ -47,9 +44,10 @@ def new_history_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
 
 @dg.sensor(
     job=consume_job,
-    minimum_interval_seconds=10,
+    minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Asks for a consumer when something waits on the stream and none is at work.",
+    description="Starts consume_job when something waits on the stream, or came into the table "
+    "unrecorded, and no import is running.",
 )
 def stream_backlog_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """Look at the pending count of the durable consumer."""
@@ -99,7 +97,7 @@ def _seek_plays(context: dg.SensorEvaluationContext, settings: Settings) -> dg.S
     if memory.seen and memory.seen.files == files and (reason or memory.asked == memory.seen):
         return dg.SensorResult(skip_reason=reason or "the database has not changed")
     make_data_dir(settings)
-    grid, snapshots = known_grid(instance), data_paths(settings).snapshots
+    grid, snapshots = known_grid(instance), settings.layout.snapshots
     try:
         glance, keys = look_into(path, snapshots, files, grid, settings.import_batch_size)
     except PipelineError as error:  # and once is enough until it changes
@@ -124,25 +122,35 @@ def _seek_plays(context: dg.SensorEvaluationContext, settings: Settings) -> dg.S
 
 
 def _seek_backlog(context: dg.SensorEvaluationContext, settings: Settings) -> dg.SensorResult:
-    if settings.nats_url is None and not (settings.data_dir / "nats").is_dir():
-        return dg.SensorResult(skip_reason="nothing was ever published")
-    instance = context.instance
-    if is_consumer_at_work(settings) or unended_runs(instance, consume_job.name):
-        return dg.SensorResult(skip_reason="a consumer is at work")
+    reason = _why_not_consume(context.instance, settings)
+    if reason is None and not _has_unrecorded_rows(context.instance, settings):
+        with stream_address(settings) as address:
+            reason = None if count_pending(address) else "nothing waits on the stream"
+    return dg.SensorResult(skip_reason=reason) if reason else dg.SensorResult([dg.RunRequest()])
+
+
+def _why_not_consume(instance: dg.DagsterInstance, settings: Settings) -> str | None:
+    """Why no consumer may start now; None where one may."""
+    if settings.nats_url is None and not settings.layout.stream.is_dir():
+        return "nothing was ever published"
+    if ImportLog(settings.data_dir).lock.holder():
+        return "an import is running, which consumes what it publishes"
+    if is_consumer_running(settings.layout) or unended_runs(instance, consume_job.name):
+        return "a consumer is running"
     if failed_at := _failed_a_moment_ago(instance):
-        return dg.SensorResult(
-            skip_reason=f"consume_job failed at {failed_at:%H:%M:%S} UTC; it is tried again "
+        return (
+            f"consume_job failed at {failed_at:%H:%M:%S} UTC; it is tried again "
             f"{_PAUSE_AFTER_FAILURE_SECONDS:.0f} s after that, or when somebody starts it"
         )
-    with stream_address(settings) as address:
-        pending = count_pending(address)
-    unsettled = _unsettled(settings)
-    if pending or (unsettled and unsettled != context.cursor):
-        return dg.SensorResult(run_requests=[dg.RunRequest()], cursor=unsettled)
-    reason = "nothing waits on the stream"
-    if unsettled:
-        reason += ", though plays of the last import are not in the table: import again"
-    return dg.SensorResult(skip_reason=reason, cursor=unsettled)
+    return None
+
+
+def _has_unrecorded_rows(instance: dg.DagsterInstance, settings: Settings) -> bool:
+    """Whether the last import ended after `playback_events` was recorded last."""
+    record = ImportLog(settings.data_dir).read()
+    if record is None or record.ended_at is None or not record.fates.processed:
+        return False
+    return record.ended_at.replace(tzinfo=None) > last_materialized_at(instance)
 
 
 def _failed_a_moment_ago(instance: dg.DagsterInstance) -> datetime | None:
@@ -156,11 +164,3 @@ def _failed_a_moment_ago(instance: dg.DagsterInstance) -> datetime | None:
             pause = timedelta(seconds=_PAUSE_AFTER_FAILURE_SECONDS)
             return ended_at if datetime.now(UTC) - ended_at < pause else None
     return None
-
-
-def _unsettled(settings: Settings) -> str | None:
-    """Names a published import that waits for its settlement, and how far that is."""
-    record = ImportLog(settings.data_dir).read()
-    if record is None or record.status is not Status.PENDING:
-        return None
-    return f"{record.import_id} {record.fates.processed}"

@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,11 +19,12 @@ import orjson
 import psutil
 from filelock import FileLock, Timeout
 
+from tautulli_pipeline.data_dir.directory import data_directory, explained_faults
 from tautulli_pipeline.errors import ConfigurationError, PipelineError
+from tautulli_pipeline.imports.connections import check_login, stream_address
 from tautulli_pipeline.imports.record import ImportLog
-from tautulli_pipeline.orchestration.data_directory import data_directory, explained_faults
+from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.orchestration.instance import dagster_home, open_instance
-from tautulli_pipeline.orchestration.services import check_login, stream_address
 from tautulli_pipeline.orchestration.webserver import answers, start_import
 from tautulli_pipeline.orchestration.workers import (
     bury_dead_runs,
@@ -97,7 +97,7 @@ class _Service:
 
 @dataclass
 class Serving:
-    """`up`: everything of one data directory, until `stopping` is set.
+    """`up`: everything of one data directory, until it is asked to stop.
 
     Attributes:
         say: told in words what happens.
@@ -105,7 +105,7 @@ class Serving:
 
     settings: Settings
     port: int
-    stopping: threading.Event
+    stop: Stop
     say: Callable[[str], None]
 
     @property
@@ -137,11 +137,11 @@ class Serving:
                 service.start()
             self._remember(services)
             self._await_answer(services)
-            if self.stopping.is_set():
+            if self.stop.is_requested:
                 return
             self.say(f"{self.url}  (Ctrl-C ends it; logs are in {services[0].log.parent})")
             self._start_import(instance)
-            while not self.stopping.wait(_POLL_SECONDS):
+            while not self.stop.wait(_POLL_SECONDS):
                 self._look_after(services)
 
     def _services(self) -> list[_Service]:
@@ -166,7 +166,7 @@ class Serving:
 
     def _await_answer(self, services: Sequence[_Service]) -> None:
         deadline = time.monotonic() + _STARTS_WITHIN_SECONDS
-        while not self.stopping.wait(_POLL_SECONDS) and not answers(self.url):
+        while not self.stop.wait(_POLL_SECONDS) and not answers(self.url):
             self._look_after(services)
             if time.monotonic() > deadline:
                 raise PipelineError(

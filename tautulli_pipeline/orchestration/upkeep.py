@@ -10,13 +10,13 @@ from typing import Final
 
 from duckdb import DuckDBPyConnection
 
+from tautulli_pipeline.data_dir.consumer_lock import consumer_lock
+from tautulli_pipeline.data_dir.directory import explained_faults, make_data_dir
 from tautulli_pipeline.errors import WarehouseError
 from tautulli_pipeline.imports.record import ImportLog
 from tautulli_pipeline.imports.replay import Tried, replay
-from tautulli_pipeline.imports.session import open_source
-from tautulli_pipeline.orchestration.data_directory import explained_faults
-from tautulli_pipeline.orchestration.services import consumer_lock, data_paths, make_data_dir
 from tautulli_pipeline.settings import Settings
+from tautulli_pipeline.source.opening import open_source
 from tautulli_pipeline.warehouse.dead_letters import KIND, TABLE, are_of_rows, open_ids
 from tautulli_pipeline.warehouse.duplicates import Restoring, choose_to_confirm, confirm
 from tautulli_pipeline.warehouse.reading import find_id, no_such, open_to_read
@@ -84,7 +84,7 @@ def replay_letters(
     with ExitStack() as stack:
         source = None
         if path is not None and are_of_rows(connection, ids):
-            source = stack.enter_context(open_source(path, data_paths(settings).snapshots))
+            source = stack.enter_context(open_source(path, settings.layout.snapshots))
         return tuple(replay(connection, ids, source, settings.import_server_id))
 
 
@@ -117,7 +117,11 @@ def open_for_upkeep(
 def _keep_consumers_away(settings: Settings, stack: ExitStack) -> None:
     make_data_dir(settings)
     try:
-        stack.enter_context(consumer_lock(settings, patience_seconds=_PATIENCE_SECONDS))
+        stack.enter_context(
+            consumer_lock(
+                settings.layout, settings.warehouse_path, patience_seconds=_PATIENCE_SECONDS
+            )
+        )
     except WarehouseError:
         log = ImportLog(settings.data_dir)
         if log.lock.holder():

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -16,7 +16,7 @@ from tautulli_pipeline.errors import SourceDamagedError
 from tautulli_pipeline.events.columns import COPIED, HISTORY, MEDIA_INFO, METADATA
 from tautulli_pipeline.events.identity import quote_identifier
 from tautulli_pipeline.source.damage import BACKUP_HINT, SALVAGE_HINT
-from tautulli_pipeline.source.partitions import LAST_GRID_ID, OTHER, Grid
+from tautulli_pipeline.source.partitions import LAST_GRID_ID, OTHER, Grid, Partition
 from tautulli_pipeline.source.reader import IdRange
 from tautulli_pipeline.source.schema import LOOKUPS, SourceSchema
 
@@ -50,10 +50,15 @@ class PartitionContent:
         started: first and last start in Unix seconds; None where no row has one.
     """
 
-    key: str
+    partition: Partition
     rows: int
     digest: str
     started: tuple[int, int] | None = None
+
+    @property
+    def key(self) -> str:
+        """Names the partition."""
+        return self.partition.key
 
 
 class MonthOfPlays(NamedTuple):
@@ -78,12 +83,12 @@ def with_unreadable(
 
     They are part of the digest: a repaired file makes their partitions stale.
     """
-    found = {content.key: content for content in contents}
-    for key, ids in groupby(unreadable, grid.key_of):
+    found = {content.partition: content for content in contents}
+    for partition, ids in groupby(unreadable, grid.partition_of):
         lost = list(ids)
-        readable = found.get(key, PartitionContent(key, 0, ""))
+        readable = found.get(partition, PartitionContent(partition, 0, ""))
         digest = hashlib.blake2b(f"{readable.digest}{lost}".encode(), digest_size=16).hexdigest()
-        found[key] = replace(readable, rows=readable.rows + len(lost), digest=digest)
+        found[partition] = replace(readable, rows=readable.rows + len(lost), digest=digest)
     return sorted(found.values(), key=lambda content: content.key)
 
 
@@ -137,20 +142,22 @@ class Survey:
                 counted[month, (kind or b"").decode(errors="replace") or "unknown"] += plays
         return [MonthOfPlays(*key, plays) for key, plays in sorted(counted.items())]
 
-    def keys(self, grid: Grid) -> list[str]:
-        """The partitions of `grid` that hold rows, by their ids alone."""
-        keys: list[str] = []
+    def with_rows(self, grid: Grid) -> list[Partition]:
+        """The partitions of `grid` that hold rows, by their ids alone, in key order."""
+        found = list(self._on_grid(grid))
+        within = self._schema.has_id_within(HISTORY, "id")
+        exists = f"SELECT EXISTS (SELECT 1 FROM {HISTORY} WHERE {within})"
+        outside = any(self._one(exists, ids.first, ids.last)[0] for ids in OTHER.ranges)
+        return [*found, OTHER] if outside else found
+
+    def _on_grid(self, grid: Grid) -> Iterator[Partition]:
         next_id = 1
         while (row_id := self._first_id_from(next_id)) is not None:
-            keys.append(grid.key_of(row_id))
-            if keys[-1] == OTHER:
-                return keys
-            next_id = grid.ranges(keys[-1])[0].last + 1
-        below, _ = grid.ranges(OTHER)
-        within = f"{self._schema.has_integer(HISTORY, 'id')} AND id <= ?"
-        if self._one(f"SELECT EXISTS (SELECT 1 FROM {HISTORY} WHERE {within})", below.last)[0]:
-            keys.append(OTHER)
-        return keys
+            partition = grid.partition_of(row_id)
+            if partition == OTHER:
+                return
+            yield partition
+            next_id = partition.last_id + 1
 
     def partitions(self, grid: Grid) -> Iterator[PartitionContent]:
         """Every partition of `grid` that holds rows, in key order.
@@ -163,23 +170,13 @@ class Survey:
         content = self._content_query()
         self._require_lookups()
         rows = 0
-        for partition in self._in_order(grid, content):
-            rows += partition.rows
-            yield partition
+        for partition in chain(self._on_grid(grid), [OTHER]):
+            found = self._content(partition, content)
+            rows += found.rows
+            if found.rows:
+                yield found
         if rows != self.count_rows():
             raise out_of_order(self._named)
-
-    def _in_order(self, grid: Grid, content: str) -> Iterator[PartitionContent]:
-        next_id = 1
-        while (row_id := self._first_id_from(next_id)) is not None:
-            key = grid.key_of(row_id)
-            if key == OTHER:
-                break
-            yield self._content(key, grid, content)
-            next_id = grid.ranges(key)[0].last + 1
-        other = self._content(OTHER, grid, content)
-        if other.rows:
-            yield other
 
     def _first_id_from(self, row_id: int) -> int | None:
         integer = self._schema.has_integer(HISTORY, "id")
@@ -187,15 +184,15 @@ class Survey:
         found: int | None = self._one(sql, row_id)[0]
         return found
 
-    def _content(self, key: str, grid: Grid, content: str) -> PartitionContent:
+    def _content(self, partition: Partition, content: str) -> PartitionContent:
         rows, digests, starts = 0, [], []
-        for ids in grid.ranges(key):
+        for ids in partition.ranges:
             count, digest, first, last, *_ = self._one(content, ids.first, ids.last)
             rows += count
             digests.append(digest or "")
             starts += [moment for moment in (first, last) if moment is not None]
         started = (min(starts), max(starts)) if starts else None
-        return PartitionContent(key, rows, "".join(digests)[:64], started)
+        return PartitionContent(partition, rows, "".join(digests)[:64], started)
 
     def _content_query(self) -> str:
         """Count and digest of the rows of one id range; blobs, for text may not be UTF-8."""

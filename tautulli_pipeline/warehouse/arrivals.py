@@ -40,6 +40,11 @@ class Arrivals:
     row_count: int
 
     @property
+    def is_anything(self) -> bool:
+        """Whether anything was stored, dropped or kept."""
+        return bool(self.stored or self.discarded or self.dead_letters)
+
+    @property
     def stored(self) -> int:
         """Plays that are new in the table."""
         return sum(plays for _, _, plays in self.months)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -154,12 +154,19 @@ class Ledger:
             unsettled.setdefault((import_id, key), []).append(row_id)
         return unsettled
 
-    def totals(self, import_id: str) -> dict[str, int]:
-        """Sums over the import's partitions, by column of `import_ledger`."""
+    def totals(self, import_id: str, partitions: Collection[str] | None = None) -> dict[str, int]:
+        """Sums over the import's partitions, by column of `import_ledger`.
+
+        Args:
+            import_id: the import.
+            partitions: count these alone.
+        """
         columns = (*_DUPLICATES, "published", "imported", "rejected", "errors")
         sums = ", ".join(f"coalesce(sum({column}), 0)::BIGINT" for column in columns)
         row: tuple[Any, ...] | None = self._connection.execute(
-            f"SELECT {sums} FROM import_ledger WHERE import_id = ?", [import_id]
+            f"SELECT {sums} FROM import_ledger "
+            "WHERE import_id = $id AND ($keys IS NULL OR list_contains($keys, partition_key))",
+            {"id": import_id, "keys": None if partitions is None else list(partitions)},
         ).fetchone()
         assert row is not None
         return dict(zip(columns, row, strict=True))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Final
 
 import duckdb
 
-from tautulli_pipeline.errors import WarehouseError
+from tautulli_pipeline.errors import WarehouseError, WarehouseHeldError
 from tautulli_pipeline.events.identity import quote_literal
 from tautulli_pipeline.warehouse.transaction import transaction
 
@@ -39,6 +40,7 @@ _FILE_FAULTS: Final = (
     duckdb.FatalException,
     duckdb.OutOfMemoryException,
 )
+_POLL_SECONDS: Final = 0.5
 _MIGRATIONS: Final = "schema_migrations"
 _RECORD: Final = {"name", "applied_at"}
 
@@ -77,19 +79,47 @@ def connect(path: Path, config: Mapping[str, Any]) -> duckdb.DuckDBPyConnection:
 
 @contextmanager
 def open_warehouse(
-    path: Path, config: Mapping[str, Any] | None = None
+    path: Path,
+    config: Mapping[str, Any] | None = None,
+    *,
+    wait_seconds: float = 0.0,
+    on_wait: Callable[[str], None] = lambda _words: None,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """The one connection that writes, with the schema up to date.
 
+    Args:
+        path: the DuckDB file, which need not be there yet.
+        config: DuckDB settings besides our own.
+        wait_seconds: how long to wait for a program that holds the file.
+        on_wait: hears who holds it, and may raise to end the wait.
+
     Raises:
-        WarehouseError: another process holds the file, or it cannot be written.
+        WarehouseHeldError: another process still holds the file.
+        WarehouseError: it cannot be opened or written.
     """
-    connection = connect(path, config or {})
+    connection = _connect_patiently(path, config or {}, wait_seconds, on_wait)
     try:
         with explained(path, "write"):
             yield connection
     finally:
         connection.close()
+
+
+def _connect_patiently(
+    path: Path,
+    config: Mapping[str, Any],
+    wait_seconds: float,
+    on_wait: Callable[[str], None],
+) -> duckdb.DuckDBPyConnection:
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            return connect(path, config)
+        except WarehouseHeldError as error:
+            if time.monotonic() >= deadline:
+                raise
+            on_wait(f"{error.message}; waiting until it is closed")
+        time.sleep(_POLL_SECONDS)
 
 
 def _make_folder(path: Path) -> None:
@@ -207,7 +237,7 @@ def count_events(connection: duckdb.DuckDBPyConnection) -> int:
 def _warehouse_error(path: Path, operation: str, cause: str) -> WarehouseError:
     holder = re.search(r"lock is held in (.+?) \(PID (\d+)\)", cause)
     if holder:
-        return WarehouseError(
+        return WarehouseHeldError(
             f"cannot {operation} the warehouse {path}: process {holder[2]} ({holder[1]}) holds it",
             hint="close that program, or set DUCKDB_PATH to another file",
         )

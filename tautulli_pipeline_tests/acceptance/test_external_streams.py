@@ -37,9 +37,9 @@ DURABLE = "tautulli-pipeline"
 IMPATIENT = """
 import dataclasses, sys
 from tautulli_pipeline.cli import main
-from tautulli_pipeline.orchestration import services
-named = services._names
-services._names = lambda *given: dataclasses.replace(named(*given), patience_seconds=3)
+from tautulli_pipeline.imports import connections
+named = connections._names
+connections._names = lambda *given: dataclasses.replace(named(*given), patience_seconds=3)
 main()
 """
 
@@ -95,7 +95,7 @@ def published(data_dir: Path) -> int:
 
 def consumer_of(data_dir: Path) -> psutil.Process:
     """The consumer's process."""
-    found = [p for p in processes_of(data_dir) if any("consumer_process" in w for w in p.cmdline())]
+    found = [p for p in processes_of(data_dir) if any("consumer_main" in w for w in p.cmdline())]
     assert len(found) == 1
     return found[0]
 

@@ -13,7 +13,7 @@ import pytest
 from tautulli_pipeline.cli import controlling
 from tautulli_pipeline.cli.controlling import run_reset, run_stop
 from tautulli_pipeline.errors import ConfigurationError
-from tautulli_pipeline.imports.claim import ImportLock
+from tautulli_pipeline.imports.import_lock import ImportLock
 from tautulli_pipeline.imports.record import PENDING_SUMMARY, Fates, ImportLog, ImportRecord, Status
 from tautulli_pipeline.settings import Settings
 

@@ -13,10 +13,10 @@ import orjson
 
 from tautulli_pipeline.events.mapping import mapping_query
 from tautulli_pipeline.imports.consumption import Consumption
-from tautulli_pipeline.imports.pieces import PartitionWork
+from tautulli_pipeline.imports.messages import PartitionWork
 from tautulli_pipeline.imports.publication import Publication
 from tautulli_pipeline.imports.receipts import Receipt, ReceiptFolder
-from tautulli_pipeline.imports.session import open_source
+from tautulli_pipeline.source.opening import open_source
 from tautulli_pipeline.source.partitions import Grid
 from tautulli_pipeline.source.reader import IdRange, open_reader
 from tautulli_pipeline.stream.session import open_consuming, open_publishing
@@ -69,7 +69,7 @@ class Rounds:
         """Every partition that has rows."""
         with open_source(self.source, self.folder / "snapshots") as source:
             contents = source.survey(Grid(self.width), self.width)
-            return [PartitionWork(content.key, content.rows) for content in contents]
+            return [PartitionWork(content.partition, content.rows) for content in contents]
 
     def publish(
         self,

@@ -95,7 +95,7 @@ def test_all_of_the_stream_is_written_before_it_is_acked(warehouse, tmp_path):
     assert sum(written.inserted for written in control.written) == 3
 
 
-def test_what_cannot_be_written_is_not_acked(warehouse, tmp_path):
+def test_messages_that_cannot_be_written_are_not_acked(warehouse, tmp_path):
     stream = Stream([[delivered(1)]])
     warehouse.execute("DROP TABLE stream_positions")
     with pytest.raises(duckdb.CatalogException, match="stream_positions"):
@@ -110,13 +110,13 @@ def test_an_empty_stream_is_drained_at_once(warehouse, tmp_path):
     assert len(control.written) == 1
 
 
-def test_who_is_stopped_before_a_batch_writes_nothing_of_it(warehouse, tmp_path):
+def test_a_consumer_that_is_stopped_before_a_batch_writes_nothing_of_it(warehouse, tmp_path):
     stream = Stream([[delivered(1)]])
     control = consume(stream, warehouse, tmp_path, UntilDrained(5, stopped=True))
     assert (sequences(warehouse), stream.acked, control.written) == ([], [], [])
 
 
-def test_a_stop_takes_effect_after_the_batch_in_hand(warehouse, tmp_path, monkeypatch):
+def test_a_stop_takes_effect_after_the_current_batch(warehouse, tmp_path, monkeypatch):
     monkeypatch.setattr(consumption, "ROWS_PER_TRANSACTION", 1)
 
     class OneBatch(UntilDrained):
@@ -150,7 +150,7 @@ def test_a_partition_is_settled_once_all_its_messages_are_acked(warehouse, tmp_p
     assert warehouse.execute(settled).fetchall() == [("0000000001-0000000010", 2)]
 
 
-def test_rows_whose_messages_never_came_are_told_until_they_come(warehouse, tmp_path):
+def test_rows_whose_messages_are_missing_are_reported_until_they_arrive(warehouse, tmp_path):
     leave_receipt(tmp_path, "other", 1, 2, 3)
     control = consume(Stream([[delivered(2)]]), warehouse, tmp_path)
     assert control.unsettled == {("import-1", "other"): [1, 3]}
@@ -183,7 +183,7 @@ def test_one_transaction_takes_what_fits_and_one_message_at_least(payloads):
 
 @settings(max_examples=50)
 @given(st.lists(st.binary(max_size=20), max_size=8))
-def test_payloads_come_through_one_buffer_byte_for_byte(payloads):
+def test_payloads_pass_through_one_buffer_unchanged(payloads):
     joined = consumption._joined([memoryview(payload) for payload in payloads])
     joined.validate(full=True)
     assert joined.to_pylist() == payloads

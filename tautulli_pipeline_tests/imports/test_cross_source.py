@@ -108,7 +108,7 @@ def publish_import(rounds: Rounds) -> None:
     ],
 )
 @pytest.mark.parametrize("import_first", [True, False])
-def test_thirty_plays_that_others_saw_are_stored_once_and_ten_that_look_alike_too(
+def test_plays_that_other_producers_reported_are_stored_once_and_similar_plays_are_kept(
     rounds: Rounds, import_first: bool, apart: bool, cache_entries: int
 ) -> None:
     rounds.cache_entries = cache_entries

@@ -14,9 +14,9 @@ from itertools import chain
 import pyarrow as pa
 import pytest
 
-from tautulli_pipeline.imports.pieces import IMPORT_HEADER, PartitionWork
+from tautulli_pipeline.imports.messages import IMPORT_HEADER, PartitionWork
 from tautulli_pipeline.imports.publication import Publication
-from tautulli_pipeline.imports.session import open_source
+from tautulli_pipeline.source.opening import open_source
 from tautulli_pipeline.source.partitions import Grid
 from tautulli_pipeline.source.reader import open_reader
 from tautulli_pipeline.stream.publisher import MESSAGE_ID_HEADER, PubAcks
@@ -105,7 +105,7 @@ def import_all(path, folder):
         writer = Writer(warehouse, Deduplicator(DedupCache(300, 10_000)), "S", lambda: NOW)
         publication = Publication("I", "default", reader, source.schema, DirectStream(writer))
         contents = source.survey(Grid(3000), 3000)
-        work = [PartitionWork(content.key, content.rows) for content in contents]
+        work = [PartitionWork(content.partition, content.rows) for content in contents]
         entries = [
             LedgerEntry("I", r.partition_key, r.server_id, r.published_at, r.rows)
             for r in publication.publish(work)

@@ -6,12 +6,13 @@ import sqlite3
 import time
 from contextlib import closing
 
+import orjson
 import pytest
 
 from tautulli_pipeline.errors import SourceError
 from tautulli_pipeline.imports import known_source
 from tautulli_pipeline.imports.known_source import open_known_source
-from tautulli_pipeline.source.partitions import Grid
+from tautulli_pipeline.source.partitions import OTHER, Grid
 from tautulli_pipeline_tests.cases import make_database, play
 
 GRID = Grid(10)
@@ -92,7 +93,7 @@ def test_a_source_that_was_written_is_surveyed_again(database, statement):
 
 
 @pytest.mark.usefixtures("settled")
-def test_a_log_beside_the_source_tells_of_a_write(database):
+def test_a_write_to_the_log_beside_the_source_is_noticed(database):
     execute(database, "PRAGMA journal_mode = WAL")
     first, _ = survey(database)
     with closing(sqlite3.connect(database)) as connection:
@@ -122,13 +123,13 @@ def test_what_is_known_on_one_grid_is_not_known_on_another(database):
     assert [content.rows for content in contents] == [20, 15]
 
 
-def test_a_source_written_a_moment_ago_is_not_taken_for_known(database):
+def test_a_source_written_a_moment_ago_is_surveyed_again(database):
     survey(database)
     assert survey(database)[1]
 
 
 @pytest.mark.usefixtures("settled")
-def test_what_another_version_saw_does_not_count(database, monkeypatch):
+def test_a_survey_by_another_version_does_not_count(database, monkeypatch):
     survey(database)
     monkeypatch.setattr(known_source, "_VERSION", "another")
     assert survey(database)[1]
@@ -136,11 +137,42 @@ def test_what_another_version_saw_does_not_count(database, monkeypatch):
 
 @pytest.mark.usefixtures("settled")
 @pytest.mark.parametrize("kept", [b"", b"{", b"[]", b"null", b'{"source": 1}'])
-def test_a_memory_that_cannot_be_read_is_made_anew(database, kept):
+def test_a_memory_that_cannot_be_read_is_replaced(database, kept):
     survey(database)
     database.with_name("survey.json").write_bytes(kept)
     assert survey(database)[1]
     assert not survey(database)[1]
+
+
+@pytest.mark.usefixtures("settled")
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"key": "0000000001-0000000010", "rows": 10, "digest": "d", "started": None},  # as of 0.1.0
+        ["0000000001-0000000011x", 10, "d", None],
+        ["0000000001-0000000010", 10, "d"],
+        ["0000000001-0000000010", 10, "d", 7],
+        None,
+    ],
+)
+def test_a_memory_of_another_form_is_replaced(database, content):
+    first, _ = survey(database)
+    memory = database.with_name("survey.json")
+    kept = orjson.loads(memory.read_bytes())
+    memory.write_bytes(orjson.dumps(kept | {"contents": [content, *kept["contents"][1:]]}))
+    assert survey(database) == (first, True)
+    assert survey(database) == (first, False)
+
+
+@pytest.mark.usefixtures("settled")
+def test_plays_without_a_start_and_beyond_the_grid_are_remembered_too(tmp_path):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(1), play(2), play(11, started=0), play(10**10)])
+    first, copied_first = survey(path)
+    assert [content.started is None for content in first] == [False, True, False]
+    assert [content.partition for content in first] == [*map(GRID.partition_of, (1, 11)), OTHER]
+    assert copied_first
+    assert survey(path) == (first, False)
 
 
 @pytest.mark.usefixtures("settled")
@@ -150,7 +182,7 @@ def test_salvaging_looks_at_the_file_itself(database):
 
 
 @pytest.mark.usefixtures("settled")
-def test_a_source_that_disappeared_is_missed_though_it_was_known(database):
+def test_a_known_source_that_disappeared_is_reported(database):
     survey(database)
     database.unlink()
     with pytest.raises(SourceError, match="it does not exist"):

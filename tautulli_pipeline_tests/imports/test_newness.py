@@ -29,12 +29,12 @@ def look(database, grid=None, batch_size=10):
 def test_a_look_counts_the_plays_and_names_their_ranges(database, tmp_path):
     glance, keys = look(database)
     assert glance == Glance("files-1", rows=4, last_id=35)
-    assert keys == [Grid(10).key_of(n) for n in (1, 11, 35)]
+    assert keys == [Grid(10).partition_of(n).key for n in (1, 11, 35)]
     assert not list(tmp_path.glob("snapshots/*"))
 
 
 def test_the_grid_of_the_data_directory_counts_more_than_the_size_of_a_batch(database):
-    assert look(database, Grid(20))[1] == [Grid(20).key_of(n) for n in (1, 35)]
+    assert look(database, Grid(20))[1] == [Grid(20).partition_of(n).key for n in (1, 35)]
 
 
 def test_without_a_grid_there_are_not_too_many_ranges(tmp_path):
@@ -45,7 +45,7 @@ def test_without_a_grid_there_are_not_too_many_ranges(tmp_path):
     assert len(look(path, Grid(1))[1]) == MAX_PARTITIONS + 1
 
 
-def test_a_database_without_plays_is_looked_into_as_well(tmp_path):
+def test_a_database_without_plays_can_be_looked_into_too(tmp_path):
     path = tmp_path / "tautulli.db"
     make_database(path)
     glance, keys = look(path)
@@ -62,7 +62,7 @@ def test_plays_are_new_where_their_number_or_the_last_one_changed(rows, last_id,
     assert Glance("after", rows, last_id).shows_new_plays(earlier) is new
 
 
-def test_a_look_that_failed_is_no_reason_to_take_the_next_for_unchanged():
+def test_after_a_look_that_failed_all_plays_count_as_new():
     assert Glance("after", 4, 35).shows_new_plays(Glance("before"))
     assert Glance("after", 4, 35).shows_new_plays(None)
 
@@ -81,7 +81,7 @@ def test_every_write_shows_in_the_files_and_reading_does_not(database):
     assert first != in_the_log
 
 
-def test_two_names_of_one_file_tell_the_same(database):
+def test_a_link_has_the_fingerprint_of_its_file(database):
     link = database.with_name("link.db")
     link.symlink_to(database)
     assert fingerprint(link) == fingerprint(database)
@@ -90,7 +90,7 @@ def test_two_names_of_one_file_tell_the_same(database):
     assert fingerprint(other) != fingerprint(database)  # its log would have another name
 
 
-def test_names_that_are_no_text_are_told_apart(database):
+def test_names_that_are_not_utf8_have_different_fingerprints(database):
     seen = set()
     for odd in (b"\xff.db", b"\xfe.db"):
         renamed = Path(os.fsdecode(os.fsencode(database.parent) + b"/" + odd))
@@ -99,6 +99,6 @@ def test_names_that_are_no_text_are_told_apart(database):
     assert len(seen) == 2
 
 
-def test_a_database_that_is_not_there_is_missed(tmp_path):
+def test_a_missing_database_is_reported(tmp_path):
     with pytest.raises(SourceError, match="it does not exist"):
         fingerprint(tmp_path / "none.db")

@@ -1,11 +1,16 @@
+"""The record of an import: what is stored, what it reads as, and who may complete it."""
+
+from __future__ import annotations
+
 import os
 import subprocess
 import sys
 import threading
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import orjson
 import pytest
 
 from tautulli_pipeline.errors import ImportRunningError
@@ -49,6 +54,7 @@ def record(status=Status.RUNNING, **changes):
         "process_id": 4711,
         "total_records": 110,
         "unchanged": 9,
+        "pending": 6,
         "last_processed_id": 77,
         "elapsed_seconds": 5.5,
         "fates": FATES,
@@ -77,9 +83,26 @@ def holder(tmp_path):
 
 def test_a_record_reads_back_whole(log):
     assert log.read() is None
+    ended_at = datetime(2026, 1, 1, 0, 7, 30, 123, tzinfo=UTC)
+    unreadable = ({"table": "session_history", "ids": [7, 9]},)
     for status in (Status.STOPPED, Status.COMPLETED, Status.FAILED):
-        log.write(record(status, dry_run=True, fresh=True))
-        assert log.read() == record(status, dry_run=True, fresh=True)
+        written = record(status, dry_run=True, fresh=True, ended_at=ended_at, unreadable=unreadable)
+        log.write(written)
+        assert log.read() == written
+
+
+def write_as_0_1_0(folder, written):
+    """Store a record as version 0.1.0 did."""
+    ImportLog(folder).write(written)
+    file = folder / "import.json"
+    fields = orjson.loads(file.read_bytes())
+    del fields["pending"], fields["ended_at"]
+    file.write_bytes(orjson.dumps(fields))
+
+
+def test_a_record_of_an_earlier_version_is_read(log, tmp_path):
+    write_as_0_1_0(tmp_path, record(Status.STOPPED))
+    assert log.read() == record(Status.STOPPED, pending=0)
 
 
 def test_a_record_is_replaced_whole_or_not_at_all(log, tmp_path, monkeypatch):
@@ -118,8 +141,29 @@ def test_an_import_whose_process_is_gone_has_failed(log, tmp_path, status):
     log.write(record(status))
     assert log.read() == record(Status.FAILED)
     with log.exclusive(SOURCE):
-        assert log.read() == ImportLog(tmp_path).read() == record(status)
+        assert log.read() == ImportLog(tmp_path).read() == record(Status.RUNNING)
     assert log.read() == record(Status.FAILED)
+
+
+@pytest.mark.parametrize("status", [Status.RUNNING, Status.STOPPING])
+def test_a_running_import_that_is_asked_to_stop_is_stopping(log, tmp_path, status):
+    with log.exclusive(SOURCE) as claim:
+        log.write(record(status))
+        ImportLog(tmp_path).lock.request_stop(claim)
+        assert log.read() == ImportLog(tmp_path).read() == record(Status.STOPPING)
+        assert log.running().message.startswith(f"an import of {SOURCE} is already stopping")
+        log.write(record(Status.STOPPED))
+        assert log.read() == record(Status.STOPPED)
+        log.write(record(status))
+    assert log.read() == record(Status.FAILED)  # it was killed while it stopped
+
+
+def test_an_import_that_ended_does_not_become_running_because_another_one_begins(log):
+    for status in (Status.STOPPED, Status.COMPLETED, Status.FAILED):
+        log.write(record(status))
+        with log.exclusive(SOURCE) as claim:
+            log.lock.request_stop(claim)
+            assert log.read() == record(status)
 
 
 def test_a_killed_process_leaves_no_lock(log, tmp_path, holder):
@@ -132,7 +176,7 @@ def test_a_killed_process_leaves_no_lock(log, tmp_path, holder):
         pass
 
 
-def test_a_second_import_is_refused_and_hears_how_far_the_first_is(log, holder):
+def test_a_second_import_is_refused_and_told_how_far_the_first_is(log, holder):
     starting = f"process {holder.pid}, 0.0 %, 0 of 0 plays"
     for known, said in [
         (None, f"an import of /given/tautulli.db is already running ({starting})"),
@@ -174,6 +218,7 @@ def test_the_numbers_add_up():
         "progress": 50.0,
         "total_records": 110,
         "unchanged": 9,
+        "pending": 6,
         "processed": 55,
         "published": 60,
         "imported": 40,
@@ -223,7 +268,7 @@ def test_progress_rate_and_remaining_time(changes, progress, rate, remaining):
         (None, False, False),
     ],
 )
-def test_an_import_of_the_same_source_that_did_not_end_goes_on(log, last, fresh, continued):
+def test_an_unfinished_import_of_the_same_source_is_resumed(log, last, fresh, continued):
     if last is not None:
         log.write(last)
     given = log.continue_or_begin(SOURCE, fresh=fresh)
@@ -241,38 +286,104 @@ def test_every_import_has_an_id_of_its_own():
     assert len(set(begun)) == 20
 
 
+IMPORT_ID = record().import_id
+ENDED = (Status.RUNNING, Status.STOPPED, Status.FAILED)
+
+
+def assert_completed(log, before, fates):
+    """The record says that the import is complete, and since when."""
+    found = log.read()
+    assert found == replace(before, status=Status.COMPLETED, fates=fates, ended_at=found.ended_at)
+    assert timedelta(0) <= datetime.now(UTC) - found.ended_at < timedelta(seconds=60)
+    assert not found.resumable
+
+
+@pytest.mark.parametrize("status", ENDED)
+@pytest.mark.parametrize("imported", [110, 111])
+def test_an_import_that_nobody_runs_is_completed_by_whoever_settles_its_last_row(
+    log, status, imported
+):
+    log.write(record(status))
+    assert log.settle(IMPORT_ID, Fates(imported=imported))
+    assert_completed(log, record(), Fates(imported=imported))
+
+
+@pytest.mark.parametrize("status", ENDED)
+def test_settled_rows_of_an_import_that_nobody_runs_are_noted(log, status):
+    ended_at = datetime(2026, 1, 1, tzinfo=UTC)
+    log.write(record(status, ended_at=ended_at))
+    assert not log.settle(IMPORT_ID, Fates(imported=109))
+    expected = Status.FAILED if status is Status.RUNNING else status
+    assert log.read() == record(expected, fates=Fates(imported=109), ended_at=ended_at)
+    assert log.read().resumable
+
+
 @pytest.mark.parametrize(
-    ("fates", "import_id", "status"),
+    ("changes", "import_id"),
     [
-        (Fates(imported=110), "20260101T000000-abcd", Status.COMPLETED),
-        (Fates(imported=109), "20260101T000000-abcd", Status.FAILED),
-        (Fates(imported=110), "another", Status.FAILED),
+        ({"status": Status.FAILED}, "another"),
+        ({"status": Status.COMPLETED}, IMPORT_ID),
+        ({"status": Status.FAILED, "dry_run": True}, IMPORT_ID),
     ],
 )
-def test_a_consumer_of_its_own_settles_the_import_it_finished(log, fates, import_id, status):
-    log.write(record())
-    log.settle(import_id, fates)
-    settled = fates if import_id == record().import_id else FATES
-    assert log.read() == record(status, fates=settled)
+def test_nothing_is_settled_of_another_import_or_of_one_that_is_complete(log, changes, import_id):
+    log.write(record(**changes))
+    assert not log.settle(import_id, Fates(imported=110))
+    assert log.read() == record(**changes)
 
 
-def test_a_running_import_shows_what_a_consumer_settled_and_ends_by_itself_alone(log, holder):
+def test_nothing_is_settled_where_there_is_no_record(log, tmp_path):
+    assert not log.settle(IMPORT_ID, Fates(imported=110))
+    assert log.read() is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_the_running_import_itself_completes_its_record(log, holder):
     log.write(record())
-    log.settle("another", Fates(imported=110))
+    assert not log.settle("another", Fates(imported=110))
     assert log.read() == record()
-    log.settle(record().import_id, Fates(imported=110))
-    assert log.read() == record(fates=Fates(imported=110))
+    assert not log.settle(IMPORT_ID, Fates(imported=110))
+    assert log.read() == record()
+    assert log.lock.holder().process_id == holder.pid
 
 
 def test_an_import_that_was_killed_before_it_knew_its_rows_is_not_completed(log):
     log.write(record(total_records=0, fates=Fates()))
-    log.settle(record().import_id, Fates())
+    assert not log.settle(IMPORT_ID, Fates())
+    assert log.read().status is Status.FAILED
+    assert not log.settle(IMPORT_ID, Fates(imported=110))
     assert log.read().status is Status.FAILED
 
 
-def test_a_published_import_is_completed_once_a_consumer_has_settled_it(log):
-    log.write(record(Status.PENDING, fates=Fates()))
-    assert log.read().status is Status.PENDING
-    with log.exclusive(None):  # the consumer was done before the publisher
-        log.settle(record().import_id, Fates(imported=110))
-    assert log.read().status is Status.COMPLETED
+def test_settling_keeps_no_import_away_afterwards(log):
+    log.write(record(Status.STOPPED))
+    log.settle(IMPORT_ID, Fates(imported=109))
+    assert log.lock.holder() is None
+    with log.exclusive(SOURCE):
+        pass
+
+
+def test_an_import_that_0_1_0_only_published_has_failed_and_can_be_resumed(log, tmp_path):
+    write_as_0_1_0(tmp_path, record(Status.PENDING))
+    found = log.read()
+    assert found == record(Status.FAILED, pending=0)
+    assert found.resumable
+    assert log.continue_or_begin(SOURCE, fresh=False) == found
+
+
+def test_an_import_that_0_1_0_only_published_is_completed_once_its_rows_are_settled(log, tmp_path):
+    write_as_0_1_0(tmp_path, record(Status.PENDING, fates=Fates()))
+    with ImportLog(tmp_path).exclusive(None):
+        assert not log.settle(IMPORT_ID, Fates(imported=110))
+    assert not log.settle(IMPORT_ID, Fates(imported=109))
+    assert log.read() == record(Status.FAILED, pending=0, fates=Fates(imported=109))
+    assert log.settle(IMPORT_ID, Fates(imported=110))
+    assert_completed(log, record(pending=0), Fates(imported=110))
+
+
+def test_an_import_that_only_began_is_pending(log):
+    begun = ImportRecord.begin(SOURCE, fresh=False)
+    log.write(begun)
+    assert log.read() == begun
+    assert begun.status is Status.PENDING
+    assert (begun.pending, begun.ended_at) == (0, None)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tautulli_pipeline.imports.rejected_rows import RejectedRow, RowSource, _ranges, map_rows
-from tautulli_pipeline.imports.session import open_source
+from tautulli_pipeline.source.opening import open_source
 from tautulli_pipeline.source.reader import open_reader
 from tautulli_pipeline.warehouse.dead_letters import Letter
 from tautulli_pipeline_tests.cases import make_database, play
@@ -44,13 +44,13 @@ def mapped(*rows):
     return [(one.reason, one.payload and json.loads(one.payload)["title"]) for one in found]
 
 
-def test_a_record_maps_as_the_row_that_it_was_made_of():
+def test_a_record_maps_like_the_row_that_it_was_made_of():
     good, bad = play(1, title="Ærø"), play(2, title="")
     rows = [RejectedRow.of_record(record_of(made)) for made in (good, bad)]
     assert mapped(*rows) == [(None, "Ærø"), ("missing title", None)]
 
 
-def test_what_becomes_no_event_has_a_reason_and_no_payload():
+def test_a_row_that_becomes_no_event_has_a_reason_and_no_payload():
     found = map_rows([RejectedRow.of_record(record_of(play(1, started=0)))], ["default"])
     assert [(one.reason, one.payload) for one in found] == [("missing start", None)]
 
@@ -111,7 +111,7 @@ def source(tmp_path_factory):
         yield RowSource(reader, opened.schema)
 
 
-def test_rows_are_read_anew_where_they_are_still_the_same_play(source):
+def test_rows_are_read_again_where_they_are_still_the_same_play(source):
     letters = [letter(n, n, record_of(play(n, title=""))) for n in (2500, 2, 3, 4)]
     twice = replace(letters[1], id="again")
     letters += [twice, replace(twice, id="none", source_row_id=None)]

@@ -13,7 +13,7 @@ import pytest
 from tautulli_pipeline.events.mapping import mapping_query, record_query
 from tautulli_pipeline.imports.receipts import REJECTED, ROWS
 from tautulli_pipeline.imports.replay import Tried, replay
-from tautulli_pipeline.imports.session import open_source
+from tautulli_pipeline.source.opening import open_source
 from tautulli_pipeline.source.reader import IdRange, open_reader
 from tautulli_pipeline.warehouse.dead_letters import open_ids
 from tautulli_pipeline.warehouse.ledger import Ledger, LedgerEntry
@@ -129,7 +129,7 @@ def letters(warehouse: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
     return rows(warehouse, sql)
 
 
-def test_rows_set_right_in_the_source_are_brought_once_as_an_import_would(
+def test_rows_corrected_in_the_source_are_stored_once_as_an_import_would_store_them(
     warehouse: duckdb.DuckDBPyConnection, databases: Databases
 ) -> None:
     databases.reject(databases.make(*BROKEN))
@@ -147,7 +147,7 @@ def test_rows_set_right_in_the_source_are_brought_once_as_an_import_would(
     assert len(rows(warehouse, CONTENT)) == 3
 
 
-def test_what_still_fails_stays_with_what_it_says_now(
+def test_a_letter_that_still_fails_stays_with_its_present_reason(
     warehouse: duckdb.DuckDBPyConnection, databases: Databases
 ) -> None:
     databases.reject(databases.make(*BROKEN))
@@ -183,7 +183,7 @@ def test_a_fix_in_the_mapping_is_tried_with_the_kept_record(
     assert rows(warehouse, CONTENT) == databases.expected(sound)
 
 
-def test_rows_of_other_eras_and_servers_are_tried_each_with_its_own_columns(
+def test_rows_of_other_eras_and_servers_are_each_tried_with_their_own_columns(
     warehouse: duckdb.DuckDBPyConnection, databases: Databases
 ) -> None:
     old = databases.make(*BROKEN[:2], drop_columns={"session_history": ["section_id", "secure"]})
@@ -202,7 +202,7 @@ def test_rows_of_other_eras_and_servers_are_tried_each_with_its_own_columns(
     assert [name for name, _ in rows(warehouse, servers)] == ["default"]
 
 
-def test_a_row_that_is_another_play_now_does_not_stand_in_for_it(
+def test_a_row_that_is_now_another_play_is_not_used_instead(
     warehouse: duckdb.DuckDBPyConnection, databases: Databases
 ) -> None:
     databases.reject(databases.make(BROKEN[0]))

@@ -10,7 +10,6 @@ from dataclasses import replace
 import pytest
 
 from tautulli_pipeline.demo.database import make_demo_database
-from tautulli_pipeline.imports.pieces import PartitionWork
 from tautulli_pipeline.stream.server import EmbeddedServer
 from tautulli_pipeline.stream.session import ConsumingSession
 from tautulli_pipeline.warehouse.writer import Writer
@@ -70,7 +69,7 @@ def test_the_table_is_the_source_mapped_and_the_ledger_adds_up(rounds):
     assert rounds.query("SELECT count(*) FROM dedupe_audit_log") == [(0,)]
 
 
-def test_partitions_that_hold_odd_ids_are_brought_too(rounds, tmp_path):
+def test_partitions_with_odd_ids_are_imported_too(rounds, tmp_path):
     odd = tmp_path / "odd.db"
     ids = [-3, 0, 1, 100, 101, 9_999_999_999, 10_000_000_000]
     make_database(odd, plays=[play(i, started=1_700_000_000 + n) for n, i in enumerate(ids)])
@@ -155,7 +154,7 @@ def test_a_crash_between_ack_and_settling(rounds, monkeypatch):
     assert_whole(rounds)
 
 
-def test_stopping_leaves_what_was_not_written_for_the_next_time(rounds):
+def test_stopping_leaves_unwritten_messages_for_the_next_time(rounds):
     rounds.publish("import-1")
     control = rounds.consume(UntilDrained(stopped=True))
     assert control.written == []
@@ -180,7 +179,7 @@ def test_a_second_import_of_the_same_rows_is_all_duplicates(rounds, window_secon
     assert rounds.query("SELECT DISTINCT import_id FROM playback_events") == [("import-1",)]
 
 
-def test_rows_lost_on_the_stream_are_told_and_published_again(rounds):
+def test_rows_lost_on_the_stream_are_reported_and_published_again(rounds):
     receipts = rounds.publish("import-1")
 
     async def lose():
@@ -194,10 +193,12 @@ def test_rows_lost_on_the_stream_are_told_and_published_again(rounds):
     ids = {key: set(found) for (_, key), found in control.unsettled.items()}
     assert {key: len(found) for key, found in ids.items()} == {first: 2, second: 1}
     sizes = {part.key: part.rows for part in rounds.work()}
-    again = rounds.publish(
-        "import-1",
-        [PartitionWork(key, sizes[key], frozenset(found), 1) for key, found in ids.items()],
-    )
+    lost = [
+        replace(part, only=frozenset(ids[part.key]), attempt=1)
+        for part in rounds.work()
+        if part.key in ids
+    ]
+    again = rounds.publish("import-1", lost)
     assert [receipt.rows.num_rows for receipt in again] == [sizes[first], sizes[second]]
     assert again[-1].last_sequence == ROWS - REJECTED + 3
     control = rounds.consume()
@@ -207,7 +208,7 @@ def test_rows_lost_on_the_stream_are_told_and_published_again(rounds):
     assert_whole(rounds, published=published, imported=ROWS - REJECTED, rejected=REJECTED)
 
 
-def test_what_another_import_left_unsettled_is_told_apart(rounds):
+def test_rows_that_another_import_left_unsettled_are_reported_as_its_own(rounds):
     rounds.publish("import-1")
 
     async def lose_all():
@@ -228,7 +229,7 @@ def test_what_another_import_left_unsettled_is_told_apart(rounds):
     }
 
 
-def test_two_rows_with_one_event_id_have_two_fates(rounds, tmp_path):
+def test_two_rows_with_one_event_id_have_two_outcomes(rounds, tmp_path):
     path = tmp_path / "twins.db"
     make_database(path, plays=[play(i, started=1_700_000_000) for i in (1, 2, 150)])
     with closing(sqlite3.connect(path)) as connection:

@@ -1,9 +1,14 @@
-"""The record of an import at work, its clock, and requests to stop it."""
+"""The record of an import while it runs: what is stored and shown, its clock, and its end."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
-from datetime import datetime
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -12,13 +17,17 @@ from tautulli_pipeline.errors import StoppedError
 from tautulli_pipeline.imports import running as running_module
 from tautulli_pipeline.imports.receipts import ROWS, Receipt
 from tautulli_pipeline.imports.record import Fates, ImportLog, ImportRecord, Status
-from tautulli_pipeline.imports.running import RunningImport, heeding_requests
-from tautulli_pipeline_tests.command import wait_until
+from tautulli_pipeline.imports.running import RunningImport
+
+DAMAGE = {"table": "session_history", "ids": [7, 9]}
 
 
 @pytest.fixture
 def log(tmp_path):
-    return ImportLog(tmp_path)
+    """The log of a data directory whose import this process is."""
+    log = ImportLog(tmp_path)
+    with log.exclusive(tmp_path / "tautulli.db"):
+        yield log
 
 
 @pytest.fixture
@@ -27,9 +36,24 @@ def seen():
 
 
 @pytest.fixture
-def running(log, tmp_path, seen):
-    record = ImportRecord.begin(tmp_path / "tautulli.db", fresh=False)
-    return RunningImport(log, record, seen.append)
+def start(log, tmp_path, seen):
+    """Begins an import, or resumes `record`."""
+
+    def start(record=None, *, unreadable=(), began_at=None):
+        return RunningImport(
+            log,
+            record or ImportRecord.begin(tmp_path / "tautulli.db", fresh=False),
+            unreadable=unreadable,
+            began_at=time.monotonic() if began_at is None else began_at,
+            observe=seen.append,
+        )
+
+    return start
+
+
+@pytest.fixture
+def running(start):
+    return start()
 
 
 @pytest.fixture
@@ -38,6 +62,10 @@ def clock(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(running_module.time, "monotonic", lambda: now[0])
     return now
+
+
+def plan_of(total_records, unchanged=0, pending=0):
+    return SimpleNamespace(total_records=total_records, unchanged=unchanged, pending=pending)
 
 
 def receipt_of(*ids):
@@ -52,90 +80,130 @@ def without_room(monkeypatch):
     monkeypatch.setattr(ImportLog, "write", write)
 
 
-def stored_status(log):
-    """What is stored, though nobody holds the lock of a running import here."""
-    with log.exclusive(None):
-        return log.read().status
+def read_without_process(folder):
+    """The record as it reads once the process that ran the import is gone."""
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copy(folder / "import.json", elsewhere)
+    return ImportLog(elsewhere).read()
 
 
-def test_every_change_is_stored_and_then_seen(running, log, seen):
-    running.change(status=Status.STOPPED, total_records=7)
-    assert log.read() == running.record == seen[-1]
-    assert (running.record.status, running.record.total_records) == (Status.STOPPED, 7)
+def is_just_now(moment):
+    return timedelta(0) <= datetime.now(UTC) - moment < timedelta(seconds=60)
 
 
-def test_time_counts_from_start_to_stop_and_over_all_attempts(log, tmp_path, clock):
-    record = ImportRecord.begin(tmp_path / "tautulli.db", fresh=False)
-    first = RunningImport(log, record)
-    clock[0] += 5
-    first.start_clock()
+def test_an_import_is_stored_and_shown_as_running_at_once(start, log, seen):
+    running = start(unreadable=(DAMAGE,))
+    stored = log.read()
+    assert seen == [stored]
+    assert (stored.status, stored.process_id) == (Status.RUNNING, os.getpid())
+    assert (stored.unreadable, stored.ended_at) == ((DAMAGE,), None)
+    assert running.record.import_id == stored.import_id
+
+
+def test_every_change_is_stored_and_then_shown(running, log, seen, clock):
+    changes = [
+        (lambda: running.cover(plan_of(7, 3, 2)), (7, 3, 2, Fates(), 0)),
+        (lambda: running.published(receipt_of(4, 5)), (7, 3, 2, Fates(), 5)),
+        (lambda: running.settled(Fates(imported=6)), (7, 3, 2, Fates(imported=6), 5)),
+        (lambda: running.progressed(Fates(imported=7)), (7, 3, 2, Fates(imported=7), 5)),
+        (running.complete, (7, 3, 2, Fates(imported=7), 5)),
+    ]
+    for number, (change, expected) in enumerate(changes, start=2):
+        change()
+        stored = log.read()
+        assert stored == running.record == seen[-1]
+        assert len(seen) == number
+        counts = (stored.total_records, stored.unchanged, stored.pending)
+        assert (*counts, stored.fates, stored.last_processed_id) == expected
+    assert [record.status for record in seen] == [Status.RUNNING] * 5 + [Status.COMPLETED]
+
+
+def test_time_counts_from_when_a_person_began_to_wait_over_all_attempts(start, log, clock):
+    first = start(began_at=95.0)
+    assert first.record.elapsed_seconds == log.read().elapsed_seconds == 5
     clock[0] += 2
-    assert first.record.elapsed_seconds == 2
-    first.change(total_records=1)
+    assert first.record.elapsed_seconds == 7
+    first.cover(plan_of(1))
+    assert log.read().elapsed_seconds == 7
     clock[0] += 3
-    assert first.record.elapsed_seconds == 5
-    first.stop_clock()
+    with pytest.raises(StoppedError), first.until_ended():
+        raise StoppedError("stopped")
+    assert log.read().elapsed_seconds == 10
     clock[0] += 9
-    assert first.record.elapsed_seconds == 5
-    first.change(status=Status.STOPPED)
-    second = RunningImport(log, log.read())
-    second.start_clock()
+    second = start(log.read(), began_at=clock[0] - 1)
+    assert second.record.elapsed_seconds == 11
     clock[0] += 1
-    assert second.record.elapsed_seconds == 6
+    second.complete()
+    clock[0] += 9
+    assert second.record.elapsed_seconds == log.read().elapsed_seconds == 12
+
+
+def test_a_resumed_import_goes_on_where_it_ended(start, log, clock):
+    before = start(unreadable=(DAMAGE,))
+    before.cover(plan_of(7, 3, 2))
+    before.settled(Fates(imported=4))
+    with pytest.raises(StoppedError), before.until_ended():
+        raise StoppedError("stopped")
+    stopped = replace(log.read(), process_id=1)
+    start(stopped, began_at=clock[0])
+    assert log.read() == replace(
+        stopped, status=Status.RUNNING, process_id=os.getpid(), unreadable=(), ended_at=None
+    )
 
 
 def test_progress_that_finds_no_room_is_noted_when_there_is_some_again(
     running, log, seen, monkeypatch
 ):
+    before = log.read()
     with monkeypatch.context() as patched:
         without_room(patched)
-        running.progressed({"imported": 3})
+        running.progressed(Fates(imported=3))
         with pytest.raises(OSError, match="No space left"):
-            running.change(total_records=9)
-    assert log.read() is None
-    running.progressed({"imported": 4, "rejected": 1})
+            running.cover(plan_of(9))
+        with pytest.raises(OSError, match="No space left"):
+            running.settled(Fates(imported=3))
+    assert log.read() == before
+    running.progressed(Fates(imported=4, rejected=1))
     assert log.read().fates == Fates(imported=4, rejected=1)
     assert log.read().total_records == 9
-    assert len(seen) == 1
+    assert len(seen) == 2
 
 
 @pytest.mark.parametrize(
     ("ids", "last"), [((1, 2, 3), 3), ((5, None), 5), ((None, 6), 6), ((), 0), ((None,), 0)]
 )
-def test_the_last_id_that_was_published_is_kept(running, log, ids, last):
+def test_the_last_id_that_was_published_is_kept(running, log, seen, ids, last):
     running.published(receipt_of(*ids))
-    assert running.record.last_processed_id == last
-    assert (log.read() is None) == (last == 0)
+    assert running.record.last_processed_id == log.read().last_processed_id == last
+    assert len(seen) == (1 if last == 0 else 2)
+
+
+def test_a_partition_without_ids_leaves_the_last_id_as_it_was(running, log):
+    for ids in ((1, 2, 3), (), (None,)):
+        running.published(receipt_of(*ids))
+    assert log.read().last_processed_id == 3
 
 
 def test_changes_of_many_threads_are_all_kept(running, log):
-    names = ("total_records", "unchanged", "last_processed_id", "process_id")
+    changes = (
+        lambda value: running.cover(plan_of(value, value, value)),
+        lambda value: running.settled(Fates(imported=value)),
+        lambda value: running.published(receipt_of(value)),
+    )
 
-    def change(name):
+    def keep_changing(change):
         for value in range(1, 21):
-            running.change(**{name: value})
+            change(value)
 
-    threads = [threading.Thread(target=change, args=(name,)) for name in names]
+    threads = [threading.Thread(target=keep_changing, args=(change,)) for change in changes]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [getattr(log.read(), name) for name in names] == [20] * 4
-
-
-@pytest.mark.parametrize("status", Status)
-def test_only_what_runs_can_be_stopping(running, log, status):
-    running.change(status=status)
-    running.mark_stopping()
-    expected = Status.STOPPING if status is Status.RUNNING else status
-    assert stored_status(log) is expected
-
-
-def test_stopping_goes_on_though_nobody_can_be_shown(running, monkeypatch):
-    running.change(status=Status.RUNNING)
-    without_room(monkeypatch)
-    running.mark_stopping()
-    assert running.record.status is Status.STOPPING
+    kept = log.read()
+    assert (kept.total_records, kept.unchanged, kept.pending) == (20, 20, 20)
+    assert (kept.fates, kept.last_processed_id) == (Fates(imported=20), 20)
 
 
 @pytest.mark.parametrize(
@@ -147,77 +215,50 @@ def test_stopping_goes_on_though_nobody_can_be_shown(running, monkeypatch):
         (ValueError(), Status.FAILED),
     ],
 )
-def test_an_end_is_noted_as_what_it_is(running, log, fault, noted):
-    with pytest.raises(type(fault)), running.until_ended():
+def test_an_import_that_ends_early_is_noted_as_stopped_or_failed(running, log, seen, fault, noted):
+    running.settled(Fates(imported=4))
+    with pytest.raises(type(fault)) as caught, running.until_ended():
         raise fault
-    assert log.read().status is noted
+    assert caught.value is fault
+    ended = log.read()
+    assert (ended.status, ended.fates) == (noted, Fates(imported=4))
+    assert ended.resumable
+    assert is_just_now(ended.ended_at)
+    assert seen[-1] == ended
 
 
-def test_who_takes_other_faults_for_stops_says_so(running, log):
-    with pytest.raises(ValueError, match="asked"), running.until_ended(stops=(ValueError,)):
-        raise ValueError("asked")
-    assert log.read().status is Status.STOPPED
-    with pytest.raises(KeyboardInterrupt), running.until_ended(stops=(ValueError,)):
-        raise KeyboardInterrupt
-    assert log.read().status is Status.FAILED
-
-
-def test_what_is_left_to_a_consumer_is_pending_unless_it_fails(running, log):
-    running.leave_pending()
+def test_an_import_whose_rows_are_all_settled_is_complete(running, log, seen):
     with running.until_ended():
-        pass
-    assert log.read().status is Status.PENDING
-    with pytest.raises(ValueError, match="no"), running.until_ended():
-        raise ValueError("no")
-    assert log.read().status is Status.FAILED
+        running.complete()
+        ended = log.read()
+        assert ended.status is Status.COMPLETED
+        assert is_just_now(ended.ended_at)
+    assert log.read() == seen[-1] == ended
 
 
-@pytest.fixture
-def heeding(log, tmp_path, monkeypatch):
-    """An import that looks for requests; gives the lock, its claim, the event and what it heard."""
-    monkeypatch.setattr(running_module, "_LOOK_EVERY_SECONDS", 0.005)
-    heard, stopping = [], threading.Event()
-    with (
-        log.exclusive(tmp_path / "tautulli.db") as claim,
-        heeding_requests(
-            log.lock,
-            claim,
-            stopping,
-            on_request=lambda: heard.append("request"),
-            on_stopping=lambda: heard.append("stopping"),
-        ),
-    ):
-        yield log.lock, claim, stopping, heard
+def test_a_complete_import_stays_complete_whatever_happens_afterwards(running, log):
+    running.complete()
+    ended = log.read()
+    with pytest.raises(StoppedError), running.until_ended():
+        raise StoppedError("too late")
+    assert log.read() == running.record == ended
 
 
-def test_a_request_is_told_once_however_long_it_takes_to_stop(heeding):
-    lock, claim, stopping, heard = heeding
-    lock.request_stop(claim)
-    wait_until(lambda: heard == ["request"])
-    stopping.wait(0.05)
-    assert heard == ["request"]
-    stopping.set()
-    wait_until(lambda: heard == ["request", "stopping"])
+def test_an_import_that_cannot_note_its_end_tells_why_it_ended_and_has_failed(
+    running, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patched:
+        without_room(patched)
+        with pytest.raises(ValueError, match="the reason"), running.until_ended():
+            raise ValueError("the reason")
+    assert read_without_process(tmp_path).status is Status.FAILED
 
 
-def test_a_stop_that_nobody_asked_for_there_shows_as_well(heeding):
-    _, _, stopping, heard = heeding
-    stopping.set()
-    wait_until(lambda: heard == ["stopping"])
-
-
-def test_nothing_is_told_of_an_import_that_ends_by_itself(log, tmp_path):
-    heard = []
-    with (
-        log.exclusive(tmp_path / "tautulli.db") as claim,
-        heeding_requests(
-            log.lock,
-            claim,
-            threading.Event(),
-            on_request=lambda: heard.append("request"),
-            on_stopping=lambda: heard.append("stopping"),
-        ),
-    ):
-        pass
-    assert heard == []
-    assert not [t for t in threading.enumerate() if t.name == "stop-requests"]
+def test_an_import_that_cannot_note_its_completion_has_failed(running, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        without_room(patched)
+        with pytest.raises(OSError, match="No space left"), running.until_ended():
+            running.complete()
+    found = read_without_process(tmp_path)
+    assert (found.status, found.ended_at) == (Status.FAILED, None)
+    assert found.resumable

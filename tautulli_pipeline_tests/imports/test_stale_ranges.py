@@ -10,7 +10,7 @@ import pytest
 
 from tautulli_pipeline.demo.database import make_demo_database
 from tautulli_pipeline.imports.plan import Destination, Finished, make_plan
-from tautulli_pipeline.imports.session import open_source
+from tautulli_pipeline.source.opening import open_source
 from tautulli_pipeline.source.partitions import Grid
 from tautulli_pipeline_tests.cases import make_database, play
 
@@ -18,7 +18,7 @@ HERE = Destination("default", "warehouse", "stream")
 GRID = Grid(10)
 # Ids 1 to 95 in ten ranges of ten, but for 41 to 50.
 IDS = [*range(1, 41), *range(51, 96)]
-KEYS = sorted({GRID.key_of(i) for i in IDS})
+KEYS = sorted({GRID.partition_of(i).key for i in IDS})
 TABLES = ("session_history", "session_history_metadata", "session_history_media_info")
 
 
@@ -58,8 +58,8 @@ def in_all_tables(statement):
     return [statement.format(table) for table in TABLES]
 
 
-def key_of(*ids):
-    return sorted({GRID.key_of(i) for i in ids})
+def keys_of(*ids):
+    return sorted({GRID.partition_of(i).key for i in ids})
 
 
 def test_nothing_is_due_when_nothing_changed(database):
@@ -72,19 +72,19 @@ def test_nothing_is_due_when_nothing_changed(database):
 CHANGES = {
     "one row changes": (
         ["UPDATE session_history SET stopped = stopped + 1 WHERE id = 33"],
-        key_of(33),
+        keys_of(33),
     ),
     "three rows are deleted": (
         in_all_tables("DELETE FROM {} WHERE id IN (5, 6, 77)"),
-        key_of(5, 77),
+        keys_of(5, 77),
     ),
     "metadata is fixed": (
         ["UPDATE session_history_metadata SET title = 'Fixed', rating_key = 7 WHERE id = 60"],
-        key_of(60),
+        keys_of(60),
     ),
     "plays are regrouped": (
         ["UPDATE session_history SET reference_id = 11 WHERE id IN (12, 22)"],
-        key_of(12, 22),
+        keys_of(12, 22),
     ),
     "all plays are renumbered": (
         in_all_tables("UPDATE {} SET id = -id - 1000"),
@@ -92,7 +92,7 @@ CHANGES = {
     ),
     "a merge moves the first plays up": (
         in_all_tables("UPDATE {} SET id = id + 200 WHERE id <= 10"),
-        key_of(201, 210),
+        keys_of(201, 210),
     ),
 }
 
@@ -105,18 +105,18 @@ def test_exactly_the_touched_ranges_are_due(database, named):
     assert due(database, finished) == touched
 
 
-def test_five_new_rows_make_the_tail_due_again_and_the_range_after_it_new(original, tmp_path):
+def test_five_new_rows_make_the_last_range_due_again_and_the_range_after_it_new(original, tmp_path):
     finished = finish(plan_of(shutil.copy(original, tmp_path / "before.db"), {}))
     grown = tmp_path / "tautulli.db"
     make_database(grown, plays=[play(i) for i in [*IDS, 98, 99, 100, 101, 102]])
-    assert due(grown, finished) == key_of(95, 101)
+    assert due(grown, finished) == keys_of(95, 101)
 
 
 def test_a_range_between_others_that_gets_rows_is_due_alone(original, tmp_path):
     finished = finish(plan_of(shutil.copy(original, tmp_path / "before.db"), {}))
     filled = tmp_path / "tautulli.db"
     make_database(filled, plays=[play(i) for i in [*IDS, 45]])
-    assert due(filled, finished) == key_of(45)
+    assert due(filled, finished) == keys_of(45)
 
 
 def test_another_file_at_the_same_path_is_due_whole(database):
@@ -124,16 +124,17 @@ def test_another_file_at_the_same_path_is_due_whole(database):
     database.unlink()
     make_demo_database(database, 40)
     plan = plan_of(database, finished)
-    assert [part.key for part in plan.work] == list(plan.rows)
-    assert plan.unchanged == 0
+    assert [part.key for part in plan.work] == list(plan.contents)
+    assert plan.total_records == sum(content.rows for content in plan.contents.values())
+    assert (plan.unchanged, plan.pending) == (0, 0)
 
 
-def test_a_file_that_was_overwritten_with_an_older_one_is_due_where_they_differ(original, tmp_path):
+def test_after_an_older_file_was_restored_the_ranges_that_differ_are_due(original, tmp_path):
     newer = tmp_path / "tautulli.db"
     make_database(newer, plays=[play(i) for i in IDS if i != 71])
     finished = finish(plan_of(newer, {}))
     shutil.copy(original, newer)
-    assert due(newer, finished) == key_of(71)
+    assert due(newer, finished) == keys_of(71)
 
 
 @pytest.mark.parametrize(
@@ -145,6 +146,6 @@ def test_a_file_that_was_overwritten_with_an_older_one_is_due_where_they_differ(
     ],
     ids=["server", "warehouse", "stream"],
 )
-def test_what_is_finished_for_one_destination_is_due_for_another(database, destination):
+def test_ranges_finished_for_one_destination_are_due_for_another(database, destination):
     finished = finish(plan_of(database, {}))
     assert due(database, finished, destination=destination) == KEYS

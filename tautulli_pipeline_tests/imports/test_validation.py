@@ -11,6 +11,7 @@ from tautulli_pipeline.imports import validation
 from tautulli_pipeline.imports.validation import validate
 from tautulli_pipeline.settings import load_settings
 from tautulli_pipeline.warehouse import schema
+from tautulli_pipeline_tests.command import imported
 from tautulli_pipeline_tests.eras import make_database, play
 from tautulli_pipeline_tests.holding import held_by_another_process
 
@@ -45,7 +46,7 @@ def mixed_plays():
     return plays
 
 
-def test_everything_in_a_database_is_told(tmp_path, findings_of):
+def test_everything_in_a_database_is_reported(tmp_path, findings_of):
     path = tmp_path / "tautulli.db"
     more = [play(50, media_type="track", user_id=0), play(51, media_type="Odd.Type", live=1)]
     make_database(path, plays=[*mixed_plays(), *more], version="v2.13.4")
@@ -77,7 +78,7 @@ def test_everything_in_a_database_is_told(tmp_path, findings_of):
     }
 
 
-def test_nothing_is_left_of_it_and_nothing_beside_the_source_changes(tmp_path, findings_of):
+def test_a_validation_leaves_no_files_and_changes_none(tmp_path, findings_of):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=mixed_plays())
     before = content_of(tmp_path)
@@ -87,7 +88,7 @@ def test_nothing_is_left_of_it_and_nothing_beside_the_source_changes(tmp_path, f
     assert any("snapshot-" in str(p) for seen in during for p in seen)
 
 
-def test_a_database_that_is_not_read_to_its_end_leaves_nothing_either(tmp_path, findings_of):
+def test_a_validation_that_is_interrupted_leaves_no_files_either(tmp_path, findings_of):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=mixed_plays())
     before = content_of(tmp_path)
@@ -159,7 +160,9 @@ def test_plays_with_one_session_key_are_one_event(tmp_path, findings_of):
 
 
 @pytest.mark.parametrize("rows_per_query", [2, 5, 14])
-def test_batches_of_any_size_tell_the_same(tmp_path, findings_of, monkeypatch, rows_per_query):
+def test_the_findings_do_not_depend_on_the_size_of_a_query(
+    tmp_path, findings_of, monkeypatch, rows_per_query
+):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=mixed_plays())
     whole = findings_of(path)
@@ -211,11 +214,8 @@ def test_a_table_with_an_unfinished_log_is_read_without_touching_either(tmp_path
         assert schema.count_events(connection) == 0
 
 
-def test_what_is_foretold_is_what_the_import_then_reports(tmp_path, data_dir, monkeypatch):
+def test_an_import_reports_what_the_validation_predicted(tmp_path, data_dir, monkeypatch):
     """Old plays under new ids, plays logged twice, plays without a user, and new ones."""
-    from tautulli_pipeline.orchestration.consumer_handle import spawned_consumer
-    from tautulli_pipeline.orchestration.local import LocalImport
-
     monkeypatch.setenv("PIPELINE_DATA_DIR", str(data_dir))
     old, new = tmp_path / "old.db", tmp_path / "new.db"
     make_demo_database(old, 60, damaged_rows=10)
@@ -235,10 +235,13 @@ def test_what_is_foretold_is_what_the_import_then_reports(tmp_path, data_dir, mo
         )
 
     def done(path):
-        with spawned_consumer() as consumer:
-            record = LocalImport(settings, path, consumer, fresh=False).run()
-        fates = record.fates
-        return figures(record.total_records, fates.imported, fates.duplicates, fates.rejected)
+        summary = imported(path, data_dir=data_dir)
+        return figures(
+            summary["total_records"],
+            summary["imported"],
+            sum(summary["duplicates"].values()),
+            summary["rejected"],
+        )
 
     for path in (old, new):
         findings, expected = foretold(path)

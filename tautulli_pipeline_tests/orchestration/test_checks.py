@@ -11,10 +11,10 @@ import dagster as dg
 import duckdb
 import pytest
 
+from tautulli_pipeline.data_dir.consumer_lock import consumer_lock
 from tautulli_pipeline.errors import ImportRunningError, WarehouseError
 from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Status
 from tautulli_pipeline.orchestration.instance import open_instance
-from tautulli_pipeline.orchestration.services import consumer_lock
 from tautulli_pipeline.orchestration.upkeep import open_for_upkeep
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline_tests.cases import make_database, play
@@ -114,7 +114,7 @@ def test_checks_follow_a_consumption_and_name_what_is_wrong(data_dir: Path) -> N
     assert misnamed["source_row_id"] == "1"
 
 
-def test_what_a_person_does_is_a_job_too(data_dir: Path) -> None:
+def test_a_persons_decisions_are_jobs_too(data_dir: Path) -> None:
     source = data_dir.with_name("mended.db")
     make_database(source, plays=[*PLAYS[:5], play(6)])
     ((duplicate,),) = query(data_dir, "SELECT id::VARCHAR FROM dedupe_audit_log")
@@ -144,17 +144,17 @@ def test_what_a_person_does_is_a_job_too(data_dir: Path) -> None:
     assert query(data_dir, "SELECT closed_by FROM dead_letters") == [("replay",)]
 
 
-def test_what_an_import_or_a_consumer_writes_is_not_written_by_anyone_else(tmp_path: Path) -> None:
+def test_nobody_else_writes_the_warehouse_of_an_import_or_a_consumer(tmp_path: Path) -> None:
     settings = Settings(pipeline_data_dir=tmp_path)
     with (
         held_by_another_process(settings.warehouse_path) as process_id,
-        consumer_lock(settings),
+        consumer_lock(settings.layout, settings.warehouse_path),
         pytest.raises(WarehouseError, match=rf"process {process_id} \("),
         open_for_upkeep(settings, "duplicate", ["1"]),
     ):
         pass
     log, source = ImportLog(tmp_path), tmp_path / "tautulli.db"
-    with log.exclusive(source) as claim, consumer_lock(settings):
+    with log.exclusive(source) as claim, consumer_lock(settings.layout, settings.warehouse_path):
         record = ImportRecord(
             "import-1", str(source), False, Status.RUNNING, claim.started_at, claim.process_id
         )

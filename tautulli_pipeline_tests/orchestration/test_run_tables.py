@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tautulli_pipeline.imports.receipts import ROWS, Receipt
-from tautulli_pipeline.imports.session import SourceFacts
 from tautulli_pipeline.orchestration.run_tables import (
     Published,
     arrival_metadata,
@@ -24,11 +23,13 @@ from tautulli_pipeline.orchestration.run_tables import (
     stream_metadata,
     table,
 )
+from tautulli_pipeline.source.opening import SourceFacts
+from tautulli_pipeline.source.partitions import Grid
 from tautulli_pipeline.source.survey import PartitionContent
 from tautulli_pipeline.warehouse.arrivals import Arrivals
 
-KEY = "0000000001-0000000010"
-CONTENT = PartitionContent(KEY, 5, "digest", (1_700_000_000, 1_700_086_400))
+PARTITION, SECOND = Grid(10).partition_of(1), Grid(10).partition_of(11)
+CONTENT = PartitionContent(PARTITION, 5, "digest", (1_700_000_000, 1_700_086_400))
 FACTS = SourceFacts(
     path=Path("/media/tautulli.db"),
     size_bytes=4096,
@@ -56,7 +57,7 @@ def receipt(*rows, seconds=0.0):
     lines = [{"source_row_id": row_id, "outcome": outcome} for row_id, outcome in rows]
     moment = datetime(2026, 1, 2)
     whole = pa.Table.from_pylist(lines, schema=ROWS)
-    return Receipt("import-1", KEY, "default", 17, moment, whole, seconds)
+    return Receipt("import-1", PARTITION.key, "default", 17, moment, whole, seconds)
 
 
 def plain(metadata):
@@ -102,19 +103,19 @@ def test_the_source_is_described_with_every_column_of_it():
     assert "unreadable" not in facts
 
 
-def test_of_an_empty_source_nothing_is_made_up():
+def test_an_empty_source_has_neither_ids_nor_dates():
     empty = replace(FACTS, rows=0, ids=None, started=None, tautulli_version=None)
     facts = plain(source_metadata(empty))
     assert facts["tautulli_version"] == "unknown"
     assert not {"first_id", "last_id", "first_play", "last_play"} & facts.keys()
 
 
-def test_what_of_the_source_cannot_be_read_is_listed():
+def test_unreadable_parts_of_the_source_are_listed():
     damaged = replace(FACTS, unreadable=("play 7", "plays 9 to 11"))
     assert plain(source_metadata(damaged))["unreadable"] == ["play 7", "plays 9 to 11"]
 
 
-def test_a_range_tells_what_became_of_each_of_its_rows():
+def test_a_range_counts_the_outcomes_of_its_rows():
     outcomes = ("published", "published", "duplicate", "rejected", "unreadable")
     rows = list(enumerate(outcomes, start=2))
     facts = plain(stream_metadata(receipt(*rows, seconds=0.5), CONTENT))
@@ -133,13 +134,13 @@ def test_a_range_that_took_no_time_has_no_rate():
 
 
 @pytest.mark.parametrize("rows", [(), ((None, "rejected"),)])
-def test_a_range_without_an_id_or_a_start_says_neither(rows):
+def test_a_range_without_ids_and_starts_mentions_neither(rows):
     made, content = receipt(*rows), replace(CONTENT, started=None)
     for facts in (stream_metadata(made, content), history_metadata(made, content)):
         assert not {"first_id", "last_id", "first_play", "last_play"} & facts.keys()
 
 
-def test_ids_are_told_though_a_row_of_the_range_has_none():
+def test_the_ids_of_a_range_are_told_even_if_a_row_has_none():
     facts = plain(history_metadata(receipt((None, "rejected"), (4, "published")), CONTENT))
     assert (facts["first_id"], facts["last_id"]) == (4, 4)
     assert facts["dagster/partition_row_count"] == 2
@@ -147,8 +148,11 @@ def test_ids_are_told_though_a_row_of_the_range_has_none():
 
 def test_a_run_sums_up_its_ranges():
     published = Published(began_at=time.monotonic() - 2)
-    for rows in ([(1, "published"), (2, "rejected")], [(11, "duplicate"), (12, "unreadable")]):
-        published.add(f"key-{rows[0][0]}", stream_metadata(receipt(*rows), CONTENT))
+    for partition, rows in (
+        (PARTITION, [(1, "published"), (2, "rejected")]),
+        (SECOND, [(11, "duplicate"), (12, "unreadable")]),
+    ):
+        published.add(partition, stream_metadata(receipt(*rows), CONTENT))
     found = published.metadata([("2024-01", "movie", 1)], 1_500, drawn=False)
     counts = dict(cells_of(found["summary"].value))
     assert counts.pop("seconds") == "2.0"
@@ -163,7 +167,7 @@ def test_a_run_sums_up_its_ranges():
         "unchanged since an earlier import": "1,500",
     }
     assert "| 2024-01 | 1 |" in found["plays_by_month"].value
-    assert published.keys == ["key-1", "key-11"]
+    assert published.partitions == [PARTITION, SECOND]
 
 
 def test_a_run_that_published_nothing_sums_up_to_nothing():
@@ -173,7 +177,7 @@ def test_a_run_that_published_nothing_sums_up_to_nothing():
     assert counts["unchanged since an earlier import"] == "7"
 
 
-def test_what_came_into_the_table_is_told_by_layer_and_reason():
+def test_arrivals_are_told_by_layer_and_reason():
     found = arrival_metadata(ARRIVALS, drawn=False)
     assert cells_of(found["summary"].value) == [
         ["imported", "1,234"],
@@ -187,7 +191,7 @@ def test_what_came_into_the_table_is_told_by_layer_and_reason():
     assert found["last_play"] == "2024-02-03 04:05:06 UTC"
 
 
-def test_where_nothing_came_no_span_is_told():
+def test_no_span_is_told_where_nothing_arrived():
     found = arrival_metadata(Arrivals((), None, (), 0, 10), drawn=False)
     assert (found["inserted"], found["dagster/row_count"]) == (0, 10)
     assert not {"first_play", "last_play"} & found.keys()
@@ -206,7 +210,7 @@ def test_ranges_are_named_by_what_an_import_would_do_with_them():
     assert ranges_in_words([], [], []) == "Every range is as it was when it was published."
 
 
-def test_of_many_ranges_the_first_are_named_and_all_are_counted():
+def test_only_the_first_of_many_ranges_are_named_but_all_are_counted():
     keys = [f"k{n}" for n in range(1_234)]
     ((kind, count, named),) = cells_of(ranges_in_words([], keys, []))
     assert (kind, count) == ("changed", "1,234")
@@ -215,7 +219,7 @@ def test_of_many_ranges_the_first_are_named_and_all_are_counted():
     assert exactly == ", ".join(keys[:20])
 
 
-def test_everything_is_metadata_that_dagster_takes():
+def test_dagster_accepts_all_of_the_metadata():
     said = [
         source_metadata(replace(FACTS, unreadable=("play 7",))),
         history_metadata(receipt((1, "published")), CONTENT),

@@ -31,7 +31,7 @@ import os, sys
 from pathlib import Path
 from tautulli_pipeline.definitions import defs
 from tautulli_pipeline.orchestration.instance import open_instance
-from tautulli_pipeline.orchestration.services import make_data_dir
+from tautulli_pipeline.data_dir.directory import make_data_dir
 from tautulli_pipeline.settings import load_settings
 make_data_dir(load_settings())
 job, *tags = sys.argv[1:]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import duckdb
 import pytest
 
+from tautulli_pipeline.data_dir.consumer_lock import consumer_lock, is_consumer_running
 from tautulli_pipeline.errors import ConfigurationError, WarehouseError
 from tautulli_pipeline.orchestration import upkeep
-from tautulli_pipeline.orchestration.services import consumer_lock, is_consumer_at_work
 from tautulli_pipeline.orchestration.upkeep import (
     Resolved,
     confirm_duplicates,
@@ -33,7 +33,7 @@ def settings(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["duplicate", "dead letter"])
-def test_what_a_warehouse_that_is_not_there_lacks_is_told_and_nothing_made(settings, kind):
+def test_a_missing_warehouse_has_no_such_row_and_is_not_made(settings, kind):
     with (
         pytest.raises(ConfigurationError, match=f"there is no {kind} with the id 'abc'"),
         open_for_upkeep(settings, kind, ["abc", "def"]),
@@ -42,34 +42,34 @@ def test_what_a_warehouse_that_is_not_there_lacks_is_told_and_nothing_made(setti
     assert not settings.data_dir.exists()
 
 
-def test_whoever_writes_it_is_the_one_consumer_meanwhile(settings):
+def test_upkeep_is_the_one_consumer_while_it_writes(settings):
     with open_for_upkeep(settings, "dead letter", []) as connection:
         assert rows(connection, "SELECT count(*) FROM playback_events") == [(0,)]
-        assert is_consumer_at_work(settings)
-    assert not is_consumer_at_work(settings)
+        assert is_consumer_running(settings.layout)
+    assert not is_consumer_running(settings.layout)
 
 
-def test_a_consumer_that_has_not_opened_the_warehouse_yet_is_waited_for_a_moment(
+def test_upkeep_waits_a_moment_for_a_consumer_that_has_not_opened_the_warehouse_yet(
     settings, monkeypatch
 ):
     monkeypatch.setattr(upkeep, "_PATIENCE_SECONDS", 0.0)
     settings.data_dir.mkdir()
     with (
-        consumer_lock(settings),
+        consumer_lock(settings.layout, settings.warehouse_path),
         pytest.raises(WarehouseError, match="another consumer of this data directory"),
         open_for_upkeep(settings, "dead letter", []),
     ):
         pass
 
 
-def test_what_fails_in_the_middle_names_the_warehouse(settings):
+def test_a_write_that_fails_names_the_warehouse(settings):
     with (
         pytest.raises(WarehouseError) as caught,
         open_for_upkeep(settings, "dead letter", []),
     ):
         raise duckdb.IOException("no space left on device")
     assert str(settings.warehouse_path) in caught.value.message
-    assert not is_consumer_at_work(settings)
+    assert not is_consumer_running(settings.layout)
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def statuses(connection):
     return [status for (status,) in found]
 
 
-def test_what_is_restored_or_confirmed_twice_is_changed_once(audited):
+def test_a_duplicate_restored_or_confirmed_twice_is_changed_once(audited):
     connection, (first, second) = audited
     assert stored(connection) == 2
     assert restore_duplicates(connection, [first]) == (Resolved(first, True),)
@@ -105,7 +105,7 @@ def test_what_is_restored_or_confirmed_twice_is_changed_once(audited):
 
 
 @pytest.mark.parametrize("resolve", [restore_duplicates, confirm_duplicates])
-def test_nothing_is_done_to_the_first_where_the_last_is_not_there(audited, resolve):
+def test_nothing_is_changed_where_one_of_the_duplicates_does_not_exist(audited, resolve):
     connection, (first, _) = audited
     before = statuses(connection)
     with pytest.raises(ConfigurationError, match="there is no duplicate with the id 'none'"):
@@ -114,7 +114,7 @@ def test_nothing_is_done_to_the_first_where_the_last_is_not_there(audited, resol
     assert stored(connection) == 2
 
 
-def test_who_names_no_letter_tries_all_that_are_open_and_there_may_be_none(audited, settings):
+def test_all_open_letters_are_tried_where_none_is_named_and_there_may_be_none(audited, settings):
     connection, _ = audited
     # No source is opened where no row of it is to be read.
     missing = settings.data_dir / "none.db"

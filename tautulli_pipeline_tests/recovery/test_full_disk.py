@@ -48,7 +48,7 @@ def importer(process: subprocess.Popen[str]) -> int:
 
 def consumer(process: subprocess.Popen[str]) -> int:
     children = psutil.Process(process.pid).children()
-    return next(child.pid for child in children if "consumer_process" in " ".join(child.cmdline()))
+    return next(child.pid for child in children if "consumer_main" in " ".join(child.cmdline()))
 
 
 def at_once(_data_dir: Path) -> bool:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tautulli_pipeline.orchestration.history import STREAM_KEY
 from tautulli_pipeline.orchestration.instance import open_instance
-from tautulli_pipeline.orchestration.partitions import STREAM_KEY
 from tautulli_pipeline_tests.command import (
     ended,
     fates,

@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from tautulli_pipeline.demo.database import make_demo_database
+from tautulli_pipeline.orchestration.history import STREAM_KEY
 from tautulli_pipeline.orchestration.instance import open_instance
-from tautulli_pipeline.orchestration.partitions import STREAM_KEY
 from tautulli_pipeline_tests.command import (
     ended,
     fates,

@@ -67,7 +67,7 @@ main()
 
 
 def consumer(data_dir: Path) -> psutil.Process | None:
-    found = [p for p in processes_of(data_dir) if "consumer_process" in " ".join(p.cmdline())]
+    found = [p for p in processes_of(data_dir) if "consumer_main" in " ".join(p.cmdline())]
     return found[0] if found else None
 
 
@@ -150,7 +150,7 @@ def test_while_it_drains(importing: subprocess.Popen[str], data_dir: Path) -> No
     wait_until(lambda: published(data_dir) == PARTITIONS)
     time.sleep(0.3)
     os.killpg(importing.pid, signal.SIGINT)
-    wait_until(lambda: "stopping" in (data_dir / "import.json").read_text())
+    wait_until(lambda: list(data_dir.glob("import.*.stop")))
     at_work.resume()
     assert_stopped(importing, data_dir, time.monotonic())
 
@@ -162,7 +162,7 @@ def test_the_second_time_ends_it_at_once(importing: subprocess.Popen[str], data_
     at_work.suspend()  # a batch in hand that takes for ever
     asked_at = time.monotonic()
     os.killpg(importing.pid, signal.SIGINT)
-    wait_until(lambda: "stopping" in (data_dir / "import.json").read_text())
+    wait_until(lambda: list(data_dir.glob("import.*.stop")))
     assert importing.poll() is None
     os.killpg(importing.pid, signal.SIGINT)
     outcome = ended(importing)

@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tautulli_pipeline.source.partitions import LAST_GRID_ID, MAX_PARTITIONS, OTHER, Grid
+from tautulli_pipeline.source.partitions import (
+    LAST_GRID_ID,
+    MAX_PARTITIONS,
+    OTHER,
+    Grid,
+    Partition,
+)
 from tautulli_pipeline.source.reader import IdRange
 
 WIDTHS = st.integers(1, 100_000) | st.integers(1, LAST_GRID_ID)
@@ -21,37 +27,63 @@ def counting(ids):
 
 @given(WIDTHS, ANY_ID)
 def test_an_id_lies_in_exactly_one_range_of_its_partition(width, row_id):
-    ranges = Grid.ranges(Grid(width).key_of(row_id))
+    ranges = Grid(width).partition_of(row_id).ranges
     assert [ids.first <= row_id <= ids.last for ids in ranges].count(True) == 1
 
 
 @given(WIDTHS, GRID_ID, GRID_ID)
 def test_keys_sort_like_ids_and_other_comes_last(width, one, another):
     grid = Grid(width)
-    first, second = sorted((one, another))
-    assert grid.key_of(first) <= grid.key_of(second) < OTHER
+    first, second = (grid.partition_of(row_id) for row_id in sorted((one, another)))
+    assert first.key <= second.key < OTHER.key
+    assert (first.key == second.key) == (first == second)
 
 
 @given(WIDTHS, GRID_ID)
 def test_partitions_adjoin_without_gap_or_overlap(width, row_id):
     grid = Grid(width)
-    (ids,) = Grid.ranges(grid.key_of(row_id))
-    assert grid.key_of(ids.first) == grid.key_of(ids.last) == grid.key_of(row_id)
+    partition = grid.partition_of(row_id)
+    (ids,) = partition.ranges
+    assert grid.partition_of(ids.first) == grid.partition_of(ids.last) == partition
+    assert partition.last_id == ids.last
     if ids.first > 1:
-        assert Grid.ranges(grid.key_of(ids.first - 1))[0].last == ids.first - 1
+        assert grid.partition_of(ids.first - 1).last_id == ids.first - 1
     if ids.last < LAST_GRID_ID:
-        assert Grid.ranges(grid.key_of(ids.last + 1))[0].first == ids.last + 1
+        assert grid.partition_of(ids.last + 1).ranges[0].first == ids.last + 1
 
 
 @given(WIDTHS, GRID_ID)
-def test_a_key_tells_its_grid_unless_it_is_the_last_one(width, row_id):
-    key = Grid(width).key_of(row_id)
-    told = Grid.of_key(key)
-    assert told == (None if key.endswith(str(LAST_GRID_ID)) else Grid(width))
+def test_a_partition_tells_its_grid_unless_it_is_the_last_one(width, row_id):
+    partition = Grid(width).partition_of(row_id)
+    is_last = partition.key.endswith(str(LAST_GRID_ID))
+    assert partition.grid == (None if is_last else Grid(width))
 
 
 def test_other_tells_no_grid():
-    assert Grid.of_key(OTHER) is None
+    assert OTHER.grid is None
+
+
+@given(WIDTHS, ANY_ID)
+def test_a_key_names_its_partition_alone(width, row_id):
+    partition = Grid(width).partition_of(row_id)
+    parsed = Partition.parse(partition.key)
+    assert parsed == partition
+    assert (parsed.key, parsed.grid) == (partition.key, partition.grid)
+    assert len({parsed, partition}) == 1
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("", "others", "Other", "1-10", "0000000001", "0000000001-0000000010-0000000020"),
+        *("0000000000-0000000010", "0000000010-0000000001", "000000001-0000000010"),
+        *("0000000001-9999999999 ", "0000000001-10000000000", "-000000001-0000000010"),
+        *("+000000001-0000000010", "0000000_01-0000000010", "000000000x-0000000010"),
+    ],
+)
+def test_a_text_that_names_no_partition_is_refused(key):
+    with pytest.raises(ValueError, match=r".+"):
+        Partition.parse(key)
 
 
 @pytest.mark.parametrize(
@@ -61,24 +93,24 @@ def test_other_tells_no_grid():
         (1000, "0000000001-0000001000"),
         (1001, "0000001001-0000002000"),
         (9_999_999_999, "9999999001-9999999999"),
-        (10_000_000_000, OTHER),
-        (0, OTHER),
-        (-1, OTHER),
+        (10_000_000_000, "other"),
+        (0, "other"),
+        (-1, "other"),
     ],
 )
 def test_keys_are_padded_inclusive_ranges(row_id, key):
-    assert Grid(1000).key_of(row_id) == key
+    assert Grid(1000).partition_of(row_id).key == key
 
 
 def test_other_holds_every_id_outside_the_grid():
-    below, beyond = Grid.ranges(OTHER)
-    assert (below, beyond) == (IdRange(-(2**63), 0), IdRange(10**10, 2**63 - 1))
+    assert OTHER.key == "other"
+    assert OTHER.ranges == (IdRange(-(2**63), 0), IdRange(10**10, 2**63 - 1))
 
 
 @given(st.integers(1, 100_000), st.sets(GRID_ID, max_size=700))
 def test_a_fitting_grid_never_makes_too_many_partitions(batch_size, ids):
     grid = Grid.fitting(batch_size, counting(ids))
-    assert len({grid.key_of(i) for i in ids}) <= MAX_PARTITIONS
+    assert len({grid.partition_of(i) for i in ids}) <= MAX_PARTITIONS
     assert grid.width % batch_size == 0
 
 
@@ -94,7 +126,7 @@ def test_a_fitting_grid_is_no_wider_than_it_must_be(rows, apart, width):
 def test_rows_far_apart_get_a_wider_grid_too():
     ids = range(1, 6_000_000_000, 10_000_000)
     grid = Grid.fitting(1, counting(ids))
-    assert len({grid.key_of(i) for i in ids}) <= MAX_PARTITIONS
+    assert len({grid.partition_of(i) for i in ids}) <= MAX_PARTITIONS
     assert grid.width < 40_000_000
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tautulli_pipeline.errors import SourceDamagedError, SourceError
 from tautulli_pipeline.events.columns import HISTORY, HISTORY_TABLES, MEDIA_INFO, METADATA
-from tautulli_pipeline.source.partitions import Grid
+from tautulli_pipeline.source.partitions import OTHER, Grid, Partition
 from tautulli_pipeline.source.schema import read_schema
 from tautulli_pipeline.source.survey import PartitionContent, open_survey, with_unreadable
 from tautulli_pipeline_tests.eras import make_database, make_era_database, play
@@ -66,12 +66,18 @@ def test_partitions_are_those_with_rows_in_key_order_and_other_last(tmp_path):
     with surveying(path) as survey:
         assert survey.count_rows() == 9
         assert [survey.count_ranges(width) for width in (1, 10, 2000)] == [5, 4, 2]
+        for width in (1, 10, 2000, 10**10):
+            surveyed = [content.partition for content in survey.partitions(Grid(width))]
+            assert survey.with_rows(Grid(width)) == surveyed
+            assert surveyed[-1] == OTHER
 
 
 def test_a_database_without_plays_has_no_partitions(tmp_path):
     path = tmp_path / "tautulli.db"
     make_database(path)
     assert survey_of(path) == {}
+    with surveying(path) as survey:
+        assert survey.with_rows(Grid(10)) == []
 
 
 @pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
@@ -220,7 +226,7 @@ def test_a_file_that_is_damaged_is_named(database):
         list(survey.partitions(Grid(10)))
 
 
-def test_damage_in_what_the_digest_leaves_out_is_met_too(database):
+def test_damage_in_cells_that_the_digest_leaves_out_is_found_too(database):
     """The last cell of either side table, the small tables and their indexes."""
     settle(database, page_bytes=512)
     content = database.read_bytes()
@@ -232,7 +238,7 @@ def test_damage_in_what_the_digest_leaves_out_is_met_too(database):
     assert survey_of(database)
 
 
-def test_a_long_text_that_breaks_off_in_a_side_table_is_met(tmp_path):
+def test_a_long_text_that_breaks_off_in_a_side_table_is_found(tmp_path):
     path = tmp_path / "tautulli.db"
     long = "The end is missing. " * 500
     make_database(path, plays=[play(i, media_info={"transcode_protocol": long}) for i in (1, 2)])
@@ -245,7 +251,7 @@ def test_a_long_text_that_breaks_off_in_a_side_table_is_met(tmp_path):
         survey_of(path)
 
 
-def test_rows_that_are_not_found_by_their_ids_are_missed(tmp_path):
+def test_rows_that_are_not_found_by_their_ids_are_reported(tmp_path):
     """Two pages in each other's place: SQLite notices nothing, its searches go astray."""
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(i) for i in range(1, 400)])
@@ -257,9 +263,10 @@ def test_rows_that_are_not_found_by_their_ids_are_missed(tmp_path):
 
 
 def test_unreadable_plays_are_part_of_their_partitions():
-    readable = PartitionContent(FIRST, 3, "digest")
+    readable = PartitionContent(Partition.parse(FIRST), 3, "digest")
     grid = Grid(10)
     contents = with_unreadable([readable], [-5, 4, 5, 17, 2**40], grid)
     assert [(c.key, c.rows) for c in contents] == [(FIRST, 5), (SECOND, 1), ("other", 2)]
+    assert contents[-1].partition == OTHER
     assert contents[0].digest != with_unreadable([readable], [4, 6], grid)[0].digest
     assert with_unreadable([readable], [], grid) == [readable]

@@ -1,0 +1,1 @@
+"""The data directory: where everything is, who may write it, and what its disk refuses."""

@@ -1,0 +1,87 @@
+"""What the settings say about the stream and the warehouse, ready to use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from duckdb import DuckDBPyConnection
+
+from tautulli_pipeline.data_dir.consumer_lock import consumer_lock
+from tautulli_pipeline.settings import Settings
+from tautulli_pipeline.stream.address import StreamAddress
+from tautulli_pipeline.stream.login import login_options
+from tautulli_pipeline.stream.server import EmbeddedServer
+from tautulli_pipeline.warehouse.cache import DedupCache
+from tautulli_pipeline.warehouse.dedup import Deduplicator
+from tautulli_pipeline.warehouse.schema import open_warehouse
+
+
+@contextmanager
+def stream_address(settings: Settings) -> Iterator[StreamAddress]:
+    """The external JetStream, or the embedded one, running while the context is open.
+
+    Raises:
+        StreamError: the embedded server does not start.
+    """
+    if settings.nats_url is not None:
+        yield _external_address(settings, settings.nats_url)
+        return
+    with EmbeddedServer(settings.data_dir) as server:
+        yield replace(
+            _names(settings, server.url), user=server.user, password=server.password, private=True
+        )
+
+
+def check_login(settings: Settings) -> None:
+    """Check what the NATS_* variables say before anything starts.
+
+    Raises:
+        ConfigurationError: one of them, or the file that it names, is not usable.
+    """
+    if settings.nats_url is not None:
+        login_options(_external_address(settings, settings.nats_url))
+
+
+def _external_address(settings: Settings, url: str) -> StreamAddress:
+    secret, token = settings.nats_password, settings.nats_token
+    return replace(
+        _names(settings, url),
+        user=settings.nats_user,
+        password=secret.get_secret_value() if secret else None,
+        token=token.get_secret_value() if token else None,
+        credentials_file=settings.nats_creds,
+        ca_file=settings.nats_tls_ca,
+    )
+
+
+def _names(settings: Settings, url: str) -> StreamAddress:
+    return StreamAddress(
+        url,
+        settings.nats_stream,
+        settings.nats_durable_name,
+        settings.nats_duplicate_window_seconds,
+    )
+
+
+def deduplicator(settings: Settings) -> Deduplicator:
+    """Layers 2 and 3 with the configured window and size."""
+    return Deduplicator(DedupCache(settings.dedup_window_seconds, settings.dedup_max_entries))
+
+
+@contextmanager
+def open_as_consumer(
+    settings: Settings, *, wait_seconds: float, on_wait: Callable[[str], None]
+) -> Iterator[DuckDBPyConnection]:
+    """The warehouse for the one consumer of this data directory.
+
+    Raises:
+        WarehouseError: another consumer keeps consuming, or see `open_warehouse`.
+    """
+    path = settings.warehouse_path
+    with (
+        consumer_lock(settings.layout, path),
+        open_warehouse(path, wait_seconds=wait_seconds, on_wait=on_wait) as connection,
+    ):
+        yield connection

@@ -1,0 +1,175 @@
+"""The consumer of one import, under the orders of the process that runs it.
+
+When its orders end, whoever gave them is gone: it finishes its current batch and ends too.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import traceback
+from dataclasses import dataclass, field
+from datetime import datetime
+from io import FileIO
+from typing import IO
+
+from tautulli_pipeline.data_dir.directory import explained_faults
+from tautulli_pipeline.errors import PipelineError, StoppedError
+from tautulli_pipeline.imports.connections import open_as_consumer
+from tautulli_pipeline.imports.consumer_protocol import (
+    Begin,
+    Cover,
+    Drain,
+    Drained,
+    Failed,
+    Finish,
+    Finished,
+    Progress,
+    Ready,
+    Waiting,
+    parse_order,
+    send,
+)
+from tautulli_pipeline.imports.consuming import open_consumption
+from tautulli_pipeline.imports.record import Fates
+from tautulli_pipeline.settings import Settings, load_settings
+from tautulli_pipeline.warehouse.arrivals import Arrivals, arrivals_since
+from tautulli_pipeline.warehouse.ledger import Ledger, Unsettled
+from tautulli_pipeline.warehouse.schema import warehouse_id
+from tautulli_pipeline.warehouse.writer import Written
+
+
+@dataclass
+class _Orders:
+    """What the importer wants, read line by line in a thread."""
+
+    lines: FileIO
+    stopped: bool = False
+    last_sequence: int | None = None
+    covered: list[str] | None = None
+    since: datetime | None = None
+    _others: queue.Queue[bool] = field(default_factory=queue.Queue)
+
+    def await_begin(self) -> Begin | None:
+        """Wait for the first order; None where there will be none."""
+        line = self.lines.readline()
+        order = parse_order(line) if line else None
+        return order if isinstance(order, Begin) else None
+
+    def listen(self) -> None:
+        for line in self.lines:
+            order = parse_order(line)
+            if isinstance(order, Cover):
+                self.covered = order.partitions
+                continue
+            if isinstance(order, Finish):
+                self.since = order.since
+            if not isinstance(order, Drain):
+                break
+            is_another = self.last_sequence is not None
+            self.last_sequence = order.last_sequence
+            if is_another:
+                self._others.put(True)
+        self.stopped = True
+        self._others.put(False)
+
+    def await_another(self) -> bool:
+        """Wait for an order to drain after one that is carried out; False when it is over."""
+        return self._others.get()
+
+
+@dataclass
+class _Reporting:
+    """Passes orders to the consumption and its progress to the importer."""
+
+    orders: _Orders
+    replies: IO[bytes]
+    ledger: Ledger
+    import_id: str
+    unsettled: dict[str, list[int]] = field(default_factory=dict)
+    fates: Fates | None = None
+
+    @property
+    def stopped(self) -> bool:
+        return self.orders.stopped
+
+    @property
+    def last_sequence(self) -> int | None:
+        return self.orders.last_sequence
+
+    def report(self, _written: Written, unsettled: Unsettled) -> None:
+        # Those of an import left unfinished before are its own to publish again.
+        self.unsettled = {key: ids for (of, key), ids in unsettled.items() if of == self.import_id}
+        fates = self.settled()
+        if fates != self.fates:
+            self.fates = fates
+            send(self.replies, Progress(fates))
+
+    def settled(self) -> Fates:
+        return Fates(**self.ledger.totals(self.import_id, self.orders.covered))
+
+    def drained(self) -> None:
+        send(self.replies, Drained(self.settled(), self.unsettled))
+
+
+def consume(
+    settings: Settings, orders: _Orders, replies: IO[bytes], begin: Begin
+) -> Arrivals | None:
+    """Consume and settle until the importer says finish or is gone.
+
+    Returns:
+        What came into the warehouse since the moment that the last order names, if any.
+    """
+
+    def wait(words: str) -> None:
+        """Tell the importer what is waited for, unless nobody needs the end of it."""
+        if orders.stopped:
+            raise StoppedError("the consumer was stopped")
+        send(replies, Waiting(words))
+
+    with (
+        explained_faults(settings.data_dir),
+        open_as_consumer(settings, wait_seconds=begin.wait_seconds, on_wait=wait) as connection,
+    ):
+        with open_consumption(settings, connection, on_wait=wait) as consumption:
+            send(replies, Ready(warehouse_id(connection)))
+            reporting = _Reporting(orders, replies, consumption.ledger, begin.import_id)
+            consumption.run(reporting)
+            while not orders.stopped:
+                reporting.drained()
+                if orders.await_another():
+                    consumption.run(reporting)
+        return arrivals_since(connection, orders.since) if orders.since else None
+
+
+def serve(lines: FileIO, replies: IO[bytes]) -> int:
+    """Consume for one import.
+
+    Args:
+        lines: its orders.
+        replies: where its progress goes.
+
+    Returns:
+        The exit code.
+    """
+    orders = _Orders(lines)
+    begin = orders.await_begin()
+    if begin is None:
+        return 0
+    threading.Thread(target=orders.listen, daemon=True).start()
+    try:
+        arrivals = consume(load_settings(), orders, replies, begin)
+    except Exception as error:  # the last boundary: the importer shows it to people
+        send(replies, _described(error))
+        return 1
+    if arrivals is not None:
+        send(replies, Finished(arrivals))
+    return 0
+
+
+def _described(error: Exception) -> Failed:
+    if isinstance(error, PipelineError):
+        return Failed(error.exit_code, error.message, error.hint, traceback.format_exc())
+    cause = str(error).partition("\n")[0]
+    message = f"the consumer failed: {type(error).__name__}: {cause}"
+    return Failed(1, message, "", traceback.format_exc())

@@ -1,0 +1,105 @@
+"""The runs of an import that the command line executes itself, having no daemon."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import dagster as dg
+
+from tautulli_pipeline.errors import StoppedError
+from tautulli_pipeline.imports.coordinator import Import
+from tautulli_pipeline.imports.stopping import SIGNALS, Stop
+from tautulli_pipeline.memory import spare_collector
+from tautulli_pipeline.orchestration.column_schemas import TABLE_KEY
+from tautulli_pipeline.orchestration.history import DagsterHistory, last_materialized_at
+from tautulli_pipeline.orchestration.instance import (
+    COMMAND_LINE_TAGS,
+    QUIET,
+    open_instance,
+    unheard,
+)
+from tautulli_pipeline.orchestration.options import ImportOptions
+from tautulli_pipeline.orchestration.resources import RESUME_HINT, Consumed, Warehouse
+from tautulli_pipeline.orchestration.workers import bury_dead_runs, own_process_tag
+from tautulli_pipeline.settings import Settings
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """The import that the command line has opened."""
+
+    opened: Import
+    stop: Stop
+
+    @contextmanager
+    def open(self, _context: dg.OpExecutionContext, _options: ImportOptions) -> Iterator[Import]:
+        # Dagster takes the signals for each step.
+        with self.stop.heard(), self.opened.consumer_ended_after_failure():
+            yield self.opened
+
+
+@dataclass(frozen=True)
+class _ConsumedByImport:
+    """What the consumer process of the import has brought into the warehouse."""
+
+    consumed: Consumed
+
+    def consume(self, _context: dg.AssetExecutionContext, _warehouse: Warehouse) -> Consumed:
+        return self.consumed
+
+
+def import_by_jobs(opened: Import, settings: Settings, stop: Stop) -> None:
+    """Run `import_job` where something is due, then `consume_job` where something arrived.
+
+    Raises:
+        StoppedError: somebody asked to stop; the import can be resumed.
+        PipelineError: one of its faults; likewise.
+    """
+    from tautulli_pipeline.definitions import defs
+
+    with open_instance(settings.data_dir) as instance, unheard():
+        bury_dead_runs(instance)
+        spare_collector()
+        history = DagsterHistory(instance, instance.report_runless_asset_event)
+        tags = {
+            **COMMAND_LINE_TAGS,
+            **own_process_tag(),
+            "tautulli_pipeline/import_id": opened.record.import_id,
+        }
+        if opened.prepare(history).work:
+            job = defs.resolve_job_def("import_job")
+            _execute(job, {"importing": _Opened(opened, stop)}, instance, tags)
+        else:
+            opened.publish(history)
+        arrivals = opened.finish(last_materialized_at(instance))
+        if arrivals is not None and arrivals.is_anything:
+            # The checks look through the whole table; whoever runs Dagster has them run there.
+            job = defs.resolve_job_def("consume_job").get_subset(
+                asset_selection={TABLE_KEY}, asset_check_selection=set()
+            )
+            consuming = _ConsumedByImport(Consumed(arrivals))
+            _execute(job, {"consuming": consuming}, instance, tags)
+
+
+def _execute(
+    job: dg.JobDefinition,
+    resources: Mapping[str, object],
+    instance: dg.DagsterInstance,
+    tags: Mapping[str, str],
+) -> None:
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        job.execute_in_process(
+            instance=instance,
+            resources={**job.resource_defs, **resources},
+            run_config=QUIET,
+            tags=dict(tags),
+        )
+    except dg.DagsterExecutionInterruptedError as error:
+        raise StoppedError("the import was stopped", hint=RESUME_HINT) from error
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

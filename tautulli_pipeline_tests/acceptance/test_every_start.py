@@ -1,0 +1,463 @@
+"""One import, however it is started: the same behaviour from the command line and from the UI.
+
+Both start in the data directory of one running `up`, over a JetStream that the tests control.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from abc import ABC, abstractmethod
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+from filelock import FileLock
+
+from tautulli_pipeline.demo.database import make_demo_database
+from tautulli_pipeline.imports.record import ImportLog
+from tautulli_pipeline.orchestration.resetting import reset_progress
+from tautulli_pipeline.settings import Settings
+from tautulli_pipeline_tests.command import ended, nothing_runs, processes_of, query, start
+from tautulli_pipeline_tests.command import wait_until as wait_for
+from tautulli_pipeline_tests.external_server import STREAM, ExternalServer, external_server
+from tautulli_pipeline_tests.holding import held_by_another_process
+from tautulli_pipeline_tests.nats_credentials import Trust
+from tautulli_pipeline_tests.pages import overwrite, settle, tree_of
+from tautulli_pipeline_tests.served import PARTITIONS, TERMINATE, Served, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+ROWS = 2000
+BATCH = 100
+AWAY = "the stream server is away; waiting for it to come back"
+LOST = "events were lost on the stream; publishing them again"
+WAITS_SECONDS = 90
+LOCK = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN EXCLUSIVE")
+print("locked", flush=True)
+sys.stdin.read()
+"""
+COMPLETED, STOPPED, FAILED = "completed", "stopped", "failed"
+
+
+def wait_until(true: Callable[[], Any], pause_seconds: float = 0.01) -> Any:
+    return wait_for(true, WAITS_SECONDS, pause_seconds)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How an import ended.
+
+    Attributes:
+        words: all that it said.
+    """
+
+    status: str
+    words: str
+
+
+class Started(ABC):
+    """An import that was started in one of the two ways."""
+
+    def __init__(self, served: Served) -> None:
+        self.served = served
+
+    @property
+    def data_dir(self) -> Path:
+        return self.served.data_dir
+
+    @abstractmethod
+    def ended(self) -> Ended:
+        """Wait for it, and for whatever resumes it by itself."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Ask it to stop as a person would where it was started."""
+
+    def process(self) -> psutil.Process:
+        """The process that imports, once it has the lock."""
+        log = ImportLog(self.data_dir)
+        return psutil.Process(wait_until(log.lock.holder, 0.002).process_id)
+
+    def consumer(self) -> psutil.Process:
+        def found() -> list[psutil.Process]:
+            every = processes_of(self.data_dir)
+            return [p for p in every if "consumer_main" in " ".join(p.cmdline())]
+
+        return wait_until(found)[0]
+
+    def is_published(self, ranges: int) -> bool:
+        return len(list(self.data_dir.glob("receipts/*/0*"))) >= ranges
+
+
+class ByCommand(Started):
+    """`tautulli-pipeline import`."""
+
+    def __init__(self, served: Served, **options: object) -> None:
+        super().__init__(served)
+        source = options.pop("source", served.database)
+        flags = [word for name, value in options.items() for word in _flag(name, value)]
+        self._process = start(
+            *("import", source, "--batch-size", BATCH, *flags),
+            data_dir=served.data_dir,
+            **served.variables,
+        )
+
+    def ended(self) -> Ended:
+        outcome = ended(self._process)
+        statuses = {0: COMPLETED, 130: STOPPED}
+        return Ended(statuses.get(outcome.exit_code, FAILED), outcome.stderr)
+
+    def stop(self) -> None:
+        self._process.send_signal(signal.SIGINT)
+
+
+def _flag(name: str, value: object) -> list[str]:
+    return [f"--{name}"] if value is True else [f"--{name}", str(value)]
+
+
+class ByInterface(Started):
+    """A run of `import_job` that was launched as the UI does."""
+
+    def __init__(self, served: Served, **options: object) -> None:
+        super().__init__(served)
+        given = {name: str(v) if name == "source" else v for name, v in options.items()}
+        self.run_id = served.launch(
+            "import_job", {"ops": {"publish_partitions": {"config": given}}}
+        )
+
+    def ended(self) -> Ended:
+        run_id: str | None = self.run_id
+        words, status = [], ""
+        while run_id is not None:
+            status = self.served.ended(run_id, WAITS_SECONDS)
+            for event in self.served.events(run_id):
+                words += [event.get("message") or "", (event.get("error") or {}).get("message", "")]
+            run_id = self._retry_of(run_id) if status == "FAILURE" else None
+        statuses = {"SUCCESS": COMPLETED, "CANCELED": STOPPED}
+        return Ended(statuses.get(status, FAILED), "\n".join(words))
+
+    def _retry_of(self, run_id: str) -> str | None:
+        """The run with which Dagster goes on where the process of one is gone."""
+        (run,) = self.served.runs(runIds=[run_id])
+        tags = {tag["key"]: tag["value"] for tag in run["tags"]}
+        if tags.get("dagster/will_retry") != "true":
+            return None
+        retries = wait_until(
+            lambda: [r for r in self.served.runs() if r["parentRunId"] == run_id], 0.3
+        )
+        return str(retries[0]["runId"])
+
+    def stop(self) -> None:
+        self.served.ask(TERMINATE, id=self.run_id)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("starts")
+    make_demo_database(folder / "tautulli.db", ROWS)
+    settle(folder / "tautulli.db")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def credentials(folder: Path) -> Path:
+    return Trust().write_credentials(folder / "user.creds")
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[ExternalServer]:
+    with external_server(folder / "server") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def up(folder: Path, server: ExternalServer, credentials: Path) -> Iterator[Served]:
+    variables = {
+        "NATS_URL": server.url,
+        "NATS_CREDS": credentials,
+        "IMPORT_BATCH_SIZE": BATCH,
+    }
+    with serving(folder / "data", folder / "tautulli.db", **variables) as served:
+        yield served
+    assert nothing_runs(folder / "data")
+
+
+@pytest.fixture
+def served(up: Served, server: ExternalServer) -> Iterator[Served]:
+    """`up` over a data directory into which nothing was imported."""
+    yield up
+    wait_until(lambda: not up.runs(statuses=["STARTED", "QUEUED", "STARTING"]), 0.2)
+    reset_progress(Settings(pipeline_data_dir=up.data_dir))
+    (up.data_dir / "playback.duckdb").unlink(missing_ok=True)
+    server.delete_stream()
+
+
+@pytest.fixture(params=[ByCommand, ByInterface], ids=["command line", "UI"])
+def begin(request: pytest.FixtureRequest, served: Served) -> Callable[..., Started]:
+    def begin(**options: object) -> Started:
+        return request.param(served, **options)
+
+    return begin
+
+
+@contextmanager
+def held_up(process: psutil.Process) -> Iterator[None]:
+    process.suspend()
+    try:
+        yield
+    finally:
+        process.resume()
+
+
+def assert_whole(served: Served, rows: int = ROWS) -> None:
+    """Every row is in the table once, and the import says so."""
+    status = served.status()
+    assert (status["status"], status["processed"]) == ("completed", rows)
+    counts = "SELECT count(*), count(DISTINCT id), count(DISTINCT source_row_id)"
+    assert query(served.data_dir, f"{counts} FROM playback_events") == [(ROWS, ROWS, ROWS)]
+    assert not list(served.data_dir.glob("receipts/*"))
+    assert not list(served.data_dir.glob("snapshots/*"))
+
+
+def assert_no_step_was_skipped(served: Served) -> None:
+    """What a run calls a success, it did."""
+    for run in served.runs(statuses=["SUCCESS"]):
+        kinds = {event["__typename"] for event in served.events(run["runId"])}
+        assert "ExecutionStepSkippedEvent" not in kinds, run["jobName"]
+
+
+def test_it_is_complete_when_its_last_row_is_stored(
+    begin: Callable[..., Started], served: Served
+) -> None:
+    assert begin().ended().status == COMPLETED
+    assert_whole(served)
+    # The table is recorded as well, by whoever has a daemon or without one.
+    wait_until(lambda: served.runs(pipelineName="consume_job", statuses=["SUCCESS"]), 0.2)
+    assert_no_step_was_skipped(served)
+
+
+def test_a_server_that_is_away_is_waited_for_and_named(
+    begin: Callable[..., Started], served: Served, server: ExternalServer
+) -> None:
+    started = begin()
+    wait_until(lambda: started.is_published(1), 0.002)
+    server.kill()
+    time.sleep(3)
+    server.start()
+    end = started.ended()
+    assert end.status == COMPLETED, end.words
+    assert end.words.count(AWAY) == 1
+    assert_whole(served)
+
+
+def test_stop_before_the_copy_leaves_nothing(begin: Callable[..., Started], served: Served) -> None:
+    with locked(served.database):  # which is waited for, for some seconds
+        started = begin()
+        started.process()
+        began_at = time.monotonic()
+        started.stop()
+        assert started.ended().status == STOPPED
+        assert time.monotonic() - began_at < 15
+    assert ImportLog(served.data_dir).read() is None
+    assert not list(served.data_dir.glob("snapshots/*"))
+
+
+@contextmanager
+def locked(database: Path) -> Iterator[None]:
+    """Have another process keep readers out of a database."""
+    command = [sys.executable, "-c", LOCK, str(database)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == b"locked\n"
+            yield
+        finally:
+            holder.kill()
+
+
+def test_stop_while_the_consumer_waits_to_begin(
+    begin: Callable[..., Started], served: Served
+) -> None:
+    with FileLock(served.data_dir / "consumer.lock"):  # as one that finishes its batch
+        started = begin()
+        wait_until(lambda: served.status()["import_id"])
+        assert ImportLog(served.data_dir).lock.holder() is not None
+        started.stop()
+        assert started.ended().status == STOPPED
+    assert served.status()["status"] == "stopped"
+
+
+def test_stop_while_it_publishes_keeps_what_is_finished(
+    begin: Callable[..., Started], served: Served
+) -> None:
+    started = begin()
+    process = started.process()
+    wait_until(lambda: started.is_published(1), 0.001)
+    with held_up(process):
+        ImportLog(served.data_dir).lock.request_stop(ImportLog(served.data_dir).lock.holder())
+    assert started.ended().status == STOPPED
+    assert served.status()["status"] == "stopped"
+    finished = len(list(served.data_dir.glob("receipts/*/0*")))
+    assert 1 <= finished < ROWS / BATCH
+    first = served.status()["import_id"]
+    assert begin().ended().status == COMPLETED
+    assert served.status()["import_id"] == first
+    assert_whole(served)
+
+
+def test_stop_while_it_drains(begin: Callable[..., Started], served: Served) -> None:
+    started = begin()
+    wait_until(lambda: started.is_published(1), 0.001)
+    consumer = started.consumer()
+    with held_up(consumer):
+        wait_until(lambda: started.is_published(ROWS // BATCH))
+        started.stop()
+        wait_until(lambda: served.status()["status"] == "stopping")
+    assert started.ended().status == STOPPED
+    assert begin().ended().status == COMPLETED
+    assert_whole(served)
+
+
+def test_lost_rows_are_published_again(
+    begin: Callable[..., Started], served: Served, server: ExternalServer
+) -> None:
+    started = begin()
+    wait_until(lambda: started.is_published(1), 0.001)
+    with held_up(started.consumer()):
+        wait_until(lambda: started.is_published(ROWS // BATCH))
+        server.ask(lambda jetstream: jetstream.purge_stream(STREAM))
+    end = started.ended()
+    assert end.status == COMPLETED, end.words
+    assert LOST in end.words
+    assert_whole(served)
+
+
+def test_unusable_credentials_are_refused_before_the_source_is_read(
+    begin: Callable[..., Started], served: Served, credentials: Path
+) -> None:
+    good = credentials.read_text()
+    credentials.write_text("no credentials")
+    try:
+        end = begin(source=served.database.with_name("none.db")).ended()
+    finally:
+        credentials.write_text(good)
+    assert end.status == FAILED
+    assert str(credentials) in end.words
+    assert "none.db" not in end.words
+    assert ImportLog(served.data_dir).read() is None
+
+
+def test_a_second_start_is_refused_with_the_progress_of_the_first(
+    begin: Callable[..., Started], served: Served
+) -> None:
+    first = begin()
+    wait_until(lambda: first.is_published(1), 0.001)
+    process = first.process()
+    with held_up(first.consumer()):
+        end = begin().ended()
+    assert end.status == FAILED
+    assert f"is already running (process {process.pid}, " in end.words
+    assert first.ended().status == COMPLETED
+    assert_whole(served)
+
+
+def test_fresh_covers_every_row_again(begin: Callable[..., Started], served: Served) -> None:
+    assert begin().ended().status == COMPLETED
+    assert begin().ended().status == COMPLETED
+    assert served.status()["total_records"] == 0
+    assert begin(fresh=True).ended().status == COMPLETED
+    status = served.status()
+    assert (status["total_records"], status["imported"], status["unchanged"]) == (ROWS, 0, 0)
+    assert_whole(served)
+
+
+def test_salvage_imports_what_is_readable(
+    begin: Callable[..., Started], served: Served, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "damaged.db"
+    shutil.copyfile(served.database, damaged)
+    overwrite(damaged, tree_of(damaged, "session_history").leaves[3:4])
+    end = begin(source=damaged).ended()
+    assert end.status == FAILED
+    assert f"cannot read all of {damaged}" in end.words or "malformed" in end.words
+    assert begin(source=damaged, salvage=True).ended().status == COMPLETED
+    status = served.status()
+    assert status["errors"] > 0
+    assert status["processed"] == status["total_records"] == ROWS
+    (stored,) = query(served.data_dir, "SELECT count(*) FROM playback_events")
+    assert stored == (ROWS - status["errors"],)
+
+
+def test_a_program_that_holds_the_warehouse_is_named_and_waited_for(
+    begin: Callable[..., Started], served: Served
+) -> None:
+    warehouse = served.data_dir / "playback.duckdb"
+    assert begin().ended().status == COMPLETED
+    wait_until(lambda: not served.runs(statuses=["STARTED", "QUEUED", "STARTING"]), 0.2)
+    with held_by_another_process(warehouse) as process_id:
+        end = begin(fresh=True, wait=0).ended()
+        assert end.status == FAILED
+        assert f"process {process_id} " in end.words
+        started = begin(fresh=True, wait=60)
+        time.sleep(4)
+    end = started.ended()
+    assert end.status == COMPLETED, end.words
+    assert f"process {process_id} " in end.words
+    assert_whole(served)
+
+
+def importer(started: Started) -> psutil.Process:
+    return started.process()
+
+
+def consumer(started: Started) -> psutil.Process:
+    return started.consumer()
+
+
+@pytest.mark.parametrize("victim", [importer, consumer])
+@pytest.mark.parametrize("ranges", [1, ROWS // BATCH], ids=["publishing", "draining"])
+def test_a_killed_import_is_resumed_to_the_last_row(
+    begin: Callable[..., Started],
+    served: Served,
+    victim: Callable[[Started], psutil.Process],
+    ranges: int,
+) -> None:
+    started = begin()
+    wait_until(lambda: started.is_published(1), 0.001)
+    at_work = started.consumer()
+    at_work.suspend()
+    wait_until(lambda: started.is_published(ranges), 0.001)
+    victim(started).kill()
+    if at_work.is_running():
+        at_work.resume()
+    if started.ended().status != COMPLETED:
+        assert served.status()["status"] == "failed"
+        assert begin().ended().status == COMPLETED
+    assert_whole(served)
+
+
+def test_a_backfill_of_two_ranges_imports_these(served: Served) -> None:
+    keys = wait_until(lambda: served.ask(PARTITIONS)["partitionKeys"], 0.5)
+    served.backfill([keys[3], keys[7]])
+    wait_until(lambda: served.status()["status"] == "completed", 0.2)
+    status = served.status()
+    # Ranges that do not touch are two runs, one import after the other.
+    assert status["total_records"] in {BATCH, 2 * BATCH}
+    stored = "SELECT DISTINCT (source_row_id - 1) // ? FROM playback_events ORDER BY 1"
+    wait_until(lambda: not served.runs(statuses=["STARTED", "QUEUED", "STARTING"]), 0.3)
+    wait_until(lambda: len(query(served.data_dir, stored, BATCH)) == 2, 0.3)
+    assert query(served.data_dir, stored, BATCH) == [(3,), (7,)]
+    status = served.status()
+    assert status["total_records"] + status["unchanged"] + status["pending"] == ROWS
+    assert status["pending"] == ROWS - 2 * BATCH

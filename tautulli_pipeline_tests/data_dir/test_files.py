@@ -1,0 +1,94 @@
+"""Files are replaced whole or not at all."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from tautulli_pipeline.data_dir.files import write_atomically
+
+OLD, NEW = b"as it was " * 1000, b"as it is now " * 3000
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "survey.json"
+
+
+def broken_off(monkeypatch, fault):
+    """Writing ends after some bytes."""
+    write = Path.write_bytes
+
+    def cut_short(path, content):
+        write(path, content[:20])
+        raise fault
+
+    monkeypatch.setattr(Path, "write_bytes", cut_short)
+
+
+def test_a_file_holds_what_was_written_last(file, tmp_path):
+    for content in (OLD, NEW, b""):
+        write_atomically(file, content)
+        assert file.read_bytes() == content
+        assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("before", [OLD, None])
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_write_that_fails_leaves_the_file_as_it_was(file, monkeypatch, before, fault):
+    if before is not None:
+        write_atomically(file, before)
+    with monkeypatch.context() as patched:
+        broken_off(patched, fault)
+        with pytest.raises(type(fault)):
+            write_atomically(file, NEW)
+    assert (file.read_bytes() if file.exists() else None) == before
+    write_atomically(file, NEW)
+    assert file.read_bytes() == NEW
+    assert list(file.parent.iterdir()) == [file]  # nor is anything half written left
+
+
+def test_a_file_that_cannot_be_put_in_place_leaves_the_old_one(file, monkeypatch):
+    write_atomically(file, OLD)
+
+    def refuse(_path, _target):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", refuse)
+        with pytest.raises(PermissionError):
+            write_atomically(file, NEW)
+    assert file.read_bytes() == OLD
+
+
+def test_a_missing_folder_is_not_made(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        write_atomically(tmp_path / "none" / "survey.json", NEW)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_readers_never_see_half_a_file(file):
+    write_atomically(file, OLD)
+    is_done = threading.Event()
+
+    def keep_writing():
+        while not is_done.is_set():
+            write_atomically(file, NEW)
+            write_atomically(file, OLD)
+
+    thread = threading.Thread(target=keep_writing)
+    thread.start()
+    seen = {file.read_bytes() for _ in range(2000)}
+    is_done.set()
+    thread.join()
+    assert seen <= {OLD, NEW}
+
+
+def test_files_with_the_same_stem_do_not_affect_each_other(tmp_path):
+    neighbours = [tmp_path / name for name in ("import.new", "import.txt", "import")]
+    for neighbour in neighbours:
+        neighbour.write_bytes(OLD)
+    write_atomically(tmp_path / "import.json", NEW)
+    assert [neighbour.read_bytes() for neighbour in neighbours] == [OLD] * 3

@@ -1,0 +1,249 @@
+"""The importer's side of a consumer process, with real processes that speak its protocol."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import time
+from contextlib import contextmanager
+from datetime import datetime
+
+import psutil
+import pytest
+
+from tautulli_pipeline import errors
+from tautulli_pipeline.errors import PipelineError, StoppedError
+from tautulli_pipeline.imports.consumer_client import ConsumerClient, spawned_consumer
+from tautulli_pipeline.imports.consumer_protocol import Drained
+from tautulli_pipeline.imports.record import Fates
+from tautulli_pipeline.warehouse.arrivals import Arrivals
+from tautulli_pipeline_tests.command import wait_until
+
+READY = {"kind": "ready", "warehouse_id": "w-1"}
+DRAINED = {"kind": "drained", "fates": {"imported": 5}, "unsettled": {"key": [1, 2]}}
+FAILED = {
+    "kind": "failed",
+    "exit_code": 6,
+    "message": "the warehouse is locked",
+    "hint": "end the other one",
+}
+FINISHED = {
+    "kind": "finished",
+    "arrivals": {
+        "months": [["2024-01", "movie", 3]],
+        "span": ["2024-01-02T03:04:05", "2024-01-05T00:00:00"],
+        "discarded": [["cache", "event_id", 2]],
+        "dead_letters": 1,
+        "row_count": 9,
+    },
+}
+SINCE = datetime(2024, 1, 1)
+
+
+def go_on():
+    """Nobody asks to stop."""
+
+
+def stop():
+    raise StoppedError("the import was stopped", hint="import again to resume it")
+
+
+class Heard:
+    """What a consumer said on the way."""
+
+    def __init__(self):
+        self.progress = []
+        self.words = []
+
+
+def saying(*replies):
+    """Shell that writes these replies."""
+    return "".join(f"echo {shlex.quote(json.dumps(reply))}\n" for reply in replies)
+
+
+@contextmanager
+def consumer(script):
+    """A consumer process that runs a shell script, its client and what was heard of it."""
+    heard = Heard()
+    with subprocess.Popen(
+        ["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        client = ConsumerClient(
+            process, on_progress=heard.progress.append, on_wait=heard.words.append
+        )
+        try:
+            yield client, heard
+        finally:
+            client.kill()
+
+
+def has_ended(client):
+    try:
+        client.require_alive()
+    except PipelineError:
+        return True
+    return False
+
+
+def test_a_consumer_that_is_ready_names_the_warehouse():
+    with consumer(saying(READY) + "cat > /dev/null") as (client, _):
+        assert client.await_ready(go_on).warehouse_id == "w-1"
+        assert not has_ended(client)
+
+
+def test_orders_are_one_json_object_a_line(tmp_path):
+    said = f'read b; echo "$b" >&3; {saying(DRAINED)}'
+    script = f'exec 3> orders; read a; echo "$a" >&3; {saying(READY)} {said} cat >&3'
+    with consumer(f"cd {shlex.quote(str(tmp_path))}; {script}") as (client, _):
+        client.begin("import-1", 30)
+        client.await_ready(go_on)
+        assert client.drain(17, go_on) == Drained(Fates(imported=5), {"key": [1, 2]})
+        assert client.finish(SINCE) is None
+    orders = [json.loads(line) for line in (tmp_path / "orders").read_text().splitlines()]
+    assert orders == [
+        {"kind": "begin", "import_id": "import-1", "wait_seconds": 30},
+        {"kind": "drain", "last_sequence": 17},
+        {"kind": "finish", "since": "2024-01-01T00:00:00"},
+    ]
+
+
+def test_what_is_said_on_the_way_is_passed_on_and_answers_no_order():
+    progress = [{"kind": "progress", "fates": {"imported": n}} for n in (1, 2)]
+    waiting = {"kind": "waiting", "words": "the stream is away"}
+    with consumer(saying(progress[0], waiting, progress[1], READY)) as (client, heard):
+        client.await_ready(go_on)
+        assert heard.progress == [Fates(imported=1), Fates(imported=2)]
+        assert heard.words == ["the stream is away"]
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "kind"),
+    [
+        (2, errors.ConfigurationError),
+        (3, errors.SourceError),
+        (5, errors.StreamError),
+        (6, errors.WarehouseError),
+        (1, PipelineError),
+        (99, PipelineError),
+    ],
+)
+def test_the_fault_of_a_consumer_is_raised_here_as_what_it_was(exit_code, kind):
+    said = FAILED | {"exit_code": exit_code, "traceback": "there"}
+    with consumer(saying(said)) as (client, _):
+        with pytest.raises(PipelineError) as caught:
+            client.await_ready(go_on)
+        assert type(caught.value) is kind
+        assert (caught.value.message, caught.value.hint) == (FAILED["message"], FAILED["hint"])
+        assert caught.value.__notes__ == ["there"]
+        with pytest.raises(kind):
+            client.require_alive()
+
+
+def test_a_consumer_that_ends_without_a_word_is_an_error():
+    with consumer("exit 3") as (client, _):
+        with pytest.raises(PipelineError, match="the consumer ended unexpectedly") as caught:
+            client.await_ready(go_on)
+        assert "--debug" in caught.value.hint
+
+
+def test_a_consumer_that_is_killed_in_the_middle_of_a_word_is_not_waited_for():
+    cut_short = shlex.quote(json.dumps(DRAINED)[:40])
+    with consumer(f"{saying(READY)} printf %s {cut_short}") as (client, _):
+        client.await_ready(go_on)
+        with pytest.raises(PipelineError, match="the consumer ended unexpectedly"):
+            client.drain(5, go_on)
+
+
+def test_an_order_to_a_consumer_that_is_gone_is_answered_by_its_last_words():
+    with consumer("exec <&-\n" + saying(FAILED)) as (client, _):
+        wait_until(lambda: has_ended(client))
+        for _ in range(3):
+            client.begin("import-1", 0)
+        with pytest.raises(errors.WarehouseError, match="the warehouse is locked"):
+            client.drain(5, go_on)
+
+
+def test_waiting_for_a_consumer_can_be_stopped():
+    with consumer("cat > /dev/null") as (client, _):
+        for wait in (client.await_ready, lambda check: client.drain(5, check)):
+            with pytest.raises(StoppedError):
+                wait(stop)
+
+
+def test_an_answer_that_is_there_counts_more_than_a_wish_to_stop():
+    with consumer(f"read order; {saying(DRAINED)} cat > /dev/null") as (client, _):
+        client.begin("import-1", 0)
+        wait_until(client._replies.qsize)
+        assert client.drain(5, stop) == Drained(Fates(imported=5), {"key": [1, 2]})
+
+
+def test_a_consumer_without_a_batch_is_ended_at_once():
+    with consumer("cat > /dev/null; sleep 600") as (client, _):
+        began_at = time.monotonic()
+        assert client.finish(SINCE) is None
+        assert time.monotonic() - began_at < 5
+        assert has_ended(client)
+
+
+def test_a_consumer_that_has_begun_ends_after_its_batch_and_says_what_came():
+    with consumer(f"{saying(READY)} read order; sleep 0.05; {saying(FINISHED)}") as (client, _):
+        client.await_ready(go_on)
+        assert client.finish(SINCE) == Arrivals(
+            months=(("2024-01", "movie", 3),),
+            span=(datetime(2024, 1, 2, 3, 4, 5), datetime(2024, 1, 5)),
+            discarded=(("cache", "event_id", 2),),
+            dead_letters=1,
+            row_count=9,
+        )
+        client.finish(None)  # a second time does no harm
+
+
+def test_a_consumer_that_does_not_end_is_killed():
+    with consumer(f"{saying(READY)} exec sleep 600") as (client, _):
+        client.await_ready(go_on)
+        assert client.finish(SINCE, within_seconds=0.05) is None
+        with pytest.raises(PipelineError, match="ended unexpectedly"):
+            client.require_alive()
+
+
+def test_killing_twice_does_no_harm():
+    with consumer("cat > /dev/null") as (client, _):
+        client.kill()
+        client.begin("import-1", 0)
+        client.kill()
+        assert has_ended(client)
+
+
+def test_after_a_failure_the_consumer_finishes_its_batch(tmp_path):
+    batch = tmp_path / "batch"
+    script = f"{saying(READY)} read order; sleep 0.2; echo stored > {shlex.quote(str(batch))}"
+    with consumer(script) as (client, _):
+        client.await_ready(go_on)
+        with pytest.raises(ZeroDivisionError), client.ended_after_failure():
+            raise ZeroDivisionError
+        assert batch.read_text() == "stored\n"
+        assert has_ended(client)
+
+
+def test_who_does_not_wait_for_the_batch_has_the_consumer_killed():
+    with consumer(f"{saying(READY)} exec sleep 600") as (client, _):
+        client.await_ready(go_on)
+        began_at = time.monotonic()
+        with pytest.raises(KeyboardInterrupt), client.ended_after_failure():
+            raise KeyboardInterrupt
+        assert time.monotonic() - began_at < 5
+        assert has_ended(client)
+
+
+def test_a_spawned_consumer_ends_with_the_process_that_would_have_used_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PIPELINE_DATA_DIR", str(tmp_path / "data"))
+    with spawned_consumer() as process:
+        process.stdin.close()
+        assert process.wait(30) == 0
+        assert process.stdout.read() == b""
+    with pytest.raises(KeyboardInterrupt), spawned_consumer() as process:
+        raise KeyboardInterrupt
+    assert not psutil.pid_exists(process.pid)
+    assert list(tmp_path.iterdir()) == []

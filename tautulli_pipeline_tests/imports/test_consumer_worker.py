@@ -1,0 +1,234 @@
+"""The consumer's own side: orders through a real pipe, a real stream, a real warehouse."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from contextlib import contextmanager
+from io import BytesIO
+
+import pytest
+
+from tautulli_pipeline.data_dir.consumer_lock import consumer_lock
+from tautulli_pipeline.errors import WarehouseError
+from tautulli_pipeline.imports import consumer_worker
+from tautulli_pipeline.imports.connections import stream_address
+from tautulli_pipeline.imports.consumer_worker import serve
+from tautulli_pipeline.settings import Settings, load_settings
+from tautulli_pipeline_tests.cases import make_database, play
+from tautulli_pipeline_tests.command import query, wait_until
+from tautulli_pipeline_tests.holding import held_by_another_process
+from tautulli_pipeline_tests.imports.rounds import Rounds
+
+ROWS, REJECTED = 25, 1
+BEGIN = {"kind": "begin", "import_id": "import-1", "wait_seconds": 0}
+FINISH = {"kind": "finish", "since": "1970-01-01T00:00:00"}
+
+
+def the_consumer_lock():
+    settings = load_settings()
+    return consumer_lock(settings.layout, settings.warehouse_path, patience_seconds=0)
+
+
+def drain(last_sequence):
+    return {"kind": "drain", "last_sequence": last_sequence}
+
+
+@pytest.fixture
+def data_dir(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIPELINE_DATA_DIR", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A data directory whose stream holds an import of 25 plays in 3 partitions."""
+    folder = tmp_path_factory.mktemp("published")
+    source = folder / "tautulli.db"
+    make_database(source, plays=[*(play(n) for n in range(1, ROWS)), play(ROWS, title="")])
+    (folder / "data").mkdir()
+    with stream_address(Settings(pipeline_data_dir=folder / "data")) as address:
+        Rounds(source, folder / "data", address, width=10).publish("import-1")
+        yield folder / "data"
+
+
+class Replies(BytesIO):
+    """Replies as they were written, line by line."""
+
+    @property
+    def said(self):
+        return [json.loads(line) for line in self.getvalue().splitlines()]
+
+    @property
+    def kinds(self):
+        return [reply["kind"] for reply in self.said]
+
+
+class Deaf(BytesIO):
+    """The pipe of a parent that is gone."""
+
+    def write(self, _reply):
+        raise BrokenPipeError
+
+
+@contextmanager
+def parent_of(replies):
+    """Serves in a thread; gives what sends orders and what waits for the exit code."""
+    read_end, write_end = os.pipe()
+    codes = []
+    with (
+        os.fdopen(read_end, "rb", buffering=0) as lines,
+        os.fdopen(write_end, "wb", buffering=0) as orders,
+    ):
+        thread = threading.Thread(target=lambda: codes.append(serve(lines, replies)))
+        thread.start()
+
+        def order(*given):
+            for one in given:
+                orders.write(json.dumps(one).encode() + b"\n")
+
+        def ended():
+            thread.join(60)
+            return codes[0]
+
+        try:
+            yield order, orders, ended
+        finally:
+            orders.close()
+            thread.join(60)
+            wait_until(lambda: not any("(listen)" in t.name for t in threading.enumerate()))
+
+
+def served(*given, replies=None):
+    """Exit code and replies of a consumer that hears these orders and then no more."""
+    replies = Replies() if replies is None else replies
+    with parent_of(replies) as (order, orders, ended):
+        order(*given)
+        orders.close()
+        return ended(), replies
+
+
+def test_a_consumer_that_is_never_told_to_begin_touches_nothing(data_dir):
+    code, replies = served()
+    assert (code, replies.said) == (0, [])
+    assert not data_dir.exists()
+
+
+def test_a_setting_that_cannot_be_used_is_told_with_its_exit_code(data_dir, monkeypatch):
+    monkeypatch.setenv("NATS_STREAM", "two words")
+    code, replies = served(BEGIN)
+    (failed,) = replies.said
+    assert (code, failed["kind"], failed["exit_code"]) == (1, "failed", 2)
+    assert failed["message"].startswith("NATS_STREAM='two words' is not usable")
+    assert failed["hint"]
+    assert "ConfigurationError" in failed["traceback"]
+    assert not data_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (RuntimeError("first line\nsecond line"), "the consumer failed: RuntimeError: first line"),
+        (KeyError("name"), "the consumer failed: KeyError: 'name'"),
+        (WarehouseError("locked", hint="wait"), "locked"),
+    ],
+)
+def test_whatever_ends_it_is_told_in_one_line_with_where_it_was(data_dir, monkeypatch, fault, told):
+    def fail(*_given):
+        raise fault
+
+    monkeypatch.setattr(consumer_worker, "consume", fail)
+    code, replies = served(BEGIN)
+    ours = isinstance(fault, WarehouseError)
+    found = replies.said[0]
+    assert code == 1
+    assert (found["exit_code"], found["message"]) == (6 if ours else 1, told)
+    assert found["hint"] == ("wait" if ours else "")
+    assert "in fail\n" in found["traceback"]
+
+
+def test_a_parent_that_is_gone_does_not_make_it_fail_otherwise(monkeypatch):
+    monkeypatch.setenv("IMPORT_BATCH_SIZE", "none")
+    assert served(BEGIN, replies=Deaf())[0] == 1
+
+
+def test_an_import_is_brought_in_settled_and_told_of(published, monkeypatch):
+    monkeypatch.setenv("PIPELINE_DATA_DIR", str(published))
+    replies = Replies()
+    with parent_of(replies) as (order, _, ended):
+        order(BEGIN)
+        wait_until(lambda: "ready" in replies.kinds)
+        with pytest.raises(WarehouseError), the_consumer_lock():
+            pass
+        order(drain(ROWS - REJECTED))
+        wait_until(lambda: "drained" in replies.kinds)
+        # What was drained once is drained again at once, and what nobody published is not missed.
+        order(drain(ROWS - REJECTED))
+        wait_until(lambda: replies.kinds.count("drained") == 2)
+        order(FINISH)
+        assert ended() == 0
+    ready, *progress, first, second, finished = replies.said
+    assert {reply["kind"] for reply in progress} <= {"progress"}
+    for drained in (first, second):
+        assert drained["unsettled"] == {}
+        counts = {name: n for name, n in drained["fates"].items() if n}
+        assert counts == {"published": ROWS - 1, "imported": ROWS - 1, "rejected": REJECTED}
+    assert finished["kind"] == "finished"
+    assert sum(plays for *_, plays in finished["arrivals"]["months"]) == ROWS - REJECTED
+    assert finished["arrivals"]["row_count"] == ROWS - REJECTED
+    assert finished["arrivals"]["dead_letters"] == REJECTED
+    ((known,),) = query(published, "SELECT warehouse_id::VARCHAR FROM warehouse_identity")
+    assert ready["warehouse_id"] == known
+    with the_consumer_lock():
+        pass
+
+
+def test_a_consumer_whose_orders_end_ends_too(published, monkeypatch):
+    monkeypatch.setenv("PIPELINE_DATA_DIR", str(published))
+    code, replies = served(BEGIN)
+    assert code == 0
+    assert set(replies.kinds) <= {"ready", "progress"}  # nobody is there to hear what came
+    assert served(BEGIN, replies=Deaf())[0] == 0
+    with the_consumer_lock():
+        pass
+
+
+def test_rows_that_another_import_left_are_not_its_own_to_publish_again():
+    class Counting:
+        def totals(self, import_id):
+            return {"imported": 5} if import_id == "import-1" else {}
+
+    replies = Replies()
+    reporting = consumer_worker._Reporting(None, replies, Counting(), "import-1")
+    unsettled = {("import-0", "key-1"): [1], ("import-1", "key-2"): [2, 3]}
+    for _ in range(2):
+        reporting.report(None, unsettled)
+    (progress,) = replies.said  # once: the second time nothing had changed
+    assert (progress["kind"], progress["fates"]["imported"]) == ("progress", 5)
+    reporting.drained()
+    assert replies.said[-1]["unsettled"] == {"key-2": [2, 3]}
+
+
+def test_a_program_that_holds_the_warehouse_is_named_and_waited_for(published, monkeypatch):
+    monkeypatch.setenv("PIPELINE_DATA_DIR", str(published))
+    replies = Replies()
+    with held_by_another_process(published / "playback.duckdb") as process_id:
+        with parent_of(replies) as (order, _, _ended):
+            order(BEGIN | {"wait_seconds": 60})
+            wait_until(lambda: "waiting" in replies.kinds)
+            assert f"process {process_id} " in replies.said[0]["words"]
+            assert replies.said[0]["words"].endswith("; waiting until it is closed")
+        # Whoever gave the orders is gone, and nobody needs the end of the wait.
+    code, replies = served(BEGIN, FINISH)
+    assert (code, replies.kinds[0], replies.kinds[-1]) == (0, "ready", "finished")
+
+
+def test_a_program_that_keeps_the_warehouse_is_named_in_the_fault(published, monkeypatch):
+    monkeypatch.setenv("PIPELINE_DATA_DIR", str(published))
+    with held_by_another_process(published / "playback.duckdb") as process_id:
+        code, replies = served(BEGIN | {"wait_seconds": 0.6})
+    *waiting, failed = replies.said
+    assert {reply["kind"] for reply in waiting} == {"waiting"}
+    assert (code, failed["exit_code"]) == (1, 6)
+    assert f"process {process_id} " in failed["message"]

@@ -1,0 +1,148 @@
+"""Batches cut where partitions end, and their rows gathered again into receipts."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tautulli_pipeline.imports.messages import (
+    Cut,
+    OpenReceipts,
+    PartitionWork,
+    Piece,
+    adjoined,
+    cut,
+    no_rows,
+    stretches,
+)
+from tautulli_pipeline.source.partitions import OTHER, Grid
+from tautulli_pipeline.source.reader import IdRange
+from tautulli_pipeline.stream.publisher import PubAcks
+
+WIDTH = 10
+
+
+def partition_of(row_id):
+    return Grid(WIDTH).partition_of(row_id)
+
+
+def work_on(row_id, rows=1, **options):
+    return PartitionWork(partition_of(row_id), rows, **options)
+
+
+def mapped(*ids, rejected=()):
+    """Rows as the mapping gives them; those `rejected` became no event."""
+    texts = [None if row_id in rejected else f'{{"play":{row_id}}}' for row_id in ids]
+    return pa.table(
+        {
+            "source_row_id": pa.array(ids, pa.int64()),
+            "event_id": pa.array([f"event-{row_id}" for row_id in ids], pa.string()),
+            "reason": pa.array([None if t else "missing title" for t in texts], pa.string()),
+            "record": pa.array([None if t else "{}" for t in texts], pa.string()),
+            "subject": pa.array(["playback.tautulli-import.movie"] * len(ids), pa.string()),
+            "payload": pa.array(texts, pa.string()),
+        }
+    )
+
+
+def taken_apart(parts, batches):
+    """(Partition, rows of its receipt, highest sequence) in the order they are finished."""
+    open_parts, receipts, sequence, finished = list(parts), OpenReceipts(), 0, []
+    pieces = [Piece("I", rows, cut(open_parts, rows)) for rows in batches]
+    pieces.append(Piece("I", no_rows(), [Cut(part, 0, 0, True) for part in open_parts]))
+    for piece in pieces:
+        sequences = [sequence := sequence + 1 for _ in piece.messages]
+        for part, rows, last_sequence, _ in receipts.add(piece, PubAcks(sequences), 1.0):
+            finished.append((part.key, rows["source_row_id"].to_pylist(), last_sequence))
+    return finished
+
+
+@settings(deadline=None)
+@given(st.sets(st.integers(1, 95)), st.lists(st.integers(0, 40)), st.sets(st.integers(1, 95)))
+def test_every_row_ends_in_the_receipt_of_its_partition_wherever_batches_are_cut(
+    ids, sizes, rejected
+):
+    ids = sorted(ids)
+    # Nothing can be read of those with the ids 3, 55 and 91.
+    partitions = {partition_of(row_id) for row_id in (*ids, 3, 55, 91)}
+    parts = [PartitionWork(found, 0) for found in sorted(partitions, key=lambda found: found.key)]
+    batches, rest = [], ids
+    for size in sizes:
+        batches.append(mapped(*rest[:size], rejected=rejected))
+        rest = rest[size:]
+    batches.append(mapped(*rest, rejected=rejected))
+    expected, sequence = [], 0
+    for part in parts:
+        own = [row_id for row_id in ids if partition_of(row_id) == part.partition]
+        sent = len(set(own) - rejected)
+        sequence += sent
+        expected.append((part.key, own, sequence if sent else 0))
+    assert taken_apart(parts, batches) == expected
+
+
+def test_rows_without_an_id_belong_to_the_other_partition():
+    part = PartitionWork(OTHER, 3)
+    rows = mapped(-7, 0, None, rejected={None})
+    assert taken_apart([part], [rows]) == [("other", [-7, 0, None], 2)]
+
+
+def test_the_other_partition_is_read_by_itself():
+    first, second = work_on(1), work_on(11)
+    other = PartitionWork(OTHER, 1)
+    assert list(stretches([first, second, other])) == [[first, second], [other]]
+    assert list(stretches([other])) == [[other]]
+    assert list(stretches([])) == []
+
+
+def test_ranges_that_touch_are_read_as_one():
+    parts = [work_on(row_id) for row_id in (1, 11, 31, 41)]
+    assert adjoined(parts) == [IdRange(1, 20), IdRange(31, 50)]
+
+
+def test_messages_carry_the_payload_and_say_where_they_belong():
+    rows = pa.concat_tables([mapped(1, 2), mapped(3, 4, rejected={3})])
+    part = work_on(1, 4)
+    piece = Piece("import-1", rows, [Cut(part, 0, 4, True)])
+    assert [bytes(message.payload) for message in piece.messages] == [
+        b'{"play":1}',
+        b'{"play":2}',
+        b'{"play":4}',
+    ]
+    assert [message.headers for message in piece.messages] == [
+        {
+            "Nats-Msg-Id": f"event-{n}",
+            "Import-Id": "import-1",
+            "Import-Partition": "0000000001-0000000010",
+        }
+        for n in (1, 2, 4)
+    ]
+
+
+def test_a_slice_of_rows_gives_the_payloads_of_that_slice():
+    rows = mapped(1, 2, 3, 4).slice(1, 2)
+    piece = Piece("I", rows, [Cut(work_on(1, 2), 0, 2, True)])
+    assert [bytes(message.payload) for message in piece.messages] == [
+        b'{"play":2}',
+        b'{"play":3}',
+    ]
+
+
+def test_only_the_lost_rows_are_published_again_under_new_message_ids():
+    part = work_on(1, 3, only=frozenset({2}), attempt=7)
+    piece = Piece("I", mapped(1, 2, 3), [Cut(part, 0, 3, True)])
+    assert [message.headers["Nats-Msg-Id"] for message in piece.messages] == ["event-2:7"]
+    rows, sequences = piece.receipt_rows(PubAcks([41]))
+    assert rows["outcome"].to_pylist() == ["duplicate", "published", "duplicate"]
+    assert sequences == [0, 41, 0]
+
+
+def test_rows_that_layer_1_dropped_differ_from_rows_that_were_rejected():
+    piece = Piece("I", mapped(1, 2, 3, rejected={2}), [Cut(work_on(1, 3), 0, 3, True)])
+    rows, sequences = piece.receipt_rows(PubAcks([5, 2], duplicates={1}))
+    assert rows.select(["source_row_id", "outcome", "reason", "record"]).to_pylist() == [
+        {"source_row_id": 1, "outcome": "published", "reason": None, "record": None},
+        {"source_row_id": 2, "outcome": "rejected", "reason": "missing title", "record": "{}"},
+        {"source_row_id": 3, "outcome": "duplicate", "reason": None, "record": None},
+    ]
+    assert sequences == [5, 0, 2]

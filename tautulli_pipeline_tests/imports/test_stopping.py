@@ -1,0 +1,179 @@
+"""What asks work to stop: real signals to this process, and requests of other processes."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+
+import pytest
+
+from tautulli_pipeline.errors import SourceError, StoppedError
+from tautulli_pipeline.imports.import_lock import ImportLock
+from tautulli_pipeline.imports.stopping import SIGNALS, Stop
+from tautulli_pipeline_tests.command import wait_until
+
+
+@pytest.fixture
+def stop():
+    return Stop("the work was stopped", hint="do it again")
+
+
+@pytest.fixture(autouse=True)
+def _handlers_are_restored():
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    after = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    assert after == before
+
+
+def stopped(caught):
+    return (caught.value.message, caught.value.hint) == ("the work was stopped", "do it again")
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_first_signal_asks_and_the_second_ends_at_once(stop, number):
+    with stop.heard():
+        stop.require_none()
+        signal.raise_signal(number)
+        assert stop.is_requested
+        with pytest.raises(StoppedError) as caught:
+            stop.require_none()
+        assert stopped(caught)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+
+
+def test_interruptible_work_ends_where_it_is(stop):
+    reached = []
+    with stop.heard(), pytest.raises(StoppedError) as caught, stop.interruptible():
+        signal.raise_signal(signal.SIGTERM)
+        reached.append("after the signal")
+    assert stopped(caught)
+    assert reached == []
+
+
+def test_interruptible_work_does_not_begin_after_a_request(stop):
+    begun = []
+    stop.request()
+    with pytest.raises(StoppedError), stop.interruptible():
+        begun.append("work")
+    assert begun == []
+
+
+def test_work_is_interruptible_within_its_context_only(stop):
+    with stop.heard():
+        with stop.interruptible():
+            pass
+        signal.raise_signal(signal.SIGINT)
+    assert stop.is_requested
+
+
+def test_a_request_without_signals_ends_interruptible_work_at_its_end(stop):
+    reached = []
+    with pytest.raises(StoppedError), stop.interruptible():
+        stop.request()
+        reached.append("the end")
+    assert reached == ["the end"]
+
+
+def work_that_wraps():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except StoppedError as error:
+        raise SourceError("the query failed") from error
+
+
+def test_a_stop_that_a_library_turned_into_its_own_fault_is_a_stop_again(stop):
+    with stop.heard(), pytest.raises(StoppedError) as caught, stop.interruptible():
+        work_that_wraps()
+    assert stopped(caught)
+    assert isinstance(caught.value.__cause__, SourceError)
+
+
+def test_a_fault_that_no_signal_caused_stays_what_it_is(stop):
+    with stop.heard(), pytest.raises(SourceError, match="torn"), stop.interruptible():
+        stop._requested.set()
+        raise SourceError("page 7 is torn")
+
+
+def test_what_nohup_ignores_stays_ignored_also_where_a_library_took_the_signals(stop):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with stop.heard():
+        signal.raise_signal(signal.SIGHUP)
+        signal.signal(signal.SIGHUP, signal.default_int_handler)  # as a library does
+        with stop.heard():
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop.is_requested
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.is_requested
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_a_library_that_took_the_signals_gets_them_back(stop):
+    with stop.heard():
+        ours = signal.getsignal(signal.SIGINT)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        with stop.heard():
+            assert signal.getsignal(signal.SIGINT) == ours
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        signal.signal(signal.SIGINT, ours)
+
+
+def test_another_thread_interrupts_the_main_one(stop):
+    with stop.heard():
+        thread = threading.Thread(target=stop.request)
+        with pytest.raises(StoppedError), stop.interruptible():
+            thread.start()
+            time.sleep(10)
+        thread.join()
+
+
+def test_outside_the_main_thread_only_a_request_stops(stop):
+    handlers = []
+
+    def work():
+        with stop.heard():
+            handlers.append(signal.getsignal(signal.SIGTERM))
+            stop.wait(10)
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=work)
+    thread.start()
+    stop.request()
+    thread.join(10)
+    assert (handlers, stop.is_requested, thread.is_alive()) == ([before], True, False)
+
+
+def test_a_request_of_another_process_is_heeded(stop, tmp_path):
+    lock = ImportLock(tmp_path)
+    with lock.hold(tmp_path / "tautulli.db") as claim, stop.shared(lock, claim):
+        assert not stop.wait(0.3)
+        lock.request_stop(claim)
+        assert stop.wait(10)
+
+
+def test_other_processes_see_that_it_stops(stop, tmp_path):
+    lock = ImportLock(tmp_path)
+    with lock.hold(tmp_path / "tautulli.db") as claim, stop.shared(lock, claim):
+        assert not lock.is_stopping()
+        stop.request()
+        wait_until(lock.is_stopping)
+    assert not lock.is_stopping()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_room_to_show_it_it_stops_all_the_same(stop, tmp_path):
+    class Full(ImportLock):
+        def request_stop(self, _claim):
+            raise OSError("no space left")
+
+    lock = Full(tmp_path)
+    with lock.hold(tmp_path / "tautulli.db") as claim, stop.shared(lock, claim):
+        stop.request()
+        time.sleep(0.3)
+    assert stop.is_requested

@@ -1,0 +1,275 @@
+"""What Dagster remembers of the partitions, and in which order it knows them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import dagster as dg
+import pyarrow as pa
+from dagster._core.events import StepMaterializationData
+from dagster._core.storage.tags import PARENT_RUN_ID_TAG, ROOT_RUN_ID_TAG
+from dagster._core.test_utils import create_run_for_test
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tautulli_pipeline.imports.plan import Finished
+from tautulli_pipeline.imports.receipts import DUPLICATE, PUBLISHED, ROWS, Receipt
+from tautulli_pipeline.orchestration import history
+from tautulli_pipeline.orchestration.column_schemas import HISTORY_KEY, STREAM_KEY, TABLE_KEY
+from tautulli_pipeline.orchestration.history import (
+    DATA_VERSION,
+    DagsterHistory,
+    add_partitions,
+    finished_partitions,
+    forget_partitions,
+    known_grid,
+    last_materialized_at,
+    published_before,
+    read_contents,
+    show_partitions,
+)
+from tautulli_pipeline.source.partitions import LAST_GRID_ID, Grid
+from tautulli_pipeline.source.survey import PartitionContent
+
+FIRST, SECOND, THIRD = (Grid(10).partition_of(i).key for i in (1, 11, 21))
+
+
+def known(instance):
+    return list(instance.get_dynamic_partitions("history_ranges"))
+
+
+def publish(instance, key):
+    instance.report_runless_asset_event(
+        dg.AssetMaterialization(
+            STREAM_KEY, partition=key, tags={DATA_VERSION: "import:place:digest"}
+        )
+    )
+
+
+def test_partitions_are_known_in_the_order_of_their_ids_whatever_order_they_came_in(instance):
+    """Dagster's ranges go by the order in which keys were added."""
+    add_partitions(instance, [THIRD, "other"])
+    add_partitions(instance, [FIRST])
+    add_partitions(instance, [SECOND])
+    assert known(instance) == [FIRST, SECOND, THIRD, "other"]
+
+
+def test_only_ranges_with_rows_are_shown(instance):
+    show_partitions(instance, [FIRST, SECOND])
+    publish(instance, SECOND)
+    show_partitions(instance, [FIRST, THIRD])
+    assert known(instance) == [FIRST, THIRD]
+    # Should its rows come back, it is finished if they are what they were.
+    assert finished_partitions(instance)[SECOND].content == "digest"
+
+
+def test_the_width_outlives_the_rows(instance):
+    assert known_grid(instance) is None
+    show_partitions(instance, [FIRST])
+    assert known_grid(instance) == Grid(10)
+    publish(instance, FIRST)
+    show_partitions(instance, [])
+    assert known_grid(instance) == Grid(10)
+    forget_partitions(instance)
+    assert known_grid(instance) is None
+
+
+def test_a_partition_recorded_without_a_version_is_not_finished(instance):
+    publish(instance, FIRST)
+    instance.report_runless_asset_event(
+        dg.AssetMaterialization(STREAM_KEY, partition=SECOND, tags={DATA_VERSION: "by-hand"})
+    )
+    instance.report_runless_asset_event(dg.AssetMaterialization(STREAM_KEY, partition=THIRD))
+    assert finished_partitions(instance) == {FIRST: Finished("import", "place:digest")}
+
+
+def test_each_partition_is_as_it_was_read_last(instance):
+    for key, digest in ((FIRST, "a"), (SECOND, "b"), (FIRST, "c")):
+        instance.report_runless_asset_event(
+            dg.AssetMaterialization(HISTORY_KEY, partition=key, tags={DATA_VERSION: digest})
+        )
+    assert read_contents(instance) == {FIRST: "c", SECOND: "b"}
+    assert finished_partitions(instance) == {}
+
+
+def test_forgetting_counts_the_ranges_and_takes_their_records(instance):
+    show_partitions(instance, [FIRST, SECOND, "other"])
+    publish(instance, FIRST)
+    assert forget_partitions(instance) == 3
+    assert known(instance) == []
+    assert finished_partitions(instance) == {}
+    assert forget_partitions(instance) == 0
+
+
+def test_a_partition_that_does_not_tell_the_width_is_passed_over(instance):
+    last = Grid(7).partition_of(LAST_GRID_ID).key
+    show_partitions(instance, [last, "other"])
+    assert known_grid(instance) is None
+    add_partitions(instance, [Grid(7).partition_of(1).key])
+    assert known_grid(instance) == Grid(7)
+
+
+CONTENT = PartitionContent(Grid(10).partition_of(11), 2, "digest-2", (1_700_000_000, 1_700_000_060))
+FINISHED = Finished("import-1", "place:digest-2")
+
+
+def receipt_of(content):
+    """A receipt of two rows: one is new on the stream, one was there before."""
+    lines = [
+        {"source_row_id": 11, "outcome": PUBLISHED},
+        {"source_row_id": 12, "outcome": DUPLICATE},
+    ]
+    rows = pa.Table.from_pylist(lines, schema=ROWS)
+    return Receipt("import-1", content.key, "default", 17, datetime(2026, 1, 1), rows, 0.5)
+
+
+def history_of(instance):
+    return DagsterHistory(instance, instance.report_runless_asset_event)
+
+
+def latest(instance, asset):
+    (record,) = instance.fetch_materializations(asset, limit=1).records
+    found = record.asset_materialization
+    return found.partition, {name: value.value for name, value in found.metadata.items()}
+
+
+def test_a_recorded_partition_is_finished_and_tells_the_outcomes_of_its_rows(instance):
+    recording = history_of(instance)
+    recording.record(receipt_of(CONTENT), CONTENT, FINISHED)
+    assert recording.finished() == finished_partitions(instance) == {CONTENT.key: FINISHED}
+    assert read_contents(instance) == {CONTENT.key: "digest-2"}
+    partition, facts = latest(instance, STREAM_KEY)
+    assert partition == CONTENT.key
+    assert (facts["published"], facts["duplicate_acks"]) == (1, 1)
+    assert (facts["import_id"], facts["last_stream_sequence"]) == ("import-1", 17)
+    partition, facts = latest(instance, HISTORY_KEY)
+    assert partition == CONTENT.key
+    assert facts["dagster/partition_row_count"] == 2
+    assert (facts["first_id"], facts["last_id"]) == (11, 12)
+
+
+def test_a_recorded_partition_is_summed_up_by_the_object_that_recorded_it(instance):
+    recording, other = history_of(instance), history_of(instance)
+    recording.record(receipt_of(CONTENT), CONTENT, FINISHED)
+    assert recording.published.partitions == [CONTENT.partition]
+    summary = recording.published.metadata([], 0, drawn=False)["summary"].value
+    assert "| plays read | 2 |" in summary
+    assert other.published.partitions == []
+    assert other.finished() == {CONTENT.key: FINISHED}
+
+
+def test_a_partition_recorded_within_a_run_is_logged_as_events_of_the_run(instance):
+    logged = []
+    DagsterHistory(instance, logged.append).record(receipt_of(CONTENT), CONTENT, FINISHED)
+    assert [(event.asset_key, event.partition) for event in logged] == [
+        (HISTORY_KEY, CONTENT.key),
+        (STREAM_KEY, CONTENT.key),
+    ]
+    assert [event.tags[DATA_VERSION] for event in logged] == ["digest-2", str(FINISHED)]
+    assert finished_partitions(instance) == {}
+
+
+def test_a_partition_that_is_recorded_again_is_finished_as_it_was_last(instance):
+    recording = history_of(instance)
+    recording.record(receipt_of(CONTENT), CONTENT, FINISHED)
+    later = Finished("import-2", "place:digest-3")
+    changed = replace(CONTENT, digest="digest-3")
+    recording.record(receipt_of(changed), changed, later)
+    assert recording.finished() == {CONTENT.key: later}
+    assert read_contents(instance) == {CONTENT.key: "digest-3"}
+
+
+def test_a_history_shows_partitions_and_tells_their_grid(instance):
+    recording = history_of(instance)
+    assert (recording.grid(), recording.finished()) == (None, {})
+    recording.show([SECOND, FIRST])
+    assert known(instance) == [FIRST, SECOND]
+    assert recording.grid() == Grid(10)
+    recording.show([FIRST])
+    assert known(instance) == [FIRST]
+
+
+def test_when_the_table_was_recorded_last_is_told_in_utc(instance):
+    assert last_materialized_at(instance) == datetime(1970, 1, 1)
+    for _ in range(2):
+        before = datetime.now(UTC).replace(tzinfo=None)
+        instance.report_runless_asset_event(dg.AssetMaterialization(TABLE_KEY))
+        after = datetime.now(UTC).replace(tzinfo=None)
+        assert before <= last_materialized_at(instance) <= after
+
+
+def test_an_observation_of_the_table_is_no_record_of_it(instance):
+    instance.report_runless_asset_event(dg.AssetObservation(TABLE_KEY))
+    assert last_materialized_at(instance) == datetime(1970, 1, 1)
+
+
+grid_keys = st.sets(st.integers(0, 9).map(lambda n: Grid(10).partition_of(10 * n).key), max_size=4)
+
+
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(steps=st.lists(st.tuples(st.booleans(), grid_keys), min_size=1, max_size=3))
+def test_whatever_is_added_and_shown_is_known_once_and_in_order(instance, steps):
+    show_partitions(instance, [])
+    expected = set()
+    for only, keys in steps:
+        (show_partitions if only else add_partitions)(instance, keys)
+        expected = keys if only else expected | keys
+        assert known(instance) == sorted(expected)
+
+
+def run_in_family(instance, parent=None, *, status=dg.DagsterRunStatus.FAILURE):
+    """A run, a new one or one that takes up `parent`."""
+    root = (parent.root_run_id or parent.run_id) if parent else None
+    return create_run_for_test(
+        instance,
+        job_name="import_job",
+        status=status,
+        parent_run_id=parent.run_id if parent else None,
+        root_run_id=root,
+        tags={ROOT_RUN_ID_TAG: root, PARENT_RUN_ID_TAG: parent.run_id} if parent else None,
+    )
+
+
+def publish_in(instance, run, *keys):
+    for key in keys:
+        event = dg.DagsterEvent(
+            event_type_value=dg.DagsterEventType.ASSET_MATERIALIZATION.value,
+            job_name=run.job_name,
+            event_specific_data=StepMaterializationData(
+                dg.AssetMaterialization(STREAM_KEY, partition=key)
+            ),
+        )
+        instance.report_dagster_event(event, run_id=run.run_id)
+
+
+def test_a_run_taken_up_again_leaves_out_what_its_whole_family_published(instance, monkeypatch):
+    monkeypatch.setattr(history, "_PAGE", 1)  # more than one page of events
+    first = run_in_family(instance)
+    publish_in(instance, first, FIRST)
+    publish_in(instance, run_in_family(instance), THIRD)  # a stranger
+    second = run_in_family(instance, first)
+    publish_in(instance, second, SECOND)
+    third = run_in_family(instance, second, status=dg.DagsterRunStatus.STARTED)
+    assert published_before(instance, third) == {FIRST, SECOND}
+
+
+def test_a_new_request_publishes_everything_again(instance):
+    first = run_in_family(instance)
+    publish_in(instance, first, FIRST)
+    assert published_before(instance, run_in_family(instance)) == set()
+    # A run that was done is not taken up: a re-execution of it is a wish of its own.
+    done = run_in_family(instance, first, status=dg.DagsterRunStatus.SUCCESS)
+    publish_in(instance, done, SECOND)
+    assert published_before(instance, run_in_family(instance, done)) == set()
+
+
+def test_a_run_whose_family_was_deleted_publishes_everything(instance):
+    first = run_in_family(instance)
+    second = run_in_family(instance, first)
+    publish_in(instance, first, FIRST)
+    third = run_in_family(instance, second)
+    instance.delete_run(second.run_id)
+    assert published_before(instance, third) == set()

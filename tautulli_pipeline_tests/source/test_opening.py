@@ -1,0 +1,114 @@
+"""A source that is open: what it holds, and what is known of it without a copy."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from tautulli_pipeline.errors import SourceError
+from tautulli_pipeline.source.opening import KnownContents, OpenSource, open_source
+from tautulli_pipeline.source.partitions import MAX_PARTITIONS, OTHER, Grid
+from tautulli_pipeline_tests.cases import DEFAULT_STARTED_AT, make_database, play
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("source")
+    plays = [play(n, user_id=n % 3) for n in (1, 2, 3, 11, 12)] + [play(13, started=0)]
+    make_database(folder / "tautulli.db", plays=plays, version="v2.17.2")
+    return folder
+
+
+@pytest.fixture
+def source(folder, tmp_path):
+    with open_source(folder / "tautulli.db", tmp_path / "snapshots") as source:
+        yield source
+
+
+def test_a_source_is_described_by_what_it_holds(source, folder):
+    contents = source.survey(None, 10)
+    facts = source.describe(contents)
+    assert (facts.path, facts.tautulli_version) == (folder / "tautulli.db", "v2.17.2")
+    assert facts.size_bytes == (folder / "tautulli.db").stat().st_size
+    assert (facts.rows, facts.ids, facts.users, facts.partitions) == (6, (1, 13), 4, 2)
+    first, last = (DEFAULT_STARTED_AT + 10_000 * n for n in (1, 12))
+    assert facts.started == (first, last)  # a play that began at no time does not count
+    assert facts.unreadable == ()
+
+
+def test_a_source_without_plays_has_neither_ids_nor_starts(tmp_path):
+    make_database(tmp_path / "tautulli.db")
+    with open_source(tmp_path / "tautulli.db", tmp_path / "snapshots") as source:
+        facts = source.describe(source.survey(None, 10))
+    assert (facts.rows, facts.ids, facts.started, facts.users) == (0, None, None, 0)
+
+
+def test_plays_are_counted_by_month_in_the_partitions_that_are_given(source):
+    partitions = [Grid(10).partition_of(1), Grid(10).partition_of(11)]
+    assert source.plays_by_month(partitions) == [("2023-11", "movie", 5)]
+    assert source.plays_by_month(partitions[1:]) == [("2023-11", "movie", 2)]
+    assert source.plays_by_month([OTHER]) == []
+    assert source.plays_by_month([]) == []
+
+
+def test_plays_of_both_ranges_of_other_are_counted_by_month(tmp_path):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(n, started=1_700_000_000) for n in (-5, 5, 10**10)])
+    with open_source(path, tmp_path / "snapshots") as source:
+        assert source.plays_by_month([OTHER]) == [("2023-11", "movie", 2)]
+        assert source.plays_by_month([OTHER, Grid(10).partition_of(5)]) == [("2023-11", "movie", 3)]
+
+
+@pytest.mark.parametrize(
+    ("width", "batch_size", "fits"), [(10, 10, True), (10, 20, False), (20, 10, False)]
+)
+def test_a_batch_size_fits_the_grid_that_it_made(source, width, batch_size, fits):
+    assert source.fits(Grid(width), batch_size) is fits
+
+
+def test_a_grid_that_had_to_be_widened_fits_the_size_it_was_asked_for(tmp_path):
+    history = [{"id": 3 * n, "started": 1} for n in range(1, MAX_PARTITIONS + 2)]
+    make_database(tmp_path / "tautulli.db", history=history)
+    with open_source(tmp_path / "tautulli.db", tmp_path / "snapshots") as source:
+        contents = source.survey(None, 3)
+        grid = contents[0].partition.grid
+        assert grid.width > 3
+        assert source.fits(grid, 3)
+        assert not source.fits(grid, 4)
+
+
+def test_a_survey_is_reported_with_its_grid_and_a_known_one_is_not_repeated(folder, tmp_path):
+    told = []
+    path = folder / "tautulli.db"
+    with open_source(
+        path, tmp_path / "snapshots", on_survey=lambda *survey: told.append(survey)
+    ) as source:
+        contents = source.survey(Grid(10), 999)
+    assert told == [(Grid(10), contents)]
+
+    def copy():
+        raise SourceError("no copy is needed")
+
+    known = OpenSource(copy, KnownContents(path, Grid(10), tuple(contents)))
+    assert known.survey(Grid(10), 999) == contents
+    assert (known.path, known.salvage.damages) == (path, ())
+    with pytest.raises(SourceError, match="no copy"):
+        known.survey(Grid(20), 999)
+
+
+def test_a_file_that_is_no_database_is_refused_when_it_is_opened_and_nothing_is_left(tmp_path):
+    (tmp_path / "notes.txt").write_text("long enough to have a header " * 9)
+    with pytest.raises(SourceError), open_source(tmp_path / "notes.txt", tmp_path / "snapshots"):
+        pytest.fail("it was opened")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_source_is_read_as_it_was_even_if_it_is_written_in_the_meantime(tmp_path):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(1)])
+    with open_source(path, tmp_path / "snapshots") as source:
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("DELETE FROM session_history")
+        assert source.describe(source.survey(None, 10)).rows == 1
