@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import csv
-import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tautulli_pipeline.demo.database import make_demo_database
-from tautulli_pipeline_tests import schema_facts
+from tautulli_pipeline_tests import schema_facts, tautulli_databases
 from tautulli_pipeline_tests.eras import (
     HISTORY,
     MEDIA_INFO,
@@ -23,8 +22,7 @@ from tautulli_pipeline_tests.eras import (
     version_key,
 )
 
-FIXTURES = Path(__file__).parents[2] / "shared" / "fixtures"
-FIXTURE_TAGS = ("v1.2.16", "v1.4.25", "v2.1.44", "v2.2.4", "v2.7.7", "v2.12.5", "v2.17.2")
+REAL_TAGS = ("v1.2.16", "v2.2.4", "v2.12.5", "v2.17.2")
 TABLES = (HISTORY, METADATA, MEDIA_INFO, "users", "library_sections", "version_info")
 
 
@@ -98,13 +96,11 @@ def test_the_first_and_the_newest_have_as_many_columns_as_counted(tmp_path, tag,
     assert {table: len(names(tmp_path / "plexpy.db", table)) for table in counts} == counts
 
 
-def test_the_eras_have_the_columns_of_real_databases_of_their_version(tmp_path):
-    there = [tag for tag in FIXTURE_TAGS if (FIXTURES / f"{tag}_live.db").exists()]
-    for tag in there:
-        shutil.copy(FIXTURES / f"{tag}_live.db", tmp_path / f"{tag}.real.db")
-        make_era_database(tmp_path / f"{tag}.db", tag)
-        real, made = columns(tmp_path / f"{tag}.real.db"), columns(tmp_path / f"{tag}.db")
-        assert unordered(made) == unordered(real), tag
+@pytest.mark.parametrize("tag", REAL_TAGS)
+def test_an_era_has_the_columns_of_the_real_database_of_its_version(tmp_path, tag):
+    tautulli_databases.build(tag, tmp_path / "real.db")
+    make_era_database(tmp_path / "made.db", tag)
+    assert unordered(columns(tmp_path / "made.db")) == unordered(columns(tmp_path / "real.db"))
 
 
 def test_one_jump_to_the_newest_version_loses_five_metadata_columns(tmp_path):
@@ -117,10 +113,8 @@ def test_one_jump_to_the_newest_version_loses_five_metadata_columns(tmp_path):
 
 def test_one_jump_gives_the_columns_of_the_real_migrated_database(tmp_path):
     make_one_jump_database(tmp_path / "jump.db")
-    real = FIXTURES / "v2.6.10_migrated_to_v2.17.2.db"
-    if real.exists():
-        shutil.copy(real, tmp_path / "real.db")
-        assert unordered(columns(tmp_path / "jump.db")) == unordered(columns(tmp_path / "real.db"))
+    tautulli_databases.build("v2.6.10_migrated_to_v2.17.2", tmp_path / "real.db")
+    assert unordered(columns(tmp_path / "jump.db")) == unordered(columns(tmp_path / "real.db"))
 
 
 def test_columns_that_came_later_stand_at_the_end_as_alter_table_adds_them(tmp_path):

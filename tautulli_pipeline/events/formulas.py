@@ -26,7 +26,8 @@ class Progress:
 
     def percent(self) -> str:
         """Whole percent, rounded half to even; 100 for live TV."""
-        rounded = f"TRY_CAST(round_even({self._ratio()}, 0) AS BIGINT)"
+        # The cast rounds halves to even, as Python does; round_even() errs from 9e14 on.
+        rounded = f"TRY_CAST({self._ratio()} AS BIGINT)"
         return f"CASE WHEN {self.live} = '1' THEN 100 ELSE {rounded} END"
 
     def watched_status(self) -> str:

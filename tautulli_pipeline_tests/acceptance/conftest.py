@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,10 +12,7 @@ from tautulli_pipeline_tests.command import Outcome, nothing_runs, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-FIXTURES = Path(__file__).parents[3] / "shared" / "fixtures"
-# Real databases are no part of the checkout; where they lie beside it they are imported.
-collect_ignore = [] if FIXTURES.exists() else ["test_real_databases.py"]
+    from pathlib import Path
 
 
 @dataclass(frozen=True)

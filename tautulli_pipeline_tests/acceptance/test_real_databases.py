@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import shutil
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tautulli_pipeline_tests.acceptance.conftest import FIXTURES, Import, import_each
+from tautulli_pipeline_tests import tautulli_databases
+from tautulli_pipeline_tests.acceptance.conftest import Import, import_each
 from tautulli_pipeline_tests.command import fates, query, run
+from tautulli_pipeline_tests.eras import HISTORY, METADATA
+from tautulli_pipeline_tests.pages import overwrite, settle, tree_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-ORACLES = {
-    path.name.removesuffix(".history.json"): path for path in FIXTURES.glob("*.history.json")
-}
-DATABASES = {
-    **{name: FIXTURES / f"{name}.db" for name in sorted(ORACLES)},
-    "open_in_wal_mode": FIXTURES / "wal_open" / "tautulli.db",
-    "older_backup": FIXTURES / "backups" / "tautulli.backup-20220419154542.sched.db",
+IN_USE, ZIPPED = "v2.17.2", "v2.6.10_migrated_to_v2.17.2"
+# Each as people have it: two databases, a backup, a zipped backup, and one that Tautulli has open.
+FILES = {
+    "v1.2.16": "plexpy.db",
+    "v2.2.4": "tautulli.db",
+    "v2.12.5": "tautulli.backup-20230411154542.sched.db",
+    ZIPPED: "tautulli.backup-20231205143956.sched.db.zip",
+    IN_USE: "tautulli.db",
 }
 RENAMED = {
     "row_id": "source_row_id",
@@ -45,19 +47,24 @@ def listing(folder: Path) -> dict[str, tuple[int, str]]:
 
 
 @pytest.fixture(scope="module")
-def imports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Import]:
-    before = listing(FIXTURES)
-    imports = import_each(DATABASES, tmp_path_factory.mktemp("real"))
-    assert listing(FIXTURES) == before, "an import touched its source"
+def databases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    make = {IN_USE: tautulli_databases.build_in_use, ZIPPED: tautulli_databases.build_backup}
+    paths = {}
+    for name, file in FILES.items():
+        paths[name] = tmp_path_factory.mktemp(name) / file
+        make.get(name, tautulli_databases.build)(name, paths[name])
+    return paths
+
+
+@pytest.fixture(scope="module")
+def imports(
+    databases: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Import]:
+    before = [listing(path.parent) for path in databases.values()]
+    imports = import_each(databases, tmp_path_factory.mktemp("real"))
+    after = [listing(path.parent) for path in databases.values()]
+    assert after == before, "an import touched its source"
     return imports
-
-
-def rows_of_history(database: Path, folder: Path) -> int:
-    for path in database.parent.glob(f"{database.name}*"):
-        if not path.name.endswith("-shm"):
-            shutil.copyfile(path, folder / path.name)
-    with closing(sqlite3.connect(folder / database.name)) as connection:
-        return int(connection.execute("SELECT count(*) FROM session_history").fetchone()[0])
 
 
 def as_stored(field: str, value: Any) -> Any:
@@ -66,23 +73,24 @@ def as_stored(field: str, value: Any) -> Any:
     return str(value) if field in TEXT and value is not None else value
 
 
-@pytest.mark.parametrize("name", sorted(ORACLES))
-def test_every_row_equals_what_tautulli_itself_says(name: str, imports: dict[str, Import]) -> None:
-    oracle = json.loads(ORACLES[name].read_text(encoding="utf-8"))["rows"]
-    fields = list(oracle[0])
+def assert_equal(data_dir: Path, answers: list[dict[str, Any]]) -> None:
+    """The table has these rows and no others, equal in every field that both have."""
+    fields = list(answers[0])
     columns = ", ".join(RENAMED.get(field, field) for field in fields)
-    stored = query(
-        imports[name].data_dir, f"SELECT {columns} FROM playback_events ORDER BY source_row_id"
-    )
-    expected = [tuple(as_stored(field, row[field]) for field in fields) for row in oracle]
+    stored = query(data_dir, f"SELECT {columns} FROM playback_events ORDER BY source_row_id")
+    expected = [tuple(as_stored(field, row[field]) for field in fields) for row in answers]
     assert stored == sorted(expected)
 
 
-@pytest.mark.parametrize("name", sorted(DATABASES))
-def test_every_history_row_has_one_fate(
-    name: str, imports: dict[str, Import], tmp_path: Path
-) -> None:
-    one, rows = imports[name], rows_of_history(DATABASES[name], tmp_path)
+@pytest.mark.parametrize("name", tautulli_databases.NAMES)
+def test_every_row_equals_what_tautulli_itself_says(name: str, imports: dict[str, Import]) -> None:
+    assert_equal(imports[name].data_dir, tautulli_databases.answers(name))
+
+
+@pytest.mark.parametrize("name", tautulli_databases.NAMES)
+def test_every_history_row_is_imported_once(name: str, imports: dict[str, Import]) -> None:
+    one = imports[name]
+    rows = len(tautulli_databases.content_of(name)["tables"][HISTORY]["rows"])
     assert one.outcome.exit_code == 0, one.outcome.stderr
     assert fates(one.summary) == {"total_records": rows, "processed": rows, "imported": rows}
     assert one.summary["published"] == rows
@@ -90,24 +98,39 @@ def test_every_history_row_has_one_fate(
     assert query(one.data_dir, "SELECT count(DISTINCT id) FROM playback_events") == [(rows,)]
 
 
-def test_a_database_in_use_is_read_with_its_log(imports: dict[str, Import]) -> None:
-    assert imports["open_in_wal_mode"].summary["total_records"] == 125
+def unreadable(database: Path, table: str) -> list[int]:
+    """Ids of the plays whose rows SQLite itself cannot read."""
+    lost = []
+    with closing(sqlite3.connect(database)) as connection:
+        for row_id in range(1, 301):
+            try:
+                connection.execute(f"SELECT * FROM {table} WHERE id = ?", (row_id,)).fetchall()
+            except sqlite3.DatabaseError:
+                lost.append(row_id)
+    return lost
 
 
 def test_all_that_can_be_read_of_a_damaged_file_is_salvaged(tmp_path: Path) -> None:
-    database, data_dir = FIXTURES / "corrupt_leaf.db", tmp_path / "data"
+    database, data_dir = tmp_path / "tautulli.db", tmp_path / "data"
+    tautulli_databases.build("v2.17.2", database)
+    settle(database)
+    for name, leaf in ((HISTORY, 20), (METADATA, 102), (f"idx_{HISTORY}_user", 2)):
+        overwrite(database, tree_of(database, name).leaves[leaf : leaf + 1])
+    lost = {table: unreadable(database, table) for table in (HISTORY, METADATA)}
+    every_lost = {row_id for ids in lost.values() for row_id in ids}
+    assert len(every_lost) == len(lost[HISTORY]) + len(lost[METADATA]) < 20
     outcome = run("import", database, "--salvage", "--json", data_dir=data_dir)
-    assert (outcome.exit_code, fates(outcome.json)) == (
-        0,
-        {"total_records": 2000, "processed": 2000, "imported": 1988, "errors": 12},
-    )
-    assert outcome.stderr.splitlines()[-1] == (
-        "could not read 12 rows of session_history_metadata, id 1020-1031 "
+    assert outcome.exit_code == 0
+    assert fates(outcome.json) == {
+        "total_records": 300,
+        "processed": 300,
+        "imported": 300 - len(every_lost),
+        "errors": len(every_lost),
+    }
+    assert outcome.stderr.splitlines()[-2:] == [
+        f"could not read {len(ids)} rows of {table}, id {ids[0]}-{ids[-1]} "
         "(database disk image is malformed)"
-    )
-    lost = query(
-        data_dir,
-        "SELECT i FROM range(1000, 1050) ids(i) WHERE i NOT IN "
-        "(SELECT source_row_id FROM playback_events)",
-    )
-    assert lost == [(row_id,) for row_id in range(1020, 1032)]
+        for table, ids in lost.items()
+    ]
+    answers = tautulli_databases.answers("v2.17.2")
+    assert_equal(data_dir, [row for row in answers if row["row_id"] not in every_lost])

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tautulli_pipeline.demo.database import make_demo_database
+from tautulli_pipeline_tests import tautulli_databases
 from tautulli_pipeline_tests.command import (
     Outcome,
     environment,
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-SHARED_BACKUPS = sorted(
-    (Path(__file__).parents[3] / "shared" / "fixtures" / "backups").glob("*.zip")
-)
 ODD_NAME = '-it\'s [red] "so"; DROP TABLE x;--\n%41?mode=rw#プレックス🎬.db'
 LOCK = """
 import sqlite3, sys
@@ -219,18 +217,18 @@ def test_a_zipped_backup_is_imported(home: Path, data_dir: Path, whole: bytes) -
     assert list((data_dir / "snapshots").glob("*")) == []
 
 
-@pytest.mark.parametrize("shared", SHARED_BACKUPS)
-def test_a_zipped_backup_of_tautullis_own_making_is_imported(
-    shared: Path, data_dir: Path, tmp_path: Path
+def test_a_zipped_backup_of_a_real_database_is_imported_but_for_plays_without_a_user(
+    home: Path, data_dir: Path
 ) -> None:
-    with zipfile.ZipFile(shared) as archive:
-        path = archive.extract("tautulli.db", tmp_path)
-    with closing(sqlite3.connect(path)) as connection:
-        plays = connection.execute("SELECT count(*) FROM session_history").fetchone()[0]
-    with left_as_it_was(shared.parent):
-        summary = imported(shared, data_dir=data_dir)
-    # Three plays have no metadata, so no title.
-    counts = {"total_records": plays, "processed": plays, "imported": plays - 3, "rejected": 3}
+    database = home / "tautulli.db"
+    tautulli_databases.build("v2.12.5", database)
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE session_history SET user_id = '' WHERE id > 147")
+    backup = home / "tautulli.backup-20231205143956.sched.db.zip"
+    zipped(backup, ("tautulli.db", database.read_bytes()))
+    with left_as_it_was(home):
+        summary = imported(backup, data_dir=data_dir)
+    counts = {"total_records": 150, "processed": 150, "imported": 147, "rejected": 3}
     assert fates(summary) == counts
 
 

@@ -124,6 +124,8 @@ def film(offset, *, of="1000", **changes):
 @given(st.lists(rows, min_size=1, max_size=40))
 @example([film("850"), film("849"), film("637"), film("638"), film("425"), film("212")])
 @example([film("5", of="1000"), film("15"), film("25"), film("35")])  # halves, to even
+# Nonsense, but a half all the same: 1740848576638682.5.
+@example([film("99999999999999999999", of="5744325")])
 def test_every_figure_of_a_batch_is_what_tautulli_would_answer(batch):
     assert by_sql(batch) == [expected(row) for row in batch]
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
-from pathlib import Path
 
 import pytest
 
 from tautulli_pipeline.events.columns import COPIED
-from tautulli_pipeline_tests import eras
+from tautulli_pipeline_tests import eras, tautulli_databases
 from tautulli_pipeline_tests.eras import make_database, play
 from tautulli_pipeline_tests.events.mapped import TABLES, cells, events
 from tautulli_pipeline_tests.events.test_identity import FIRST_SECOND, LAST_SECOND, bucket
 
-FIXTURES = Path(__file__).parents[3] / "shared" / "fixtures"
 RENAMED = {
     "row_id": "source_row_id",
     "user": "username",
@@ -51,13 +48,10 @@ def oracle_cell(name, value):
     return expected_cell(name, value)
 
 
-def with_answers():
-    return sorted(p.with_name(f"{p.name[:-13]}.db") for p in FIXTURES.glob("*.history.json"))
-
-
-@pytest.mark.parametrize("database", with_answers(), ids=lambda path: path.stem)
-def test_every_row_says_what_tautulli_itself_answers(database):
-    answer = json.loads(database.with_suffix(".history.json").read_text())["rows"]
+@pytest.mark.parametrize("name", tautulli_databases.NAMES)
+def test_every_row_says_what_tautulli_itself_answers(tmp_path, name):
+    tautulli_databases.build(name, tmp_path / "tautulli.db")
+    answer = tautulli_databases.answers(name)
     expected, found = {}, {}
     for row in answer:
         expected[row["row_id"]] = {
@@ -65,7 +59,7 @@ def test_every_row_says_what_tautulli_itself_answers(database):
             for name, value in row.items()
             if not is_empty(value)
         }
-    for event in events(database):
+    for event in events(tmp_path / "tautulli.db"):
         names = {RENAMED.get(name, name) for name in answer[0]}
         found[event["source_row_id"]] = {n: v for n, v in event.items() if n in names}
     if all("live" not in row for row in found.values()):

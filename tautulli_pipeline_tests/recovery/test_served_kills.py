@@ -49,14 +49,21 @@ def publications(data_dir: Path) -> Counter[str]:
         return Counter(str(record.partition_key) for record in found)
 
 
+@pytest.fixture
+def chance() -> random.Random:
+    """Other moments in each run; a failure shows the seed that draws the same ones again."""
+    seed = int(os.environ.get("KILLS_SEED", time.time_ns()))
+    print(f"KILLS_SEED={seed}")  # noqa: T201 - pytest shows it with a failure
+    return random.Random(seed)
+
+
 @pytest.mark.timeout(600)
 def test_whatever_is_killed_every_row_comes_once_and_a_new_import_starts_at_once(
-    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chance: random.Random
 ) -> None:
     monkeypatch.setenv("PIPELINE_DATA_DIR", "set by whoever opens the instance")
     database = tmp_path / "tautulli.db"
     make_demo_database(database, ROWS)
-    chance = random.Random(time.time_ns())
 
     def at_a_random_moment(least: int, most: int) -> None:
         wanted = chance.randint(least, most)

@@ -9,7 +9,6 @@ import struct
 import tracemalloc
 import zipfile
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
@@ -17,11 +16,9 @@ from tautulli_pipeline.errors import ConfigurationError, SourceError
 from tautulli_pipeline.source import archive as archive_module
 from tautulli_pipeline.source.archive import extract_database
 from tautulli_pipeline.source.snapshot import take_snapshot
+from tautulli_pipeline_tests import tautulli_databases
 from tautulli_pipeline_tests.folders import content_of
 
-SHARED_BACKUPS = sorted(
-    (Path(__file__).parents[3] / "shared" / "fixtures" / "backups").glob("*.zip")
-)
 DIRECTORY = b"PK\1\2"
 # Where an entry of the directory says how its member is stored.
 FLAGS, METHOD, CRC, SIZE = 8, 10, 16, 24
@@ -102,14 +99,11 @@ def test_the_one_database_of_a_backup_is_copied(name, method, content, backup, s
     assert not snapshots.parent.exists()
 
 
-@pytest.mark.parametrize("shared", SHARED_BACKUPS)
-def test_a_backup_that_tautulli_made_is_copied(shared, backup, snapshots):
-    shutil.copyfile(shared, backup)
-    with (
-        take_snapshot(backup, snapshots) as snapshot,
-        closing(sqlite3.connect(snapshot.path)) as connection,
-    ):
-        assert connection.execute("SELECT count(*) FROM session_history").fetchone()[0] > 0
+@pytest.mark.parametrize("name", tautulli_databases.NAMES)
+def test_a_backup_as_tautulli_makes_it_is_copied(name, backup, snapshots):
+    tautulli_databases.build_backup(name, backup)
+    with take_snapshot(backup, snapshots) as snapshot:
+        assert tautulli_databases.read(snapshot.path) == tautulli_databases.content_of(name)
 
 
 @pytest.mark.parametrize("name", ["backup", "tautulli.db"])

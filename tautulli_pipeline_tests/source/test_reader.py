@@ -12,6 +12,7 @@ from tautulli_pipeline.events.columns import HISTORY, HISTORY_TABLES, MEDIA_INFO
 from tautulli_pipeline.source import reader as reader_module
 from tautulli_pipeline.source.reader import IdRange, open_reader
 from tautulli_pipeline.source.schema import read_schema
+from tautulli_pipeline_tests import tautulli_databases
 from tautulli_pipeline_tests.eras import (
     make_database,
     make_era_database,
@@ -20,7 +21,6 @@ from tautulli_pipeline_tests.eras import (
     play,
 )
 
-FIXTURES = sorted((Path(__file__).parents[3] / "shared" / "fixtures").glob("v*.db"))
 EVERY_ID = IdRange(-(2**63), 2**63 - 1)
 
 
@@ -77,13 +77,13 @@ def without_lookups(table):
     return table.drop_columns(table.column_names[-3:]).to_pylist()
 
 
-@pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
-def test_every_cell_of_a_real_database_is_what_sqlite_says(tmp_path, path):
-    copy = tmp_path / "tautulli.db"
-    copy.write_bytes(path.read_bytes())
-    expected = rows_by_sqlite(copy)
+@pytest.mark.parametrize("name", tautulli_databases.NAMES)
+def test_every_cell_of_a_real_database_is_what_sqlite_says(tmp_path, name):
+    path = tmp_path / "tautulli.db"
+    tautulli_databases.build(name, path)
+    expected = rows_by_sqlite(path)
     assert expected
-    assert without_lookups(read(copy)) == expected
+    assert without_lookups(read(path)) == expected
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from tautulli_pipeline.source.schema import (
     SourceSchema,
     read_schema,
 )
+from tautulli_pipeline_tests import tautulli_databases
 from tautulli_pipeline_tests.eras import (
     NEWEST_TAG,
     TAGS,
@@ -25,7 +26,6 @@ from tautulli_pipeline_tests.eras import (
     play,
 )
 
-FIXTURES = sorted((Path(__file__).parents[3] / "shared" / "fixtures").glob("v*.db"))
 TABLES = (*HISTORY_TABLES, "users", "library_sections", "version_info")
 
 
@@ -58,8 +58,10 @@ def test_every_era_is_read_as_it_is(tmp_path, tag):
     assert schema.tautulli_version == (tag if schema.tables["version_info"] else None)
 
 
-@pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
-def test_every_real_database_is_read_as_it_is(path):
+@pytest.mark.parametrize("name", tautulli_databases.NAMES)
+def test_every_real_database_is_read_as_it_is(tmp_path, name):
+    path = tmp_path / "tautulli.db"
+    tautulli_databases.build(name, path)
     schema = schema_of(path)
     assert schema.tables == columns_of(path)
     assert all(schema.history_columns.values())

@@ -21,13 +21,9 @@ from tautulli_pipeline.source import original as original_module
 from tautulli_pipeline.source import snapshot as snapshot_module
 from tautulli_pipeline.source.private_folder import remove_stale_snapshots
 from tautulli_pipeline.source.snapshot import take_snapshot
+from tautulli_pipeline_tests import tautulli_databases
 from tautulli_pipeline_tests.folders import content_of, without_privilege
 
-SHARED_WAL = [
-    path
-    for path in [Path(__file__).parents[3] / "shared" / "fixtures" / "wal_open" / "tautulli.db"]
-    if path.exists()
-]
 ODD_NAMES = ["it's.db", 'a "b" c.db', "a;b%20c?mode=rw.db", "a\nb.db", "プレックス🎬.db", "-wal"]
 
 # A process of its own: a writer's locks are lost when its own process closes the file elsewhere.
@@ -208,11 +204,12 @@ def test_every_copy_under_a_busy_writer_is_a_state_that_it_committed(home, snaps
     assert len(set(counts)) > 5
 
 
-@pytest.mark.parametrize("shared", SHARED_WAL)
-def test_a_real_database_with_an_open_log_gives_125_rows(shared, home, snapshots):
-    shutil.copytree(shared.parent, home)
-    with left_as_it_was(home), take_snapshot(home / shared.name, snapshots) as snapshot:
-        assert rows_in(snapshot.path, "session_history") == 125
+def test_a_real_database_with_an_open_log_is_copied_to_its_last_commit(home, snapshots):
+    home.mkdir()
+    tautulli_databases.build_in_use("v2.17.2", home / "tautulli.db", plays_in_log=25)
+    with left_as_it_was(home), take_snapshot(home / "tautulli.db", snapshots) as snapshot:
+        assert rows_in(snapshot.path, "session_history") == 300
+        assert tautulli_databases.read(snapshot.path) == tautulli_databases.content_of("v2.17.2")
 
 
 def test_the_fingerprint_follows_the_content_of_database_and_log(home, snapshots):

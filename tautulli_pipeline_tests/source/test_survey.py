@@ -11,10 +11,10 @@ from tautulli_pipeline.events.columns import HISTORY, HISTORY_TABLES, MEDIA_INFO
 from tautulli_pipeline.source.partitions import OTHER, Grid, Partition
 from tautulli_pipeline.source.schema import read_schema
 from tautulli_pipeline.source.survey import PartitionContent, open_survey, with_unreadable
+from tautulli_pipeline_tests import tautulli_databases
 from tautulli_pipeline_tests.eras import make_database, make_era_database, play
 from tautulli_pipeline_tests.pages import overwrite, settle, swap, tree_of
 
-FIXTURES = sorted((Path(__file__).parents[3] / "shared" / "fixtures").glob("v*.db"))
 FIRST, SECOND, FAR = "0000000001-0000000010", "0000000011-0000000020", "0000000991-0000001000"
 
 
@@ -80,13 +80,13 @@ def test_a_database_without_plays_has_no_partitions(tmp_path):
         assert survey.with_rows(Grid(10)) == []
 
 
-@pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
-def test_the_partitions_of_a_real_database_hold_all_its_rows(tmp_path, path):
-    copy = tmp_path / "tautulli.db"
-    copy.write_bytes(path.read_bytes())
-    with surveying(copy) as survey:
+@pytest.mark.parametrize("name", tautulli_databases.NAMES)
+def test_the_partitions_of_a_real_database_hold_all_its_rows(tmp_path, name):
+    path = tmp_path / "tautulli.db"
+    tautulli_databases.build(name, path)
+    with surveying(path) as survey:
         total = survey.count_rows()
-    assert sum(rows for rows, _ in survey_of(copy, 7).values()) == total > 100
+    assert sum(rows for rows, _ in survey_of(path, 7).values()) == total > 100
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,85 @@
+"""How much more memory a longer history takes, measured in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from statistics import mean
+
+from tautulli_pipeline.demo.database import make_demo_database
+
+MIB = 2**20
+MEASURING = """
+import json, sys
+from tautulli_pipeline.memory import hand_back_memory, keep_memory_bounded
+keep_memory_bounded()
+from pathlib import Path
+import psutil
+
+def resident_bytes():
+    hand_back_memory()
+    return psutil.Process().memory_info().rss
+"""
+# The same 4,000 plays, read again and again, stand for a longer history.
+MAPPING = """
+from tautulli_pipeline.imports.mapper import Mapper
+from tautulli_pipeline.source.reader import IdRange, open_reader
+from tautulli_pipeline.source.schema import read_schema
+
+path, times = Path(sys.argv[1]), int(sys.argv[2])
+schema = read_schema(path, named=path)
+mapper = Mapper(schema.history_columns, "default", max_payload_bytes=2**20)
+rows, measured = 0, []
+with open_reader(path, schema, named=path) as reader:
+    ranges = (IdRange(1, 10**6) for _ in range(times))
+    for mapped in mapper.map(reader.columns, reader.stream(ranges)):
+        rows += mapped.num_rows
+        if rows // 4000 > len(measured):
+            measured.append(resident_bytes())
+print()
+print(json.dumps(measured))
+"""
+WRITING = """
+from tautulli_pipeline.warehouse.schema import connect
+from tautulli_pipeline_tests.warehouse.plays import batch, event, message, writer
+
+path, batches, size = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+text = {"source": "tautulli-import", "summary": "x" * 2000}
+measured = []
+connection = connect(path, {})
+writes = writer(connection)
+for number in range(batches):
+    first = number * size
+    start = f"20{10 + number:02d}-05-01T00:00:00Z"
+    plays = (event(n, started_at=start, **text) for n in range(first, first + size))
+    messages = batch([message(n, play) for n, play in enumerate(plays, first + 1)])
+    assert writes.write(messages).inserted == size
+    measured.append(resident_bytes())
+print()
+print(json.dumps(measured))
+"""
+
+
+def measured(script, *arguments):
+    """Resident bytes after each portion of the work."""
+    command = [sys.executable, "-c", MEASURING + script, *map(str, arguments)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    # Where the machine is slow, DuckDB shows its progress before, in a process without a script.
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_mapping_takes_no_more_memory_for_a_longer_history(tmp_path):
+    make_demo_database(tmp_path / "tautulli.db", 4000)
+    used = measured(MAPPING, tmp_path / "tautulli.db", 12)
+    assert len(used) == 12
+    # Kept events would be 18 MiB more each time, 108 from one half to the other.
+    assert mean(used[6:]) - mean(used[:6]) < 54 * MIB
+
+
+def test_writing_takes_less_than_a_kilobyte_more_for_each_play_in_the_table(tmp_path):
+    used = measured(WRITING, tmp_path / "playback.duckdb", 20, 4096)
+    plays_between = 4096 * 12
+    # Some 200 bytes are expected, most of them in the indexes; a kept event would be 2,200.
+    assert mean(used[16:]) - mean(used[4:8]) < 1000 * plays_between
