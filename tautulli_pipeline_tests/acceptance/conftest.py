@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from tautulli_pipeline_tests.command import Outcome, nothing_runs, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 FIXTURES = Path(__file__).parents[3] / "shared" / "fixtures"
 # Real databases are no part of the checkout; where they lie beside it they are imported.
@@ -42,10 +40,3 @@ def import_each(databases: Mapping[str, Path], folder: Path) -> dict[str, Import
         imports = dict(zip(databases, pool.map(import_one, databases), strict=True))
     assert nothing_runs(folder)
     return imports
-
-
-@pytest.fixture
-def data_dir(tmp_path: Path) -> Iterator[Path]:
-    """A data directory that is not there yet; nothing may run for it afterwards."""
-    yield tmp_path / "data"
-    assert nothing_runs(tmp_path / "data")

@@ -15,7 +15,6 @@ from tautulli_pipeline.cli.controlling import run_reset, run_stop
 from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.imports.claim import ImportLock
 from tautulli_pipeline.imports.record import PENDING_SUMMARY, Fates, ImportLog, ImportRecord, Status
-from tautulli_pipeline.settings import Settings
 
 RECORD = replace(
     ImportRecord.begin(Path("/media/tautulli.db"), fresh=False),
@@ -29,11 +28,6 @@ RECORD = replace(
 def _patience(monkeypatch):
     monkeypatch.setattr(controlling, "_POLL_SECONDS", 0.01)
     monkeypatch.setenv("COLUMNS", "80")
-
-
-@pytest.fixture
-def settings(tmp_path):
-    return Settings(pipeline_data_dir=tmp_path)
 
 
 @contextmanager

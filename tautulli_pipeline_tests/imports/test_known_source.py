@@ -12,21 +12,10 @@ from tautulli_pipeline.errors import SourceError
 from tautulli_pipeline.imports import known_source
 from tautulli_pipeline.imports.known_source import open_known_source
 from tautulli_pipeline.source.partitions import Grid
-from tautulli_pipeline_tests.cases import make_database, play
+from tautulli_pipeline_tests.cases import play
 
 GRID = Grid(10)
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory):
-    path = tmp_path_factory.mktemp("source") / "tautulli.db"
-    make_database(path, plays=[play(i) for i in range(1, 36)])
-    return path
-
-
-@pytest.fixture
-def database(original, tmp_path):
-    return shutil.copy(original, tmp_path / "tautulli.db")
+PLAYS = [play(i) for i in range(1, 36)]
 
 
 @pytest.fixture

@@ -17,11 +17,6 @@ from tautulli_pipeline_tests.command import wait_until
 
 
 @pytest.fixture
-def log(tmp_path):
-    return ImportLog(tmp_path)
-
-
-@pytest.fixture
 def seen():
     return []
 

@@ -21,3 +21,8 @@ def storage() -> Iterator[dg.DagsterInstance]:
 def instance(storage: dg.DagsterInstance) -> Iterator[dg.DagsterInstance]:
     yield storage
     storage.wipe()
+
+
+@pytest.fixture(autouse=True)
+def _environment_of_before_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIPELINE_DATA_DIR", "set by whoever opens an instance")

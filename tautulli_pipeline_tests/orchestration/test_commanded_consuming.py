@@ -34,9 +34,10 @@ def _garbage_is_collected(monkeypatch):
 
 
 @pytest.fixture
-def data_dir(tmp_path, monkeypatch):
-    monkeypatch.setenv("PIPELINE_DATA_DIR", str(tmp_path / "data"))
-    return tmp_path / "data"
+def consumer_dir(data_dir, monkeypatch):
+    """The data directory of the environment."""
+    monkeypatch.setenv("PIPELINE_DATA_DIR", str(data_dir))
+    return data_dir
 
 
 @pytest.fixture(scope="module")
@@ -107,13 +108,13 @@ def served(*given, replies=None):
         return ended(), replies
 
 
-def test_a_consumer_that_is_never_told_to_begin_touches_nothing(data_dir):
+def test_a_consumer_that_is_never_told_to_begin_touches_nothing(consumer_dir):
     code, replies = served()
     assert (code, replies.said) == (0, [])
-    assert not data_dir.exists()
+    assert not consumer_dir.exists()
 
 
-def test_a_setting_that_cannot_be_used_is_told_with_its_exit_code(data_dir, monkeypatch):
+def test_a_setting_that_cannot_be_used_is_told_with_its_exit_code(consumer_dir, monkeypatch):
     monkeypatch.setenv("NATS_STREAM", "two words")
     code, replies = served(BEGIN)
     (failed,) = replies.said
@@ -121,7 +122,7 @@ def test_a_setting_that_cannot_be_used_is_told_with_its_exit_code(data_dir, monk
     assert failed["fault"]["message"].startswith("NATS_STREAM='two words' is not usable")
     assert failed["fault"]["hint"]
     assert "ConfigurationError" in failed["fault"]["traceback"]
-    assert not data_dir.exists()
+    assert not consumer_dir.exists()
 
 
 @pytest.mark.parametrize(
@@ -132,7 +133,9 @@ def test_a_setting_that_cannot_be_used_is_told_with_its_exit_code(data_dir, monk
         (WarehouseError("locked", hint="wait"), "locked"),
     ],
 )
-def test_whatever_ends_it_is_told_in_one_line_with_where_it_was(data_dir, monkeypatch, fault, told):
+def test_whatever_ends_it_is_told_in_one_line_with_where_it_was(
+    consumer_dir, monkeypatch, fault, told
+):
     def fail(_consuming):
         raise fault
 

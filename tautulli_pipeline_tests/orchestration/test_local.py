@@ -21,16 +21,8 @@ from tautulli_pipeline.orchestration.consumer_handle import Drained
 from tautulli_pipeline.orchestration.local import LocalImport
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.source.survey import PartitionContent
-from tautulli_pipeline_tests.cases import make_database, play
 
 KEY = "0000000001-0000000010"
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory):
-    path = tmp_path_factory.mktemp("source") / "tautulli.db"
-    make_database(path, plays=[play(1)])
-    return path
 
 
 @pytest.fixture

@@ -26,17 +26,6 @@ from tautulli_pipeline.source.partitions import Grid
 KEYS = [Grid(10).key_of(1), Grid(10).key_of(11)]
 
 
-@pytest.fixture
-def settings(tmp_path, monkeypatch):
-    monkeypatch.setenv("PIPELINE_DATA_DIR", "set by whoever opens the instance")
-    return Settings(pipeline_data_dir=tmp_path)
-
-
-@pytest.fixture
-def log(settings):
-    return ImportLog(settings.data_dir)
-
-
 def record_of(settings):
     return ImportRecord.begin(settings.data_dir / "tautulli.db", fresh=False)
 

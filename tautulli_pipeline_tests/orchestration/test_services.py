@@ -25,11 +25,6 @@ from tautulli_pipeline.settings import Settings
 from tautulli_pipeline_tests.command import wait_until
 
 
-@pytest.fixture
-def settings(tmp_path):
-    return Settings(pipeline_data_dir=tmp_path)
-
-
 def mode_of(path):
     return stat.S_IMODE(path.stat().st_mode)
 

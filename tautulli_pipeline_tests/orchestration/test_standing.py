@@ -50,7 +50,7 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture
-def data_dir(home, monkeypatch):
+def standing_dir(home, monkeypatch):
     monkeypatch.setenv("PIPELINE_DATA_DIR", str(home / "data"))
     monkeypatch.setenv("IMPORT_DB_PATH", str(home / "tautulli.db"))
     monkeypatch.setenv("IMPORT_BATCH_SIZE", "10")
@@ -82,30 +82,30 @@ def publish(instance, half):
     return keys
 
 
-def test_an_import_is_published_left_to_the_consumer_and_settled_by_it(data_dir, instance):
+def test_an_import_is_published_left_to_the_consumer_and_settled_by_it(standing_dir, instance):
     with StandingPublishing().open(instance) as half:
-        assert status(data_dir) is Status.RUNNING
-        assert ImportLog(data_dir).read().process_id == os.getpid()
+        assert status(standing_dir) is Status.RUNNING
+        assert ImportLog(standing_dir).read().process_id == os.getpid()
         assert half.coverage() == {"total_records": PLAYS, "unchanged": 0}
         assert publish(instance, half) == KEYS
-    record = ImportLog(data_dir).read()
+    record = ImportLog(standing_dir).read()
     assert (record.status, record.last_processed_id) == (Status.PENDING, PLAYS)
     assert half.folder.path.exists()
-    assert ImportLog(data_dir).lock.holder() is None
+    assert ImportLog(standing_dir).lock.holder() is None
 
     consumed = StandingConsuming().consume(StandingWarehouse())
     assert (consumed.arrivals.stored, consumed.facts) == (PLAYS, {})
-    assert ImportLog(data_dir).read().fates.imported == PLAYS
-    assert status(data_dir) is Status.COMPLETED
+    assert ImportLog(standing_dir).read().fates.imported == PLAYS
+    assert status(standing_dir) is Status.COMPLETED
     assert not half.folder.path.exists()
     assert not is_consumer_at_work(load_settings())
-    assert query(data_dir, "SELECT count(*) FROM playback_events") == [(PLAYS,)]
+    assert query(standing_dir, "SELECT count(*) FROM playback_events") == [(PLAYS,)]
 
     # Nothing is due now, and nothing is left to a consumer.
     with StandingPublishing().open(instance) as half:
         assert half.work == ()
         assert half.coverage() == {"total_records": 0, "unchanged": PLAYS}
-    assert status(data_dir) is Status.COMPLETED
+    assert status(standing_dir) is Status.COMPLETED
     again = StandingConsuming().consume(StandingWarehouse())
     assert (again.arrivals.stored, again.arrivals.row_count) == (0, PLAYS)
 
@@ -120,14 +120,14 @@ def test_an_import_is_published_left_to_the_consumer_and_settled_by_it(data_dir,
         (GeneratorExit(), Status.FAILED),
     ],
 )
-def test_what_ends_an_import_is_noted_as_a_stop_or_a_failure(data_dir, instance, fault, noted):
+def test_what_ends_an_import_is_noted_as_a_stop_or_a_failure(standing_dir, instance, fault, noted):
     with pytest.raises(type(fault)), StandingPublishing().open(instance):
         raise fault
-    assert status(data_dir) is noted
-    assert ImportLog(data_dir).lock.holder() is None
+    assert status(standing_dir) is noted
+    assert ImportLog(standing_dir).lock.holder() is None
 
 
-def test_a_fault_in_the_middle_of_a_termination_is_a_stop(data_dir, instance):
+def test_a_fault_in_the_middle_of_a_termination_is_a_stop(standing_dir, instance):
     run = create_run_for_test(
         instance,
         job_name="import_job",
@@ -137,34 +137,34 @@ def test_a_fault_in_the_middle_of_a_termination_is_a_stop(data_dir, instance):
     with pytest.raises(StoppedError) as caught, StandingPublishing().open(instance):
         raise RuntimeError("the query was interrupted")
     assert "the query was interrupted" in str(caught.value.__cause__)
-    assert status(data_dir) is Status.STOPPED
+    assert status(standing_dir) is Status.STOPPED
     assert instance.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.CANCELING
 
 
-def test_a_request_to_stop_reaches_the_half_and_shows(data_dir, instance):
-    log = ImportLog(data_dir)
+def test_a_request_to_stop_reaches_the_half_and_shows(standing_dir, instance):
+    log = ImportLog(standing_dir)
 
     def publish_after_a_request(half):
         log.lock.request_stop(log.lock.holder())
         assert half.stopping.wait(10)
-        wait_until(lambda: status(data_dir) is Status.STOPPING)
+        wait_until(lambda: status(standing_dir) is Status.STOPPING)
         publish(instance, half)
 
     with pytest.raises(StoppedError), StandingPublishing().open(instance) as half:
         publish_after_a_request(half)
-    assert status(data_dir) is Status.STOPPED
-    assert len(list((data_dir / "receipts").glob("*/*"))) == 1  # the range in hand
+    assert status(standing_dir) is Status.STOPPED
+    assert len(list((standing_dir / "receipts").glob("*/*"))) == 1  # the range in hand
 
 
-def test_partitions_that_somebody_chose_are_what_the_import_covers(data_dir, instance):
+def test_partitions_that_somebody_chose_are_what_the_import_covers(standing_dir, instance):
     with StandingPublishing().open(instance) as half:
         half.choose(KEYS[1:2])
         assert publish(instance, half) == KEYS[1:2]
-    assert ImportLog(data_dir).read().total_records == 10
+    assert ImportLog(standing_dir).read().total_records == 10
 
 
-def test_a_second_import_fails_with_the_progress_of_the_first(data_dir, instance):
-    log, source = ImportLog(data_dir), data_dir.with_name("tautulli.db")
+def test_a_second_import_fails_with_the_progress_of_the_first(standing_dir, instance):
+    log, source = ImportLog(standing_dir), standing_dir.with_name("tautulli.db")
     with log.exclusive(source):
         log.write(ImportRecord.begin(source, fresh=False))
         failure = failure_of(StandingPublishing().open(instance))
@@ -172,7 +172,9 @@ def test_a_second_import_fails_with_the_progress_of_the_first(data_dir, instance
     assert failure.metadata["progress"].value["total_records"] == 0
 
 
-def test_a_fault_of_ours_is_a_failure_with_its_remedy(data_dir, instance, monkeypatch, tmp_path):
+def test_a_fault_of_ours_is_a_failure_with_its_remedy(
+    standing_dir, instance, monkeypatch, tmp_path
+):
     monkeypatch.setenv("PIPELINE_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("IMPORT_DB_PATH", str(tmp_path / "none.db"))
     failure = failure_of(StandingPublishing().open(instance))
@@ -188,14 +190,14 @@ def test_a_fault_of_ours_is_a_failure_with_its_remedy(data_dir, instance, monkey
     assert not (tmp_path / "data").exists()
 
 
-def test_a_consumer_makes_room_for_one_that_waits(data_dir, instance):
+def test_a_consumer_makes_room_for_one_that_waits(standing_dir, instance):
     with StandingPublishing().open(instance) as half:
         publish(instance, half)
     settings, waited = load_settings(), []
 
     def wait_for_the_turn():
         with consumer_lock(settings, patience_seconds=60):
-            waited.append(ImportLog(data_dir).read().fates.processed)
+            waited.append(ImportLog(standing_dir).read().fates.processed)
 
     def consume_while_another_waits(connection):
         waiting.start()

@@ -19,7 +19,6 @@ from tautulli_pipeline.settings import Settings
 from tautulli_pipeline_tests.warehouse.plays import (
     batch,
     event,
-    memory_warehouse,
     message,
     rows,
     uuid_of,
@@ -27,13 +26,9 @@ from tautulli_pipeline_tests.warehouse.plays import (
 )
 
 
-@pytest.fixture
-def settings(tmp_path):
-    return Settings(pipeline_data_dir=tmp_path / "data")
-
-
 @pytest.mark.parametrize("kind", ["duplicate", "dead letter"])
-def test_what_a_warehouse_that_is_not_there_lacks_is_told_and_nothing_made(settings, kind):
+def test_what_a_warehouse_that_is_not_there_lacks_is_told_and_nothing_made(data_dir, kind):
+    settings = Settings(pipeline_data_dir=data_dir)
     with (
         pytest.raises(ConfigurationError, match=f"there is no {kind} with the id 'abc'"),
         open_for_upkeep(settings, kind, ["abc", "def"]),
@@ -53,7 +48,6 @@ def test_a_consumer_that_has_not_opened_the_warehouse_yet_is_waited_for_a_moment
     settings, monkeypatch
 ):
     monkeypatch.setattr(upkeep, "_PATIENCE_SECONDS", 0.0)
-    settings.data_dir.mkdir()
     with (
         consumer_lock(settings),
         pytest.raises(WarehouseError, match="another consumer of this data directory"),
@@ -73,14 +67,13 @@ def test_what_fails_in_the_middle_names_the_warehouse(settings):
 
 
 @pytest.fixture
-def audited():
+def audited(warehouse):
     """A warehouse with two plays and a duplicate of each, of other events; and their ids."""
-    with memory_warehouse() as connection:
-        twins = [event(n, event_id=uuid_of(n + 2), session_key=f"other-{n}") for n in (1, 2)]
-        sent = [event(1), event(2), *twins]
-        writer(connection).write(batch(message(n, one) for n, one in enumerate(sent, 1)))
-        ids = rows(connection, "SELECT id FROM dedupe_audit_log ORDER BY stream_sequence")
-        yield connection, [row_id for (row_id,) in ids]
+    twins = [event(n, event_id=uuid_of(n + 2), session_key=f"other-{n}") for n in (1, 2)]
+    sent = [event(1), event(2), *twins]
+    writer(warehouse).write(batch(message(n, one) for n, one in enumerate(sent, 1)))
+    ids = rows(warehouse, "SELECT id FROM dedupe_audit_log ORDER BY stream_sequence")
+    return warehouse, [row_id for (row_id,) in ids]
 
 
 def stored(connection):

@@ -49,7 +49,7 @@ def sound(request, tmp_path_factory):
 
 
 @pytest.fixture
-def database(sound, tmp_path):
+def sound_database(sound, tmp_path):
     path = tmp_path / "tautulli.db"
     path.write_bytes(sound)
     return path
@@ -122,9 +122,9 @@ def before_damage(path):
 @pytest.mark.parametrize("table", HISTORY_TABLES)
 @pytest.mark.parametrize("filling", [b"\xff", b"\x00"])
 @pytest.mark.parametrize("which", ["first", "middle", "last", "some", "inner", "root"])
-def test_all_that_can_be_read_row_by_row_is_brought_in(database, table, filling, which):
-    had = before_damage(database)
-    tree = tree_of(database, table)
+def test_all_that_can_be_read_row_by_row_is_brought_in(sound_database, table, filling, which):
+    had = before_damage(sound_database)
+    tree = tree_of(sound_database, table)
     assert len(tree.leaves) > 20
     assert len(tree.inner) > 2
     pages = {
@@ -135,29 +135,29 @@ def test_all_that_can_be_read_row_by_row_is_brought_in(database, table, filling,
         "inner": tree.inner[2:3],
         "root": [tree.root],
     }[which]
-    overwrite(database, pages, filling)
-    result = check(database, had)
+    overwrite(sound_database, pages, filling)
+    result = check(sound_database, had)
     assert [damage.table for damage in result.damages] == [table]
     assert result.damages[0].cause == MALFORMED
     assert result.damages[0].ids
 
 
-def test_an_index_tells_exactly_which_rows_are_lost(database):
+def test_an_index_tells_exactly_which_rows_are_lost(sound_database):
     """Without one, what the other tables name is all that is known."""
-    had = before_damage(database)
-    indexed = "by_user" in names_in(database)
-    overwrite(database, tree_of(database, METADATA).leaves[9:12])
-    _, failed = row_by_row(database, METADATA, had[METADATA])
-    _, failed_or_absent = row_by_row(database, METADATA, had[HISTORY])
-    _, result = salvaged(database)
+    had = before_damage(sound_database)
+    indexed = "by_user" in names_in(sound_database)
+    overwrite(sound_database, tree_of(sound_database, METADATA).leaves[9:12])
+    _, failed = row_by_row(sound_database, METADATA, had[METADATA])
+    _, failed_or_absent = row_by_row(sound_database, METADATA, had[HISTORY])
+    _, result = salvaged(sound_database)
     assert list(result.damages[0].ids) == (failed if indexed else failed_or_absent)
     assert result.unreadable == result.damages[0].ids
 
 
-def test_a_play_without_its_media_info_is_kept_and_the_media_info_named(database):
-    had = before_damage(database)
-    overwrite(database, tree_of(database, MEDIA_INFO).leaves[4:6])
-    copy, result = salvaged(database)
+def test_a_play_without_its_media_info_is_kept_and_the_media_info_named(sound_database):
+    had = before_damage(sound_database)
+    overwrite(sound_database, tree_of(sound_database, MEDIA_INFO).leaves[4:6])
+    copy, result = salvaged(sound_database)
     assert result.unreadable == ()
     assert ids_in(copy, HISTORY) == had[HISTORY]
     (damage,) = result.damages
@@ -166,13 +166,15 @@ def test_a_play_without_its_media_info_is_kept_and_the_media_info_named(database
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_pages_damaged_at_random_cost_no_more_than_they_hold(database, seed):
-    had = before_damage(database)
+def test_pages_damaged_at_random_cost_no_more_than_they_hold(sound_database, seed):
+    had = before_damage(sound_database)
     dice = random.Random(seed)
-    trees = [tree_of(database, table) for table in HISTORY_TABLES]
+    trees = [tree_of(sound_database, table) for table in HISTORY_TABLES]
     pages = [page for tree in trees for page in (*tree.inner[1:], *tree.leaves)]
-    overwrite(database, dice.sample(pages, dice.randrange(1, 25)), dice.choice([b"\0", b"\xff"]))
-    result = check(database, had)
+    overwrite(
+        sound_database, dice.sample(pages, dice.randrange(1, 25)), dice.choice([b"\0", b"\xff"])
+    )
+    result = check(sound_database, had)
     assert set(result.unreadable) <= set(had[HISTORY]) | set(had[METADATA]) | set(had[MEDIA_INFO])
 
 

@@ -22,6 +22,7 @@ from tautulli_pipeline.source import snapshot as snapshot_module
 from tautulli_pipeline.source.private_folder import remove_stale_snapshots
 from tautulli_pipeline.source.snapshot import take_snapshot
 from tautulli_pipeline_tests.folders import content_of, without_privilege
+from tautulli_pipeline_tests.source.plain_database import make_plain_database
 
 SHARED_WAL = [
     path
@@ -71,15 +72,6 @@ def kill_in_transaction(database, script=UNCOMMITTED):
         pass
 
 
-def make_database(path, rows=100, mode="DELETE"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(f"PRAGMA journal_mode = {mode}")
-        connection.execute("CREATE TABLE plays (id INTEGER PRIMARY KEY, title TEXT)")
-        connection.executemany("INSERT INTO plays (title) VALUES (?)", [("x" * 2000,)] * rows)
-    return path
-
-
 def rows_in(path, table="plays"):
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -120,21 +112,6 @@ def failure_of(source, snapshots, kind=SourceError, **options):
     return caught.value
 
 
-@pytest.fixture
-def home(tmp_path):
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def snapshots(tmp_path):
-    return tmp_path / "data" / "snapshots"
-
-
-@pytest.fixture
-def database(home):
-    return make_database(home / "tautulli.db")
-
-
 def test_a_copy_holds_every_row_and_is_private(home, database, snapshots):
     with left_as_it_was(home), take_snapshot(database, snapshots) as snapshot:
         assert rows_in(snapshot.path) == 100
@@ -167,7 +144,7 @@ def test_an_error_of_the_operating_system_in_the_users_block_is_passed_on(databa
 
 
 def test_committed_frames_are_copied_and_uncommitted_ones_are_not(home, snapshots):
-    database = make_database(home / "tautulli.db", mode="WAL")
+    database = make_plain_database(home / "tautulli.db", mode="WAL")
     script = "connection.execute('PRAGMA wal_autocheckpoint = 0'); fill(25);" + UNCOMMITTED
     with writer(database, "WAL", script):
         assert database.with_name("tautulli.db-wal").stat().st_size > 200 * 2000
@@ -187,7 +164,7 @@ def test_a_transaction_spilled_into_the_database_is_rolled_back(home, database, 
 
 
 def test_a_persistent_journal_of_a_finished_transaction_changes_nothing(home, snapshots):
-    database = make_database(home / "tautulli.db", mode="PERSIST")
+    database = make_plain_database(home / "tautulli.db", mode="PERSIST")
     assert database.with_name("tautulli.db-journal").exists()
     with left_as_it_was(home), take_snapshot(database, snapshots) as snapshot:
         assert rows_in(snapshot.path) == 100
@@ -196,7 +173,7 @@ def test_a_persistent_journal_of_a_finished_transaction_changes_nothing(home, sn
 
 @pytest.mark.parametrize(("mode", "pause"), [("WAL", 0.001), ("DELETE", 0.05)])
 def test_every_copy_under_a_busy_writer_is_a_state_that_it_committed(home, snapshots, mode, pause):
-    database = make_database(home / "tautulli.db", rows=2000, mode=mode)
+    database = make_plain_database(home / "tautulli.db", rows=2000, mode=mode)
     counts = []
     with writer(database, mode, ENDLESS.format(pause=pause)):
         until = time.monotonic() + 2
@@ -220,7 +197,7 @@ def test_the_fingerprint_follows_the_content_of_database_and_log(home, snapshots
         with take_snapshot(database, snapshots) as snapshot:
             return snapshot.fingerprint
 
-    database = make_database(home / "tautulli.db", mode="WAL")
+    database = make_plain_database(home / "tautulli.db", mode="WAL")
     script = "input(); fill(1); print('ready', flush=True); input()"
     seen = [fingerprint(), fingerprint()]
     with writer(database, "WAL", "print('ready', flush=True);" + script) as process:
@@ -236,13 +213,13 @@ def test_the_fingerprint_follows_the_content_of_database_and_log(home, snapshots
 
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_any_name_works(name, home, snapshots):
-    database = make_database(home / name / name)
+    database = make_plain_database(home / name / name)
     with left_as_it_was(home), take_snapshot(database, snapshots / name) as snapshot:
         assert rows_in(snapshot.path) == 100
 
 
 def test_a_link_is_followed_to_the_log_beside_its_target(home, tmp_path, snapshots):
-    database = make_database(home / "tautulli.db", mode="WAL")
+    database = make_plain_database(home / "tautulli.db", mode="WAL")
     link = tmp_path / "link.db"
     link.symlink_to(database)
     with (
@@ -255,7 +232,7 @@ def test_a_link_is_followed_to_the_log_beside_its_target(home, tmp_path, snapsho
 
 
 def test_a_database_in_a_read_only_folder_is_copied(home, tmp_path, snapshots):
-    database = make_database(home / "tautulli.db", mode="WAL")
+    database = make_plain_database(home / "tautulli.db", mode="WAL")
     still = tmp_path / "still"
     with writer(database, "WAL", "fill(5);" + UNCOMMITTED):
         shutil.copytree(home, still)
@@ -491,7 +468,7 @@ def test_a_change_counter_tells_what_the_times_hide(offset, database, snapshots,
 
 
 def test_a_log_that_only_grows_needs_no_second_attempt(home, snapshots, monkeypatch):
-    database = make_database(home / "tautulli.db", mode="WAL")
+    database = make_plain_database(home / "tautulli.db", mode="WAL")
     with writer(database, "WAL", "fill(5);" + UNCOMMITTED):
         meddling = Meddling(monkeypatch, "-wal", append_to)
         with take_snapshot(database, snapshots) as snapshot:
@@ -507,7 +484,7 @@ def reset_log(path):
 
 @pytest.mark.parametrize("meddle", [reset_log, replace_file, Path.unlink])
 def test_a_log_that_begins_anew_is_given_up(meddle, home, snapshots, monkeypatch):
-    database = make_database(home / "tautulli.db", mode="WAL")
+    database = make_plain_database(home / "tautulli.db", mode="WAL")
     with writer(database, "WAL", "fill(5);" + UNCOMMITTED):
         Meddling(monkeypatch, "-wal", meddle)
         error = failure_of(database, snapshots, attempts=1)
@@ -535,8 +512,8 @@ def test_a_journal_that_changes_is_given_up(database, snapshots, monkeypatch):
 
 
 def test_a_journal_of_several_databases_is_not_followed(home, tmp_path, snapshots):
-    database = make_database(home / "tautulli.db")
-    make_database(home / "other.db")
+    database = make_plain_database(home / "tautulli.db")
+    make_plain_database(home / "other.db")
     script = f"""
 connection.execute("ATTACH '{home / "other.db"}' AS other")
 connection.execute("BEGIN"); fill(10); connection.execute("INSERT INTO other.plays DEFAULT VALUES")

@@ -29,7 +29,7 @@ if input() == "commit":
     connection.execute("COMMIT")
 """
 INSERT = "INSERT INTO plays (title) VALUES ('new')"
-INSERT_MANY = "INSERT INTO plays (title) SELECT p.title FROM plays p, plays q"
+INSERT_MANY = "INSERT INTO plays (title) SELECT p.title FROM plays p, plays q LIMIT 2500"
 WAL, EXCLUSIVE = "PRAGMA journal_mode = WAL", "PRAGMA locking_mode = EXCLUSIVE"
 SPILLED = ["PRAGMA cache_size = 5", "BEGIN", INSERT_MANY]
 KEEPING_READERS_OUT = {
@@ -58,16 +58,6 @@ def holding(database, *statements):
             yield process
         finally:
             process.kill()
-
-
-@pytest.fixture
-def database(tmp_path):
-    path = tmp_path / "home" / "tautulli.db"
-    path.parent.mkdir()
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("CREATE TABLE plays (id INTEGER PRIMARY KEY, title TEXT)")
-        connection.executemany("INSERT INTO plays (title) VALUES (?)", [("x" * 2000,)] * 50)
-    return path
 
 
 def rows_in(copy):
@@ -99,7 +89,7 @@ def test_whoever_lets_readers_in_does_not_hinder_a_copy(how, database, tmp_path)
     with holding(database, *LETTING_READERS_IN[how]):
         assert lock_holder(database) == ""
         with take_snapshot(database, tmp_path / "data", patience_seconds=0) as snapshot:
-            assert rows_in(snapshot.path) == 50 + (how == "a writer with a log")
+            assert rows_in(snapshot.path) == 100 + (how == "a writer with a log")
 
 
 def test_a_commit_that_is_under_way_is_waited_for(database, tmp_path):
@@ -107,7 +97,7 @@ def test_a_commit_that_is_under_way_is_waited_for(database, tmp_path):
         timer = threading.Timer(0.5, process.communicate, [b"commit\n"])
         timer.start()
         with take_snapshot(database, tmp_path / "data", patience_seconds=20) as snapshot:
-            assert rows_in(snapshot.path) == 51
+            assert rows_in(snapshot.path) == 101
         timer.join()
 
 
@@ -120,7 +110,7 @@ def test_a_lock_that_is_taken_under_the_copy_costs_the_attempt(database, tmp_pat
 
     monkeypatch.setattr(snapshot_module, "lock_holder", look_for_holders)
     with take_snapshot(database, tmp_path / "data", pause_seconds=0) as snapshot:
-        assert rows_in(snapshot.path) == 50
+        assert rows_in(snapshot.path) == 100
     assert holders == ["", ""]
     holders.clear()
     with (
@@ -143,7 +133,7 @@ def test_where_the_system_cannot_be_asked_the_copy_goes_on(database, tmp_path, m
         holding(database, *SPILLED),
         take_snapshot(database, tmp_path / "data") as snapshot,
     ):
-        assert rows_in(snapshot.path) == 50
+        assert rows_in(snapshot.path) == 100
 
 
 def test_a_holder_without_a_number_here_is_told_as_such(database, monkeypatch):

@@ -45,12 +45,6 @@ WHOLE = TWIN | {
 }
 
 
-@pytest.fixture
-def warehouse():
-    with memory_warehouse() as connection:
-        yield connection
-
-
 def write(warehouse, *events, first=1, entries=0):
     return writer(warehouse, entries=entries).write(
         batch(message(s, e) for s, e in enumerate(events, first))

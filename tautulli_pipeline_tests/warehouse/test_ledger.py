@@ -22,7 +22,6 @@ from tautulli_pipeline.warehouse.schema import connect
 from tautulli_pipeline_tests.warehouse.plays import (
     batch,
     event,
-    memory_warehouse,
     message,
     rows,
     uuid_of,
@@ -62,12 +61,6 @@ class Row:
 def entry(*receipt_rows, import_id="import-1", key=PARTITION):
     table = pa.Table.from_pylist([row.as_receipt() for row in receipt_rows], schema=ROWS)
     return LedgerEntry(import_id, key, "default", PUBLISHED_AT, table)
-
-
-@pytest.fixture
-def warehouse():
-    with memory_warehouse() as connection:
-        yield connection
 
 
 @pytest.fixture

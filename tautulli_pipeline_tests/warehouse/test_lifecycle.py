@@ -27,7 +27,6 @@ from tautulli_pipeline_tests.warehouse.plays import (
     STREAM,
     batch,
     event,
-    memory_warehouse,
     message,
     rows,
     uuid_of,
@@ -248,10 +247,8 @@ def _play(content):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def warehouse():
-    with memory_warehouse() as connection:
-        Lifecycle.warehouse = connection
-        yield
+def _machine_has_a_warehouse(shared_warehouse):
+    Lifecycle.warehouse = shared_warehouse
 
 
 TestLifecycle = Lifecycle.TestCase

@@ -10,19 +10,12 @@ from tautulli_pipeline_tests.warehouse.plays import (
     audit,
     batch,
     event,
-    memory_warehouse,
     message,
     rows,
     sequences,
     uuid_of,
     writer,
 )
-
-
-@pytest.fixture
-def warehouse():
-    with memory_warehouse() as connection:
-        yield connection
 
 
 def position(connection):
