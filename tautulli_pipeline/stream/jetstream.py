@@ -51,14 +51,16 @@ class JetStream:
         on_wait: hears what is waited for, and may raise to end that.
     """
 
-    def __init__(self, client: Client, address: StreamAddress) -> None:
+    def __init__(
+        self, client: Client, address: StreamAddress, *, on_wait: Callable[[str], None]
+    ) -> None:
         self.client = client
         self.wire = Wire(client)
         self.address = address
+        self.on_wait = on_wait
         self.denied = ""
         self.identity: StreamIdentity | None = None
         self.limits = Limits()
-        self.on_wait: Callable[[str], None] = lambda _reason: None
         self.context: JetStreamContext = client.jetstream(timeout=_REQUEST_TIMEOUT_SECONDS)
         self._refused = asyncio.Event()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -79,14 +79,12 @@ class Publisher:
         stream: JetStream,
         inbox: str,
         *,
-        on_wait: Callable[[str], None] = lambda _reason: None,
         ack_timeout_seconds: float = _ACK_TIMEOUT_SECONDS,
         give_up_after_seconds: float | None = None,
     ) -> None:
         self._stream = stream
         self._client = stream.client
         self._inbox = inbox
-        self._on_wait = on_wait
         self._ack_timeout_seconds = ack_timeout_seconds
         self._give_up_after_seconds = give_up_after_seconds or stream.address.patience_seconds
         self._standstill = Standstill(stream)
@@ -224,12 +222,12 @@ class Publisher:
             return []
         if state.refused:
             state.waiting_for = await self._reason(state)
-            self._on_wait(state.waiting_for)
+            self._stream.on_wait(state.waiting_for)
             await asyncio.sleep(_PAUSE_SECONDS)
             state.refused.clear()
         else:
             state.waiting_for = AWAY
-            self._on_wait(AWAY)
+            self._stream.on_wait(AWAY)
             if not self._client.is_connected:
                 await asyncio.sleep(_PAUSE_SECONDS)
         state.in_flight = 0
@@ -261,16 +259,14 @@ class Publisher:
 async def open_publisher(
     stream: JetStream,
     *,
-    on_wait: Callable[[str], None] = lambda _reason: None,
     ack_timeout_seconds: float = _ACK_TIMEOUT_SECONDS,
     give_up_after_seconds: float | None = None,
 ) -> AsyncIterator[Publisher]:
-    """A publisher with its subscription to PubAcks; `on_wait` hears why it waits."""
+    """A publisher with its subscription to PubAcks."""
     inbox = stream.client.new_inbox()
     publisher = Publisher(
         stream,
         inbox,
-        on_wait=on_wait,
         ack_timeout_seconds=ack_timeout_seconds,
         give_up_after_seconds=give_up_after_seconds,
     )

@@ -141,11 +141,10 @@ def test_an_ack_that_comes_after_its_batch_is_not_taken_for_the_next_batch(addre
 
 def test_a_server_killed_in_the_middle_loses_and_doubles_nothing(tmp_path):
     async def check(server):
-        waits = []
         address = address_on(server)
         async with (
             prepared(address) as stream,
-            open_publisher(stream, on_wait=waits.append, ack_timeout_seconds=1) as publisher,
+            open_publisher(stream, ack_timeout_seconds=1) as publisher,
         ):
             messages = [outgoing(n, payload=b"%d " % n + b"x" * 2000) for n in range(20_000)]
             publishing = asyncio.create_task(publisher.publish(messages))
@@ -170,7 +169,7 @@ def test_a_server_killed_in_the_middle_loses_and_doubles_nothing(tmp_path):
 def test_a_full_stream_makes_it_wait_and_nothing_is_lost(address, limit):
     async def check():
         waits = []
-        async with connect(address) as stream:
+        async with connect(address, on_wait=waits.append) as stream:
             await stream.context.add_stream(
                 StreamConfig(
                     name=address.stream,
@@ -180,7 +179,7 @@ def test_a_full_stream_makes_it_wait_and_nothing_is_lost(address, limit):
                 )
             )
             await stream.prepare()
-            async with open_publisher(stream, on_wait=waits.append) as publisher:
+            async with open_publisher(stream) as publisher:
                 messages = [outgoing(n) for n in range(15)]
                 publishing = asyncio.create_task(publisher.publish(messages))
                 await eventually(lambda: waits)
@@ -198,11 +197,11 @@ def test_a_full_stream_makes_it_wait_and_nothing_is_lost(address, limit):
     asyncio.run(check())
 
 
-def gives_up_on(address, messages, *, settings=None, **options):
+def gives_up_on(address, messages, *, settings=None, on_wait=lambda _: None, **options):
     """The fault that publishing ends with, in bounded time."""
 
     async def attempt():
-        async with connect(address) as stream:
+        async with connect(address, on_wait=on_wait) as stream:
             config = StreamConfig(name=address.stream, subjects=["playback.>"], **(settings or {}))
             await stream.context.add_stream(config)
             async with open_publisher(stream, **options) as publisher:
