@@ -21,8 +21,6 @@ from tautulli_pipeline.stream.wire import Frame, Payload, header_block, publish_
 
 MESSAGE_ID_HEADER: Final = "Nats-Msg-Id"
 
-_WINDOW_MESSAGES: Final = 4096
-_WINDOW_BYTES: Final = 16 * 2**20
 # Frames that go to the connection in one piece.
 _FRAMES_BYTES: Final = 128 * 1024
 _ACK_TIMEOUT_SECONDS: Final = 5.0
@@ -40,6 +38,14 @@ class Outgoing(NamedTuple):
     subject: str
     payload: Payload
     headers: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Window:
+    """How much may wait for its PubAck at once."""
+
+    messages: int = 4096
+    bytes: int = 16 * 2**20
 
 
 @dataclass
@@ -79,12 +85,14 @@ class Publisher:
         stream: JetStream,
         inbox: str,
         *,
+        window: Window = Window(),
         ack_timeout_seconds: float = _ACK_TIMEOUT_SECONDS,
         give_up_after_seconds: float | None = None,
     ) -> None:
         self._stream = stream
         self._client = stream.client
         self._inbox = inbox
+        self._window = window
         self._ack_timeout_seconds = ack_timeout_seconds
         self._give_up_after_seconds = give_up_after_seconds or stream.address.patience_seconds
         self._standstill = Standstill(stream)
@@ -189,9 +197,9 @@ class Publisher:
         frames.clear()
         return self._client.pending_data_size <= DEFAULT_PENDING_SIZE
 
-    @staticmethod
-    def _is_full(state: _Round) -> bool:
-        return state.in_flight >= _WINDOW_MESSAGES or state.bytes_in_flight >= _WINDOW_BYTES
+    def _is_full(self, state: _Round) -> bool:
+        window = self._window
+        return state.in_flight >= window.messages or state.bytes_in_flight >= window.bytes
 
     async def _await_room(self, state: _Round) -> None:
         while self._is_full(state):
