@@ -11,7 +11,6 @@ import pytest
 
 from tautulli_pipeline.errors import SourceDamagedError
 from tautulli_pipeline.imports.mapper import Mapper
-from tautulli_pipeline.source import reader as reading
 from tautulli_pipeline.source.reader import IdRange, open_reader
 from tautulli_pipeline.source.schema import read_schema
 from tautulli_pipeline_tests.cases import make_database, play
@@ -55,10 +54,10 @@ def test_a_stream_of_batches_maps_as_the_whole_table_does(many_plays, opened):
         )
 
 
-def test_the_records_of_rejected_rows_are_theirs_where_batches_are_small(opened, monkeypatch):
-    monkeypatch.setattr(reading, "ROWS_PER_PIECE", 7)
+def test_the_records_of_rejected_rows_are_theirs_where_batches_are_small(opened):
     mapper, reader = opened
-    rows = pa.concat_tables(mapper.map(reader.columns, reader.stream([IdRange(90, 320)])))
+    batches = reader.stream([IdRange(90, 320)], batch_rows=7)
+    rows = pa.concat_tables(mapper.map(reader.columns, batches))
     records = {
         row["source_row_id"]: json.loads(row["record"])["session_history"]["id"]
         for row in rows.to_pylist()

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tautulli_pipeline.errors import SourceChangedError, SourceError
-from tautulli_pipeline.source import original as original_module
 from tautulli_pipeline.source.original import (
     Observed,
     ObservedFile,
@@ -192,9 +191,7 @@ def test_the_first_bytes_come_in_parts_whatever_follows(tmp_path_factory, size, 
     content = bytes(range(50))
     path = tmp_path_factory.getbasetemp() / "chunked"
     path.write_bytes(content)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(original_module, "_CHUNK_BYTES", chunk)
-        parts = [bytes(part) for part in chunks(path, size)]
+    parts = [bytes(part) for part in chunks(path, size, chunk_bytes=chunk)]
     assert b"".join(parts) == content[:size]
     assert all(0 < len(part) <= chunk for part in parts)
 

@@ -13,8 +13,7 @@ from tautulli_pipeline.errors import ConfigurationError, SourceDamagedError
 from tautulli_pipeline.events.columns import HISTORY, HISTORY_TABLES, MEDIA_INFO, METADATA
 from tautulli_pipeline.source import salvage as salvage_module
 from tautulli_pipeline.source.damage import in_words
-from tautulli_pipeline.source.rescue import RescuedTable
-from tautulli_pipeline.source.salvage import NOTHING_LOST, salvage
+from tautulli_pipeline.source.salvage import NOTHING_LOST, open_copy, salvage
 from tautulli_pipeline.source.schema import read_schema
 from tautulli_pipeline_tests.eras import make_database, make_era_database, play
 from tautulli_pipeline_tests.pages import overwrite, settle, swap, tree_of
@@ -274,8 +273,15 @@ def test_few_damaged_pages_do_not_make_it_read_row_by_row(tmp_path, monkeypatch)
     leaves = tree_of(path, HISTORY).leaves
     overwrite(path, [leaves[3], leaves[len(leaves) // 2]])
     copies = []
-    copy_rows = RescuedTable._copy
-    monkeypatch.setattr(RescuedTable, "_copy", lambda *a: copies.append(a) or copy_rows(*a))
+
+    def watched(database, target):
+        connection = open_copy(database, target)
+        connection.set_trace_callback(
+            lambda sql: copies.append(sql) if sql.startswith("INSERT") else None
+        )
+        return connection
+
+    monkeypatch.setattr(salvage_module, "open_copy", watched)
     _, result = salvaged(path)
     assert 20 < len(result.unreadable) < 200
     assert len(copies) < 3 * len(result.unreadable) + 200
@@ -285,14 +291,13 @@ def test_no_room_for_the_copy_is_a_matter_of_the_disk(tmp_path, monkeypatch):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(i) for i in range(1, 300)])
     settle(path)
-    opened = salvage_module._open
 
     def small(database, target):
-        connection = opened(database, target)
+        connection = open_copy(database, target)
         connection.execute("PRAGMA main.max_page_count = 20")
         return connection
 
-    monkeypatch.setattr(salvage_module, "_open", small)
+    monkeypatch.setattr(salvage_module, "open_copy", small)
     with pytest.raises(ConfigurationError, match="database or disk is full") as caught:
         salvaged(path)
     assert "PIPELINE_DATA_DIR" in caught.value.hint

@@ -19,8 +19,9 @@ import pytest
 from tautulli_pipeline.errors import ConfigurationError, SourceChangedError, SourceError
 from tautulli_pipeline.source import original as original_module
 from tautulli_pipeline.source import snapshot as snapshot_module
+from tautulli_pipeline.source.original import look
 from tautulli_pipeline.source.private_folder import remove_stale_snapshots
-from tautulli_pipeline.source.snapshot import take_snapshot
+from tautulli_pipeline.source.snapshot import copy_file, take_snapshot
 from tautulli_pipeline_tests.folders import content_of, without_privilege
 from tautulli_pipeline_tests.source.plain_database import make_plain_database
 
@@ -371,12 +372,12 @@ class Meddling:
     """Lets a test act on the source right after the copy of one of its files."""
 
     def __init__(self, monkeypatch, suffix, action):
-        self._copy, self._suffix, self._action = snapshot_module._copy, suffix, action
+        self._suffix, self._action = suffix, action
         self.copies = 0
-        monkeypatch.setattr(snapshot_module, "_copy", self)
+        monkeypatch.setattr(snapshot_module, "copy_file", self)
 
     def __call__(self, original, target, seen):
-        digest = self._copy(original, target, seen)
+        digest = copy_file(original, target, seen)
         if str(original).endswith(f".db{self._suffix}"):
             self.copies += 1
             self._action(original)
@@ -434,15 +435,13 @@ def test_a_change_that_ends_in_time_costs_one_more_attempt(database, snapshots, 
 
 
 def test_a_write_within_one_tick_of_the_clock_is_noticed(database, snapshots, monkeypatch):
-    look = original_module._look
-
     def look_with_a_coarse_clock(path):
         seen = look(path)
         day_ns = 86_400 * 10**9
         ticked = {"mtime_ns": seen.mtime_ns // day_ns * day_ns, "ctime_ns": 2**62} if seen else {}
         return seen and replace(seen, **ticked)
 
-    monkeypatch.setattr(original_module, "_look", look_with_a_coarse_clock)
+    monkeypatch.setattr(original_module, "look", look_with_a_coarse_clock)
     Meddling(monkeypatch, "", write_into)
     error = failure_of(database, snapshots, attempts=2, pause_seconds=0)
     assert error.message.endswith("it was written within one tick of its clock")
@@ -450,8 +449,6 @@ def test_a_write_within_one_tick_of_the_clock_is_noticed(database, snapshots, mo
 
 @pytest.mark.parametrize("offset", [24, 92])
 def test_a_change_counter_tells_what_the_times_hide(offset, database, snapshots, monkeypatch):
-    look = original_module._look
-
     def look_without_times(path):
         seen = look(path)
         return seen and replace(seen, mtime_ns=0, ctime_ns=0)
@@ -461,7 +458,7 @@ def test_a_change_counter_tells_what_the_times_hide(offset, database, snapshots,
             file.seek(offset)
             file.write(os.urandom(4))
 
-    monkeypatch.setattr(original_module, "_look", look_without_times)
+    monkeypatch.setattr(original_module, "look", look_without_times)
     Meddling(monkeypatch, "", count_up)
     error = failure_of(database, snapshots, attempts=2, pause_seconds=0)
     assert error.message.endswith("the database was written")
