@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tautulli_pipeline.cli.importing import database_path
+from tautulli_pipeline.cli.progress import Pace
 from tautulli_pipeline.cli.reporting import print_json, print_line, report_unreadable
 from tautulli_pipeline.cli.stopping import StopSignals
 from tautulli_pipeline.errors import StoppedError
@@ -21,13 +22,14 @@ from tautulli_pipeline.imports.record import Fates, ImportRecord, Status
 from tautulli_pipeline.imports.validation import Findings, validate
 from tautulli_pipeline.settings import Settings
 
-_LINE_EVERY_SECONDS: Final = 5.0
 _NAMES_SHOWN: Final = 8
 
 
-def run_validate(settings: Settings, database: Path | None, *, as_json: bool) -> None:
+def run_validate(
+    settings: Settings, database: Path | None, *, as_json: bool, pace: Pace | None = None
+) -> None:
     """Say what `database` holds and what an import of it would do."""
-    findings = _validate(settings, database_path(settings, database))
+    findings = _validate(settings, database_path(settings, database), pace or Pace())
     if as_json:
         print_json(findings.facts())
     else:
@@ -38,7 +40,7 @@ def run_validate(settings: Settings, database: Path | None, *, as_json: bool) ->
 def run_dry_run(settings: Settings, path: Path, *, salvaging: bool, as_json: bool) -> None:
     """Say what an import of everything at `path` would come to."""
     began_at = time.monotonic()
-    findings = _validate(settings, path, salvaging=salvaging)
+    findings = _validate(settings, path, Pace(), salvaging=salvaging)
     report_unreadable(findings.unreadable, sys.stderr)
     if as_json:
         record = _as_record(findings, time.monotonic() - began_at)
@@ -47,10 +49,10 @@ def run_dry_run(settings: Settings, path: Path, *, salvaging: bool, as_json: boo
         _print_fates(findings)
 
 
-def _validate(settings: Settings, path: Path, *, salvaging: bool = False) -> Findings:
+def _validate(settings: Settings, path: Path, pace: Pace, *, salvaging: bool = False) -> Findings:
     signals = StopSignals(StoppedError("stopped; nothing was written"))
     signals.interrupts = lambda: True
-    reading = _Reading(sys.stderr, signals)
+    reading = _Reading(sys.stderr, signals, pace)
     with signals.heard():
         return validate(
             path,
@@ -65,15 +67,14 @@ def _validate(settings: Settings, path: Path, *, salvaging: bool = False) -> Fin
 class _Reading:
     """Writes a line now and then about how far the reading is, and ends it on request."""
 
-    def __init__(self, stream: TextIO, signals: StopSignals) -> None:
-        self._signals = signals
+    def __init__(self, stream: TextIO, signals: StopSignals, pace: Pace) -> None:
         self._stream = stream
-        self._next_at = time.monotonic() + _LINE_EVERY_SECONDS
+        self._signals = signals
+        self._pace = pace
 
     def show(self, done: int, total: int) -> None:
         self._signals.require_none()
-        if time.monotonic() >= self._next_at:
-            self._next_at = time.monotonic() + _LINE_EVERY_SECONDS
+        if self._pace.is_due():
             self._stream.write(f"read {done:,} of {total:,} plays\n")
             self._stream.flush()
 

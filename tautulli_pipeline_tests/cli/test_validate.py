@@ -6,9 +6,10 @@ from datetime import datetime
 
 import pytest
 
-from tautulli_pipeline.cli import validating
 from tautulli_pipeline.cli.app import application
 from tautulli_pipeline.cli.faults import run_reporting_faults
+from tautulli_pipeline.cli.progress import Pace
+from tautulli_pipeline.cli.validating import run_validate
 from tautulli_pipeline.demo.database import make_demo_database
 from tautulli_pipeline_tests import command
 from tautulli_pipeline_tests.eras import make_database, make_era_database, play
@@ -159,10 +160,9 @@ def test_no_database_at_all_is_bad_usage(run):
     assert (exit_code, err.splitlines()[0]) == (2, "tautulli-pipeline: no database given")
 
 
-def test_a_long_reading_says_how_far_it_is(run, database, monkeypatch):
-    monkeypatch.setattr(validating, "_LINE_EVERY_SECONDS", 0.0)
-    exit_code, out, err = run("validate", database, "--json")
-    assert exit_code == 0
+def test_a_long_reading_says_how_far_it_is(settings, database, capfd):
+    run_validate(settings, database, as_json=True, pace=Pace(every_seconds=0.0))
+    out, err = capfd.readouterr()
     assert json.loads(out)["total_records"] == 7
     assert "read 7 of 7 plays\n" in err
 

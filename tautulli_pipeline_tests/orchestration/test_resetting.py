@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import dagster as dg
 import pytest
 
 from tautulli_pipeline.errors import ImportRunningError
 from tautulli_pipeline.imports.record import ImportLog, ImportRecord
-from tautulli_pipeline.orchestration import resetting
 from tautulli_pipeline.orchestration.column_schemas import STREAM_KEY
 from tautulli_pipeline.orchestration.instance import has_storage, open_instance
 from tautulli_pipeline.orchestration.partitions import (
@@ -90,15 +87,14 @@ def test_what_an_import_is_at_work_with_is_not_forgotten(settings, log):
 
 
 @pytest.mark.parametrize("recorded", ["a record", "a damaged one", "none"])
-def test_a_consumer_that_goes_on_is_told_with_how_far_it_is(settings, log, monkeypatch, recorded):
-    monkeypatch.setattr(resetting, "consumer_lock", partial(consumer_lock, patience_seconds=0))
+def test_a_consumer_that_goes_on_is_told_with_how_far_it_is(settings, log, recorded):
     leave_receipts(settings, "import-1/a")
     if recorded == "a record":
         log.write(record_of(settings))
     elif recorded == "a damaged one":
         (settings.data_dir / "import.json").write_text("{")
     with consumer_lock(settings), pytest.raises(ImportRunningError) as caught:
-        reset_progress(settings)
+        reset_progress(settings, patience_seconds=0)
     assert caught.value.message == (
         f"cannot reset {settings.data_dir}: a consumer is bringing the stream into the table"
     )

@@ -6,7 +6,6 @@ import duckdb
 import pytest
 
 from tautulli_pipeline.errors import ConfigurationError, WarehouseError
-from tautulli_pipeline.orchestration import upkeep
 from tautulli_pipeline.orchestration.services import consumer_lock, is_consumer_at_work
 from tautulli_pipeline.orchestration.upkeep import (
     Resolved,
@@ -44,14 +43,11 @@ def test_whoever_writes_it_is_the_one_consumer_meanwhile(settings):
     assert not is_consumer_at_work(settings)
 
 
-def test_a_consumer_that_has_not_opened_the_warehouse_yet_is_waited_for_a_moment(
-    settings, monkeypatch
-):
-    monkeypatch.setattr(upkeep, "_PATIENCE_SECONDS", 0.0)
+def test_a_consumer_that_has_not_opened_the_warehouse_yet_is_waited_for_a_moment(settings):
     with (
         consumer_lock(settings),
         pytest.raises(WarehouseError, match="another consumer of this data directory"),
-        open_for_upkeep(settings, "dead letter", []),
+        open_for_upkeep(settings, "dead letter", [], patience_seconds=0.0),
     ):
         pass
 
