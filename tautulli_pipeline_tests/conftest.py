@@ -1,6 +1,6 @@
-"""What tests of several rooms share, and which of them coverage follows into their processes.
+"""Fixtures that several rooms share, and which tests measure coverage in child processes.
 
-What a fixture needs is imported where it is made: most tests need little of it.
+Each fixture imports what it needs by itself, because most tests need only a few of them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _children_measured_where_it_tells_something(request: pytest.FixtureRequest) 
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Iterator[Path]:
-    """A data directory that is not there yet; nothing may run for it afterwards."""
+    """A data directory that does not exist yet; after the test no process may run for it."""
     from tautulli_pipeline_tests.command import nothing_runs
 
     yield tmp_path / "data"
@@ -51,7 +51,7 @@ def data_dir(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Settings with a data directory that is there and empty."""
+    """Settings whose data directory exists and is empty."""
     from tautulli_pipeline.settings import Settings
 
     return Settings(pipeline_data_dir=tmp_path)
@@ -59,7 +59,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def log(tmp_path: Path) -> ImportLog:
-    """The record of the import in the data directory of `settings`; there is none yet."""
+    """The import log of the data directory of `settings`; nothing is recorded yet."""
     from tautulli_pipeline.imports.record import ImportLog
 
     return ImportLog(tmp_path)
@@ -67,7 +67,7 @@ def log(tmp_path: Path) -> ImportLog:
 
 @pytest.fixture
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A Tautulli database with the plays that the test file lists as `PLAYS`, or with two."""
+    """A Tautulli database with the plays in the test file's `PLAYS`, by default two plays."""
     from tautulli_pipeline_tests.cases import make_database, play
 
     path = tmp_path / "tautulli.db"
@@ -86,7 +86,7 @@ def warehouse() -> Iterator[duckdb.DuckDBPyConnection]:
 
 @pytest.fixture(scope="module")
 def duck() -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB without tables."""
+    """An empty DuckDB connection."""
     import duckdb
 
     with duckdb.connect() as connection:
@@ -95,7 +95,7 @@ def duck() -> Iterator[duckdb.DuckDBPyConnection]:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerAddress]:
-    """A stream server of ours, for tests that leave no stream on it."""
+    """An embedded stream server; tests delete the streams that they make on it."""
     from tautulli_pipeline.stream.server import EmbeddedServer
 
     with EmbeddedServer(tmp_path_factory.mktemp("stream")) as address:
@@ -104,7 +104,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerAddress]:
 
 @pytest.fixture
 def address(server: ServerAddress) -> Iterator[StreamAddress]:
-    """A stream name of the test's own on the server, which is empty."""
+    """An unused stream name on the shared server; streams are deleted after the test."""
     from tautulli_pipeline_tests.stream.servers import address_on, delete_stream
 
     given = address_on(server)

@@ -10,12 +10,7 @@ from typing import Final
 from tautulli_pipeline.cli.reporting import print_json, print_line
 from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.imports.claim import Claim
-from tautulli_pipeline.imports.record import (
-    PENDING_SUMMARY,
-    ImportLog,
-    ImportRecord,
-    Status,
-)
+from tautulli_pipeline.imports.record import PENDING_SUMMARY, ImportLog, ImportRecord, Status
 from tautulli_pipeline.settings import Settings
 
 # How long `stop` waits for the batch in hand; the request stands when it goes.

@@ -17,7 +17,7 @@ _LINE_EVERY_SECONDS: Final = 5.0
 
 
 class Pace:
-    """When it is time for another line: every so many seconds, and not at once."""
+    """Tells when the next progress line is due; the first one after a full interval."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Pace:
         self._next_at = clock() + every_seconds
 
     def is_due(self) -> bool:
-        """Whether it is time; if so, the next one is due later."""
+        """Whether a line is due; if so, the next one is due an interval later."""
         if self._clock() < self._next_at:
             return False
         self._next_at = self._clock() + self._every_seconds

@@ -11,10 +11,7 @@ from typing import Final
 from tautulli_pipeline.errors import ConfigurationError, ImportRunningError, WarehouseError
 from tautulli_pipeline.imports.record import ImportLog, ImportRecord
 from tautulli_pipeline.orchestration.data_directory import explained_faults
-from tautulli_pipeline.orchestration.instance import (
-    has_storage,
-    open_instance,
-)
+from tautulli_pipeline.orchestration.instance import has_storage, open_instance
 from tautulli_pipeline.orchestration.partitions import forget_partitions
 from tautulli_pipeline.orchestration.services import consumer_lock, data_paths
 from tautulli_pipeline.orchestration.workers import bury_dead_runs
@@ -31,7 +28,7 @@ class Forgotten:
 
 
 NOTHING: Final = Forgotten(None, 0, 0)
-# A consumer finishes its current batch in less.
+# A consumer finishes its current batch in less time.
 _PATIENCE_SECONDS: Final = 20.0
 
 
@@ -43,8 +40,8 @@ def reset_progress(
     Safe to repeat: the record goes last, so that one cut short is seen and completed.
 
     Args:
-        settings: name the data directory.
-        patience_seconds: how long a consumer may take to end.
+        settings: they name the data directory.
+        patience_seconds: how long to wait for a running consumer to end.
 
     Raises:
         ImportRunningError: an import runs, or a consumer is at work.

@@ -26,11 +26,7 @@ from tautulli_pipeline.orchestration.data_directory import data_directory, expla
 from tautulli_pipeline.orchestration.instance import dagster_home, open_instance
 from tautulli_pipeline.orchestration.services import check_login, stream_address
 from tautulli_pipeline.orchestration.webserver import answers, start_import
-from tautulli_pipeline.orchestration.workers import (
-    bury_dead_runs,
-    end_runs,
-    unended_runs,
-)
+from tautulli_pipeline.orchestration.workers import bury_dead_runs, end_runs, unended_runs
 from tautulli_pipeline.settings import Settings
 
 HOST: Final = "127.0.0.1"
@@ -41,12 +37,12 @@ _MAX_LOG_BYTES: Final = 5_000_000
 
 @dataclass(frozen=True)
 class Timings:
-    """How long `up` waits for its children.
+    """How long `up` waits for its child processes.
 
     Attributes:
-        starts_within_seconds: the webserver has to answer by then.
+        starts_within_seconds: limit for the webserver's first answer.
         ends_within_seconds: a child that takes longer to end is killed.
-        steady_seconds: a child that ran for so long may be started again as often as at first.
+        steady_seconds: after a run of this length, restarts are counted from zero.
     """
 
     poll_seconds: float = 0.2

@@ -102,7 +102,7 @@ def open_for_upkeep(
         settings: name the warehouse and the data directory.
         kind: what the ids in `given` are of; they are of nothing where there is no warehouse.
         given: ids, or their beginnings.
-        patience_seconds: how long a consumer may take to end.
+        patience_seconds: how long to wait for a running consumer to end.
 
     Raises:
         ImportRunningError: an import writes it.

@@ -109,9 +109,7 @@ def beside(database: Path, suffix: str) -> Path:
 
 def observe(database: Path) -> Observed:
     """Look at a database and what belongs to it."""
-    return Observed(
-        *(look(beside(database, suffix)) for suffix in ("", "-wal", "-journal")),
-    )
+    return Observed(*(look(beside(database, suffix)) for suffix in ("", "-wal", "-journal")))
 
 
 def open_regular(path: Path) -> FileIO:
@@ -158,7 +156,7 @@ def _log_identity(wal: ObservedFile | None) -> tuple[int, int, bytes] | None:
 
 
 def look(path: Path) -> ObservedFile | None:
-    """Look at one file; None where there is none."""
+    """State of one file; None if it does not exist."""
     with suppress(FileNotFoundError), read_faults(path), open_regular(path) as file:
         seen = os.fstat(file.fileno())
         return ObservedFile(

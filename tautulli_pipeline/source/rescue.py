@@ -27,9 +27,9 @@ class RescuedTable:
     """One table on its way into the copy.
 
     Attributes:
-        portion: so many rows are copied at once, as long as they can be read.
-        searched_ids: so many ids that nothing names are searched one by one; a wider range
-            is given up where none of some soundings succeeds.
+        portion: rows that are copied at once while the file is readable.
+        searched_ids: the largest range of unnamed ids that is searched one by one; a wider
+            one is given up if none of a few samples can be read.
     """
 
     connection: sqlite3.Connection

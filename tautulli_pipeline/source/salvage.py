@@ -73,7 +73,7 @@ def salvage(database: Path, schema: SourceSchema, target: Path, *, named: Path) 
 
 
 def open_copy(database: Path, target: Path) -> sqlite3.Connection:
-    """The new file `target`, with `database` attached to it as `damaged`."""
+    """Open the new file `target` with `database` attached as `damaged`."""
     uri = f"{target.absolute().as_uri()}?mode=rwc"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None)
     for pragma in ("journal_mode = MEMORY", "synchronous = OFF", "temp_store = MEMORY"):

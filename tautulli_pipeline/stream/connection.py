@@ -32,7 +32,7 @@ async def connect(
 
     Args:
         address: the server, the stream and the durable consumer.
-        on_wait: hears what is waited for, and may raise to end that.
+        on_wait: called with the reason for each wait; may raise to end it.
 
     Raises:
         ConfigurationError: an address, a login or a file that cannot be used.
@@ -84,7 +84,7 @@ async def connect(
 def connect_blocking(
     address: StreamAddress, *, on_wait: Callable[[str], None] = lambda _reason: None
 ) -> Iterator[tuple[BlockingPortal, JetStream]]:
-    """`connect` for code that is not asynchronous: the event loop has a thread of its own."""
+    """`connect` for code without an event loop; the loop runs in a thread of its own."""
     with (
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(connect(address, on_wait=on_wait)) as stream,

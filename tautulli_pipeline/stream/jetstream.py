@@ -48,7 +48,7 @@ class JetStream:
         denied: what the server said this account may not do; '' for nothing so far.
         identity: the stream that was prepared.
         limits: what that stream holds and drops.
-        on_wait: hears what is waited for, and may raise to end that.
+        on_wait: called with the reason for each wait; may raise to end it.
     """
 
     def __init__(

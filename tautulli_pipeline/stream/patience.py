@@ -7,11 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from nats.errors import (
-    ConnectionReconnectingError,
-    NoRespondersError,
-    OutboundBufferLimitError,
-)
+from nats.errors import ConnectionReconnectingError, NoRespondersError, OutboundBufferLimitError
 from nats.js.errors import ServiceUnavailableError
 
 AWAY: Final = "the stream server is away; waiting for it to come back"

@@ -42,7 +42,7 @@ class Outgoing(NamedTuple):
 
 @dataclass(frozen=True)
 class Window:
-    """How much may wait for its PubAck at once."""
+    """How much may be published and not yet acknowledged."""
 
     messages: int = 4096
     bytes: int = 16 * 2**20
@@ -87,14 +87,13 @@ class Publisher:
         *,
         window: Window = Window(),
         ack_timeout_seconds: float = _ACK_TIMEOUT_SECONDS,
-        give_up_after_seconds: float | None = None,
     ) -> None:
         self._stream = stream
         self._client = stream.client
         self._inbox = inbox
         self._window = window
         self._ack_timeout_seconds = ack_timeout_seconds
-        self._give_up_after_seconds = give_up_after_seconds or stream.address.patience_seconds
+        self._give_up_after_seconds = stream.address.patience_seconds
         self._standstill = Standstill(stream)
         self._rounds = 0
         self._round: _Round | None = None
@@ -268,7 +267,6 @@ async def open_publisher(
     stream: JetStream,
     *,
     ack_timeout_seconds: float = _ACK_TIMEOUT_SECONDS,
-    give_up_after_seconds: float | None = None,
 ) -> AsyncIterator[Publisher]:
     """A publisher with its subscription to PubAcks."""
     inbox = stream.client.new_inbox()
@@ -276,7 +274,6 @@ async def open_publisher(
         stream,
         inbox,
         ack_timeout_seconds=ack_timeout_seconds,
-        give_up_after_seconds=give_up_after_seconds,
     )
     async with stream.wire.subscribed(f"{inbox}.>", publisher.receive):
         yield publisher

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -31,13 +32,21 @@ REFUSED = "cannot restore the duplicate"
 
 
 @pytest.fixture(scope="module")
-def imported_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A data directory after one import, which tests below change further."""
+def imported_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a database and the data directory after one import."""
     folder = tmp_path_factory.mktemp("records")
     make_database(folder / "tautulli.db", plays=PLAYS)
     imported(folder / "tautulli.db", data_dir=folder / "data")
-    yield folder / "data"
     assert nothing_runs(folder / "data")
+    return folder
+
+
+@pytest.fixture
+def imported_dir(imported_once: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of this data directory, with a copy of the database beside it."""
+    shutil.copytree(imported_once, tmp_path / "imported")
+    yield tmp_path / "imported" / "data"
+    assert nothing_runs(tmp_path / "imported" / "data")
 
 
 def ask(*words: object, data_dir: Path, **variables: object) -> Any:
@@ -81,7 +90,7 @@ def test_an_unknown_id_is_bad_usage(
     assert outcome.exit_code == 2
     assert outcome.json["error"] == f"there is no {kind} with the id '0123456789'"
     assert f"`tautulli-pipeline {words.split(maxsplit=1)[0]} list`" in outcome.json["hint"]
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["imported"]
 
 
 @pytest.mark.parametrize(

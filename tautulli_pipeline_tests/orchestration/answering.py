@@ -1,4 +1,4 @@
-"""A server in the place of Dagster's webserver."""
+"""An HTTP server that stands in for Dagster's webserver."""
 
 from __future__ import annotations
 
@@ -37,5 +37,5 @@ def webserver(status: int, body: object, *, length: int | None = None):
 
 
 def launched(run_id: str) -> dict:
-    """What the webserver answers once it has started a run."""
+    """The webserver's answer when it has launched a run."""
     return {"data": {"launchRun": {"__typename": "LaunchRunSuccess", "run": {"runId": run_id}}}}

@@ -24,5 +24,5 @@ def instance(storage: dg.DagsterInstance) -> Iterator[dg.DagsterInstance]:
 
 
 @pytest.fixture(autouse=True)
-def _environment_of_before_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PIPELINE_DATA_DIR", "set by whoever opens an instance")
+def _environment_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIPELINE_DATA_DIR", "overwritten by `open_instance`")

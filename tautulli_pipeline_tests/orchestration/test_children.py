@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 import dagster as dg
 import psutil
 import pytest
-from dagster._core.test_utils import create_run_for_test
 
 from tautulli_pipeline.errors import ConfigurationError, PipelineError
 from tautulli_pipeline.imports.record import ImportLog
@@ -258,7 +257,7 @@ def test_an_import_that_is_under_way_is_not_started_again(tmp_path):
     with dg.DagsterInstance.ephemeral() as instance:
         with ImportLog(tmp_path).exclusive(tmp_path / "tautulli.db"):
             up._start_import(instance)
-        create_run_for_test(instance, job_name="import_job", status=dg.DagsterRunStatus.STARTED)
+        instance.add_run(dg.DagsterRun("import_job", status=dg.DagsterRunStatus.STARTED))
         up._start_import(instance)
     assert heard == ["an import is under way already"] * 2
 

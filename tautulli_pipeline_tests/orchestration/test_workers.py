@@ -17,7 +17,6 @@ from dagster._core.remote_origin import (
     RemoteJobOrigin,
     RemoteRepositoryOrigin,
 )
-from dagster._core.test_utils import create_run_for_test
 
 from tautulli_pipeline.orchestration import workers
 from tautulli_pipeline.orchestration.launcher import WatchfulRunLauncher
@@ -74,8 +73,8 @@ def run_of(
     tags: dict[str, Any] | None = None,
 ) -> dg.DagsterRun:
     """A run whose launcher named these processes, one after the other."""
-    run = create_run_for_test(
-        instance, job_name=job_name, status=status, tags=tags, remote_job_origin=ORIGIN
+    run = instance.add_run(
+        dg.DagsterRun(job_name, status=status, tags=tags, remote_job_origin=ORIGIN)
     )
     for process_id in told:
         metadata = {"pid": dg.MetadataValue.text(str(process_id))}

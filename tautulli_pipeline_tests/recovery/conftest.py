@@ -19,7 +19,7 @@ def published(data_dir: Path) -> int:
 
 @pytest.fixture(scope="module")
 def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with as many plays as the test file says in `ROWS`."""
+    """A demo database; the test file's `ROWS` is its number of plays."""
     path = tmp_path_factory.mktemp("recovery") / "tautulli.db"
     make_demo_database(path, request.module.ROWS)
     return path

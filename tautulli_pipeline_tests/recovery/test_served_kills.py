@@ -56,7 +56,9 @@ def test_whatever_is_killed_every_row_comes_once_and_a_new_import_starts_at_once
     monkeypatch.setenv("PIPELINE_DATA_DIR", "set by whoever opens the instance")
     database = tmp_path / "tautulli.db"
     make_demo_database(database, ROWS)
-    chance = random.Random(time.time_ns())
+    seed = time.time_ns()
+    print(f"random seed: {seed}")  # noqa: T201 - pytest shows it when the test fails
+    chance = random.Random(seed)
 
     def at_a_random_moment(least: int, most: int) -> None:
         wanted = chance.randint(least, most)

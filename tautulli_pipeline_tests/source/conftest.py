@@ -1,4 +1,4 @@
-"""A user's folder with a database in it, and where copies of that go."""
+"""The user's folder, a database in it, and the folder for private copies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """The user's folder, which is not there yet."""
+    """The user's folder; it does not exist yet."""
     return tmp_path / "home"
 
 
@@ -26,5 +26,5 @@ def database(home: Path) -> Path:
 
 @pytest.fixture
 def snapshots(tmp_path: Path) -> Path:
-    """The folder of our copies, which is not there yet."""
+    """The folder for private copies; it does not exist yet."""
     return tmp_path / "data" / "snapshots"

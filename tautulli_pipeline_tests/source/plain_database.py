@@ -1,4 +1,4 @@
-"""A database of nothing but rows, for tests that do not mind what the rows say."""
+"""A SQLite database with filler rows, for tests that do not look at their content."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def make_plain_database(path: Path, rows: int = 100, mode: str = "DELETE") -> Path:
-    """Write a table `plays` with so many rows of 2,000 characters."""
+    """Create a table `plays` with `rows` rows of 2,000 characters each."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(f"PRAGMA journal_mode = {mode}")

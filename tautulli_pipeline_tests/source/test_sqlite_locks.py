@@ -29,7 +29,7 @@ print("ready", flush=True)
 if input() == "commit":
     connection.execute("COMMIT")
 """
-# A system whose locks we cannot read.
+# Simulates a platform whose lock structure is unknown.
 ON_ANOTHER_SYSTEM = """
 import sqlite3, sys, psutil
 from pathlib import Path

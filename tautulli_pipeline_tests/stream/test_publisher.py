@@ -26,7 +26,7 @@ from tautulli_pipeline_tests.stream.servers import (
 
 @asynccontextmanager
 async def open_as(kind, stream, **options):
-    """A publisher of another kind with its subscription."""
+    """A publisher of class `kind` with its subscription."""
     publisher = kind(stream, inbox := stream.client.new_inbox(), **options)
     async with stream.wire.subscribed(f"{inbox}.>", publisher.receive):
         yield publisher
@@ -247,15 +247,16 @@ def test_a_sealed_stream_is_a_fault_at_once(address):
 def test_a_stream_that_stays_full_is_given_up_and_says_how_many_are_left(address):
     settings = {"max_msgs": 3, "discard": DiscardPolicy.NEW}
     message = gives_up_on(
-        address, [outgoing(n) for n in range(8)], settings=settings, give_up_after_seconds=0.3
+        replace(address, patience_seconds=0.3), [outgoing(n) for n in range(8)], settings=settings
     )
     assert "did not acknowledge 5 messages" in message
 
 
 def test_without_a_stream_for_the_subject_it_waits_and_gives_up(address):
     waits = []
+    impatient = replace(address, patience_seconds=0.3)
     messages = [outgoing(1)._replace(subject="elsewhere.test")]
-    message = gives_up_on(address, messages, on_wait=waits.append, give_up_after_seconds=0.3)
+    message = gives_up_on(impatient, messages, on_wait=waits.append)
     assert "did not acknowledge 1 messages" in message
     assert set(waits) == {"no stream takes our subjects at the moment; waiting"}
 

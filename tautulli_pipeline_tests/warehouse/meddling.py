@@ -1,4 +1,4 @@
-"""A warehouse to which something happens at a certain statement."""
+"""A warehouse connection on which something else happens at a chosen statement."""
 
 from __future__ import annotations
 

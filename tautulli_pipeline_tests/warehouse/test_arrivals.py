@@ -22,7 +22,7 @@ def at(moment):
 
 @pytest.fixture(scope="module")
 def two_arrivals(shared_warehouse):
-    """What came on one day, and on the next."""
+    """A warehouse after a batch on one day and another on the next."""
     first = [
         event(1, media_type="episode", **at("2024-01-31T23:59:59")),
         event(2, media_type="episode", **at("2024-02-01T00:00:00")),

@@ -41,7 +41,7 @@ def matching_warehouse(shared_warehouse):
 
 @pytest.fixture
 def matching(matching_warehouse):
-    """Changes to it are undone after the test."""
+    """`matching_warehouse`; changes are rolled back after the test."""
     matching_warehouse.begin()
     yield matching_warehouse
     matching_warehouse.rollback()
