@@ -1,13 +1,25 @@
-"""Which tests have coverage look into the processes that they start."""
+"""Fixtures that several rooms share, and which tests measure coverage in child processes.
+
+Each fixture imports what it needs by itself, because most tests need only a few of them.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+    import duckdb
+
+    from tautulli_pipeline.imports.record import ImportLog
+    from tautulli_pipeline.settings import Settings
+    from tautulli_pipeline.stream.address import StreamAddress
+    from tautulli_pipeline.stream.server import ServerAddress
 
 # A command that is measured takes half again as long, and what these tests have it do is all
 # that others have it do as well.
@@ -26,3 +38,75 @@ def _children_measured_where_it_tells_something(request: pytest.FixtureRequest) 
             for variable in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"):
                 patched.delenv(variable, raising=False)
         yield
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Iterator[Path]:
+    """A data directory that does not exist yet; after the test no process may run for it."""
+    from tautulli_pipeline_tests.command import nothing_runs
+
+    yield tmp_path / "data"
+    assert nothing_runs(tmp_path / "data")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings whose data directory exists and is empty."""
+    from tautulli_pipeline.settings import Settings
+
+    return Settings(pipeline_data_dir=tmp_path)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> ImportLog:
+    """The import log of the data directory of `settings`; nothing is recorded yet."""
+    from tautulli_pipeline.imports.record import ImportLog
+
+    return ImportLog(tmp_path)
+
+
+@pytest.fixture
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A Tautulli database with the plays in the test file's `PLAYS`, by default two plays."""
+    from tautulli_pipeline_tests.cases import make_database, play
+
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=getattr(request.module, "PLAYS", [play(1), play(2)]))
+    return path
+
+
+@pytest.fixture
+def warehouse() -> Iterator[duckdb.DuckDBPyConnection]:
+    """An empty warehouse in memory."""
+    from tautulli_pipeline_tests.warehouse.plays import memory_warehouse
+
+    with memory_warehouse() as connection:
+        yield connection
+
+
+@pytest.fixture(scope="module")
+def duck() -> Iterator[duckdb.DuckDBPyConnection]:
+    """An empty DuckDB connection."""
+    import duckdb
+
+    with duckdb.connect() as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerAddress]:
+    """An embedded stream server; tests delete the streams that they make on it."""
+    from tautulli_pipeline.stream.server import EmbeddedServer
+
+    with EmbeddedServer(tmp_path_factory.mktemp("stream")) as address:
+        yield address
+
+
+@pytest.fixture
+def address(server: ServerAddress) -> Iterator[StreamAddress]:
+    """An unused stream name on the shared server; streams are deleted after the test."""
+    from tautulli_pipeline_tests.stream.servers import address_on, delete_stream
+
+    given = address_on(server)
+    yield given
+    asyncio.run(delete_stream(given))

@@ -16,7 +16,8 @@ import sys
 from pathlib import Path
 from tautulli_pipeline.warehouse import schema
 connection = schema.connect(Path(sys.argv[1]), {})
-connection.execute("INSERT OR IGNORE INTO stream_positions VALUES ('other', 1, TIMESTAMP '2026-01-01')")
+held = "('other', 1, TIMESTAMP '2026-01-01')"
+connection.execute(f"INSERT OR IGNORE INTO stream_positions VALUES {held}")
 print("held", flush=True)
 sys.stdin.read()
 """

@@ -10,12 +10,7 @@ from typing import Final
 from tautulli_pipeline.cli.reporting import print_json, print_line
 from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.imports.import_lock import Claim
-from tautulli_pipeline.imports.record import (
-    PENDING_SUMMARY,
-    ImportLog,
-    ImportRecord,
-    Status,
-)
+from tautulli_pipeline.imports.record import PENDING_SUMMARY, ImportLog, ImportRecord, Status
 from tautulli_pipeline.settings import Settings
 
 # How long `stop` waits for the batch in hand; the request stands when it goes.
@@ -23,13 +18,19 @@ _WAITS_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.1
 
 
-def run_stop(settings: Settings, *, as_json: bool) -> None:
+def run_stop(
+    settings: Settings,
+    *,
+    as_json: bool,
+    waits_seconds: float = _WAITS_SECONDS,
+    poll_seconds: float = _POLL_SECONDS,
+) -> None:
     """Ask the running import to stop and wait a while for it to do so."""
     log = ImportLog(settings.data_dir)
     claim = log.lock.holder()
     if claim is not None and claim.source:
         _request(log, claim)
-        _wait(log, claim)
+        _wait(log, claim, waits_seconds, poll_seconds)
     record = log.current()
     if as_json:
         summary = record.summary() if record else PENDING_SUMMARY
@@ -54,10 +55,10 @@ def _request(log: ImportLog, claim: Claim) -> None:
     sys.stderr.flush()
 
 
-def _wait(log: ImportLog, claim: Claim) -> None:
-    deadline = time.monotonic() + _WAITS_SECONDS
+def _wait(log: ImportLog, claim: Claim, waits_seconds: float, poll_seconds: float) -> None:
+    deadline = time.monotonic() + waits_seconds
     while log.lock.holder() == claim and time.monotonic() < deadline:
-        time.sleep(_POLL_SECONDS)
+        time.sleep(poll_seconds)
 
 
 def _not_running(record: ImportRecord | None) -> str:

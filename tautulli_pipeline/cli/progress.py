@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final, Protocol, TextIO, cast
 
@@ -14,6 +14,26 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from tautulli_pipeline.imports.record import ImportRecord
 
 _LINE_EVERY_SECONDS: Final = 5.0
+
+
+class Pace:
+    """Tells when the next progress line is due; the first one after a full interval."""
+
+    def __init__(
+        self,
+        every_seconds: float = _LINE_EVERY_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._every_seconds = every_seconds
+        self._clock = clock
+        self._next_at = clock() + every_seconds
+
+    def is_due(self) -> bool:
+        """Whether a line is due; if so, the next one is due an interval later."""
+        if self._clock() < self._next_at:
+            return False
+        self._next_at = self._clock() + self._every_seconds
+        return True
 
 
 class ProgressView(Protocol):
@@ -27,11 +47,11 @@ class ProgressView(Protocol):
 
 
 @contextmanager
-def open_progress(stream: TextIO) -> Iterator[ProgressView]:
+def open_progress(stream: TextIO, pace: Pace | None = None) -> Iterator[ProgressView]:
     """The view that suits `stream`."""
     lasting = cast("TextIO", _Lasting(stream))
     if not stream.isatty():
-        yield _Lines(lasting)
+        yield _Lines(lasting, pace or Pace())
         return
     bar = Progress(
         TaskProgressColumn(),
@@ -90,14 +110,13 @@ class _Bar:
 
 
 class _Lines:
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, pace: Pace) -> None:
         self._stream = stream
-        self._next_at = time.monotonic() + _LINE_EVERY_SECONDS
+        self._pace = pace
         self._said = ""
 
     def show(self, record: ImportRecord) -> None:
-        if record.total_records and time.monotonic() >= self._next_at:
-            self._next_at = time.monotonic() + _LINE_EVERY_SECONDS
+        if record.total_records and self._pace.is_due():
             percent = record.summary()["progress"]
             self._stream.write(f"{percent} %  {_figures(record)}\n")
             self._stream.flush()

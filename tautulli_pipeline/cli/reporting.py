@@ -12,12 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tautulli_pipeline.cli.progress import time_left
-from tautulli_pipeline.imports.record import (
-    PENDING_SUMMARY,
-    RUNNING,
-    ImportLog,
-    ImportRecord,
-)
+from tautulli_pipeline.imports.record import PENDING_SUMMARY, RUNNING, ImportLog, ImportRecord
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.source.damage import in_words
 

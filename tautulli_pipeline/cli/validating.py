@@ -14,19 +14,21 @@ from rich.table import Table
 from rich.text import Text
 
 from tautulli_pipeline.cli.importing import database_path
+from tautulli_pipeline.cli.progress import Pace
 from tautulli_pipeline.cli.reporting import print_json, print_line, report_unreadable
 from tautulli_pipeline.imports.record import Fates, ImportRecord, Status
 from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.imports.validation import Findings, validate
 from tautulli_pipeline.settings import Settings
 
-_LINE_EVERY_SECONDS: Final = 5.0
 _NAMES_SHOWN: Final = 8
 
 
-def run_validate(settings: Settings, database: Path | None, *, as_json: bool) -> None:
+def run_validate(
+    settings: Settings, database: Path | None, *, as_json: bool, pace: Pace | None = None
+) -> None:
     """Say what `database` holds and what an import of it would do."""
-    findings = _validate(settings, database_path(settings, database))
+    findings = _validate(settings, database_path(settings, database), pace or Pace())
     if as_json:
         print_json(findings.facts())
     else:
@@ -37,7 +39,7 @@ def run_validate(settings: Settings, database: Path | None, *, as_json: bool) ->
 def run_dry_run(settings: Settings, path: Path, *, salvaging: bool, as_json: bool) -> None:
     """Say what an import of everything at `path` would come to."""
     began_at = time.monotonic()
-    findings = _validate(settings, path, salvaging=salvaging)
+    findings = _validate(settings, path, Pace(), salvaging=salvaging)
     report_unreadable(findings.unreadable, sys.stderr)
     if as_json:
         record = _as_record(findings, time.monotonic() - began_at)
@@ -46,9 +48,9 @@ def run_dry_run(settings: Settings, path: Path, *, salvaging: bool, as_json: boo
         _print_fates(findings)
 
 
-def _validate(settings: Settings, path: Path, *, salvaging: bool = False) -> Findings:
+def _validate(settings: Settings, path: Path, pace: Pace, *, salvaging: bool = False) -> Findings:
     stop = Stop("stopped; nothing was written")
-    reading = _Reading(sys.stderr)
+    reading = _Reading(sys.stderr, pace)
     with stop.heard(), stop.interruptible():
         return validate(
             path,
@@ -63,13 +65,12 @@ def _validate(settings: Settings, path: Path, *, salvaging: bool = False) -> Fin
 class _Reading:
     """Writes a line now and then about how far the reading is."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, pace: Pace) -> None:
         self._stream = stream
-        self._next_at = time.monotonic() + _LINE_EVERY_SECONDS
+        self._pace = pace
 
     def show(self, done: int, total: int) -> None:
-        if time.monotonic() >= self._next_at:
-            self._next_at = time.monotonic() + _LINE_EVERY_SECONDS
+        if self._pace.is_due():
             self._stream.write(f"read {done:,} of {total:,} plays\n")
             self._stream.flush()
 

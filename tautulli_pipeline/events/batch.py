@@ -19,11 +19,12 @@ class CurrentBatch:
     so queries are prepared over this and executed for each batch put into it.
     """
 
-    def __init__(self, schema: pa.Schema) -> None:
+    def __init__(self, schema: pa.Schema, *, rows_per_piece: int = ROWS_PER_PIECE) -> None:
         self.table = schema.empty_table()
+        self._rows_per_piece = rows_per_piece
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """The batch as Arrow's C stream, which DuckDB asks for at each execution."""
-        pieces = self.table.to_batches(max_chunksize=ROWS_PER_PIECE)
+        pieces = self.table.to_batches(max_chunksize=self._rows_per_piece)
         reader = pa.RecordBatchReader.from_batches(self.table.schema, pieces)
         return reader.__arrow_c_stream__(requested_schema)

@@ -13,10 +13,7 @@ from tautulli_pipeline.data_dir.directory import explained_faults
 from tautulli_pipeline.errors import ConfigurationError, ImportRunningError, WarehouseError
 from tautulli_pipeline.imports.record import ImportLog, ImportRecord
 from tautulli_pipeline.orchestration.history import forget_partitions
-from tautulli_pipeline.orchestration.instance import (
-    has_storage,
-    open_instance,
-)
+from tautulli_pipeline.orchestration.instance import has_storage, open_instance
 from tautulli_pipeline.orchestration.workers import bury_dead_runs
 from tautulli_pipeline.settings import Settings
 
@@ -31,12 +28,20 @@ class Forgotten:
 
 
 NOTHING: Final = Forgotten(None, 0, 0)
+# A consumer finishes its current batch in less time.
+_PATIENCE_SECONDS: Final = 20.0
 
 
-def reset_progress(settings: Settings) -> Forgotten | None:
+def reset_progress(
+    settings: Settings, *, patience_seconds: float = _PATIENCE_SECONDS
+) -> Forgotten | None:
     """Forget the last import and every finished partition; None where there was nothing.
 
     Safe to repeat: the record goes last, so that one cut short is seen and completed.
+
+    Args:
+        settings: they name the data directory.
+        patience_seconds: how long to wait for a running consumer to end.
 
     Raises:
         ImportRunningError: an import runs, or a consumer is at work.
@@ -48,7 +53,11 @@ def reset_progress(settings: Settings) -> Forgotten | None:
         raise log.running()
     if not (has_storage(data_dir) or receipts.exists() or log.exists()):
         return None
-    with explained_faults(data_dir), log.exclusive(None), _no_consumer(settings, log):
+    with (
+        explained_faults(data_dir),
+        log.exclusive(None),
+        _no_consumer(settings, log, patience_seconds),
+    ):
         partitions = 0
         if has_storage(data_dir):
             with open_instance(data_dir) as instance:
@@ -71,10 +80,12 @@ def _last_import(log: ImportLog) -> ImportRecord | None:
 
 
 @contextmanager
-def _no_consumer(settings: Settings, log: ImportLog) -> Iterator[None]:
+def _no_consumer(settings: Settings, log: ImportLog, patience_seconds: float) -> Iterator[None]:
     """Keep consumers away; one that only finishes the batch in hand is waited for."""
     try:
-        with consumer_lock(settings.layout, settings.warehouse_path):
+        with consumer_lock(
+            settings.layout, settings.warehouse_path, patience_seconds=patience_seconds
+        ):
             yield
     except WarehouseError as error:
         record = _last_import(log)

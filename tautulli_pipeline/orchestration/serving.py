@@ -26,22 +26,30 @@ from tautulli_pipeline.imports.record import ImportLog
 from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.orchestration.instance import dagster_home, open_instance
 from tautulli_pipeline.orchestration.webserver import answers, start_import
-from tautulli_pipeline.orchestration.workers import (
-    bury_dead_runs,
-    end_runs,
-    unended_runs,
-)
+from tautulli_pipeline.orchestration.workers import bury_dead_runs, end_runs, unended_runs
 from tautulli_pipeline.settings import Settings
 
 HOST: Final = "127.0.0.1"
 _DEFINITIONS: Final = ("-m", "tautulli_pipeline.definitions", "--log-level", "warning")
-_POLL_SECONDS: Final = 0.2
-_STARTS_WITHIN_SECONDS: Final = 120.0
-_ENDS_WITHIN_SECONDS: Final = 5.0
-_RESTART_PAUSE_SECONDS: Final = 1.0
-_STEADY_SECONDS: Final = 60.0
 _MAX_QUICK_RESTARTS: Final = 5
 _MAX_LOG_BYTES: Final = 5_000_000
+
+
+@dataclass(frozen=True)
+class Timings:
+    """How long `up` waits for its child processes.
+
+    Attributes:
+        starts_within_seconds: limit for the webserver's first answer.
+        ends_within_seconds: a child that takes longer to end is killed.
+        steady_seconds: after a run of this length, restarts are counted from zero.
+    """
+
+    poll_seconds: float = 0.2
+    starts_within_seconds: float = 120.0
+    ends_within_seconds: float = 5.0
+    restart_pause_seconds: float = 1.0
+    steady_seconds: float = 60.0
 
 
 @dataclass
@@ -52,13 +60,15 @@ class _Service:
     command: Sequence[str]
     log: Path
     environment: dict[str, str]
+    timings: Timings = Timings()
+    max_log_bytes: int = _MAX_LOG_BYTES
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     quick_restarts: int = 0
     groups: set[int] = field(default_factory=set)
 
     def start(self) -> None:
-        if self.log.exists() and self.log.stat().st_size > _MAX_LOG_BYTES:
+        if self.log.exists() and self.log.stat().st_size > self.max_log_bytes:
             self.log.replace(self.log.with_suffix(".log.1"))
         self.started_at = time.monotonic()
         with self.log.open("ab") as log:
@@ -83,14 +93,14 @@ class _Service:
         code = self.process.poll()
         if code is None:
             return False
-        steady = time.monotonic() - self.started_at > _STEADY_SECONDS
+        steady = time.monotonic() - self.started_at > self.timings.steady_seconds
         self.quick_restarts = 0 if steady else self.quick_restarts + 1
         if self.quick_restarts > _MAX_QUICK_RESTARTS:
             raise PipelineError(
                 f"{self.name} ended with code {code}, again and again", hint=f"see {self.log}"
             )
         say(f"{self.name} ended with code {code}; starting it again")
-        time.sleep(_RESTART_PAUSE_SECONDS)
+        time.sleep(self.timings.restart_pause_seconds)
         self.start()
         return True
 
@@ -107,6 +117,7 @@ class Serving:
     port: int
     stop: Stop
     say: Callable[[str], None]
+    timings: Timings = Timings()
 
     @property
     def url(self) -> str:
@@ -132,7 +143,7 @@ class Serving:
             instance = stack.enter_context(open_instance(self.settings.data_dir))
             bury_dead_runs(instance)
             services = self._services()
-            stack.callback(_end, services, instance)
+            stack.callback(self._end, services, instance)
             for service in services:
                 service.start()
             self._remember(services)
@@ -141,7 +152,7 @@ class Serving:
                 return
             self.say(f"{self.url}  (Ctrl-C ends it; logs are in {services[0].log.parent})")
             self._start_import(instance)
-            while not self.stop.wait(_POLL_SECONDS):
+            while not self.stop.wait(self.timings.poll_seconds):
                 self._look_after(services)
 
     def _services(self) -> list[_Service]:
@@ -156,7 +167,7 @@ class Serving:
             "daemon": (python, "-m", "dagster._daemon", "run", *_DEFINITIONS),
         }
         return [
-            _Service(f"the {name}", command, logs / f"{name}.log", environment)
+            _Service(f"the {name}", command, logs / f"{name}.log", environment, self.timings)
             for name, command in commands.items()
         ]
 
@@ -165,8 +176,8 @@ class Serving:
             self._remember(services)
 
     def _await_answer(self, services: Sequence[_Service]) -> None:
-        deadline = time.monotonic() + _STARTS_WITHIN_SECONDS
-        while not self.stop.wait(_POLL_SECONDS) and not answers(self.url):
+        deadline = time.monotonic() + self.timings.starts_within_seconds
+        while not self.stop.wait(self.timings.poll_seconds) and not answers(self.url):
             self._look_after(services)
             if time.monotonic() > deadline:
                 raise PipelineError(
@@ -197,7 +208,7 @@ class Serving:
         except Timeout:
             raise self._taken() from None
         try:
-            _end_tree(_left_behind(self._state))
+            _end_tree(_left_behind(self._state), self.timings.ends_within_seconds)
             yield
             self._state.unlink(missing_ok=True)
         finally:
@@ -227,14 +238,16 @@ class Serving:
         unfinished.write_text(json.dumps(facts))
         unfinished.replace(self._state)
 
-
-def _end(services: Sequence[_Service], instance: dg.DagsterInstance) -> None:
-    """End the children; runs under way are canceled and resumable."""
-    try:
-        end_runs(instance)
-    finally:
-        _end_tree([s.process.pid for s in services if s.process and s.process.poll() is None])
-        _end_tree(_members(set().union(*(service.groups for service in services))))
+    def _end(self, services: Sequence[_Service], instance: dg.DagsterInstance) -> None:
+        """End the children; runs under way are canceled and resumable."""
+        patience = self.timings.ends_within_seconds
+        groups: set[int] = set().union(*(service.groups for service in services))
+        try:
+            end_runs(instance)
+        finally:
+            running = [s.process.pid for s in services if s.process and s.process.poll() is None]
+            _end_tree(running, patience)
+            _end_tree(_members(groups), patience)
 
 
 def _members(groups: set[int]) -> list[int]:
@@ -271,7 +284,7 @@ def _left_behind(state: Path) -> list[int]:
     return found
 
 
-def _end_tree(process_ids: Sequence[int]) -> None:
+def _end_tree(process_ids: Sequence[int], patience_seconds: float) -> None:
     """End processes and all that they started, by force where they take too long."""
     family: list[psutil.Process] = []
     for process_id in process_ids:
@@ -279,8 +292,8 @@ def _end_tree(process_ids: Sequence[int]) -> None:
             root = psutil.Process(process_id)
             family += [root, *root.children(recursive=True)]
             root.terminate()
-    _, alive = psutil.wait_procs(family, timeout=_ENDS_WITHIN_SECONDS)
+    _, alive = psutil.wait_procs(family, timeout=patience_seconds)
     for process in alive:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(alive, timeout=_ENDS_WITHIN_SECONDS)
+    psutil.wait_procs(alive, timeout=patience_seconds)

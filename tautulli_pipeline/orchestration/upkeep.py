@@ -90,7 +90,11 @@ def replay_letters(
 
 @contextmanager
 def open_for_upkeep(
-    settings: Settings, kind: str, given: Sequence[str]
+    settings: Settings,
+    kind: str,
+    given: Sequence[str],
+    *,
+    patience_seconds: float = _PATIENCE_SECONDS,
 ) -> Iterator[DuckDBPyConnection]:
     """The warehouse, with every consumer and every other writer kept away.
 
@@ -98,6 +102,7 @@ def open_for_upkeep(
         settings: name the warehouse and the data directory.
         kind: what the ids in `given` are of; they are of nothing where there is no warehouse.
         given: ids, or their beginnings.
+        patience_seconds: how long to wait for a running consumer to end.
 
     Raises:
         ImportRunningError: an import writes it.
@@ -108,18 +113,18 @@ def open_for_upkeep(
         raise no_such(kind, given[0])
     with ExitStack() as stack:
         stack.enter_context(explained_faults(settings.data_dir))
-        _keep_consumers_away(settings, stack)
+        _keep_consumers_away(settings, stack, patience_seconds)
         connection = stack.enter_context(connect(path, {}))
         stack.enter_context(explained(path, "write"))
         yield connection
 
 
-def _keep_consumers_away(settings: Settings, stack: ExitStack) -> None:
+def _keep_consumers_away(settings: Settings, stack: ExitStack, patience_seconds: float) -> None:
     make_data_dir(settings)
     try:
         stack.enter_context(
             consumer_lock(
-                settings.layout, settings.warehouse_path, patience_seconds=_PATIENCE_SECONDS
+                settings.layout, settings.warehouse_path, patience_seconds=patience_seconds
             )
         )
     except WarehouseError:

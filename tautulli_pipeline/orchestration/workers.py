@@ -90,7 +90,9 @@ def unended_runs(instance: dg.DagsterInstance, job_name: str) -> bool:
     return bool(instance.get_runs(dg.RunsFilter(job_name=job_name, statuses=statuses), limit=1))
 
 
-def end_runs(instance: dg.DagsterInstance) -> None:
+def end_runs(
+    instance: dg.DagsterInstance, *, patience_seconds: float = _ENDS_WITHIN_SECONDS
+) -> None:
     """Cancel the runs that Dagster's daemon started; each gets some time to end by itself."""
     ending = []
     for run in instance.get_runs(dg.RunsFilter(statuses=list(UNFINISHED))):
@@ -102,4 +104,4 @@ def end_runs(instance: dg.DagsterInstance) -> None:
                 with suppress(psutil.NoSuchProcess):
                     worker.terminate()
                     ending.append(worker)
-    psutil.wait_procs(ending, timeout=_ENDS_WITHIN_SECONDS)
+    psutil.wait_procs(ending, timeout=patience_seconds)

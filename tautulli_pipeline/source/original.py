@@ -109,9 +109,7 @@ def beside(database: Path, suffix: str) -> Path:
 
 def observe(database: Path) -> Observed:
     """Look at a database and what belongs to it."""
-    return Observed(
-        *(_look(beside(database, suffix)) for suffix in ("", "-wal", "-journal")),
-    )
+    return Observed(*(look(beside(database, suffix)) for suffix in ("", "-wal", "-journal")))
 
 
 def open_regular(path: Path) -> FileIO:
@@ -129,9 +127,9 @@ def open_regular(path: Path) -> FileIO:
     return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb", buffering=0)
 
 
-def chunks(path: Path, size: int) -> Iterator[memoryview]:
+def chunks(path: Path, size: int, *, chunk_bytes: int = _CHUNK_BYTES) -> Iterator[memoryview]:
     """The first `size` bytes, each part good until the next one is asked for."""
-    buffer = memoryview(bytearray(min(size, _CHUNK_BYTES)))
+    buffer = memoryview(bytearray(min(size, chunk_bytes)))
     try:
         with read_faults(path), open_regular(path) as file:
             while size:
@@ -157,7 +155,8 @@ def _log_identity(wal: ObservedFile | None) -> tuple[int, int, bytes] | None:
     return (wal.device, wal.inode, wal.header[:_WAL_HEADER_BYTES]) if wal else None
 
 
-def _look(path: Path) -> ObservedFile | None:
+def look(path: Path) -> ObservedFile | None:
+    """State of one file; None if it does not exist."""
     with suppress(FileNotFoundError), read_faults(path), open_regular(path) as file:
         seen = os.fstat(file.fileno())
         return ObservedFile(

@@ -70,8 +70,10 @@ class HistoryReader:
         with self._naming_damage(ids):
             return _as_utf8(self._execute(ids, limit).to_arrow_table(ROWS_PER_PIECE))
 
-    def stream(self, ranges: Iterable[IdRange]) -> Iterator[pa.RecordBatch]:
-        """The same plays range by range, in batches of at most `ROWS_PER_PIECE`.
+    def stream(
+        self, ranges: Iterable[IdRange], *, batch_rows: int = ROWS_PER_PIECE
+    ) -> Iterator[pa.RecordBatch]:
+        """The same plays range by range, in batches of at most `batch_rows`.
 
         One query for each range: planning it costs as much as reading a thousand plays.
         No other may run while one is under way.
@@ -81,7 +83,7 @@ class HistoryReader:
         """
         for ids in ranges:
             with self._naming_damage(ids):
-                batches = self._execute(ids, LARGEST_ID).to_arrow_reader(ROWS_PER_PIECE)
+                batches = self._execute(ids, LARGEST_ID).to_arrow_reader(batch_rows)
             while True:
                 with self._naming_damage(ids):
                     batch = next(batches, None)

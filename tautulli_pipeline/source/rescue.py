@@ -15,10 +15,6 @@ from tautulli_pipeline.source.damage import Damage
 from tautulli_pipeline.source.schema import LARGEST_ID, LOOKUPS, SMALLEST_ID
 
 _DAMAGE_CODES: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG)
-_PORTION: Final = 1000
-# So many ids that nothing names are searched one by one; a wider range is given up where
-# none of some soundings succeeds.
-_SEARCHED_IDS: Final = 4096
 _SOUNDINGS: Final = 16
 
 
@@ -28,12 +24,20 @@ class _UnreadableError(Exception):
 
 @dataclass
 class RescuedTable:
-    """One table on its way into the copy."""
+    """One table on its way into the copy.
+
+    Attributes:
+        portion: rows that are copied at once while the file is readable.
+        searched_ids: the largest range of unnamed ids that is searched one by one; a wider
+            one is given up if none of a few samples can be read.
+    """
 
     connection: sqlite3.Connection
     name: str
     columns: Sequence[str]
     keyed: bool
+    portion: int = 1000
+    searched_ids: int = 4096
     cause: str = ""
     _dead: list[tuple[int, int]] = field(default_factory=list)
     _named: frozenset[int] | None = None
@@ -48,8 +52,8 @@ class RescuedTable:
         self._named = self._ids_in_index() if self.names_plays or not self.is_history else None
         ids = sorted(row_id for row_id in self._named or () if row_id >= first)
         self._rescue((), first, ids[0] - 1 if ids else LARGEST_ID)
-        for start in range(0, len(ids), _PORTION):
-            end = min(start + _PORTION, len(ids))
+        for start in range(0, len(ids), self.portion):
+            end = min(start + self.portion, len(ids))
             high = ids[end] - 1 if end < len(ids) else LARGEST_ID
             self._rescue(ids[start:end], ids[start], high)
 
@@ -113,7 +117,7 @@ class RescuedTable:
             try:
                 with _noticing_damage():
                     following = self._id_after_portion(first)
-                    self._copy(f"rowid >= ? ORDER BY rowid LIMIT {_PORTION}", first)
+                    self._copy(f"rowid >= ? ORDER BY rowid LIMIT {self.portion}", first)
             except _UnreadableError as error:
                 return first, str(error)
             if following is None:
@@ -125,7 +129,7 @@ class RescuedTable:
     def _id_after_portion(self, first: int) -> int | None:
         return self._one(
             f"SELECT rowid FROM damaged.{self.name} NOT INDEXED WHERE rowid >= ? "
-            f"ORDER BY rowid LIMIT 1 OFFSET {_PORTION}",
+            f"ORDER BY rowid LIMIT 1 OFFSET {self.portion}",
             first,
         )
 
@@ -171,7 +175,7 @@ class RescuedTable:
     def _search(self, low: int, high: int) -> None:
         """Copy what can be read where nothing names the rows, in a range that fails as a whole."""
         step = (high - low) // _SOUNDINGS
-        sounded = (*range(low, high, step), high) if high - low > _SEARCHED_IDS else ()
+        sounded = (*range(low, high, step), high) if high - low > self.searched_ids else ()
         if sounded and not any(self._copies(row_id, row_id) for row_id in sounded):
             self._dead.append((low, high))
             return

@@ -54,7 +54,7 @@ def salvage(database: Path, schema: SourceSchema, target: Path, *, named: Path) 
         SourceDamagedError: there is nothing to be had.
         ConfigurationError: there is no room for the copy.
     """
-    with _room_for(target), closing(_open(database, target)) as connection:
+    with _room_for(target), closing(open_copy(database, target)) as connection:
         tables = {
             name: RescuedTable(connection, name, columns, keyed=name in schema.keyed)
             for name, columns in _wanted(schema).items()
@@ -72,7 +72,8 @@ def salvage(database: Path, schema: SourceSchema, target: Path, *, named: Path) 
     return Salvage(tuple(damages.values()), unreadable)
 
 
-def _open(database: Path, target: Path) -> sqlite3.Connection:
+def open_copy(database: Path, target: Path) -> sqlite3.Connection:
+    """Open the new file `target` with `database` attached as `damaged`."""
     uri = f"{target.absolute().as_uri()}?mode=rwc"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None)
     for pragma in ("journal_mode = MEMORY", "synchronous = OFF", "temp_store = MEMORY"):

@@ -151,7 +151,7 @@ def _copy_once(original: Path, folder: Path) -> Snapshot:
     if before.database is None:
         raise SourceChangedError("it disappeared")
     digests = {
-        suffix: _copy(beside(original, suffix), beside(folder / _COPY_NAME, suffix), file)
+        suffix: copy_file(beside(original, suffix), beside(folder / _COPY_NAME, suffix), file)
         for suffix, file in before.files.items()
     }
     _require_no_super_journal(beside(folder / _COPY_NAME, "-journal"))
@@ -169,7 +169,7 @@ def _copy_once(original: Path, folder: Path) -> Snapshot:
     )
 
 
-def _copy(original: Path, target: Path, seen: ObservedFile | None) -> str:
+def copy_file(original: Path, target: Path, seen: ObservedFile | None) -> str:
     """Copy as many bytes as were seen; the digest is '' where there was no file."""
     target.unlink(missing_ok=True)
     if seen is None:

@@ -30,7 +30,7 @@ _KEEPING_OUT: Final = ((_PENDING_BYTE, 1), (_PENDING_BYTE + 2, 510))
 _TICK_SECONDS: Final = 0.05
 
 # C's struct flock, where it is known; elsewhere nobody is asked.
-_LAYOUT: Final = {
+LAYOUT: Final = {
     "linux": ("hhqqi0q", ("type", "whence", "start", "length", "pid")),
     "darwin": ("qqihh", ("start", "length", "pid", "type", "whence")),
 }.get(sys.platform if sys.maxsize > 2**32 else "")
@@ -65,9 +65,9 @@ def lock_holder(database: Path) -> str:
 
 def _writer_of(descriptor: int, start: int, length: int) -> int | None:
     """The process whose lock forbids a read lock on these bytes."""
-    if _LAYOUT is None:
+    if LAYOUT is None:
         return None
-    layout, names = _LAYOUT
+    layout, names = LAYOUT
     asked = {"type": fcntl.F_RDLCK, "whence": os.SEEK_SET, "start": start, "length": length}
     question = struct.pack(layout, *(asked.get(name, 0) for name in names))
     told = struct.unpack(layout, fcntl.fcntl(descriptor, fcntl.F_GETLK, question))

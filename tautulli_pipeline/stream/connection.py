@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Final
 
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from nats.errors import Error as NatsError
 
 from tautulli_pipeline.errors import StreamError
@@ -24,8 +25,14 @@ _REMEMBERED_FAULTS: Final = 10
 
 
 @asynccontextmanager
-async def connect(address: StreamAddress) -> AsyncIterator[JetStream]:
+async def connect(
+    address: StreamAddress, *, on_wait: Callable[[str], None] = lambda _reason: None
+) -> AsyncIterator[JetStream]:
     """Connect; reconnects by itself for as long as the context is open.
+
+    Args:
+        address: the server, the stream and the durable consumer.
+        on_wait: called with the reason for each wait; may raise to end it.
 
     Raises:
         ConfigurationError: an address, a login or a file that cannot be used.
@@ -33,7 +40,7 @@ async def connect(address: StreamAddress) -> AsyncIterator[JetStream]:
     """
     options = login_options(address)
     client = make_client(address)
-    stream = JetStream(client, address)
+    stream = JetStream(client, address, on_wait=on_wait)
     faults: deque[Exception] = deque(maxlen=_REMEMBERED_FAULTS)
     refused = asyncio.Event()
 
@@ -71,6 +78,18 @@ async def connect(address: StreamAddress) -> AsyncIterator[JetStream]:
         # A server that is away does not take the last words either.
         with suppress(OSError, NatsError):
             await asyncio.wait_for(client.close(), _CLOSE_TIMEOUT_SECONDS)
+
+
+@contextmanager
+def connect_blocking(
+    address: StreamAddress, *, on_wait: Callable[[str], None] = lambda _reason: None
+) -> Iterator[tuple[BlockingPortal, JetStream]]:
+    """`connect` for code without an event loop; the loop runs in a thread of its own."""
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(connect(address, on_wait=on_wait)) as stream,
+    ):
+        yield portal, stream
 
 
 async def _first_attempt(connecting: Awaitable[None], refused: asyncio.Event) -> None:

@@ -122,7 +122,7 @@ class Guardian:
             _take_from_orphans(lock, self._command)
             for leftover in Path().glob("*.ports"):
                 leftover.unlink()
-            _write_config(self._credentials)
+            _write_config(self._credentials, shutil.disk_usage(".").free)
             self._started_at = time.monotonic()
             self._server = subprocess.Popen(
                 [*self._command, *(["-p", str(self._port)] if self._port else [])],
@@ -165,9 +165,9 @@ class Guardian:
             self._announcement = None
 
 
-def _write_config(credentials: dict[str, str]) -> None:
+def _write_config(credentials: dict[str, str], free_bytes: int) -> None:
     held_bytes = sum(file.stat().st_size for file in Path("jetstream").rglob("*.blk"))
-    limit_bytes = held_bytes + int(shutil.disk_usage(".").free * _FREE_DISK_SHARE)
+    limit_bytes = held_bytes + int(free_bytes * _FREE_DISK_SHARE)
     with open_private(CONFIG_FILE, "w") as config:
         config.write(
             _CONFIG.format(**credentials, max_file_store_bytes=limit_bytes, log=SERVER_LOG)
@@ -211,14 +211,16 @@ def _is_server(arguments: list[str], command: list[str]) -> bool:
     return is_same_config and Path(arguments[0]).name == Path(command[0]).name
 
 
-def _end(server: subprocess.Popen[bytes] | psutil.Process) -> None:
+def _end(
+    server: subprocess.Popen[bytes] | psutil.Process, grace_seconds: float = _GRACE_SECONDS
+) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
         server.terminate()
         try:
-            server.wait(_GRACE_SECONDS)
+            server.wait(grace_seconds)
         except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
             server.kill()
-            server.wait(_GRACE_SECONDS)
+            server.wait(grace_seconds)
 
 
 def _dying_with(guardian_pid: int) -> Callable[[], None] | None:

@@ -48,17 +48,19 @@ class JetStream:
         denied: what the server said this account may not do; '' for nothing so far.
         identity: the stream that was prepared.
         limits: what that stream holds and drops.
-        on_wait: hears what is waited for, and may raise to end that.
+        on_wait: called with the reason for each wait; may raise to end it.
     """
 
-    def __init__(self, client: Client, address: StreamAddress) -> None:
+    def __init__(
+        self, client: Client, address: StreamAddress, *, on_wait: Callable[[str], None]
+    ) -> None:
         self.client = client
         self.wire = Wire(client)
         self.address = address
+        self.on_wait = on_wait
         self.denied = ""
         self.identity: StreamIdentity | None = None
         self.limits = Limits()
-        self.on_wait: Callable[[str], None] = lambda _reason: None
         self.context: JetStreamContext = client.jetstream(timeout=_REQUEST_TIMEOUT_SECONDS)
         self._refused = asyncio.Event()
 

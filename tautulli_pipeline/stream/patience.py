@@ -7,11 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from nats.errors import (
-    ConnectionReconnectingError,
-    NoRespondersError,
-    OutboundBufferLimitError,
-)
+from nats.errors import ConnectionReconnectingError, NoRespondersError, OutboundBufferLimitError
 from nats.js.errors import ServiceUnavailableError
 
 AWAY: Final = "the stream server is away; waiting for it to come back"
@@ -34,6 +30,7 @@ async def ask_patiently(
     *,
     on_wait: Callable[[str], None],
     give_up_after_seconds: float,
+    pause_seconds: float = _PAUSE_SECONDS,
 ) -> Answer:
     """Repeat a request while the server is away.
 
@@ -41,6 +38,7 @@ async def ask_patiently(
         request: safe to repeat.
         on_wait: hears why it waits, and may raise to end that.
         give_up_after_seconds: then the last fault is raised.
+        pause_seconds: how long to wait between two attempts.
     """
     deadline = time.monotonic() + give_up_after_seconds
     while True:
@@ -50,4 +48,4 @@ async def ask_patiently(
             if time.monotonic() > deadline:
                 raise
         on_wait(AWAY)
-        await asyncio.sleep(_PAUSE_SECONDS)
+        await asyncio.sleep(pause_seconds)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from anyio.from_thread import start_blocking_portal
 from nats.errors import Error as NatsError
 from nats.js.errors import APIError, NotFoundError
 
 from tautulli_pipeline.stream.address import StreamAddress, StreamIdentity
-from tautulli_pipeline.stream.connection import connect
+from tautulli_pipeline.stream.connection import connect_blocking
 from tautulli_pipeline.stream.jetstream import JetStream
 
 
@@ -37,10 +36,7 @@ def read_position(address: StreamAddress) -> ConsumerPosition | None:
     Raises:
         StreamError: the server cannot be reached or does not tell.
     """
-    with (
-        start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(connect(address)) as stream,
-    ):
+    with connect_blocking(address) as (portal, stream):
         return portal.call(_position, stream)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -21,8 +21,6 @@ from tautulli_pipeline.stream.wire import Frame, Payload, header_block, publish_
 
 MESSAGE_ID_HEADER: Final = "Nats-Msg-Id"
 
-_WINDOW_MESSAGES: Final = 4096
-_WINDOW_BYTES: Final = 16 * 2**20
 # Frames that go to the connection in one piece.
 _FRAMES_BYTES: Final = 128 * 1024
 _ACK_TIMEOUT_SECONDS: Final = 5.0
@@ -40,6 +38,14 @@ class Outgoing(NamedTuple):
     subject: str
     payload: Payload
     headers: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Window:
+    """How much may be published and not yet acknowledged."""
+
+    messages: int = 4096
+    bytes: int = 16 * 2**20
 
 
 @dataclass
@@ -79,16 +85,15 @@ class Publisher:
         stream: JetStream,
         inbox: str,
         *,
-        on_wait: Callable[[str], None] = lambda _reason: None,
+        window: Window = Window(),
         ack_timeout_seconds: float = _ACK_TIMEOUT_SECONDS,
-        give_up_after_seconds: float | None = None,
     ) -> None:
         self._stream = stream
         self._client = stream.client
         self._inbox = inbox
-        self._on_wait = on_wait
+        self._window = window
         self._ack_timeout_seconds = ack_timeout_seconds
-        self._give_up_after_seconds = give_up_after_seconds or stream.address.patience_seconds
+        self._give_up_after_seconds = stream.address.patience_seconds
         self._standstill = Standstill(stream)
         self._rounds = 0
         self._round: _Round | None = None
@@ -191,9 +196,9 @@ class Publisher:
         frames.clear()
         return self._client.pending_data_size <= DEFAULT_PENDING_SIZE
 
-    @staticmethod
-    def _is_full(state: _Round) -> bool:
-        return state.in_flight >= _WINDOW_MESSAGES or state.bytes_in_flight >= _WINDOW_BYTES
+    def _is_full(self, state: _Round) -> bool:
+        window = self._window
+        return state.in_flight >= window.messages or state.bytes_in_flight >= window.bytes
 
     async def _await_room(self, state: _Round) -> None:
         while self._is_full(state):
@@ -224,12 +229,12 @@ class Publisher:
             return []
         if state.refused:
             state.waiting_for = await self._reason(state)
-            self._on_wait(state.waiting_for)
+            self._stream.on_wait(state.waiting_for)
             await asyncio.sleep(_PAUSE_SECONDS)
             state.refused.clear()
         else:
             state.waiting_for = AWAY
-            self._on_wait(AWAY)
+            self._stream.on_wait(AWAY)
             if not self._client.is_connected:
                 await asyncio.sleep(_PAUSE_SECONDS)
         state.in_flight = 0
@@ -261,18 +266,14 @@ class Publisher:
 async def open_publisher(
     stream: JetStream,
     *,
-    on_wait: Callable[[str], None] = lambda _reason: None,
     ack_timeout_seconds: float = _ACK_TIMEOUT_SECONDS,
-    give_up_after_seconds: float | None = None,
 ) -> AsyncIterator[Publisher]:
-    """A publisher with its subscription to PubAcks; `on_wait` hears why it waits."""
+    """A publisher with its subscription to PubAcks."""
     inbox = stream.client.new_inbox()
     publisher = Publisher(
         stream,
         inbox,
-        on_wait=on_wait,
         ack_timeout_seconds=ack_timeout_seconds,
-        give_up_after_seconds=give_up_after_seconds,
     )
     async with stream.wire.subscribed(f"{inbox}.>", publisher.receive):
         yield publisher

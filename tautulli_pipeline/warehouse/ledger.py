@@ -172,12 +172,14 @@ class Ledger:
         return dict(zip(columns, row, strict=True))
 
 
-def _in_portions(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+def _in_portions(
+    tables: Iterable[pa.Table], portion_bytes: int = _PORTION_BYTES
+) -> Iterator[pa.Table]:
     """The tables together, but for what makes them too large: the raw records above all."""
     portion: list[pa.Table] = []
     size_bytes = 0
     for table in tables:
-        if portion and size_bytes + table.nbytes > _PORTION_BYTES:
+        if portion and size_bytes + table.nbytes > portion_bytes:
             yield pa.concat_tables(portion)
             portion, size_bytes = [], 0
         portion.append(table)

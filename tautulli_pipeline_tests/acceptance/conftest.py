@@ -6,12 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from tautulli_pipeline_tests.command import Outcome, nothing_runs, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
 
@@ -38,10 +36,3 @@ def import_each(databases: Mapping[str, Path], folder: Path) -> dict[str, Import
         imports = dict(zip(databases, pool.map(import_one, databases), strict=True))
     assert nothing_runs(folder)
     return imports
-
-
-@pytest.fixture
-def data_dir(tmp_path: Path) -> Iterator[Path]:
-    """A data directory that is not there yet; nothing may run for it afterwards."""
-    yield tmp_path / "data"
-    assert nothing_runs(tmp_path / "data")

@@ -10,12 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tautulli_pipeline.cli import controlling
 from tautulli_pipeline.cli.controlling import run_reset, run_stop
 from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.imports.import_lock import ImportLock
 from tautulli_pipeline.imports.record import PENDING_SUMMARY, Fates, ImportLog, ImportRecord, Status
-from tautulli_pipeline.settings import Settings
 
 RECORD = replace(
     ImportRecord.begin(Path("/media/tautulli.db"), fresh=False),
@@ -26,14 +24,8 @@ RECORD = replace(
 
 
 @pytest.fixture(autouse=True)
-def _patience(monkeypatch):
-    monkeypatch.setattr(controlling, "_POLL_SECONDS", 0.01)
+def _terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-
-
-@pytest.fixture
-def settings(tmp_path):
-    return Settings(pipeline_data_dir=tmp_path)
 
 
 @contextmanager
@@ -61,9 +53,9 @@ def importing(settings, *, ends_as=None):
         thread.join()
 
 
-def stopped(settings, capsys, *, as_json=False):
+def stopped(settings, capsys, *, as_json=False, waits_seconds=30):
     capsys.readouterr()
-    run_stop(settings, as_json=as_json)
+    run_stop(settings, as_json=as_json, waits_seconds=waits_seconds, poll_seconds=0.01)
     out, err = capsys.readouterr()
     return (json.loads(out) if as_json else out.strip()), err
 
@@ -110,16 +102,13 @@ def test_it_waits_for_the_batch_in_hand_and_says_how_far_it_came(settings, capsy
     assert not list(settings.data_dir.glob("*.stop"))
 
 
-def test_an_import_that_goes_on_is_told_with_its_process_and_the_request_stands(
-    settings, capsys, monkeypatch
-):
-    monkeypatch.setattr(controlling, "_WAITS_SECONDS", 0.05)
+def test_an_import_that_goes_on_is_told_with_its_process_and_the_request_stands(settings, capsys):
     with importing(settings):
-        out, _ = stopped(settings, capsys)
+        out, _ = stopped(settings, capsys, waits_seconds=0.05)
         assert out.startswith("running at 75.0 %, 1,500 of 2,000 plays: process ")
         assert "still works at it, see `tautulli-pipeline status`" in out
         assert list(settings.data_dir.glob("*.stop"))
-        facts, _ = stopped(settings, capsys, as_json=True)
+        facts, _ = stopped(settings, capsys, as_json=True, waits_seconds=0.05)
         assert (facts["status"], facts["stop_requested"]) == ("running", True)
 
 
@@ -148,9 +137,8 @@ def test_an_import_that_ends_while_it_is_asked_is_no_fault(settings, capsys, mon
         raise FileNotFoundError
 
     monkeypatch.setattr(ImportLock, "request_stop", gone)
-    monkeypatch.setattr(controlling, "_WAITS_SECONDS", 0.05)
     with importing(settings):
-        out, err = stopped(settings, capsys)
+        out, err = stopped(settings, capsys, waits_seconds=0.05)
     assert err == ""
     assert "1,500 of 2,000 plays" in out
 

@@ -28,7 +28,7 @@ WIDTH = 40
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Path:
+def closed_database(tmp_path: Path) -> Path:
     path = tmp_path / "tautulli.db"
     make_demo_database(path, ROWS)
     settle(path)
@@ -73,28 +73,30 @@ def named(row_ids: list[int]) -> str:
 
 @pytest.mark.parametrize("command", [["import"], ["validate"], ["import", "--dry-run"]])
 def test_damage_is_named_in_all_its_places_and_nothing_is_made(
-    command: list[str], database: Path, data_dir: Path
+    command: list[str], closed_database: Path, data_dir: Path
 ) -> None:
-    ids = ids_of(database)
-    plays = damage(database, ids, HISTORY, slice(5, 6))
-    media = damage(database, ids, MEDIA_INFO, slice(20, 22))
-    content = database.read_bytes()
-    message = refused(run(*command, database, data_dir=data_dir), data_dir)
+    ids = ids_of(closed_database)
+    plays = damage(closed_database, ids, HISTORY, slice(5, 6))
+    media = damage(closed_database, ids, MEDIA_INFO, slice(20, 22))
+    content = closed_database.read_bytes()
+    message = refused(run(*command, closed_database, data_dir=data_dir), data_dir)
     assert message == (
-        f"cannot read all of {database}: "
+        f"cannot read all of {closed_database}: "
         f"{len(plays)} rows of {HISTORY}, id {named(plays)} ({MALFORMED}); "
         f"{len(media)} rows of {MEDIA_INFO}, id {named(media)} ({MALFORMED})"
     )
-    assert database.read_bytes() == content
-    assert [path.name for path in database.parent.iterdir()] == [database.name]
-    told = run(*command, database, "--json", data_dir=data_dir)
+    assert closed_database.read_bytes() == content
+    assert [path.name for path in closed_database.parent.iterdir()] == [closed_database.name]
+    told = run(*command, closed_database, "--json", data_dir=data_dir)
     assert (told.exit_code, told.json) == (3, {"error": message, "hint": SALVAGE_HINT})
 
 
-def test_a_data_directory_that_is_there_already_stays_empty(database: Path, data_dir: Path) -> None:
-    overwrite(database, tree_of(database, METADATA).leaves[5:6])
+def test_a_data_directory_that_is_there_already_stays_empty(
+    closed_database: Path, data_dir: Path
+) -> None:
+    overwrite(closed_database, tree_of(closed_database, METADATA).leaves[5:6])
     data_dir.mkdir()
-    assert run("import", database, data_dir=data_dir).exit_code == 3
+    assert run("import", closed_database, data_dir=data_dir).exit_code == 3
     assert [path.name for path in data_dir.iterdir()] == []
 
 
@@ -103,16 +105,16 @@ def rows_of_table(data_dir: Path, columns: str) -> list[tuple[Any, ...]]:
 
 
 def test_salvage_counts_what_it_cannot_read_and_a_repaired_file_brings_it(
-    database: Path, data_dir: Path
+    closed_database: Path, data_dir: Path
 ) -> None:
-    whole = database.read_bytes()
-    ids = ids_of(database)
-    without_history = damage(database, ids, HISTORY, slice(5, 6))
-    without_metadata = damage(database, ids, METADATA, slice(60, 63))
-    without_media = damage(database, ids, MEDIA_INFO, slice(-3, -2))
+    whole = closed_database.read_bytes()
+    ids = ids_of(closed_database)
+    without_history = damage(closed_database, ids, HISTORY, slice(5, 6))
+    without_metadata = damage(closed_database, ids, METADATA, slice(60, 63))
+    without_media = damage(closed_database, ids, MEDIA_INFO, slice(-3, -2))
     lost = sorted({*without_history, *without_metadata})
     outcome = run(
-        "import", database, "--salvage", "--batch-size", WIDTH, "--json", data_dir=data_dir
+        "import", closed_database, "--salvage", "--batch-size", WIDTH, "--json", data_dir=data_dir
     )
     summary = outcome.json
     assert outcome.exit_code == 0
@@ -140,16 +142,16 @@ def test_salvage_counts_what_it_cannot_read_and_a_repaired_file_brings_it(
     assert [row_id for row_id in stored if stored[row_id] is None] == without_media
     assert query(data_dir, "SELECT count(*) FROM dead_letters") == [(0,)]
 
-    again = imported(database, "--salvage", data_dir=data_dir)
+    again = imported(closed_database, "--salvage", data_dir=data_dir)
     assert fates(again) == {"unchanged": ROWS}
     assert again["unreadable"] == summary["unreadable"]
     status = run("status", "--json", data_dir=data_dir).json
     assert status["unreadable"] == summary["unreadable"]
 
-    database.write_bytes(whole)
+    closed_database.write_bytes(whole)
     touched = {(row_id - 1) // WIDTH for row_id in (*lost, *without_media)}
     stale = [row_id for row_id in ids if (row_id - 1) // WIDTH in touched]
-    repaired = imported(database, data_dir=data_dir)
+    repaired = imported(closed_database, data_dir=data_dir)
     assert repaired["unreadable"] == []
     assert (repaired["total_records"], repaired["imported"]) == (len(stale), len(lost))
     assert sum(repaired["duplicates"].values()) == len(stale) - len(lost)
@@ -157,19 +159,19 @@ def test_salvage_counts_what_it_cannot_read_and_a_repaired_file_brings_it(
 
 
 def test_a_sound_file_with_salvage_is_an_import_like_any_other(
-    database: Path, data_dir: Path
+    closed_database: Path, data_dir: Path
 ) -> None:
-    assert fates(imported(database, data_dir=data_dir))["imported"] == ROWS
-    salvaged = imported(database, "--salvage", data_dir=data_dir)
+    assert fates(imported(closed_database, data_dir=data_dir))["imported"] == ROWS
+    salvaged = imported(closed_database, "--salvage", data_dir=data_dir)
     assert fates(salvaged) == {"unchanged": ROWS}
     assert salvaged["unreadable"] == []
 
 
 def test_a_dry_run_of_a_salvage_says_what_could_be_brought_in(
-    database: Path, data_dir: Path
+    closed_database: Path, data_dir: Path
 ) -> None:
-    lost = damage(database, ids_of(database), METADATA, slice(60, 63))
-    outcome = run("import", "--dry-run", "--salvage", database, "--json", data_dir=data_dir)
+    lost = damage(closed_database, ids_of(closed_database), METADATA, slice(60, 63))
+    outcome = run("import", "--dry-run", "--salvage", closed_database, "--json", data_dir=data_dir)
     assert outcome.exit_code == 0
     assert fates(outcome.json) == {
         "total_records": ROWS,
@@ -178,7 +180,7 @@ def test_a_dry_run_of_a_salvage_says_what_could_be_brought_in(
         "errors": len(lost),
     }
     assert outcome.json["unreadable"][0]["ids"] == [named(lost)]
-    for_people = run("import", "--dry-run", "--salvage", database, data_dir=data_dir)
+    for_people = run("import", "--dry-run", "--salvage", closed_database, data_dir=data_dir)
     assert re.search(rf"^unreadable +{len(lost)}$", for_people.stdout, re.MULTILINE)
     assert f"could not read {len(lost)} rows of {METADATA}" in for_people.stderr
     assert not data_dir.exists()
@@ -201,28 +203,32 @@ def test_names_that_are_lost_are_missing_and_no_play_with_them(
     assert nameless == [(summary["unreadable"][0]["rows"] - 1,)]
 
 
-def test_a_file_that_is_cut_short_is_told_by_its_length(database: Path, data_dir: Path) -> None:
-    whole_bytes = database.stat().st_size
-    ids = ids_of(database)
-    with database.open("r+b") as file:
+def test_a_file_that_is_cut_short_is_told_by_its_length(
+    closed_database: Path, data_dir: Path
+) -> None:
+    whole_bytes = closed_database.stat().st_size
+    ids = ids_of(closed_database)
+    with closed_database.open("r+b") as file:
         file.truncate(whole_bytes * 2 // 3 + 100)
     for command in ("import", "validate"):
-        message = refused(run(command, database, data_dir=data_dir), data_dir)
+        message = refused(run(command, closed_database, data_dir=data_dir), data_dir)
         assert message == (
-            f"cannot read all of {database}: it is cut short, "
+            f"cannot read all of {closed_database}: it is cut short, "
             f"{whole_bytes * 2 // 3 + 100:,} of {whole_bytes:,} bytes are there"
         )
-    summary = imported(database, "--salvage", data_dir=data_dir)
+    summary = imported(closed_database, "--salvage", data_dir=data_dir)
     assert summary["processed"] == summary["total_records"] == len(ids)
     assert summary["imported"] > 50
     assert summary["errors"] == len(ids) - summary["imported"] > 50
 
 
-def test_without_its_list_of_tables_nothing_can_be_salvaged(database: Path, data_dir: Path) -> None:
-    content = database.read_bytes()
-    database.write_bytes(content[:100] + b"\xff" * 924 + content[1024:])
+def test_without_its_list_of_tables_nothing_can_be_salvaged(
+    closed_database: Path, data_dir: Path
+) -> None:
+    content = closed_database.read_bytes()
+    closed_database.write_bytes(content[:100] + b"\xff" * 924 + content[1024:])
     for arguments in ([], ["--salvage"]):
-        outcome = run("import", database, *arguments, "--json", data_dir=data_dir)
+        outcome = run("import", closed_database, *arguments, "--json", data_dir=data_dir)
         assert outcome.exit_code == 3
         assert MALFORMED in outcome.json["error"]
         assert "backup" in outcome.json["hint"]

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tautulli_pipeline.cli import progress
-from tautulli_pipeline.cli.progress import open_progress, time_left
+from tautulli_pipeline.cli.progress import Pace, open_progress, time_left
 from tautulli_pipeline.imports.record import Fates, ImportRecord, Status
 
 RECORD = replace(
@@ -45,7 +44,6 @@ class ClosedTerminal(Closed, Terminal):
 
 @pytest.fixture(autouse=True)
 def _terminal(monkeypatch):
-    monkeypatch.setattr(progress, "_LINE_EVERY_SECONDS", 0.0)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.delenv("NO_COLOR", raising=False)
@@ -53,7 +51,7 @@ def _terminal(monkeypatch):
 
 def shown_in(stream, *steps):
     """What `stream` holds after these steps, without what only moves a cursor."""
-    with open_progress(stream) as view:
+    with open_progress(stream, Pace(every_seconds=0.0)) as view:
         for step in steps:
             step(view)
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
@@ -71,14 +69,10 @@ def test_nothing_is_shown_before_it_is_known_how_much_there_is():
     assert "rows/s" not in shown
 
 
-def test_lines_come_now_and_then_however_often_the_record_changes(monkeypatch):
-    monkeypatch.setattr(progress, "_LINE_EVERY_SECONDS", 3.0)
-    clock = [100.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
-    stream = io.StringIO()
-    with open_progress(stream) as view:
-        for now in (100.0, 102.9, 103.0, 103.1, 105.9, 106.0):
-            clock[0] = now
+def test_lines_come_now_and_then_however_often_the_record_changes():
+    clock, stream = [100.0], io.StringIO()
+    with open_progress(stream, Pace(3.0, clock=lambda: clock[0])) as view:
+        for clock[0] in (100.0, 102.9, 103.0, 103.1, 105.9, 106.0):
             view.show(RECORD)
     assert stream.getvalue().count("\n") == 2
 

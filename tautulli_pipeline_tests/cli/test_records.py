@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -31,13 +32,21 @@ REFUSED = "cannot restore the duplicate"
 
 
 @pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A data directory after one import, which tests below change further."""
+def imported_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a database and the data directory after one import."""
     folder = tmp_path_factory.mktemp("records")
     make_database(folder / "tautulli.db", plays=PLAYS)
     imported(folder / "tautulli.db", data_dir=folder / "data")
-    yield folder / "data"
     assert nothing_runs(folder / "data")
+    return folder
+
+
+@pytest.fixture
+def imported_dir(imported_once: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of this data directory, with a copy of the database beside it."""
+    shutil.copytree(imported_once, tmp_path / "imported")
+    yield tmp_path / "imported" / "data"
+    assert nothing_runs(tmp_path / "imported" / "data")
 
 
 def ask(*words: object, data_dir: Path, **variables: object) -> Any:
@@ -73,15 +82,15 @@ def test_before_any_import_the_lists_are_empty_and_nothing_is_made(
 )
 @pytest.mark.parametrize("exists", [True, False])
 def test_an_unknown_id_is_bad_usage(
-    words: str, exists: bool, data_dir: Path, tmp_path: Path
+    words: str, exists: bool, imported_dir: Path, tmp_path: Path
 ) -> None:
-    folder = data_dir if exists else tmp_path / "data"
+    folder = imported_dir if exists else tmp_path / "data"
     outcome = run(*words.split(), "0123456789", "--json", data_dir=folder)
     kind = "duplicate" if words.startswith("dup") else "dead letter"
     assert outcome.exit_code == 2
     assert outcome.json["error"] == f"there is no {kind} with the id '0123456789'"
     assert f"`tautulli-pipeline {words.split(maxsplit=1)[0]} list`" in outcome.json["hint"]
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["imported"]
 
 
 @pytest.mark.parametrize(
@@ -93,8 +102,8 @@ def test_an_unknown_id_is_bad_usage(
         ("dead-letters list --state all", "id origin row play reason closed by"),
     ],
 )
-def test_lists_fit_a_terminal(words: str, columns: str, data_dir: Path) -> None:
-    exit_code, lines = in_a_terminal(*words.split(), data_dir=data_dir)
+def test_lists_fit_a_terminal(words: str, columns: str, imported_dir: Path) -> None:
+    exit_code, lines = in_a_terminal(*words.split(), data_dir=imported_dir)
     assert exit_code == 0
     assert lines[0].split() == columns.split()
     assert 1 < len(lines) <= 5
@@ -102,11 +111,11 @@ def test_lists_fit_a_terminal(words: str, columns: str, data_dir: Path) -> None:
     assert lines[-1].startswith("1 to ")
 
 
-def test_what_a_record_holds_is_shown_spelled_out_and_folded(data_dir: Path) -> None:
-    (duplicate,) = ids("duplicates", data_dir)
-    newest = ids("dead_letters", data_dir)
+def test_what_a_record_holds_is_shown_spelled_out_and_folded(imported_dir: Path) -> None:
+    (duplicate,) = ids("duplicates", imported_dir)
+    newest = ids("dead_letters", imported_dir)
     for command, row_id in (("duplicates", duplicate), *(("dead-letters", n) for n in newest)):
-        exit_code, lines = in_a_terminal(command, "show", row_id[:8], data_dir=data_dir)
+        exit_code, lines = in_a_terminal(command, "show", row_id[:8], data_dir=imported_dir)
         assert exit_code == 0
         assert lines[0].split() == ["id", row_id]
         assert max(map(len, lines)) <= 80
@@ -114,106 +123,108 @@ def test_what_a_record_holds_is_shown_spelled_out_and_folded(data_dir: Path) -> 
         assert ("colours" in shown) == ("\\x1b[31m" in shown)
 
 
-def test_a_page_says_how_to_go_on(data_dir: Path) -> None:
-    first = ask("dead-letters", "list", "--limit", 1, data_dir=data_dir)
+def test_a_page_says_how_to_go_on(imported_dir: Path) -> None:
+    first = ask("dead-letters", "list", "--limit", 1, data_dir=imported_dir)
     assert (first["total"], first["limit"], first["offset"], len(first["dead_letters"])) == (
         2,
         1,
         0,
         1,
     )
-    shown = run("dead-letters", "list", "--limit", 1, data_dir=data_dir).stdout
+    shown = run("dead-letters", "list", "--limit", 1, data_dir=imported_dir).stdout
     assert shown.endswith("1 to 1 of 2 open dead letters; --offset 1 goes on\n")
-    last = run("dead-letters", "list", "--limit", 1, "--offset", 1, data_dir=data_dir).stdout
+    last = run("dead-letters", "list", "--limit", 1, "--offset", 1, data_dir=imported_dir).stdout
     assert last.endswith("2 to 2 of 2 open dead letters\n")
-    assert ids("dead_letters", data_dir, "--offset", 1) != ids("dead_letters", data_dir)[:1]
-    beyond = run("dead-letters", "list", "--offset", 9, data_dir=data_dir).stdout
+    assert ids("dead_letters", imported_dir, "--offset", 1) != ids("dead_letters", imported_dir)[:1]
+    beyond = run("dead-letters", "list", "--offset", 9, data_dir=imported_dir).stdout
     assert beyond == "no more open dead letters, of 2\n"
 
 
-def test_filters_are_checked_and_near_matches_take_none(data_dir: Path) -> None:
+def test_filters_are_checked_and_near_matches_take_none(imported_dir: Path) -> None:
     for options, words in (
         (("--reason", "no reason"), "'no reason' is not one of"),
         (("--limit", 0), "0 is not in the range"),
         (("--near", "--layer", "cache"), "--near goes with --limit and --offset alone"),
     ):
-        outcome = run("duplicates", "list", *options, "--json", data_dir=data_dir)
+        outcome = run("duplicates", "list", *options, "--json", data_dir=imported_dir)
         assert outcome.exit_code == 2
         assert words in outcome.json["error"]
-    assert ids("dead_letters", data_dir, "--reason", "missing user") != []
-    assert ids("dead_letters", data_dir, "--origin", "playback.plex.movie") == []
-    near = ask("duplicates", "list", "--near", data_dir=data_dir)["near_matches"]
+    assert ids("dead_letters", imported_dir, "--reason", "missing user") != []
+    assert ids("dead_letters", imported_dir, "--origin", "playback.plex.movie") == []
+    near = ask("duplicates", "list", "--near", data_dir=imported_dir)["near_matches"]
     assert [(pair["title"], pair["seconds_apart"]) for pair in near] == [("Film 5", 20)]
 
 
-def test_who_holds_the_warehouse_is_told_and_nothing_changes(data_dir: Path) -> None:
-    (duplicate,) = ids("duplicates", data_dir)
-    with held_by_another_process(data_dir / "playback.duckdb") as process_id:
+def test_who_holds_the_warehouse_is_told_and_nothing_changes(imported_dir: Path) -> None:
+    (duplicate,) = ids("duplicates", imported_dir)
+    with held_by_another_process(imported_dir / "playback.duckdb") as process_id:
         for words in (
             ("duplicates", "list"),
             ("duplicates", "restore", duplicate),
             ("dead-letters", "replay"),
         ):
-            outcome = run(*words, "--json", data_dir=data_dir)
+            outcome = run(*words, "--json", data_dir=imported_dir)
             assert outcome.exit_code == 6
             assert f"process {process_id} (" in outcome.json["error"]
-    assert query(data_dir, "SELECT status FROM dedupe_audit_log") == [("auto_dedupe",)]
+    assert query(imported_dir, "SELECT status FROM dedupe_audit_log") == [("auto_dedupe",)]
 
 
-def test_a_duplicate_is_confirmed_restored_and_stays_so(data_dir: Path) -> None:
-    (row_id,) = ids("duplicates", data_dir)
-    said = run("duplicates", "confirm", row_id[:6], data_dir=data_dir)
+def test_a_duplicate_is_confirmed_restored_and_stays_so(imported_dir: Path) -> None:
+    (row_id,) = ids("duplicates", imported_dir)
+    said = run("duplicates", "confirm", row_id[:6], data_dir=imported_dir)
     assert said.stdout == f"{row_id}: confirmed\n"
-    again = ask("duplicates", "confirm", row_id, data_dir=data_dir)
+    again = ask("duplicates", "confirm", row_id, data_dir=imported_dir)
     assert again == {"confirmed": [{"id": row_id, "changed": False}]}
-    assert ids("duplicates", data_dir, "--status", "user_confirmed") == [row_id]
+    assert ids("duplicates", imported_dir, "--status", "user_confirmed") == [row_id]
 
-    said = run("duplicates", "restore", row_id[:6], data_dir=data_dir)
+    said = run("duplicates", "restore", row_id[:6], data_dir=imported_dir)
     assert said.stdout == f"{row_id}: restored, and read back\n"
     found = "SELECT source_row_id, title, restored_at IS NOT NULL FROM playback_events"
-    rows = query(data_dir, f"{found} ORDER BY source_row_id")
+    rows = query(imported_dir, f"{found} ORDER BY source_row_id")
     assert rows[-2:] == [(8, LONG, True), (9, "Film 5", False)]
-    again = ask("duplicates", "restore", row_id, data_dir=data_dir)
+    again = ask("duplicates", "restore", row_id, data_dir=imported_dir)
     assert again == {"restored": [{"id": row_id, "added": False}]}
 
-    database = data_dir.with_name("tautulli.db")
-    fresh = imported(database, "--fresh", data_dir=data_dir)
+    database = imported_dir.with_name("tautulli.db")
+    fresh = imported(database, "--fresh", data_dir=imported_dir)
     assert (fresh["imported"], fresh["duplicates"]["database"], fresh["rejected"]) == (0, 7, 2)
-    assert query(data_dir, f"{found} ORDER BY source_row_id") == rows
-    outcome = run("duplicates", "confirm", row_id, data_dir=data_dir)
+    assert query(imported_dir, f"{found} ORDER BY source_row_id") == rows
+    outcome = run("duplicates", "confirm", row_id, data_dir=imported_dir)
     assert (outcome.exit_code, "it was restored" in outcome.stderr) == (2, True)
-    same = ids("duplicates", data_dir, "--reason", "event_id")
-    outcome = run("duplicates", "restore", row_id, same[0], data_dir=data_dir)
+    same = ids("duplicates", imported_dir, "--reason", "event_id")
+    outcome = run("duplicates", "restore", row_id, same[0], data_dir=imported_dir)
     assert outcome.exit_code == 2
     assert f"{REFUSED} {same[0]}: it has the event id of the row" in outcome.stderr
-    assert query(data_dir, f"{found} ORDER BY source_row_id") == rows
+    assert query(imported_dir, f"{found} ORDER BY source_row_id") == rows
 
 
 def test_dead_letters_are_replayed_from_the_database_of_the_settings_or_a_named_one(
-    data_dir: Path,
+    imported_dir: Path,
 ) -> None:
-    database = data_dir.with_name("tautulli.db")
-    stays = run("dead-letters", "replay", data_dir=data_dir)
+    database = imported_dir.with_name("tautulli.db")
+    stays = run("dead-letters", "replay", data_dir=imported_dir)
     assert stays.stdout.splitlines()[-1] == (
         "0 imported, 0 in the table already, 2 still dead letters"
     )
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("UPDATE session_history_metadata SET title = 'Found' WHERE id = 6")
-    missing = run("dead-letters", "replay", "--database", "gone.db", "--json", data_dir=data_dir)
+    missing = run(
+        "dead-letters", "replay", "--database", "gone.db", "--json", data_dir=imported_dir
+    )
     assert missing.exit_code == 3
-    tried = ask("dead-letters", "replay", data_dir=data_dir, IMPORT_DB_PATH=database)
+    tried = ask("dead-letters", "replay", data_dir=imported_dir, IMPORT_DB_PATH=database)
     assert (tried["imported"], tried["duplicate"], tried["rejected"]) == (1, 0, 1)
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("UPDATE session_history SET user_id = 0 WHERE id = 7")
-    (row_id,) = ids("dead_letters", data_dir)
-    said = run("dead-letters", "replay", row_id[:5], "--database", database, data_dir=data_dir)
+    (row_id,) = ids("dead_letters", imported_dir)
+    said = run("dead-letters", "replay", row_id[:5], "--database", database, data_dir=imported_dir)
     assert said.stdout == "1 imported, 0 in the table already, 0 still dead letters\n"
-    assert ids("dead_letters", data_dir) == []
-    assert len(ids("dead_letters", data_dir, "--state", "closed")) == 2
+    assert ids("dead_letters", imported_dir) == []
+    assert len(ids("dead_letters", imported_dir, "--state", "closed")) == 2
     found = "SELECT source_row_id, title, friendly_name FROM playback_events"
-    assert query(data_dir, f"{found} WHERE source_row_id IN (6, 7) ORDER BY 1") == [
+    assert query(imported_dir, f"{found} WHERE source_row_id IN (6, 7) ORDER BY 1") == [
         (6, "Found", "Mira"),
         (7, LONG, "Local"),
     ]
-    again = imported(database, data_dir=data_dir)
+    again = imported(database, data_dir=imported_dir)
     assert (again["imported"], again["duplicates"]["database"], again["rejected"]) == (0, 9, 0)

@@ -6,26 +6,27 @@ from datetime import datetime
 
 import pytest
 
-from tautulli_pipeline.cli import validating
 from tautulli_pipeline.cli.app import application
 from tautulli_pipeline.cli.faults import run_reporting_faults
+from tautulli_pipeline.cli.progress import Pace
+from tautulli_pipeline.cli.validating import run_validate
 from tautulli_pipeline.demo.database import make_demo_database
 from tautulli_pipeline_tests import command
 from tautulli_pipeline_tests.eras import make_database, make_era_database, play
 from tautulli_pipeline_tests.holding import held_by_another_process
 
-
-@pytest.fixture
-def data_dir(tmp_path, monkeypatch):
-    """The data directory of the environment; it is not there yet."""
-    monkeypatch.setenv("PIPELINE_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("COLUMNS", "80")
-    return tmp_path / "data"
+# Two are new, one repeats another, four cannot become events.
+PLAYS = [
+    *(play(1), play(2), play(3, rating_key=101, started=play(1).history["started"])),
+    *(play(4, started=0), play(5, user_id=""), play(6, title=""), play(7, user_id="x")),
+]
 
 
 @pytest.fixture
-def run(data_dir, capfd):
+def run(data_dir, capfd, monkeypatch):
     """Runs a command in this process; gives exit code, output and error output."""
+    monkeypatch.setenv("PIPELINE_DATA_DIR", str(data_dir))
+    monkeypatch.setenv("COLUMNS", "80")
 
     def run(*arguments):
         capfd.readouterr()
@@ -33,16 +34,6 @@ def run(data_dir, capfd):
         return exit_code, *capfd.readouterr()
 
     return run
-
-
-@pytest.fixture
-def database(tmp_path):
-    """Seven plays: two are new, one repeats another, four cannot become events."""
-    path = tmp_path / "tautulli.db"
-    plays = [play(1), play(2), play(3, rating_key=101, started=play(1).history["started"])]
-    plays += [play(4, started=0), play(5, user_id=""), play(6, title=""), play(7, user_id="x")]
-    make_database(path, plays=plays)
-    return path
 
 
 def content_of(folder):
@@ -169,10 +160,9 @@ def test_no_database_at_all_is_bad_usage(run):
     assert (exit_code, err.splitlines()[0]) == (2, "tautulli-pipeline: no database given")
 
 
-def test_a_long_reading_says_how_far_it_is(run, database, monkeypatch):
-    monkeypatch.setattr(validating, "_LINE_EVERY_SECONDS", 0.0)
-    exit_code, out, err = run("validate", database, "--json")
-    assert exit_code == 0
+def test_a_long_reading_says_how_far_it_is(settings, database, capfd):
+    run_validate(settings, database, as_json=True, pace=Pace(every_seconds=0.0))
+    out, err = capfd.readouterr()
     assert json.loads(out)["total_records"] == 7
     assert "read 7 of 7 plays\n" in err
 

@@ -152,12 +152,6 @@ def test_keys_do_not_depend_on_the_time_zone(zone):
 ANY_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 
 
-@pytest.fixture(scope="module")
-def duck():
-    with duckdb.connect() as connection:
-        yield connection
-
-
 @settings(max_examples=50, deadline=None)
 @given(ANY_TEXT)
 @example("it's")

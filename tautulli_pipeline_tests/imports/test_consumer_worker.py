@@ -36,9 +36,10 @@ def drain(last_sequence):
 
 
 @pytest.fixture
-def data_dir(tmp_path, monkeypatch):
-    monkeypatch.setenv("PIPELINE_DATA_DIR", str(tmp_path / "data"))
-    return tmp_path / "data"
+def consumer_dir(data_dir, monkeypatch):
+    """The data directory of the environment."""
+    monkeypatch.setenv("PIPELINE_DATA_DIR", str(data_dir))
+    return data_dir
 
 
 @pytest.fixture(scope="module")
@@ -109,13 +110,13 @@ def served(*given, replies=None):
         return ended(), replies
 
 
-def test_a_consumer_that_is_never_told_to_begin_touches_nothing(data_dir):
+def test_a_consumer_that_is_never_told_to_begin_touches_nothing(consumer_dir):
     code, replies = served()
     assert (code, replies.said) == (0, [])
-    assert not data_dir.exists()
+    assert not consumer_dir.exists()
 
 
-def test_a_setting_that_cannot_be_used_is_told_with_its_exit_code(data_dir, monkeypatch):
+def test_a_setting_that_cannot_be_used_is_told_with_its_exit_code(consumer_dir, monkeypatch):
     monkeypatch.setenv("NATS_STREAM", "two words")
     code, replies = served(BEGIN)
     (failed,) = replies.said
@@ -123,7 +124,7 @@ def test_a_setting_that_cannot_be_used_is_told_with_its_exit_code(data_dir, monk
     assert failed["message"].startswith("NATS_STREAM='two words' is not usable")
     assert failed["hint"]
     assert "ConfigurationError" in failed["traceback"]
-    assert not data_dir.exists()
+    assert not consumer_dir.exists()
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,9 @@ def test_a_setting_that_cannot_be_used_is_told_with_its_exit_code(data_dir, monk
         (WarehouseError("locked", hint="wait"), "locked"),
     ],
 )
-def test_whatever_ends_it_is_told_in_one_line_with_where_it_was(data_dir, monkeypatch, fault, told):
+def test_whatever_ends_it_is_told_in_one_line_with_where_it_was(
+    consumer_dir, monkeypatch, fault, told
+):
     def fail(*_given):
         raise fault
 
@@ -196,11 +199,13 @@ def test_a_consumer_whose_orders_end_ends_too(published, monkeypatch):
 
 def test_rows_that_another_import_left_are_not_its_own_to_publish_again():
     class Counting:
-        def totals(self, import_id):
+        def totals(self, import_id, partitions):
+            assert partitions == ["key-2"]
             return {"imported": 5} if import_id == "import-1" else {}
 
     replies = Replies()
-    reporting = consumer_worker._Reporting(None, replies, Counting(), "import-1")
+    orders = consumer_worker._Orders(None, covered=["key-2"])
+    reporting = consumer_worker._Reporting(orders, replies, Counting(), "import-1")
     unsettled = {("import-0", "key-1"): [1], ("import-1", "key-2"): [2, 3]}
     for _ in range(2):
         reporting.report(None, unsettled)
@@ -213,21 +218,28 @@ def test_rows_that_another_import_left_are_not_its_own_to_publish_again():
 def test_a_program_that_holds_the_warehouse_is_named_and_waited_for(published, monkeypatch):
     monkeypatch.setenv("PIPELINE_DATA_DIR", str(published))
     replies = Replies()
-    with held_by_another_process(published / "playback.duckdb") as process_id:
-        with parent_of(replies) as (order, _, _ended):
-            order(BEGIN | {"wait_seconds": 60})
-            wait_until(lambda: "waiting" in replies.kinds)
-            assert f"process {process_id} " in replies.said[0]["words"]
-            assert replies.said[0]["words"].endswith("; waiting until it is closed")
-        # Whoever gave the orders is gone, and nobody needs the end of the wait.
+    with (
+        held_by_another_process(published / "playback.duckdb") as process_id,
+        # Whoever gave the orders is gone at the end, and nobody needs the end of the wait.
+        parent_of(replies) as (order, _, _ended),
+    ):
+        order(BEGIN | {"wait_seconds": 60})
+        wait_until(lambda: "waiting" in replies.kinds)
+        assert f"process {process_id} " in replies.said[0]["words"]
+        assert replies.said[0]["words"].endswith("; waiting until it is closed")
     code, replies = served(BEGIN, FINISH)
     assert (code, replies.kinds[0], replies.kinds[-1]) == (0, "ready", "finished")
 
 
 def test_a_program_that_keeps_the_warehouse_is_named_in_the_fault(published, monkeypatch):
     monkeypatch.setenv("PIPELINE_DATA_DIR", str(published))
-    with held_by_another_process(published / "playback.duckdb") as process_id:
-        code, replies = served(BEGIN | {"wait_seconds": 0.6})
+    replies = Replies()
+    with (
+        held_by_another_process(published / "playback.duckdb") as process_id,
+        parent_of(replies) as (order, _, ended),
+    ):
+        order(BEGIN | {"wait_seconds": 0.6})
+        code = ended()
     *waiting, failed = replies.said
     assert {reply["kind"] for reply in waiting} == {"waiting"}
     assert (code, failed["exit_code"]) == (1, 6)

@@ -20,7 +20,6 @@ from tautulli_pipeline.warehouse.ledger import Ledger
 from tautulli_pipeline_tests.imports.rounds import UntilDrained
 from tautulli_pipeline_tests.warehouse.plays import (
     event,
-    memory_warehouse,
     message,
     sequences,
     uuid_of,
@@ -61,12 +60,6 @@ class Stream:
     def pending(self):
         waiting = sum(map(len, self.batches))
         return waiting, 0, max(self.acked, default=0)
-
-
-@pytest.fixture
-def warehouse():
-    with memory_warehouse() as connection:
-        yield connection
 
 
 @pytest.fixture(autouse=True)

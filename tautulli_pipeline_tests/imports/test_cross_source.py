@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -10,25 +9,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tautulli_pipeline.stream.publisher import MESSAGE_ID_HEADER, Outgoing
-from tautulli_pipeline.stream.server import EmbeddedServer
 from tautulli_pipeline.stream.session import open_publishing
 from tautulli_pipeline_tests.cases import DEFAULT_STARTED_AT, make_database, play
 from tautulli_pipeline_tests.imports.rounds import Rounds
-from tautulli_pipeline_tests.stream.servers import address_on, delete_stream
 from tautulli_pipeline_tests.warehouse.plays import event, uuid_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
+
+    from tautulli_pipeline.stream.address import StreamAddress
 
 PRODUCERS = ("plex", "tautulli", "jellyfin")
 PLAYS, SEEN, LOOK_ALIKES = 50, 30, 10
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with EmbeddedServer(tmp_path_factory.mktemp("stream")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +31,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def rounds(server: Any, source: Path, tmp_path: Path) -> Iterator[Rounds]:
-    address = address_on(server)
-    yield Rounds(source, tmp_path, address)
-    asyncio.run(delete_stream(address))
+def rounds(address: StreamAddress, source: Path, tmp_path: Path) -> Rounds:
+    return Rounds(source, tmp_path, address)
 
 
 def moment(row_id: int, later: int = 0) -> str:

@@ -16,18 +16,7 @@ from tautulli_pipeline.source.partitions import OTHER, Grid
 from tautulli_pipeline_tests.cases import make_database, play
 
 GRID = Grid(10)
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory):
-    path = tmp_path_factory.mktemp("source") / "tautulli.db"
-    make_database(path, plays=[play(i) for i in range(1, 36)])
-    return path
-
-
-@pytest.fixture
-def database(original, tmp_path):
-    return shutil.copy(original, tmp_path / "tautulli.db")
+PLAYS = [play(i) for i in range(1, 36)]
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import pytest
 
 from tautulli_pipeline.errors import SourceDamagedError
 from tautulli_pipeline.imports.mapper import Mapper
-from tautulli_pipeline.source import reader as reading
 from tautulli_pipeline.source.reader import IdRange, open_reader
 from tautulli_pipeline.source.schema import read_schema
 from tautulli_pipeline_tests.cases import make_database, play
@@ -21,7 +20,7 @@ MAPPED = ("source_row_id", "event_id", "subject", "payload", "reason", "correlat
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory):
+def many_plays(tmp_path_factory):
     """2,500 plays; every hundredth lacks its title."""
     path = tmp_path_factory.mktemp("mapper") / "tautulli.db"
     plays = [play(i, title="" if i % 100 == 0 else f"Film {i}") for i in range(1, 2501)]
@@ -30,21 +29,21 @@ def database(tmp_path_factory):
 
 
 @pytest.fixture
-def opened(database):
+def opened(many_plays):
     """(Mapper, reader) of the database."""
     with ExitStack() as stack:
-        schema = read_schema(database, named=database)
-        reader = stack.enter_context(open_reader(database, schema, named=database))
+        schema = read_schema(many_plays, named=many_plays)
+        reader = stack.enter_context(open_reader(many_plays, schema, named=many_plays))
         yield Mapper(schema.history_columns, "default", max_payload_bytes=2**20), reader
 
 
-def test_a_stream_of_batches_maps_as_the_whole_table_does(database, opened):
+def test_a_stream_of_batches_maps_as_the_whole_table_does(many_plays, opened):
     mapper, reader = opened
     ranges = [IdRange(1, 700), IdRange(701, 701), IdRange(702, 2500)]
     tables = list(mapper.map(reader.columns, reader.stream(ranges)))
     assert max(len(table) for table in tables) <= 2048
     rows = pa.concat_tables(tables).to_pylist()
-    expected = mapped_rows(database)
+    expected = mapped_rows(many_plays)
     assert [[row[name] for name in MAPPED] for row in rows] == [
         [row[name] for name in MAPPED] for row in expected
     ]
@@ -55,12 +54,10 @@ def test_a_stream_of_batches_maps_as_the_whole_table_does(database, opened):
         )
 
 
-def test_the_records_of_rejected_rows_are_theirs_where_batches_are_small(
-    opened, monkeypatch, database
-):
-    monkeypatch.setattr(reading, "ROWS_PER_PIECE", 7)
+def test_the_records_of_rejected_rows_are_theirs_where_batches_are_small(opened):
     mapper, reader = opened
-    rows = pa.concat_tables(mapper.map(reader.columns, reader.stream([IdRange(90, 320)])))
+    batches = reader.stream([IdRange(90, 320)], batch_rows=7)
+    rows = pa.concat_tables(mapper.map(reader.columns, batches))
     records = {
         row["source_row_id"]: json.loads(row["record"])["session_history"]["id"]
         for row in rows.to_pylist()

@@ -14,12 +14,7 @@ from tautulli_pipeline.imports.newness import Glance, fingerprint, look_into
 from tautulli_pipeline.source.partitions import MAX_PARTITIONS, Grid
 from tautulli_pipeline_tests.cases import make_database, play
 
-
-@pytest.fixture
-def database(tmp_path):
-    path = tmp_path / "tautulli.db"
-    make_database(path, plays=[play(n) for n in (1, 2, 11, 35)])
-    return path
+PLAYS = [play(n) for n in (1, 2, 11, 35)]
 
 
 def look(database, grid=None, batch_size=10):

@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass, field
-from datetime import datetime
-from types import SimpleNamespace
 
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tautulli_pipeline.errors import SourceDamagedError, StoppedError
-from tautulli_pipeline.imports.consumer_protocol import Drained
-from tautulli_pipeline.imports.coordinator import Import, ImportRequest, _Control
+from tautulli_pipeline.errors import SourceDamagedError
 from tautulli_pipeline.imports.messages import PartitionWork
-from tautulli_pipeline.imports.plan import Destination, Finished
 from tautulli_pipeline.imports.publication import Publication, _ahead
-from tautulli_pipeline.imports.receipts import ROWS, Receipt, ReceiptFolder
-from tautulli_pipeline.imports.record import Fates
-from tautulli_pipeline.imports.stopping import Stop
-from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.source.partitions import OTHER, Grid
-from tautulli_pipeline.source.survey import PartitionContent
 from tautulli_pipeline_tests.command import wait_until
 
 
@@ -92,119 +78,3 @@ def test_an_unreadable_play_belongs_to_the_partition_of_its_id(partition, unread
     publication = Publication("import-1", "default", None, None, None, sorted(unreadable))
     found = publication._unreadable_of(PartitionWork(partition, 10))
     assert found == sorted(n for n in unreadable if GRID.partition_of(n) == partition)
-
-
-CONTENTS = [PartitionContent(GRID.partition_of(10 * n + 1), n + 1, f"digest-{n}") for n in range(5)]
-KEYS = [content.key for content in CONTENTS]
-DESTINATION = Destination("default", "warehouse-1", "stream-1")
-
-
-class WithoutStream:
-    """Gives the receipts of partitions, each with a row of its own."""
-
-    def publish(self, work):
-        for part in work:
-            rows = pa.Table.from_pylist([{"source_row_id": part.partition.last_id}], schema=ROWS)
-            yield Receipt("import-1", part.key, "default", 1, datetime(2026, 1, 1), rows)
-
-
-@dataclass
-class History:
-    """Remembers some partitions, and what `record` is told while `on_record` looks on."""
-
-    known: dict[str, Finished]
-    on_record: Callable[[Receipt], None] = lambda _receipt: None
-    recorded: list[tuple[str, PartitionContent, Finished]] = field(default_factory=list)
-
-    def grid(self):
-        return None
-
-    def finished(self):
-        return self.known
-
-    def show(self, keys):
-        self.shown = list(keys)
-
-    def record(self, receipt, content, finished):
-        self.recorded.append((receipt.partition_key, content, finished))
-        self.on_record(receipt)
-
-
-@dataclass
-class Running:
-    """Notes what the record is told."""
-
-    record: SimpleNamespace
-    published_ids: list[int] = field(default_factory=list)
-    is_complete: bool = False
-
-    def cover(self, plan):
-        self.covered = plan.covered
-
-    def settled(self, outcome):
-        assert not self.is_complete
-
-    def published(self, receipt):
-        self.published_ids.append(receipt.rows["source_row_id"][-1].as_py())
-
-    def complete(self):
-        self.is_complete = True
-
-
-@pytest.fixture
-def opened(tmp_path, monkeypatch):
-    """An import that has neither source nor stream, what it notes, and its way to stop."""
-    monkeypatch.setattr(Import, "_publication", lambda _import: nullcontext(WithoutStream()))
-    running = Running(SimpleNamespace(import_id="import-1", fresh=False))
-    stop = Stop("the import was stopped", hint="import again to resume it")
-    consumer = SimpleNamespace(
-        require_alive=lambda: None,
-        await_ready=lambda _require: SimpleNamespace(warehouse_id="warehouse-1"),
-        drain=lambda _last_sequence, _require: Drained(Fates()),
-    )
-    made = Import(
-        settings=Settings(pipeline_data_dir=tmp_path),
-        request=ImportRequest(tmp_path / "tautulli.db", "default"),
-        source=SimpleNamespace(naming_damage=nullcontext),
-        contents=CONTENTS,
-        running=running,
-        session=SimpleNamespace(identity="stream-1", last_sequence=lambda: 5),
-        consumer=consumer,
-        control=_Control(stop, consumer, lambda _words: None),
-    )
-    return made, running, stop
-
-
-def test_each_partition_is_recorded_once_its_receipt_is_stored(opened, tmp_path):
-    made, running, _ = opened
-    folder = ReceiptFolder(tmp_path / "receipts" / "import-1")
-
-    def look(receipt):
-        assert folder.read(receipt.partition_key) == receipt
-        # The record tells of it only when Dagster remembers it.
-        assert len(running.published_ids) == len(history.recorded) - 1
-
-    earlier = {c.key: Finished("before", DESTINATION.version(c)) for c in CONTENTS[:2]}
-    history = History(earlier, look)
-    made.publish(history)
-    assert history.recorded == [
-        (content.key, content, Finished("import-1", DESTINATION.version(content)))
-        for content in CONTENTS[2:]
-    ]
-    assert history.shown == KEYS
-    assert running.published_ids == [30, 40, 50]
-    assert (running.covered, running.is_complete) == (set(KEYS[2:]), True)
-    assert not folder.path.exists()  # every row is settled
-
-
-def test_an_import_that_is_asked_to_stop_finishes_the_current_partition(opened, tmp_path):
-    made, running, stop = opened
-    history = History({}, lambda _receipt: stop.request())
-    with pytest.raises(StoppedError) as caught:
-        made.publish(history)
-    assert caught.value.hint == "import again to resume it"
-    assert [key for key, *_ in history.recorded] == KEYS[:1]
-    assert running.published_ids == [10]
-    assert not running.is_complete
-    receipts = tmp_path / "receipts" / "import-1"
-    assert [path.name for path in receipts.iterdir()] == KEYS[:1]

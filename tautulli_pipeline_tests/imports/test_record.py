@@ -63,11 +63,6 @@ def record(status=Status.RUNNING, **changes):
 
 
 @pytest.fixture
-def log(tmp_path):
-    return ImportLog(tmp_path)
-
-
-@pytest.fixture
 def holder(tmp_path):
     """Another process that is the one import."""
     with subprocess.Popen(

@@ -29,7 +29,6 @@ from tautulli_pipeline_tests.warehouse.plays import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     import pyarrow as pa
@@ -41,12 +40,6 @@ CONTENT = (
 # Three rows that are no plays, each for a reason of its own.
 BROKEN = [play(1, title=""), play(2, history={"user_id": ""}), play(3, started=0)]
 MENDED = [play(1), play(2), play(3)]
-
-
-@pytest.fixture
-def warehouse() -> Iterator[duckdb.DuckDBPyConnection]:
-    with memory_warehouse() as connection:
-        yield connection
 
 
 class Databases:

@@ -10,23 +10,16 @@ from dataclasses import replace
 import pytest
 
 from tautulli_pipeline.demo.database import make_demo_database
-from tautulli_pipeline.stream.server import EmbeddedServer
 from tautulli_pipeline.stream.session import ConsumingSession
 from tautulli_pipeline.warehouse.writer import Writer
 from tautulli_pipeline_tests.eras import make_database, play
 from tautulli_pipeline_tests.imports.rounds import Rounds, UntilDrained
-from tautulli_pipeline_tests.stream.servers import address_on, connect, delete_stream
+from tautulli_pipeline_tests.stream.servers import connect, delete_stream
 
 PLAYS, DAMAGED = 150, 10
 REJECTED = 8
 ROWS = PLAYS + DAMAGED
 IMPORTED = {"published": ROWS - REJECTED, "imported": ROWS - REJECTED, "rejected": REJECTED}
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with EmbeddedServer(tmp_path_factory.mktemp("stream")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +30,8 @@ def demo(tmp_path_factory):
 
 
 @pytest.fixture
-def rounds(server, demo, tmp_path):
-    address = address_on(server)
-    yield Rounds(demo, tmp_path, address)
-    asyncio.run(delete_stream(address))
+def rounds(address, demo, tmp_path):
+    return Rounds(demo, tmp_path, address)
 
 
 def assert_whole(rounds, import_id="import-1", **expected):

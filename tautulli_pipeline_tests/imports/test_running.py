@@ -64,8 +64,10 @@ def clock(monkeypatch):
     return now
 
 
-def plan_of(total_records, unchanged=0, pending=0):
-    return SimpleNamespace(total_records=total_records, unchanged=unchanged, pending=pending)
+def plan_of(total_records, unchanged=0, pending=0, covered=("b", "a")):
+    return SimpleNamespace(
+        total_records=total_records, unchanged=unchanged, pending=pending, covered=covered
+    )
 
 
 def receipt_of(*ids):

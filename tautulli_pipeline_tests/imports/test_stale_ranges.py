@@ -18,20 +18,9 @@ HERE = Destination("default", "warehouse", "stream")
 GRID = Grid(10)
 # Ids 1 to 95 in ten ranges of ten, but for 41 to 50.
 IDS = [*range(1, 41), *range(51, 96)]
+PLAYS = [play(i) for i in IDS]
 KEYS = sorted({GRID.partition_of(i).key for i in IDS})
 TABLES = ("session_history", "session_history_metadata", "session_history_media_info")
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory):
-    path = tmp_path_factory.mktemp("source") / "tautulli.db"
-    make_database(path, plays=[play(i) for i in IDS])
-    return path
-
-
-@pytest.fixture
-def database(original, tmp_path):
-    return shutil.copy(original, tmp_path / "tautulli.db")
 
 
 def plan_of(path, finished, destination=HERE):
@@ -105,16 +94,16 @@ def test_exactly_the_touched_ranges_are_due(database, named):
     assert due(database, finished) == touched
 
 
-def test_five_new_rows_make_the_last_range_due_again_and_the_range_after_it_new(original, tmp_path):
-    finished = finish(plan_of(shutil.copy(original, tmp_path / "before.db"), {}))
-    grown = tmp_path / "tautulli.db"
+def test_five_new_rows_make_the_last_range_due_again_and_the_range_after_it_new(database, tmp_path):
+    finished = finish(plan_of(database, {}))
+    grown = tmp_path / "grown.db"
     make_database(grown, plays=[play(i) for i in [*IDS, 98, 99, 100, 101, 102]])
     assert due(grown, finished) == keys_of(95, 101)
 
 
-def test_a_range_between_others_that_gets_rows_is_due_alone(original, tmp_path):
-    finished = finish(plan_of(shutil.copy(original, tmp_path / "before.db"), {}))
-    filled = tmp_path / "tautulli.db"
+def test_a_range_between_others_that_gets_rows_is_due_alone(database, tmp_path):
+    finished = finish(plan_of(database, {}))
+    filled = tmp_path / "filled.db"
     make_database(filled, plays=[play(i) for i in [*IDS, 45]])
     assert due(filled, finished) == keys_of(45)
 
@@ -129,11 +118,11 @@ def test_another_file_at_the_same_path_is_due_whole(database):
     assert (plan.unchanged, plan.pending) == (0, 0)
 
 
-def test_after_an_older_file_was_restored_the_ranges_that_differ_are_due(original, tmp_path):
-    newer = tmp_path / "tautulli.db"
+def test_after_an_older_file_was_restored_the_ranges_that_differ_are_due(database, tmp_path):
+    newer = tmp_path / "newer.db"
     make_database(newer, plays=[play(i) for i in IDS if i != 71])
     finished = finish(plan_of(newer, {}))
-    shutil.copy(original, newer)
+    shutil.copy(database, newer)
     assert due(newer, finished) == keys_of(71)
 
 

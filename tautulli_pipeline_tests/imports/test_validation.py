@@ -19,11 +19,6 @@ NOTHING = {"event_id": 0, "correlation_key": 0, "rating_key_user_started": 0}
 
 
 @pytest.fixture
-def data_dir(tmp_path):
-    return tmp_path / "data"
-
-
-@pytest.fixture
 def findings_of(tmp_path, data_dir):
     def findings_of(database, warehouse=None, **options):
         warehouse = warehouse or data_dir / "playback.duckdb"

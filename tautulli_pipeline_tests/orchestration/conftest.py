@@ -21,3 +21,8 @@ def storage() -> Iterator[dg.DagsterInstance]:
 def instance(storage: dg.DagsterInstance) -> Iterator[dg.DagsterInstance]:
     yield storage
     storage.wipe()
+
+
+@pytest.fixture(autouse=True)
+def _environment_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIPELINE_DATA_DIR", "overwritten by `open_instance`")

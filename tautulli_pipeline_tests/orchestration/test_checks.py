@@ -18,11 +18,10 @@ from tautulli_pipeline.orchestration.instance import open_instance
 from tautulli_pipeline.orchestration.upkeep import open_for_upkeep
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline_tests.cases import make_database, play
-from tautulli_pipeline_tests.command import environment, imported, nothing_runs, query
+from tautulli_pipeline_tests.command import environment, imported, query
 from tautulli_pipeline_tests.holding import held_by_another_process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 # Play 4 repeats play 3, play 5 ends before it starts, play 6 has no title.
@@ -50,12 +49,10 @@ with open_instance(load_settings().data_dir) as instance:
 
 
 @pytest.fixture
-def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setenv("PIPELINE_DATA_DIR", "set by whoever opens the instance")
-    make_database(tmp_path / "tautulli.db", plays=PLAYS)
-    imported(tmp_path / "tautulli.db", data_dir=tmp_path / "data")
-    yield tmp_path / "data"
-    assert nothing_runs(tmp_path / "data")
+def imported_dir(database: Path, data_dir: Path) -> Path:
+    """The data directory after an import."""
+    imported(database, data_dir=data_dir)
+    return data_dir
 
 
 def execute(data_dir: Path, *jobs: tuple[str, dict[str, Any]]) -> None:
@@ -82,10 +79,10 @@ def evaluations(data_dir: Path) -> dict[str, tuple[bool, str, dict[str, Any]]]:
     return latest
 
 
-def test_checks_follow_a_consumption_and_name_what_is_wrong(data_dir: Path) -> None:
-    assert evaluations(data_dir) == {}  # an import of the command line has no time for them
-    execute(data_dir, ("consume_job", {}))
-    found = evaluations(data_dir)
+def test_checks_follow_a_consumption_and_name_what_is_wrong(imported_dir: Path) -> None:
+    assert evaluations(imported_dir) == {}  # an import of the command line has no time for them
+    execute(imported_dir, ("consume_job", {}))
+    found = evaluations(imported_dir)
     assert found.keys() == CHECKS
     backward = found.pop("no_play_ends_before_it_starts")
     assert backward[:2] == (False, "WARN")
@@ -94,12 +91,12 @@ def test_checks_follow_a_consumption_and_name_what_is_wrong(data_dir: Path) -> N
     position = found["consumer_position_matches"][2]
     assert (position["in_table"], position["acked"], position["unacked"]) == (5, 5, 0)
 
-    with duckdb.connect(data_dir / "playback.duckdb") as connection:
+    with duckdb.connect(imported_dir / "playback.duckdb") as connection:
         connection.execute("DELETE FROM playback_events WHERE source_row_id = 2")
         connection.execute("UPDATE playback_events SET user_id = 3 WHERE source_row_id = 1")
         connection.execute("UPDATE stream_positions SET last_sequence = 4")
-    execute(data_dir, ("consume_job", {}))
-    found = evaluations(data_dir)
+    execute(imported_dir, ("consume_job", {}))
+    found = evaluations(imported_dir)
     failed = {name: severity for name, (passed, severity, _) in found.items() if not passed}
     assert failed == {
         "fates_add_up": "ERROR",
@@ -114,13 +111,13 @@ def test_checks_follow_a_consumption_and_name_what_is_wrong(data_dir: Path) -> N
     assert misnamed["source_row_id"] == "1"
 
 
-def test_a_persons_decisions_are_jobs_too(data_dir: Path) -> None:
-    source = data_dir.with_name("mended.db")
+def test_a_persons_decisions_are_jobs_too(imported_dir: Path) -> None:
+    source = imported_dir.with_name("mended.db")
     make_database(source, plays=[*PLAYS[:5], play(6)])
-    ((duplicate,),) = query(data_dir, "SELECT id::VARCHAR FROM dedupe_audit_log")
+    ((duplicate,),) = query(imported_dir, "SELECT id::VARCHAR FROM dedupe_audit_log")
     chosen = {"config": {"ids": [duplicate[:8]]}}
     execute(
-        data_dir,
+        imported_dir,
         ("confirm_duplicates_job", {"ops": {"confirm_decisions": chosen}}),
         ("restore_duplicates_job", {"ops": {"restore_plays": chosen}}),
         ("replay_dead_letters_job", {}),
@@ -139,9 +136,9 @@ def test_a_persons_decisions_are_jobs_too(data_dir: Path) -> None:
     )
     found = "SELECT source_row_id, restored_at IS NOT NULL FROM playback_events ORDER BY 1"
     restored = {4}
-    assert query(data_dir, found) == [(n, n in restored) for n in range(1, 7)]
-    assert query(data_dir, "SELECT status FROM dedupe_audit_log") == [("user_restored",)]
-    assert query(data_dir, "SELECT closed_by FROM dead_letters") == [("replay",)]
+    assert query(imported_dir, found) == [(n, n in restored) for n in range(1, 7)]
+    assert query(imported_dir, "SELECT status FROM dedupe_audit_log") == [("user_restored",)]
+    assert query(imported_dir, "SELECT closed_by FROM dead_letters") == [("replay",)]
 
 
 def test_nobody_else_writes_the_warehouse_of_an_import_or_a_consumer(tmp_path: Path) -> None:

@@ -8,18 +8,19 @@ import socket
 import subprocess
 import sys
 import threading
+from urllib.parse import urlsplit
 
 import dagster as dg
 import psutil
 import pytest
-from dagster._core.test_utils import create_run_for_test
 
 from tautulli_pipeline.errors import ConfigurationError, PipelineError
 from tautulli_pipeline.imports.record import ImportLog
 from tautulli_pipeline.orchestration import serving
-from tautulli_pipeline.orchestration.serving import Serving, _Service
+from tautulli_pipeline.orchestration.serving import Serving, Timings, _Service
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline_tests.command import wait_until
+from tautulli_pipeline_tests.orchestration.answering import launched, webserver
 from tautulli_pipeline_tests.served import free_port
 
 # Deaf to a request to end; its child is not.
@@ -32,9 +33,13 @@ signal.pause()
 """
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch):
-    monkeypatch.setattr(serving, "_RESTART_PAUSE_SECONDS", 0.0)
+QUICK = Timings(
+    poll_seconds=0.01,
+    starts_within_seconds=0.1,
+    ends_within_seconds=5.0,
+    restart_pause_seconds=0.0,
+    steady_seconds=60.0,
+)
 
 
 @pytest.fixture
@@ -42,10 +47,10 @@ def service(tmp_path):
     """Makes services of shell commands; what they started is ended."""
     made = []
 
-    def service(script):
-        made.append(
-            _Service("the daemon", ("sh", "-c", script), tmp_path / "daemon.log", dict(os.environ))
-        )
+    def service(script, **limits):
+        log = tmp_path / "daemon.log"
+        command = ("sh", "-c", script)
+        made.append(_Service("the daemon", command, log, dict(os.environ), QUICK, **limits))
         return made[-1]
 
     yield service
@@ -55,10 +60,10 @@ def service(tmp_path):
             one.process.wait()
 
 
-def serving_of(data_dir, **settings):
+def serving_of(data_dir, port=None, **settings):
     said = []
     given = Settings(pipeline_data_dir=data_dir, **settings)
-    return Serving(given, free_port(), threading.Event(), said.append), said
+    return Serving(given, port or free_port(), threading.Event(), said.append, QUICK), said
 
 
 def ended(service):
@@ -112,9 +117,8 @@ def test_a_child_that_was_steady_in_between_is_tried_as_often_again(service):
     assert child.quick_restarts == 0
 
 
-def test_a_log_that_has_grown_large_makes_room_for_a_new_one(service, monkeypatch):
-    monkeypatch.setattr(serving, "_MAX_LOG_BYTES", 10)
-    child = service("echo twelve bytes")
+def test_a_log_that_has_grown_large_makes_room_for_a_new_one(service):
+    child = service("echo twelve bytes", max_log_bytes=10)
     for _ in range(2):
         child.start()
         ended(child)
@@ -128,13 +132,12 @@ def test_ctrl_c_of_the_terminal_does_not_reach_a_child(service):
     assert os.getsid(child.process.pid) == child.process.pid
 
 
-def test_a_family_is_ended_by_force_where_it_takes_too_long(monkeypatch):
-    monkeypatch.setattr(serving, "_ENDS_WITHIN_SECONDS", 0.2)
+def test_a_family_is_ended_by_force_where_it_takes_too_long():
     command = [sys.executable, "-S", "-c", DEAF_FAMILY]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as root:
         assert root.stdout.readline() == b"deaf\n"
         (child,) = psutil.Process(root.pid).children()
-        serving._end_tree([root.pid, root.pid])
+        serving._end_tree([root.pid, root.pid], patience_seconds=0.2)
         # An orphan may wait for somebody to ask for its exit code.
         assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
         assert root.wait(5) in {0, -9}
@@ -143,7 +146,7 @@ def test_a_family_is_ended_by_force_where_it_takes_too_long(monkeypatch):
 def test_ending_what_is_gone_does_nothing():
     with subprocess.Popen(["true"]) as process:
         process.wait()
-    serving._end_tree([process.pid])
+    serving._end_tree([process.pid], patience_seconds=5)
 
 
 def test_a_code_server_whose_parent_was_killed_is_found_by_its_group():
@@ -210,9 +213,7 @@ def test_a_port_that_is_taken_is_named():
     serving._require_free(port)
 
 
-def test_a_webserver_that_never_answers_is_told_with_its_log(tmp_path, service, monkeypatch):
-    monkeypatch.setattr(serving, "_STARTS_WITHIN_SECONDS", 0.1)
-    monkeypatch.setattr(serving, "_POLL_SECONDS", 0.01)
+def test_a_webserver_that_never_answers_is_told_with_its_log(tmp_path, service):
     up, _ = serving_of(tmp_path)
     child = service("exec sleep 600")
     child.start()
@@ -244,10 +245,10 @@ def test_nothing_starts_by_itself_without_permission_and_a_database(tmp_path, se
     assert heard == said
 
 
-def wishing(tmp_path):
+def wishing(tmp_path, port=None):
     database = tmp_path / "tautulli.db"
     return serving_of(
-        tmp_path, import_auto_start=True, import_enabled=True, import_db_path=database
+        tmp_path, port, import_auto_start=True, import_enabled=True, import_db_path=database
     )
 
 
@@ -256,14 +257,14 @@ def test_an_import_that_is_under_way_is_not_started_again(tmp_path):
     with dg.DagsterInstance.ephemeral() as instance:
         with ImportLog(tmp_path).exclusive(tmp_path / "tautulli.db"):
             up._start_import(instance)
-        create_run_for_test(instance, job_name="import_job", status=dg.DagsterRunStatus.STARTED)
+        instance.add_run(dg.DagsterRun("import_job", status=dg.DagsterRunStatus.STARTED))
         up._start_import(instance)
     assert heard == ["an import is under way already"] * 2
 
 
-def test_an_import_is_started_once_and_its_run_named(tmp_path, monkeypatch):
-    up, heard = wishing(tmp_path)
-    monkeypatch.setattr(serving, "start_import", lambda url: f"run-of-{url[-4:]}")
-    with dg.DagsterInstance.ephemeral() as instance:
-        up._start_import(instance)
-    assert heard == [f"import started: {up.url}/runs/run-of-{up.url[-4:]}"]
+def test_an_import_is_started_once_and_its_run_named(tmp_path):
+    with webserver(200, launched("run-1")) as (url, asked), dg.DagsterInstance.ephemeral() as none:
+        up, heard = wishing(tmp_path, urlsplit(url).port)
+        up._start_import(none)
+    assert heard == [f"import started: {url}/runs/run-1"]
+    assert len(asked) == 1

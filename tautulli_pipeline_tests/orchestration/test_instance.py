@@ -16,12 +16,6 @@ from tautulli_pipeline.orchestration.instance import (
 )
 
 
-@pytest.fixture
-def data_dir(tmp_path, monkeypatch):
-    monkeypatch.setenv("PIPELINE_DATA_DIR", "set by whoever opens the instance")
-    return tmp_path
-
-
 def test_a_data_directory_has_storage_once_an_instance_was_opened(data_dir):
     assert not has_storage(data_dir)
     with open_instance(data_dir) as instance:
@@ -31,6 +25,7 @@ def test_a_data_directory_has_storage_once_an_instance_was_opened(data_dir):
 
 
 def test_dagsters_programs_are_told_where_the_data_is(data_dir, monkeypatch):
+    data_dir.mkdir()
     monkeypatch.setenv("SOME_TOKEN", "s3cret")
     environment = dagster_home(data_dir)
     assert environment["DAGSTER_HOME"] == environment["PIPELINE_DATA_DIR"] == str(data_dir)
@@ -40,6 +35,7 @@ def test_dagsters_programs_are_told_where_the_data_is(data_dir, monkeypatch):
 
 
 def test_dagsters_programs_use_the_storage_and_the_launcher_of_the_package(data_dir):
+    data_dir.mkdir()
     (data_dir / "dagster.yaml").write_text("of an older version")
     dagster_home(data_dir)
     config = yaml.safe_load((data_dir / "dagster.yaml").read_text())

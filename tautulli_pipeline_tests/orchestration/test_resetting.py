@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 import dagster as dg
 import pytest
@@ -11,7 +10,6 @@ import pytest
 from tautulli_pipeline.data_dir.consumer_lock import consumer_lock
 from tautulli_pipeline.errors import ImportRunningError
 from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Status
-from tautulli_pipeline.orchestration import resetting
 from tautulli_pipeline.orchestration.column_schemas import STREAM_KEY
 from tautulli_pipeline.orchestration.history import (
     DATA_VERSION,
@@ -25,17 +23,6 @@ from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.source.partitions import Grid
 
 KEYS = [Grid(10).partition_of(1).key, Grid(10).partition_of(11).key]
-
-
-@pytest.fixture
-def settings(tmp_path, monkeypatch):
-    monkeypatch.setenv("PIPELINE_DATA_DIR", "set by whoever opens the instance")
-    return Settings(pipeline_data_dir=tmp_path)
-
-
-@pytest.fixture
-def log(settings):
-    return ImportLog(settings.data_dir)
 
 
 def record_of(settings):
@@ -102,10 +89,7 @@ def test_a_running_import_is_not_forgotten(settings, log):
 
 
 @pytest.mark.parametrize("recorded", ["a record", "a damaged one", "none"])
-def test_a_consumer_that_keeps_running_is_reported_with_its_progress(
-    settings, log, monkeypatch, recorded
-):
-    monkeypatch.setattr(resetting, "consumer_lock", partial(consumer_lock, patience_seconds=0))
+def test_a_consumer_that_keeps_running_is_reported_with_its_progress(settings, log, recorded):
     leave_receipts(settings, "import-1/a")
     if recorded == "a record":
         log.write(record_of(settings))
@@ -115,7 +99,7 @@ def test_a_consumer_that_keeps_running_is_reported_with_its_progress(
         consumer_lock(settings.layout, settings.warehouse_path),
         pytest.raises(ImportRunningError) as caught,
     ):
-        reset_progress(settings)
+        reset_progress(settings, patience_seconds=0)
     assert caught.value.message == (
         f"cannot reset {settings.data_dir}: a consumer is bringing the stream into the table"
     )

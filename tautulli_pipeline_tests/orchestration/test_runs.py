@@ -7,15 +7,13 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import pytest
 
 from tautulli_pipeline.definitions import defs
 from tautulli_pipeline.orchestration.instance import open_instance
-from tautulli_pipeline_tests.cases import DEFAULT_STARTED_AT, make_database, play
-from tautulli_pipeline_tests.command import environment, fates, imported, nothing_runs, query, run
+from tautulli_pipeline_tests.cases import DEFAULT_STARTED_AT, play
+from tautulli_pipeline_tests.command import environment, fates, imported, query, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 HISTORY, STREAM, TABLE = (
@@ -41,19 +39,6 @@ with open_instance(load_settings().data_dir) as instance:
     )
     assert result.success
 """
-
-
-@pytest.fixture
-def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setenv("PIPELINE_DATA_DIR", "set by whoever opens the instance")
-    yield tmp_path / "data"
-    assert nothing_runs(tmp_path / "data")
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    make_database(tmp_path / "tautulli.db", plays=PLAYS)
-    return tmp_path / "tautulli.db"
 
 
 def execute(job: str, *tags: str, data_dir: Path, database: Path) -> None:

@@ -19,31 +19,25 @@ from tautulli_pipeline.orchestration.sensors import new_history_sensor, stream_b
 from tautulli_pipeline.settings import load_settings
 from tautulli_pipeline.stream.publisher import Outgoing
 from tautulli_pipeline.stream.session import open_publishing
-from tautulli_pipeline_tests.cases import make_database, play
-from tautulli_pipeline_tests.command import nothing_runs
+from tautulli_pipeline_tests.cases import play
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+PLAYS = [play(row_id) for row_id in (0, 1, 2, 11, 12)]
 KEYS = ["0000000001-0000000010", "0000000011-0000000020", "other"]
 
 
 @pytest.fixture
-def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    data_dir = tmp_path / "data"
+def instance(
+    data_dir: Path, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[dg.DagsterInstance]:
+    """The instance of the data directory, in an environment that names the database."""
     data_dir.mkdir()
-    database = tmp_path / "tautulli.db"
-    make_database(database, plays=[play(row_id) for row_id in (0, 1, 2, 11, 12)])
     monkeypatch.setenv("PIPELINE_DATA_DIR", str(data_dir))
     monkeypatch.setenv("IMPORT_DB_PATH", str(database))
     monkeypatch.setenv("IMPORT_BATCH_SIZE", "10")
-    yield data_dir
-    assert nothing_runs(data_dir)
-
-
-@pytest.fixture
-def instance(data_dir: Path) -> Iterator[dg.DagsterInstance]:
     with open_instance(data_dir) as instance:
         yield instance
 

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import dagster as dg
-import pytest
 
 from tautulli_pipeline.orchestration.instance import open_instance
 from tautulli_pipeline.orchestration.storage import OpenEventLog
@@ -26,12 +25,6 @@ with open_instance(Path(sys.argv[1])) as instance:
         )
     os.kill(os.getpid(), 9)
 """
-
-
-@pytest.fixture
-def data_dir(tmp_path, monkeypatch):
-    monkeypatch.setenv("PIPELINE_DATA_DIR", "set by whoever opens the instance")
-    return tmp_path / "data"
 
 
 def report(instance, partition):

@@ -7,7 +7,6 @@ import pytest
 
 from tautulli_pipeline.data_dir.consumer_lock import consumer_lock, is_consumer_running
 from tautulli_pipeline.errors import ConfigurationError, WarehouseError
-from tautulli_pipeline.orchestration import upkeep
 from tautulli_pipeline.orchestration.upkeep import (
     Resolved,
     confirm_duplicates,
@@ -19,7 +18,6 @@ from tautulli_pipeline.settings import Settings
 from tautulli_pipeline_tests.warehouse.plays import (
     batch,
     event,
-    memory_warehouse,
     message,
     rows,
     uuid_of,
@@ -27,13 +25,9 @@ from tautulli_pipeline_tests.warehouse.plays import (
 )
 
 
-@pytest.fixture
-def settings(tmp_path):
-    return Settings(pipeline_data_dir=tmp_path / "data")
-
-
 @pytest.mark.parametrize("kind", ["duplicate", "dead letter"])
-def test_a_missing_warehouse_has_no_such_row_and_is_not_made(settings, kind):
+def test_a_missing_warehouse_has_no_such_row_and_is_not_made(data_dir, kind):
+    settings = Settings(pipeline_data_dir=data_dir)
     with (
         pytest.raises(ConfigurationError, match=f"there is no {kind} with the id 'abc'"),
         open_for_upkeep(settings, kind, ["abc", "def"]),
@@ -49,15 +43,11 @@ def test_upkeep_is_the_one_consumer_while_it_writes(settings):
     assert not is_consumer_running(settings.layout)
 
 
-def test_upkeep_waits_a_moment_for_a_consumer_that_has_not_opened_the_warehouse_yet(
-    settings, monkeypatch
-):
-    monkeypatch.setattr(upkeep, "_PATIENCE_SECONDS", 0.0)
-    settings.data_dir.mkdir()
+def test_upkeep_waits_a_moment_for_a_consumer_that_has_not_opened_the_warehouse_yet(settings):
     with (
         consumer_lock(settings.layout, settings.warehouse_path),
         pytest.raises(WarehouseError, match="another consumer of this data directory"),
-        open_for_upkeep(settings, "dead letter", []),
+        open_for_upkeep(settings, "dead letter", [], patience_seconds=0.0),
     ):
         pass
 
@@ -73,14 +63,13 @@ def test_a_write_that_fails_names_the_warehouse(settings):
 
 
 @pytest.fixture
-def audited():
+def audited(warehouse):
     """A warehouse with two plays and a duplicate of each, of other events; and their ids."""
-    with memory_warehouse() as connection:
-        twins = [event(n, event_id=uuid_of(n + 2), session_key=f"other-{n}") for n in (1, 2)]
-        sent = [event(1), event(2), *twins]
-        writer(connection).write(batch(message(n, one) for n, one in enumerate(sent, 1)))
-        ids = rows(connection, "SELECT id FROM dedupe_audit_log ORDER BY stream_sequence")
-        yield connection, [row_id for (row_id,) in ids]
+    twins = [event(n, event_id=uuid_of(n + 2), session_key=f"other-{n}") for n in (1, 2)]
+    sent = [event(1), event(2), *twins]
+    writer(warehouse).write(batch(message(n, one) for n, one in enumerate(sent, 1)))
+    ids = rows(warehouse, "SELECT id FROM dedupe_audit_log ORDER BY stream_sequence")
+    return warehouse, [row_id for (row_id,) in ids]
 
 
 def stored(connection):

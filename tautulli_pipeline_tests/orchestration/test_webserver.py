@@ -2,44 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
 import pytest
 
 from tautulli_pipeline.errors import PipelineError
 from tautulli_pipeline.orchestration.webserver import answers, start_import
+from tautulli_pipeline_tests.orchestration.answering import launched, webserver
 from tautulli_pipeline_tests.served import LOCATION, free_port
-
-
-@contextmanager
-def webserver(status: int, body: object, *, length: int | None = None):
-    """A server that gives this answer; its URL and what it was asked."""
-    asked = []
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-
-    class Answering(BaseHTTPRequestHandler):
-        def do_POST(self):
-            question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            asked.append((self.path, self.headers["Content-Type"], question))
-            self.send_response(status)
-            self.send_header("Content-Length", str(length or len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_words):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", asked
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def loaded(**found):
@@ -80,8 +48,7 @@ def test_where_nobody_listens_nobody_answers():
 
 
 def test_an_import_is_started_as_a_click_would_and_its_run_named():
-    success = {"data": {"launchRun": {"__typename": "LaunchRunSuccess", "run": {"runId": "r-1"}}}}
-    with webserver(200, success) as (url, asked):
+    with webserver(200, launched("r-1")) as (url, asked):
         assert start_import(url) == "r-1"
     ((_, _, question),) = asked
     selector = question["variables"]["selector"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -18,7 +17,6 @@ from dagster._core.remote_origin import (
     RemoteJobOrigin,
     RemoteRepositoryOrigin,
 )
-from dagster._core.test_utils import create_run_for_test
 
 from tautulli_pipeline.orchestration import workers
 from tautulli_pipeline.orchestration.launcher import WatchfulRunLauncher
@@ -75,8 +73,8 @@ def run_of(
     tags: dict[str, Any] | None = None,
 ) -> dg.DagsterRun:
     """A run whose launcher named these processes, one after the other."""
-    run = create_run_for_test(
-        instance, job_name=job_name, status=status, tags=tags, remote_job_origin=ORIGIN
+    run = instance.add_run(
+        dg.DagsterRun(job_name, status=status, tags=tags, remote_job_origin=ORIGIN)
     )
     for process_id in told:
         metadata = {"pid": dg.MetadataValue.text(str(process_id))}
@@ -125,17 +123,16 @@ def test_what_a_run_says_besides_does_not_hide_its_process(instance, gone):
     assert is_dead(instance, run)
 
 
-def test_a_process_younger_than_the_word_of_it_only_has_its_number(instance, monkeypatch):
+def test_a_process_younger_than_the_word_of_it_only_has_its_number(instance):
     run = run_of(instance)
     began_at = psutil.Process().create_time()
-    entry_time = time.time
+    instance.report_engine_event(
+        "started", run, EngineEventData({"pid": dg.MetadataValue.text(str(os.getpid()))})
+    )
+    (told,) = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)
 
     def told_at(moment: float) -> bool:
-        monkeypatch.setattr(time, "time", lambda: moment)
-        instance.report_engine_event(
-            "started", run, EngineEventData({"pid": dg.MetadataValue.text(str(os.getpid()))})
-        )
-        monkeypatch.setattr(time, "time", entry_time)
+        instance.store_event(told._replace(timestamp=moment))
         return worker_of(instance, run) is not None
 
     assert told_at(began_at + 60)
@@ -216,14 +213,13 @@ def test_ending_cancels_the_runs_of_the_daemon_and_no_others(instance, sleeper, 
     assert status_of(instance, of_command_line) is RunStatus.STARTED
 
 
-def test_a_worker_that_does_not_end_is_not_waited_for_for_ever(instance, monkeypatch):
-    monkeypatch.setattr(workers, "_ENDS_WITHIN_SECONDS", 0.1)
+def test_a_worker_that_does_not_end_is_not_waited_for_for_ever(instance):
     command = [sys.executable, "-S", "-c", DEAF]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"deaf\n"
         run = run_of(instance, process.pid)
-        end_runs(instance)
+        end_runs(instance, patience_seconds=0.1)
         assert process.poll() is None
         assert status_of(instance, run) is RunStatus.CANCELING
         process.kill()

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from tautulli_pipeline.demo.database import make_demo_database
 from tautulli_pipeline_tests.command import (
     ended,
     fates,
@@ -33,13 +32,6 @@ ROWS = 2500
 DATA_DIRECTORY = (2, "cannot write to the data directory {data}: ")
 COPY = (2, "cannot copy '{database}' to '{data}/snapshots': ")
 WAREHOUSE = (6, "cannot write the warehouse {data}/playback.duckdb: ")
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("full") / "tautulli.db"
-    make_demo_database(path, ROWS)
-    return path
 
 
 def importer(process: subprocess.Popen[str]) -> int:

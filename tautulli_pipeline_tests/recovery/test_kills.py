@@ -23,7 +23,7 @@ from tautulli_pipeline_tests.command import (
     start,
     wait_until,
 )
-from tautulli_pipeline_tests.recovery.conftest import ROWS, published
+from tautulli_pipeline_tests.recovery.conftest import published
 
 if TYPE_CHECKING:
     import subprocess
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     Import = subprocess.Popen[str]
 
+ROWS = 30_000
 OPTIONS = ("--json", "--batch-size", 500)
 ALL_IMPORTED = {"total_records": ROWS, "processed": ROWS, "imported": ROWS}
 

@@ -14,7 +14,6 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from tautulli_pipeline.demo.database import make_demo_database
 from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Status
 from tautulli_pipeline_tests.command import (
     Outcome,
@@ -38,13 +37,6 @@ os.setsid()
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.executable, [sys.executable, "-m", "tautulli_pipeline", *sys.argv[1:]])
 """
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("signals") / "tautulli.db"
-    make_demo_database(path, ROWS)
-    return path
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import dagster as dg
 import psutil
 import pytest
 
-from tautulli_pipeline.demo.database import make_demo_database
 from tautulli_pipeline.orchestration.instance import open_instance
 from tautulli_pipeline_tests.command import (
     ended,
@@ -45,13 +44,6 @@ load_settings().data_dir.mkdir(exist_ok=True)
 with open_instance(load_settings().data_dir) as instance:
     defs.resolve_job_def("import_job").execute_in_process(instance=instance)
 """
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("stopped") / "tautulli.db"
-    make_demo_database(path, ROWS)
-    return path
 
 
 @contextmanager

@@ -36,11 +36,6 @@ def backup(tmp_path):
     return tmp_path / "home" / "tautulli.db.zip"
 
 
-@pytest.fixture
-def snapshots(tmp_path):
-    return tmp_path / "data" / "snapshots"
-
-
 def database_of(path, rows):
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("CREATE TABLE plays (id INTEGER PRIMARY KEY, title TEXT)")

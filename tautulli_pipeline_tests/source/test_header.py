@@ -20,7 +20,7 @@ SIZE_AT, COUNTER_AT, PAGES_AT, COUNTED_AT = 16, 24, 28, 92
 
 
 @pytest.fixture
-def database(tmp_path):
+def small_pages(tmp_path):
     return make(tmp_path / "tautulli.db", 1024)
 
 
@@ -78,79 +78,79 @@ def test_a_file_that_lacks_its_last_byte_is_refused_with_both_sizes(tmp_path, pa
     assert caught.value.hint == SALVAGE_HINT
 
 
-def test_more_bytes_than_the_database_has_are_no_fault(database):
-    with database.open("ab") as file:
+def test_more_bytes_than_the_database_has_are_no_fault(small_pages):
+    with small_pages.open("ab") as file:
         file.write(b"\0" * 1024)
-    before = database.read_bytes()
-    require_whole(copy_of(database))
-    accept_length(copy_of(database))
-    assert database.read_bytes() == before
-    assert readable_rows(database) == ROWS
+    before = small_pages.read_bytes()
+    require_whole(copy_of(small_pages))
+    accept_length(copy_of(small_pages))
+    assert small_pages.read_bytes() == before
+    assert readable_rows(small_pages) == ROWS
 
 
-def test_once_its_length_is_accepted_the_rest_can_be_read(database):
-    whole_pages = database.stat().st_size // 1024 - 20
-    cut(database, whole_pages * 1024 + 700)
-    assert readable_rows(database) == 0
-    accept_length(copy_of(database))
-    require_whole(copy_of(database))
-    assert 0 < readable_rows(database) < ROWS
-    content = database.read_bytes()
+def test_once_its_length_is_accepted_the_rest_can_be_read(small_pages):
+    whole_pages = small_pages.stat().st_size // 1024 - 20
+    cut(small_pages, whole_pages * 1024 + 700)
+    assert readable_rows(small_pages) == 0
+    accept_length(copy_of(small_pages))
+    require_whole(copy_of(small_pages))
+    assert 0 < readable_rows(small_pages) < ROWS
+    content = small_pages.read_bytes()
     assert struct.unpack_from(">I", content, PAGES_AT) == (whole_pages,)
 
 
-def test_only_the_count_of_pages_is_written(database):
-    cut(database, 30 * 1024)
-    before = database.read_bytes()
-    accept_length(copy_of(database))
-    after = database.read_bytes()
+def test_only_the_count_of_pages_is_written(small_pages):
+    cut(small_pages, 30 * 1024)
+    before = small_pages.read_bytes()
+    accept_length(copy_of(small_pages))
+    after = small_pages.read_bytes()
     assert before[:PAGES_AT] + after[PAGES_AT : PAGES_AT + 4] + before[PAGES_AT + 4 :] == after
 
 
 @pytest.mark.parametrize("suffix", ["-wal", "-journal"])
-def test_beside_a_log_or_journal_the_header_tells_no_length(database, suffix):
-    cut(database, 10 * 1024)
-    before = database.read_bytes()
-    database.with_name(database.name + suffix).touch()
-    require_whole(copy_of(database))
-    accept_length(copy_of(database))
-    assert database.read_bytes() == before
+def test_beside_a_log_or_journal_the_header_tells_no_length(small_pages, suffix):
+    cut(small_pages, 10 * 1024)
+    before = small_pages.read_bytes()
+    small_pages.with_name(small_pages.name + suffix).touch()
+    require_whole(copy_of(small_pages))
+    accept_length(copy_of(small_pages))
+    assert small_pages.read_bytes() == before
 
 
-def test_a_count_that_an_old_sqlite_left_behind_is_not_believed(database):
+def test_a_count_that_an_old_sqlite_left_behind_is_not_believed(small_pages):
     """It writes the change counter and not the count, so the two counters differ."""
-    write(database, PAGES_AT, 10**6)
+    write(small_pages, PAGES_AT, 10**6)
     with pytest.raises(SourceDamagedError):
-        require_whole(copy_of(database))
-    write(database, COUNTED_AT, 99)
-    require_whole(copy_of(database))
-    accept_length(copy_of(database))
-    assert readable_rows(database) == ROWS
+        require_whole(copy_of(small_pages))
+    write(small_pages, COUNTED_AT, 99)
+    require_whole(copy_of(small_pages))
+    accept_length(copy_of(small_pages))
+    assert readable_rows(small_pages) == ROWS
 
 
 @pytest.mark.parametrize("size_bytes", [0, 16, 95])
-def test_a_file_without_a_whole_header_is_left_to_sqlite(database, size_bytes):
-    cut(database, size_bytes)
-    require_whole(copy_of(database))
-    accept_length(copy_of(database))
-    assert database.stat().st_size == size_bytes
+def test_a_file_without_a_whole_header_is_left_to_sqlite(small_pages, size_bytes):
+    cut(small_pages, size_bytes)
+    require_whole(copy_of(small_pages))
+    accept_length(copy_of(small_pages))
+    assert small_pages.stat().st_size == size_bytes
 
 
-def test_a_count_of_zero_pages_asks_for_nothing(database):
-    write(database, PAGES_AT, 0)
-    require_whole(copy_of(database))
-    accept_length(copy_of(database))
-    assert readable_rows(database) == ROWS
+def test_a_count_of_zero_pages_asks_for_nothing(small_pages):
+    write(small_pages, PAGES_AT, 0)
+    require_whole(copy_of(small_pages))
+    accept_length(copy_of(small_pages))
+    assert readable_rows(small_pages) == ROWS
 
 
-def test_a_page_size_that_is_none_is_left_to_sqlite(database):
-    write(database, SIZE_AT, 0, ">H")
-    before = database.read_bytes()
-    require_whole(copy_of(database))
-    accept_length(copy_of(database))
-    assert database.read_bytes() == before
+def test_a_page_size_that_is_none_is_left_to_sqlite(small_pages):
+    write(small_pages, SIZE_AT, 0, ">H")
+    before = small_pages.read_bytes()
+    require_whole(copy_of(small_pages))
+    accept_length(copy_of(small_pages))
+    assert small_pages.read_bytes() == before
     with (
-        closing(sqlite3.connect(database)) as connection,
+        closing(sqlite3.connect(small_pages)) as connection,
         pytest.raises(sqlite3.DatabaseError, match="file is not a database"),
     ):
         connection.execute("SELECT * FROM plays")

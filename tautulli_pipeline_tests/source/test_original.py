@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tautulli_pipeline.errors import SourceChangedError, SourceError
-from tautulli_pipeline.source import original as original_module
 from tautulli_pipeline.source.original import (
     Observed,
     ObservedFile,
@@ -43,7 +42,7 @@ CHANGES = pytest.mark.parametrize(("name", "value"), OTHERS.items(), ids=OTHERS)
 
 
 @pytest.fixture
-def database(tmp_path):
+def plain_file(tmp_path):
     path = tmp_path / "home" / "tautulli.db"
     path.parent.mkdir()
     path.write_bytes(b"database" * 1000)
@@ -131,27 +130,27 @@ def test_room_is_needed_for_the_copies_and_for_the_log_once_more():
     assert Observed(None, None, None).copy_bytes == 0
 
 
-def test_what_is_there_is_seen_and_left_as_it_was(database):
-    beside(database, "-wal").write_bytes(b"log")
-    before = content_of(database.parent)
-    seen = observe(database)
-    assert content_of(database.parent) == before
+def test_what_is_there_is_seen_and_left_as_it_was(plain_file):
+    beside(plain_file, "-wal").write_bytes(b"log")
+    before = content_of(plain_file.parent)
+    seen = observe(plain_file)
+    assert content_of(plain_file.parent) == before
     assert (seen.database.size, seen.database.header) == (8000, (b"database" * 13)[:100])
     assert (seen.database.inode, seen.wal.size, seen.wal.header) == (
-        *(database.stat().st_ino, 3, b"log"),
+        *(plain_file.stat().st_ino, 3, b"log"),
     )
     assert seen.journal is None
-    assert observe(beside(database, ".gone")) == Observed(None, None, None)
+    assert observe(beside(plain_file, ".gone")) == Observed(None, None, None)
 
 
 def test_what_lies_beside_a_database_has_its_whole_name():
     assert beside(Path("/home/me/my.tautulli.db"), "-wal") == Path("/home/me/my.tautulli.db-wal")
 
 
-def test_links_are_followed_to_the_file_itself(database, tmp_path):
-    for name, target in [("one", database), ("two", tmp_path / "one")]:
+def test_links_are_followed_to_the_file_itself(plain_file, tmp_path):
+    for name, target in [("one", plain_file), ("two", tmp_path / "one")]:
         (tmp_path / name).symlink_to(target)
-    assert locate(tmp_path / "two") == locate(database) == database
+    assert locate(tmp_path / "two") == locate(plain_file) == plain_file
 
 
 @pytest.mark.parametrize(
@@ -164,7 +163,7 @@ def test_links_are_followed_to_the_file_itself(database, tmp_path):
         ("n" * 300, "file name too long"),
     ],
 )
-def test_a_path_that_leads_nowhere_says_how(database, tmp_path, name, words):
+def test_a_path_that_leads_nowhere_says_how(plain_file, tmp_path, name, words):
     (tmp_path / "dangling.db").symlink_to(tmp_path / "gone.db")
     (tmp_path / "loop.db").symlink_to("loop.db")
     with pytest.raises(SourceError) as caught:
@@ -173,15 +172,15 @@ def test_a_path_that_leads_nowhere_says_how(database, tmp_path, name, words):
     assert "check the path" in caught.value.hint
 
 
-def test_only_a_regular_file_is_opened_and_never_through_a_link(database, tmp_path):
+def test_only_a_regular_file_is_opened_and_never_through_a_link(plain_file, tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "link").symlink_to(database)
+    (tmp_path / "link").symlink_to(plain_file)
     for name, kind in [("pipe", "not a regular file"), ("home", "a folder")]:
         with pytest.raises(SourceError, match=f"it is {kind}$"):
             open_regular(tmp_path / name)
     with pytest.raises(SourceError, match=r"it is not a regular file$"):
         open_regular(tmp_path / "link")
-    with open_regular(database) as file:
+    with open_regular(plain_file) as file:
         assert not file.writable()
         assert not os.get_inheritable(file.fileno())
 
@@ -192,24 +191,22 @@ def test_the_first_bytes_come_in_parts_whatever_follows(tmp_path_factory, size, 
     content = bytes(range(50))
     path = tmp_path_factory.getbasetemp() / "chunked"
     path.write_bytes(content)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(original_module, "_CHUNK_BYTES", chunk)
-        parts = [bytes(part) for part in chunks(path, size)]
+    parts = [bytes(part) for part in chunks(path, size, chunk_bytes=chunk)]
     assert b"".join(parts) == content[:size]
     assert all(0 < len(part) <= chunk for part in parts)
 
 
-def test_a_file_that_is_shorter_than_seen_or_gone_has_changed(database):
+def test_a_file_that_is_shorter_than_seen_or_gone_has_changed(plain_file):
     with pytest.raises(SourceChangedError, match=r"^it was cut short$"):
-        list(chunks(database, 8001))
+        list(chunks(plain_file, 8001))
     with pytest.raises(SourceChangedError, match=r"^a part of it disappeared$"):
-        list(chunks(beside(database, "-wal"), 1))
+        list(chunks(beside(plain_file, "-wal"), 1))
 
 
-def test_bytes_read_again_have_to_be_those_that_were_copied(database):
+def test_bytes_read_again_have_to_be_those_that_were_copied(plain_file):
     digest = hashlib.sha256(b"database" * 1000).hexdigest()
-    require_digest(database, 8000, digest)
-    with database.open("r+b") as file:
+    require_digest(plain_file, 8000, digest)
+    with plain_file.open("r+b") as file:
         file.write(b"D")
     with pytest.raises(SourceChangedError, match=r"^it was written within one tick of its clock$"):
-        require_digest(database, 8000, digest)
+        require_digest(plain_file, 8000, digest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -11,7 +12,6 @@ from contextlib import ExitStack
 
 import pytest
 
-from tautulli_pipeline.source import private_folder as private_folder_module
 from tautulli_pipeline.source.private_folder import private_folder, remove_stale_snapshots
 from tautulli_pipeline_tests.folders import without_privilege
 
@@ -140,30 +140,28 @@ def test_where_the_parent_goes_before_its_lock_is_made_another_name_is_claimed(
     parent, tmp_path, monkeypatch
 ):
     """Another owner that leaves takes the empty parent along."""
-    claimed = []
-    lock_of = private_folder_module._lock_of
+    names = []
 
-    def parent_gone_once(folder):
-        if not claimed:
+    def parent_gone_once(size):
+        if not names:
             parent.rmdir()
-        claimed.append(folder)
-        return lock_of(folder)
+        names.append("ab"[len(names)] * 2 * size)
+        return names[-1]
 
-    monkeypatch.setattr(private_folder_module, "_lock_of", parent_gone_once)
+    monkeypatch.setattr(secrets, "token_hex", parent_gone_once)
     with private_folder(parent) as folder:
-        assert claimed[1] == folder != claimed[0]
+        assert folder.name == f"snapshot-{names[1]}"
     assert names_in(tmp_path) == []
 
 
 def test_after_ten_lost_claims_it_gives_up(parent, tmp_path, monkeypatch):
     taken = []
 
-    def always_taken(lock):
+    def always_removed(lock, _operation):
         taken.append(lock.name)
         os.unlink(lock.name)  # noqa: PTH108 - the name of an open file
-        return True
 
-    monkeypatch.setattr(private_folder_module, "_locks", always_taken)
+    monkeypatch.setattr(fcntl, "flock", always_removed)
     with pytest.raises(OSError, match="other processes keep removing it"), private_folder(parent):
         pytest.fail("nobody owns it")
     assert len(set(taken)) == 10

@@ -8,7 +8,6 @@ from contextlib import closing, contextmanager
 import pytest
 
 from tautulli_pipeline.events.identity import quote_literal
-from tautulli_pipeline.source import rescue
 from tautulli_pipeline.source.rescue import RescuedTable
 from tautulli_pipeline_tests.pages import overwrite, settle, tree_of
 
@@ -101,11 +100,10 @@ def test_only_a_history_table_with_a_key_names_plays(path, name, keyed, history,
 
 
 @pytest.mark.parametrize("portion", [1, 7, 299, 300, 301])
-def test_the_size_of_a_portion_makes_no_difference(path, monkeypatch, portion):
+def test_the_size_of_a_portion_makes_no_difference(path, portion):
     make(path, plays(FEW))
-    monkeypatch.setattr(rescue, "_PORTION", portion)
     with attached(path) as connection:
-        table = RescuedTable(connection, HISTORY, COLUMNS, keyed=True)
+        table = RescuedTable(connection, HISTORY, COLUMNS, keyed=True, portion=portion)
         table.copy()
         assert copied(connection) == plays(FEW)
 
@@ -192,13 +190,12 @@ def test_without_an_index_the_other_tables_tell_what_is_lost(path):
 
 
 @pytest.mark.parametrize("searched", [16, 10**6])
-def test_unnamed_rows_beyond_the_damage_are_found(path, monkeypatch, searched):
+def test_unnamed_rows_beyond_the_damage_are_found(path, searched):
     """Be the range sounded first or searched to its end at once."""
     make(path, plays(FEW), table="users")
     overwrite(path, [tree_of(path, "users").leaves[1]])
-    monkeypatch.setattr(rescue, "_SEARCHED_IDS", searched)
     with attached(path) as connection:
-        table = RescuedTable(connection, "users", COLUMNS, keyed=True)
+        table = RescuedTable(connection, "users", COLUMNS, keyed=True, searched_ids=searched)
         table._create()
         table._rescue((), 1, 300)
         there = ids_of(copied(connection, "users"))

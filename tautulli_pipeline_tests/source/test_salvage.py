@@ -13,8 +13,7 @@ from tautulli_pipeline.errors import ConfigurationError, SourceDamagedError
 from tautulli_pipeline.events.columns import HISTORY, HISTORY_TABLES, MEDIA_INFO, METADATA
 from tautulli_pipeline.source import salvage as salvage_module
 from tautulli_pipeline.source.damage import in_words
-from tautulli_pipeline.source.rescue import RescuedTable
-from tautulli_pipeline.source.salvage import NOTHING_LOST, salvage
+from tautulli_pipeline.source.salvage import NOTHING_LOST, open_copy, salvage
 from tautulli_pipeline.source.schema import read_schema
 from tautulli_pipeline_tests.eras import make_database, make_era_database, play
 from tautulli_pipeline_tests.pages import overwrite, settle, swap, tree_of
@@ -49,7 +48,7 @@ def sound(request, tmp_path_factory):
 
 
 @pytest.fixture
-def database(sound, tmp_path):
+def sound_database(sound, tmp_path):
     path = tmp_path / "tautulli.db"
     path.write_bytes(sound)
     return path
@@ -122,9 +121,9 @@ def before_damage(path):
 @pytest.mark.parametrize("table", HISTORY_TABLES)
 @pytest.mark.parametrize("filling", [b"\xff", b"\x00"])
 @pytest.mark.parametrize("which", ["first", "middle", "last", "some", "inner", "root"])
-def test_all_that_can_be_read_row_by_row_is_brought_in(database, table, filling, which):
-    had = before_damage(database)
-    tree = tree_of(database, table)
+def test_all_that_can_be_read_row_by_row_is_brought_in(sound_database, table, filling, which):
+    had = before_damage(sound_database)
+    tree = tree_of(sound_database, table)
     assert len(tree.leaves) > 20
     assert len(tree.inner) > 2
     pages = {
@@ -135,29 +134,29 @@ def test_all_that_can_be_read_row_by_row_is_brought_in(database, table, filling,
         "inner": tree.inner[2:3],
         "root": [tree.root],
     }[which]
-    overwrite(database, pages, filling)
-    result = check(database, had)
+    overwrite(sound_database, pages, filling)
+    result = check(sound_database, had)
     assert [damage.table for damage in result.damages] == [table]
     assert result.damages[0].cause == MALFORMED
     assert result.damages[0].ids
 
 
-def test_an_index_tells_exactly_which_rows_are_lost(database):
+def test_an_index_tells_exactly_which_rows_are_lost(sound_database):
     """Without one, what the other tables name is all that is known."""
-    had = before_damage(database)
-    indexed = "by_user" in names_in(database)
-    overwrite(database, tree_of(database, METADATA).leaves[9:12])
-    _, failed = row_by_row(database, METADATA, had[METADATA])
-    _, failed_or_absent = row_by_row(database, METADATA, had[HISTORY])
-    _, result = salvaged(database)
+    had = before_damage(sound_database)
+    indexed = "by_user" in names_in(sound_database)
+    overwrite(sound_database, tree_of(sound_database, METADATA).leaves[9:12])
+    _, failed = row_by_row(sound_database, METADATA, had[METADATA])
+    _, failed_or_absent = row_by_row(sound_database, METADATA, had[HISTORY])
+    _, result = salvaged(sound_database)
     assert list(result.damages[0].ids) == (failed if indexed else failed_or_absent)
     assert result.unreadable == result.damages[0].ids
 
 
-def test_a_play_without_its_media_info_is_kept_and_the_media_info_named(database):
-    had = before_damage(database)
-    overwrite(database, tree_of(database, MEDIA_INFO).leaves[4:6])
-    copy, result = salvaged(database)
+def test_a_play_without_its_media_info_is_kept_and_the_media_info_named(sound_database):
+    had = before_damage(sound_database)
+    overwrite(sound_database, tree_of(sound_database, MEDIA_INFO).leaves[4:6])
+    copy, result = salvaged(sound_database)
     assert result.unreadable == ()
     assert ids_in(copy, HISTORY) == had[HISTORY]
     (damage,) = result.damages
@@ -166,13 +165,15 @@ def test_a_play_without_its_media_info_is_kept_and_the_media_info_named(database
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_pages_damaged_at_random_cost_no_more_than_they_hold(database, seed):
-    had = before_damage(database)
+def test_pages_damaged_at_random_cost_no_more_than_they_hold(sound_database, seed):
+    had = before_damage(sound_database)
     dice = random.Random(seed)
-    trees = [tree_of(database, table) for table in HISTORY_TABLES]
+    trees = [tree_of(sound_database, table) for table in HISTORY_TABLES]
     pages = [page for tree in trees for page in (*tree.inner[1:], *tree.leaves)]
-    overwrite(database, dice.sample(pages, dice.randrange(1, 25)), dice.choice([b"\0", b"\xff"]))
-    result = check(database, had)
+    overwrite(
+        sound_database, dice.sample(pages, dice.randrange(1, 25)), dice.choice([b"\0", b"\xff"])
+    )
+    result = check(sound_database, had)
     assert set(result.unreadable) <= set(had[HISTORY]) | set(had[METADATA]) | set(had[MEDIA_INFO])
 
 
@@ -272,8 +273,15 @@ def test_few_damaged_pages_do_not_make_it_read_row_by_row(tmp_path, monkeypatch)
     leaves = tree_of(path, HISTORY).leaves
     overwrite(path, [leaves[3], leaves[len(leaves) // 2]])
     copies = []
-    copy_rows = RescuedTable._copy
-    monkeypatch.setattr(RescuedTable, "_copy", lambda *a: copies.append(a) or copy_rows(*a))
+
+    def watched(database, target):
+        connection = open_copy(database, target)
+        connection.set_trace_callback(
+            lambda sql: copies.append(sql) if sql.startswith("INSERT") else None
+        )
+        return connection
+
+    monkeypatch.setattr(salvage_module, "open_copy", watched)
     _, result = salvaged(path)
     assert 20 < len(result.unreadable) < 200
     assert len(copies) < 3 * len(result.unreadable) + 200
@@ -283,14 +291,13 @@ def test_no_room_for_the_copy_is_a_matter_of_the_disk(tmp_path, monkeypatch):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(i) for i in range(1, 300)])
     settle(path)
-    opened = salvage_module._open
 
     def small(database, target):
-        connection = opened(database, target)
+        connection = open_copy(database, target)
         connection.execute("PRAGMA main.max_page_count = 20")
         return connection
 
-    monkeypatch.setattr(salvage_module, "_open", small)
+    monkeypatch.setattr(salvage_module, "open_copy", small)
     with pytest.raises(ConfigurationError, match="database or disk is full") as caught:
         salvaged(path)
     assert "PIPELINE_DATA_DIR" in caught.value.hint

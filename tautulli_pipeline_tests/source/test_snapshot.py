@@ -19,10 +19,12 @@ import pytest
 from tautulli_pipeline.errors import ConfigurationError, SourceChangedError, SourceError
 from tautulli_pipeline.source import original as original_module
 from tautulli_pipeline.source import snapshot as snapshot_module
+from tautulli_pipeline.source.original import look
 from tautulli_pipeline.source.private_folder import remove_stale_snapshots
-from tautulli_pipeline.source.snapshot import take_snapshot
+from tautulli_pipeline.source.snapshot import copy_file, take_snapshot
 from tautulli_pipeline_tests import tautulli_databases
 from tautulli_pipeline_tests.folders import content_of, without_privilege
+from tautulli_pipeline_tests.source.plain_database import make_plain_database
 
 ODD_NAMES = ["it's.db", 'a "b" c.db', "a;b%20c?mode=rw.db", "a\nb.db", "プレックス🎬.db", "-wal"]
 
@@ -67,15 +69,6 @@ def kill_in_transaction(database, script=UNCOMMITTED):
         pass
 
 
-def make_database(path, rows=100, mode="DELETE"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(f"PRAGMA journal_mode = {mode}")
-        connection.execute("CREATE TABLE plays (id INTEGER PRIMARY KEY, title TEXT)")
-        connection.executemany("INSERT INTO plays (title) VALUES (?)", [("x" * 2000,)] * rows)
-    return path
-
-
 def rows_in(path, table="plays"):
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -116,21 +109,6 @@ def failure_of(source, snapshots, kind=SourceError, **options):
     return caught.value
 
 
-@pytest.fixture
-def home(tmp_path):
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def snapshots(tmp_path):
-    return tmp_path / "data" / "snapshots"
-
-
-@pytest.fixture
-def database(home):
-    return make_database(home / "tautulli.db")
-
-
 def test_a_copy_holds_every_row_and_is_private(home, database, snapshots):
     with left_as_it_was(home), take_snapshot(database, snapshots) as snapshot:
         assert rows_in(snapshot.path) == 100
@@ -163,7 +141,7 @@ def test_an_error_of_the_operating_system_in_the_users_block_is_passed_on(databa
 
 
 def test_committed_frames_are_copied_and_uncommitted_ones_are_not(home, snapshots):
-    database = make_database(home / "tautulli.db", mode="WAL")
+    database = make_plain_database(home / "tautulli.db", mode="WAL")
     script = "connection.execute('PRAGMA wal_autocheckpoint = 0'); fill(25);" + UNCOMMITTED
     with writer(database, "WAL", script):
         assert database.with_name("tautulli.db-wal").stat().st_size > 200 * 2000
@@ -183,7 +161,7 @@ def test_a_transaction_spilled_into_the_database_is_rolled_back(home, database, 
 
 
 def test_a_persistent_journal_of_a_finished_transaction_changes_nothing(home, snapshots):
-    database = make_database(home / "tautulli.db", mode="PERSIST")
+    database = make_plain_database(home / "tautulli.db", mode="PERSIST")
     assert database.with_name("tautulli.db-journal").exists()
     with left_as_it_was(home), take_snapshot(database, snapshots) as snapshot:
         assert rows_in(snapshot.path) == 100
@@ -192,7 +170,7 @@ def test_a_persistent_journal_of_a_finished_transaction_changes_nothing(home, sn
 
 @pytest.mark.parametrize(("mode", "pause"), [("WAL", 0.001), ("DELETE", 0.05)])
 def test_every_copy_under_a_busy_writer_is_a_state_that_it_committed(home, snapshots, mode, pause):
-    database = make_database(home / "tautulli.db", rows=2000, mode=mode)
+    database = make_plain_database(home / "tautulli.db", rows=2000, mode=mode)
     counts = []
     with writer(database, mode, ENDLESS.format(pause=pause)):
         until = time.monotonic() + 2
@@ -217,7 +195,7 @@ def test_the_fingerprint_follows_the_content_of_database_and_log(home, snapshots
         with take_snapshot(database, snapshots) as snapshot:
             return snapshot.fingerprint
 
-    database = make_database(home / "tautulli.db", mode="WAL")
+    database = make_plain_database(home / "tautulli.db", mode="WAL")
     script = "input(); fill(1); print('ready', flush=True); input()"
     seen = [fingerprint(), fingerprint()]
     with writer(database, "WAL", "print('ready', flush=True);" + script) as process:
@@ -233,13 +211,13 @@ def test_the_fingerprint_follows_the_content_of_database_and_log(home, snapshots
 
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_any_name_works(name, home, snapshots):
-    database = make_database(home / name / name)
+    database = make_plain_database(home / name / name)
     with left_as_it_was(home), take_snapshot(database, snapshots / name) as snapshot:
         assert rows_in(snapshot.path) == 100
 
 
 def test_a_link_is_followed_to_the_log_beside_its_target(home, tmp_path, snapshots):
-    database = make_database(home / "tautulli.db", mode="WAL")
+    database = make_plain_database(home / "tautulli.db", mode="WAL")
     link = tmp_path / "link.db"
     link.symlink_to(database)
     with (
@@ -252,7 +230,7 @@ def test_a_link_is_followed_to_the_log_beside_its_target(home, tmp_path, snapsho
 
 
 def test_a_database_in_a_read_only_folder_is_copied(home, tmp_path, snapshots):
-    database = make_database(home / "tautulli.db", mode="WAL")
+    database = make_plain_database(home / "tautulli.db", mode="WAL")
     still = tmp_path / "still"
     with writer(database, "WAL", "fill(5);" + UNCOMMITTED):
         shutil.copytree(home, still)
@@ -391,12 +369,12 @@ class Meddling:
     """Lets a test act on the source right after the copy of one of its files."""
 
     def __init__(self, monkeypatch, suffix, action):
-        self._copy, self._suffix, self._action = snapshot_module._copy, suffix, action
+        self._suffix, self._action = suffix, action
         self.copies = 0
-        monkeypatch.setattr(snapshot_module, "_copy", self)
+        monkeypatch.setattr(snapshot_module, "copy_file", self)
 
     def __call__(self, original, target, seen):
-        digest = self._copy(original, target, seen)
+        digest = copy_file(original, target, seen)
         if str(original).endswith(f".db{self._suffix}"):
             self.copies += 1
             self._action(original)
@@ -454,15 +432,13 @@ def test_a_change_that_ends_in_time_costs_one_more_attempt(database, snapshots, 
 
 
 def test_a_write_within_one_tick_of_the_clock_is_noticed(database, snapshots, monkeypatch):
-    look = original_module._look
-
     def look_with_a_coarse_clock(path):
         seen = look(path)
         day_ns = 86_400 * 10**9
         ticked = {"mtime_ns": seen.mtime_ns // day_ns * day_ns, "ctime_ns": 2**62} if seen else {}
         return seen and replace(seen, **ticked)
 
-    monkeypatch.setattr(original_module, "_look", look_with_a_coarse_clock)
+    monkeypatch.setattr(original_module, "look", look_with_a_coarse_clock)
     Meddling(monkeypatch, "", write_into)
     error = failure_of(database, snapshots, attempts=2, pause_seconds=0)
     assert error.message.endswith("it was written within one tick of its clock")
@@ -470,8 +446,6 @@ def test_a_write_within_one_tick_of_the_clock_is_noticed(database, snapshots, mo
 
 @pytest.mark.parametrize("offset", [24, 92])
 def test_a_change_counter_tells_what_the_times_hide(offset, database, snapshots, monkeypatch):
-    look = original_module._look
-
     def look_without_times(path):
         seen = look(path)
         return seen and replace(seen, mtime_ns=0, ctime_ns=0)
@@ -481,14 +455,14 @@ def test_a_change_counter_tells_what_the_times_hide(offset, database, snapshots,
             file.seek(offset)
             file.write(os.urandom(4))
 
-    monkeypatch.setattr(original_module, "_look", look_without_times)
+    monkeypatch.setattr(original_module, "look", look_without_times)
     Meddling(monkeypatch, "", count_up)
     error = failure_of(database, snapshots, attempts=2, pause_seconds=0)
     assert error.message.endswith("the database was written")
 
 
 def test_a_log_that_only_grows_needs_no_second_attempt(home, snapshots, monkeypatch):
-    database = make_database(home / "tautulli.db", mode="WAL")
+    database = make_plain_database(home / "tautulli.db", mode="WAL")
     with writer(database, "WAL", "fill(5);" + UNCOMMITTED):
         meddling = Meddling(monkeypatch, "-wal", append_to)
         with take_snapshot(database, snapshots) as snapshot:
@@ -504,7 +478,7 @@ def reset_log(path):
 
 @pytest.mark.parametrize("meddle", [reset_log, replace_file, Path.unlink])
 def test_a_log_that_begins_anew_is_given_up(meddle, home, snapshots, monkeypatch):
-    database = make_database(home / "tautulli.db", mode="WAL")
+    database = make_plain_database(home / "tautulli.db", mode="WAL")
     with writer(database, "WAL", "fill(5);" + UNCOMMITTED):
         Meddling(monkeypatch, "-wal", meddle)
         error = failure_of(database, snapshots, attempts=1)
@@ -532,8 +506,8 @@ def test_a_journal_that_changes_is_given_up(database, snapshots, monkeypatch):
 
 
 def test_a_journal_of_several_databases_is_not_followed(home, tmp_path, snapshots):
-    database = make_database(home / "tautulli.db")
-    make_database(home / "other.db")
+    database = make_plain_database(home / "tautulli.db")
+    make_plain_database(home / "other.db")
     script = f"""
 connection.execute("ATTACH '{home / "other.db"}' AS other")
 connection.execute("BEGIN"); fill(10); connection.execute("INSERT INTO other.plays DEFAULT VALUES")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import fcntl
 import sqlite3
+import struct
 import subprocess
 import sys
 import threading
@@ -12,9 +14,8 @@ import pytest
 
 from tautulli_pipeline.errors import SourceChangedError, SourceError
 from tautulli_pipeline.source import snapshot as snapshot_module
-from tautulli_pipeline.source import sqlite_locks
 from tautulli_pipeline.source.snapshot import take_snapshot
-from tautulli_pipeline.source.sqlite_locks import await_unlocked, lock_holder
+from tautulli_pipeline.source.sqlite_locks import LAYOUT, await_unlocked, lock_holder
 from tautulli_pipeline_tests.folders import content_of
 
 HOLDER = """
@@ -28,8 +29,17 @@ print("ready", flush=True)
 if input() == "commit":
     connection.execute("COMMIT")
 """
+# Simulates a platform whose lock structure is unknown.
+ON_ANOTHER_SYSTEM = """
+import sqlite3, sys, psutil
+from pathlib import Path
+sys.platform = "plan9"
+from tautulli_pipeline.source.snapshot import take_snapshot
+with take_snapshot(Path(sys.argv[1]), Path(sys.argv[2])) as snapshot:
+    print(*sqlite3.connect(snapshot.path).execute("SELECT count(*) FROM plays").fetchone())
+"""
 INSERT = "INSERT INTO plays (title) VALUES ('new')"
-INSERT_MANY = "INSERT INTO plays (title) SELECT p.title FROM plays p, plays q"
+INSERT_MANY = "INSERT INTO plays (title) SELECT p.title FROM plays p, plays q LIMIT 2500"
 WAL, EXCLUSIVE = "PRAGMA journal_mode = WAL", "PRAGMA locking_mode = EXCLUSIVE"
 SPILLED = ["PRAGMA cache_size = 5", "BEGIN", INSERT_MANY]
 KEEPING_READERS_OUT = {
@@ -58,16 +68,6 @@ def holding(database, *statements):
             yield process
         finally:
             process.kill()
-
-
-@pytest.fixture
-def database(tmp_path):
-    path = tmp_path / "home" / "tautulli.db"
-    path.parent.mkdir()
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("CREATE TABLE plays (id INTEGER PRIMARY KEY, title TEXT)")
-        connection.executemany("INSERT INTO plays (title) VALUES (?)", [("x" * 2000,)] * 50)
-    return path
 
 
 def rows_in(copy):
@@ -99,7 +99,7 @@ def test_whoever_lets_readers_in_does_not_hinder_a_copy(how, database, tmp_path)
     with holding(database, *LETTING_READERS_IN[how]):
         assert lock_holder(database) == ""
         with take_snapshot(database, tmp_path / "data", patience_seconds=0) as snapshot:
-            assert rows_in(snapshot.path) == 50 + (how == "a writer with a log")
+            assert rows_in(snapshot.path) == 100 + (how == "a writer with a log")
 
 
 def test_a_commit_that_is_under_way_is_waited_for(database, tmp_path):
@@ -107,7 +107,7 @@ def test_a_commit_that_is_under_way_is_waited_for(database, tmp_path):
         timer = threading.Timer(0.5, process.communicate, [b"commit\n"])
         timer.start()
         with take_snapshot(database, tmp_path / "data", patience_seconds=20) as snapshot:
-            assert rows_in(snapshot.path) == 51
+            assert rows_in(snapshot.path) == 101
         timer.join()
 
 
@@ -120,7 +120,7 @@ def test_a_lock_that_is_taken_under_the_copy_costs_the_attempt(database, tmp_pat
 
     monkeypatch.setattr(snapshot_module, "lock_holder", look_for_holders)
     with take_snapshot(database, tmp_path / "data", pause_seconds=0) as snapshot:
-        assert rows_in(snapshot.path) == 50
+        assert rows_in(snapshot.path) == 100
     assert holders == ["", ""]
     holders.clear()
     with (
@@ -137,20 +137,21 @@ def test_asking_takes_no_lock(database):
             assert file.read(6) == b"SQLite"
 
 
-def test_where_the_system_cannot_be_asked_the_copy_goes_on(database, tmp_path, monkeypatch):
-    monkeypatch.setattr(sqlite_locks, "_LAYOUT", None)
-    with (
-        holding(database, *SPILLED),
-        take_snapshot(database, tmp_path / "data") as snapshot,
-    ):
-        assert rows_in(snapshot.path) == 50
+def test_where_the_system_cannot_be_asked_the_copy_goes_on(database, tmp_path):
+    with holding(database, *SPILLED):
+        command = [sys.executable, "-c", ON_ANOTHER_SYSTEM, database, tmp_path / "data"]
+        assert subprocess.run(command, check=True, capture_output=True).stdout == b"100\n"
 
 
-def test_a_holder_without_a_number_here_is_told_as_such(database, monkeypatch):
-    monkeypatch.setattr(sqlite_locks, "_writer_of", lambda *_: 0)
-    assert lock_holder(database) == "a process of another machine or container"
-    monkeypatch.setattr(sqlite_locks, "_writer_of", lambda *_: 2**30)
-    assert lock_holder(database) == f"process {2**30}"
+@pytest.mark.parametrize(
+    ("process_id", "words"),
+    [(0, "a process of another machine or container"), (2**30, f"process {2**30}")],
+)
+def test_a_holder_without_a_number_here_is_told_as_such(database, monkeypatch, process_id, words):
+    layout, names = LAYOUT
+    answer = dict.fromkeys(names, 0) | {"type": fcntl.F_WRLCK, "pid": process_id}
+    monkeypatch.setattr(fcntl, "fcntl", lambda *_: struct.pack(layout, *answer.values()))
+    assert lock_holder(database) == words
 
 
 def test_a_file_that_is_gone_is_locked_by_nobody(tmp_path):

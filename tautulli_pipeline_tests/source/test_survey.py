@@ -41,7 +41,7 @@ def change(path, *statements):
 
 
 @pytest.fixture
-def database(tmp_path):
+def sparse_database(tmp_path):
     """Plays 1, 2, 3 and 12 and 999; 3 has no metadata yet and 12 no media info."""
     path = tmp_path / "tautulli.db"
     plays = [play(i) for i in (1, 2, 3, 12, 999)]
@@ -111,26 +111,26 @@ def test_the_partitions_of_a_real_database_hold_all_its_rows(tmp_path, name):
         ("CREATE INDEX anew ON session_history (started)", set()),
     ],
 )
-def test_only_the_partition_that_was_touched_changes(database, statement, touched):
-    before = survey_of(database)
-    change(database, statement)
-    after = survey_of(database)
+def test_only_the_partition_that_was_touched_changes(sparse_database, statement, touched):
+    before = survey_of(sparse_database)
+    change(sparse_database, statement)
+    after = survey_of(sparse_database)
     assert {k for k in before.keys() | after.keys() if before.get(k) != after.get(k)} == touched
 
 
-def test_where_a_row_lies_in_the_file_does_not_matter(database):
-    before = survey_of(database)
+def test_where_a_row_lies_in_the_file_does_not_matter(sparse_database):
+    before = survey_of(sparse_database)
     columns = "SELECT * FROM session_history WHERE id = 1"
     change(
-        database,
+        sparse_database,
         f"CREATE TEMP TABLE kept AS {columns}",
         "DELETE FROM session_history WHERE id = 1",
         "INSERT INTO session_history SELECT * FROM kept",
     )
-    change(database, "DROP TABLE users")
-    with closing(sqlite3.connect(database)) as connection:
+    change(sparse_database, "DROP TABLE users")
+    with closing(sqlite3.connect(sparse_database)) as connection:
         connection.execute("VACUUM")
-    assert survey_of(database) == before
+    assert survey_of(sparse_database) == before
 
 
 def test_values_cannot_trade_places_unnoticed(tmp_path):
@@ -170,15 +170,15 @@ def test_text_that_is_not_utf8_is_surveyed_like_any_other(tmp_path):
 
 
 @pytest.mark.parametrize("table", [METADATA, MEDIA_INFO])
-def test_an_id_that_a_rebuilt_table_has_twice_counts_once(database, table):
+def test_an_id_that_a_rebuilt_table_has_twice_counts_once(sparse_database, table):
     change(
-        database,
+        sparse_database,
         f"CREATE TABLE rebuilt AS SELECT * FROM {table}",
         f"DROP TABLE {table}",
         f"ALTER TABLE rebuilt RENAME TO {table}",
         f"INSERT INTO {table} SELECT * FROM {table} WHERE id = 2",
     )
-    assert rows_of(database) == [(FIRST, 3), (SECOND, 1), (FAR, 1)]
+    assert rows_of(sparse_database) == [(FIRST, 3), (SECOND, 1), (FAR, 1)]
 
 
 @pytest.mark.parametrize("tag", ["v1.0", "v2.6.10", "v2.17.2"])
@@ -213,29 +213,29 @@ def test_empty_ranges_cost_nothing(tmp_path):
     assert len(statements) <= 15
 
 
-def test_a_file_that_is_damaged_is_named(database):
+def test_a_file_that_is_damaged_is_named(sparse_database):
     given = Path("/home/me/tautulli.db")
-    schema = read_schema(database, named=given)
-    content = bytearray(database.read_bytes())
+    schema = read_schema(sparse_database, named=given)
+    content = bytearray(sparse_database.read_bytes())
     content[len(content) // 4 :] = b"\xff" * (len(content) - len(content) // 4)
-    database.write_bytes(content)
+    sparse_database.write_bytes(content)
     with (
-        open_survey(database, schema, named=given) as survey,
+        open_survey(sparse_database, schema, named=given) as survey,
         pytest.raises(SourceError, match=f"cannot read {given}: "),
     ):
         list(survey.partitions(Grid(10)))
 
 
-def test_damage_in_cells_that_the_digest_leaves_out_is_found_too(database):
+def test_damage_in_cells_that_the_digest_leaves_out_is_found_too(sparse_database):
     """The last cell of either side table, the small tables and their indexes."""
-    settle(database, page_bytes=512)
-    content = database.read_bytes()
+    settle(sparse_database, page_bytes=512)
+    content = sparse_database.read_bytes()
     for name in (MEDIA_INFO, METADATA, "users", "sqlite_autoindex_users_1", "library_sections"):
-        overwrite(database, tree_of(database, name).leaves[-1:])
+        overwrite(sparse_database, tree_of(sparse_database, name).leaves[-1:])
         with pytest.raises(SourceDamagedError, match="malformed"):
-            survey_of(database)
-        database.write_bytes(content)
-    assert survey_of(database)
+            survey_of(sparse_database)
+        sparse_database.write_bytes(content)
+    assert survey_of(sparse_database)
 
 
 def test_a_long_text_that_breaks_off_in_a_side_table_is_found(tmp_path):

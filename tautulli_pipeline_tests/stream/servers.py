@@ -11,7 +11,7 @@ import time
 from contextlib import asynccontextmanager, contextmanager
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tautulli_pipeline.stream.address import StreamAddress
 from tautulli_pipeline.stream.connection import connect
@@ -47,9 +47,9 @@ async def delete_stream(address: StreamAddress) -> None:
 
 
 @asynccontextmanager
-async def prepared(address: StreamAddress) -> AsyncIterator[JetStream]:
+async def prepared(address: StreamAddress, **options: Any) -> AsyncIterator[JetStream]:
     """A connection whose stream and durable consumer are there."""
-    async with connect(address) as stream:
+    async with connect(address, **options) as stream:
         await stream.prepare()
         yield stream
 

@@ -88,20 +88,28 @@ def test_a_full_batch_and_the_last_wanted_message_end_the_waiting(address):
 
 def test_a_delivery_that_comes_after_its_pull_is_in_the_next_batch(address):
     async def check():
-        async with prepared(address) as stream, open_consumer(stream) as consumer:
-            await publish(stream, 1, 2)
-            held = []
-            ((sid, receive),) = stream.wire._parser.sinks.items()
-            stream.wire._parser.sinks[sid] = held.append
-            pulling = asyncio.create_task(pull(consumer))
-            await eventually(lambda: len(held) >= 2)
-            consumer._enough.set()
-            assert await pulling == []
-            stream.wire._parser.sinks[sid] = receive
-            for frame in held:
-                receive(frame)
-            await publish(stream, 3)
-            assert sequences(await pull(consumer) + await pull(consumer)) == [1, 2, 3]
+        held, late = [], True
+
+        class Late(DurableConsumer):
+            def receive(self, frame):
+                if late:
+                    held.append(frame)
+                else:
+                    super().receive(frame)
+
+        async with prepared(address) as stream:
+            consumer = Late(stream, inbox := stream.client.new_inbox())
+            async with stream.wire.subscribed(inbox, consumer.receive):
+                await publish(stream, 1, 2)
+                pulling = asyncio.create_task(pull(consumer))
+                await eventually(lambda: len(held) >= 2)
+                consumer.abandon_pull()
+                assert await pulling == []
+                late = False
+                for frame in held:
+                    consumer.receive(frame)
+                await publish(stream, 3)
+                assert sequences(await pull(consumer) + await pull(consumer)) == [1, 2, 3]
 
     asyncio.run(check())
 
@@ -196,16 +204,35 @@ def test_a_session_ends_at_once_though_a_pull_is_under_way(address):
     assert time.monotonic() - began < 1
 
 
-def received(*frames, wanted=1):
-    """A consumer that waits for a batch and was given these frames."""
-    stream = SimpleNamespace(
-        client=None, address=SimpleNamespace(stream="S", durable_name="durable")
-    )
-    consumer = DurableConsumer(stream, "inbox")
-    consumer._wanted = wanted
-    for frame in frames:
-        consumer.receive(frame)
-    return consumer
+class Answering:
+    """A fake stream and connection that answer each pull with the given frames."""
+
+    address = SimpleNamespace(stream="S", durable_name="durable")
+
+    def __init__(self, *frames):
+        self.client = self
+        self.frames = frames
+        self.consumer = DurableConsumer(self, "inbox")
+        self.looks = 0
+
+    async def publish(self, _subject, _request, *, reply):
+        assert reply == "inbox"
+        for frame in self.frames:
+            self.consumer.receive(frame)
+
+    async def last_sequence(self):
+        self.looks += 1
+
+    async def patient_consumer_info(self):
+        pass
+
+    def pull(self, max_messages):
+        """The batch; TimeoutError if the frames do not end the pull."""
+
+        async def soon():
+            return await asyncio.wait_for(pull(self.consumer, max_messages, linger_seconds=9), 0.4)
+
+        return asyncio.run(soon())
 
 
 @pytest.mark.parametrize(
@@ -218,12 +245,11 @@ def received(*frames, wanted=1):
 )
 def test_the_place_in_the_stream_is_read_from_either_form_of_the_reply(reply):
     frame = Frame(b"playback.caf\xe9.movie", reply, b"NATS/1.0\r\n\r\n", memoryview(b"{}"))
-    consumer = received(frame)
-    (message,) = consumer._arrived
+    (message,) = Answering(frame).pull(1)
     assert (message.sequence, message.reply, bytes(message.payload)) == (42, reply, b"{}")
     assert message.subject == "playback.caf\ufffd.movie"
-    assert consumer._enough.is_set()
-    assert not received(frame, wanted=2)._enough.is_set()
+    with pytest.raises(TimeoutError):
+        Answering(frame).pull(2)
 
 
 @pytest.mark.parametrize(
@@ -238,10 +264,11 @@ def test_the_place_in_the_stream_is_read_from_either_form_of_the_reply(reply):
     ],
 )
 def test_a_word_of_the_server_ends_the_pull_and_only_some_ask_for_a_look(status, unheard):
-    consumer = received(Frame(b"inbox", b"", status, b""), wanted=100)
-    assert consumer._arrived == []
-    assert consumer._enough.is_set()
-    assert consumer._unheard is unheard
+    stream = Answering(Frame(b"inbox", b"", status, b""))
+    assert stream.pull(100) == []
+    assert stream.looks == 0
+    assert stream.pull(100) == []
+    assert stream.looks == unheard
 
 
 def test_a_consumer_that_is_deleted_under_a_pull_is_made_anew_by_the_next(address):

@@ -11,7 +11,6 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -95,13 +94,11 @@ def test_only_a_server_of_the_same_name_and_configuration_is_ours():
         assert not guardian._is_server(other, ours)
 
 
-def test_the_store_may_take_three_quarters_of_the_free_disk_beside_what_it_holds(here, monkeypatch):
+def test_the_store_may_take_three_quarters_of_the_free_disk_beside_what_it_holds(here):
     (here / "jetstream" / "a" / "msgs").mkdir(parents=True)
     (here / "jetstream" / "a" / "msgs" / "1.blk").write_bytes(b"x" * 5000)
     (here / "jetstream" / "a" / "msgs" / "index.db").write_bytes(b"x" * 700)
-    free = SimpleNamespace(free=1_000_000)
-    monkeypatch.setattr(guardian.shutil, "disk_usage", lambda _folder: free)
-    guardian._write_config(CREDENTIALS)
+    guardian._write_config(CREDENTIALS, free_bytes=1_000_000)
     config = here / guardian.CONFIG_FILE
     assert "max_file_store: 755000 " in config.read_text()
     assert config.stat().st_mode & 0o777 == 0o600
@@ -109,7 +106,7 @@ def test_the_store_may_take_three_quarters_of_the_free_disk_beside_what_it_holds
 
 
 def test_the_configuration_is_one_that_the_server_takes(here):
-    guardian._write_config(CREDENTIALS)
+    guardian._write_config(CREDENTIALS, free_bytes=10**9)
     binary = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or "nats-server"
     done = subprocess.run(
         [binary, "-t", "-c", here / guardian.CONFIG_FILE],
@@ -172,8 +169,7 @@ def test_an_announcement_is_locked_whole_and_gone_with_its_guardian(here):
         owner._withdraw()
 
 
-def test_a_process_that_does_not_heed_is_killed_in_the_end(monkeypatch):
-    monkeypatch.setattr(guardian, "_GRACE_SECONDS", 0.2)
+def test_a_process_that_does_not_heed_is_killed_in_the_end():
     deaf = (
         "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
         "print('deaf', flush=True); signal.pause()"
@@ -181,7 +177,7 @@ def test_a_process_that_does_not_heed_is_killed_in_the_end(monkeypatch):
     with subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"deaf\n"
         began = time.monotonic()
-        guardian._end(process)
+        guardian._end(process, grace_seconds=0.2)
         assert process.returncode == -9
         assert time.monotonic() - began < 5
     guardian._end(process)

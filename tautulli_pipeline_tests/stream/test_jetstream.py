@@ -22,7 +22,7 @@ USUAL_HINT = "check NATS_URL and that JetStream is enabled for this account"
 
 
 def unconnected():
-    return JetStream(Client(), NOWHERE)
+    return JetStream(Client(), NOWHERE, on_wait=lambda _reason: None)
 
 
 @pytest.mark.parametrize(
@@ -120,8 +120,7 @@ def test_a_patient_request_tells_what_it_waits_for_and_faults_by_its_operation(a
         raise NotFoundError(404, "stream not found", 10059)
 
     async def check():
-        async with prepared(address) as stream:
-            stream.on_wait = heard.append
+        async with prepared(address, on_wait=heard.append) as stream:
             with pytest.raises(StreamError, match=r"cannot look at stream .*: stream not found$"):
                 await stream.patiently("look at", away_at_first)
             await eventually(lambda: len(heard) == 2)

@@ -15,16 +15,12 @@ from nats.errors import (
 )
 from nats.js.errors import NotFoundError, ServiceUnavailableError
 
-from tautulli_pipeline.stream import patience
 from tautulli_pipeline.stream.patience import AWAY, ask_patiently
 
-
-@pytest.fixture(autouse=True)
-def _no_long_pauses(monkeypatch):
-    monkeypatch.setattr(patience, "_PAUSE_SECONDS", 0.001)
+PAUSE_SECONDS = 0.001
 
 
-def asked(faults, on_wait=lambda _reason: None, seconds=30):
+def asked(faults, on_wait=lambda _reason: None, pause_seconds=PAUSE_SECONDS):
     """The answer of a request that fails with each of `faults` first, and how often it ran."""
     runs = []
 
@@ -34,7 +30,9 @@ def asked(faults, on_wait=lambda _reason: None, seconds=30):
             raise faults[len(runs) - 1]
         return "answer"
 
-    asking = ask_patiently(request, on_wait=on_wait, give_up_after_seconds=seconds)
+    asking = ask_patiently(
+        request, on_wait=on_wait, give_up_after_seconds=30, pause_seconds=pause_seconds
+    )
     return asyncio.run(asking), len(runs)
 
 
@@ -70,7 +68,14 @@ def test_the_last_fault_is_told_once_the_time_is_over():
     faults = [TimeoutError(), *(NoRespondersError() for _ in range(10_000))]
     began = time.monotonic()
     with pytest.raises(NoRespondersError):
-        asyncio.run(ask_patiently(request, on_wait=lambda _: None, give_up_after_seconds=0.05))
+        asyncio.run(
+            ask_patiently(
+                request,
+                on_wait=lambda _: None,
+                give_up_after_seconds=0.05,
+                pause_seconds=PAUSE_SECONDS,
+            )
+        )
     assert 0.05 <= time.monotonic() - began < 5
     assert len(faults) < 9_999
 
@@ -83,8 +88,7 @@ def test_who_hears_of_the_waiting_may_end_it():
         asked([TimeoutError()] * 5, stop)
 
 
-def test_a_pause_lies_between_two_attempts(monkeypatch):
-    monkeypatch.setattr(patience, "_PAUSE_SECONDS", 0.05)
+def test_a_pause_lies_between_two_attempts():
     began = time.monotonic()
-    asked([TimeoutError()] * 3)
+    asked([TimeoutError()] * 3, pause_seconds=0.05)
     assert time.monotonic() - began >= 0.15

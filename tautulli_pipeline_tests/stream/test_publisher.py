@@ -2,6 +2,7 @@ import asyncio
 import os
 import signal
 import time
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import orjson
@@ -9,10 +10,9 @@ import pytest
 from nats.js.api import DiscardPolicy, StreamConfig
 
 from tautulli_pipeline.errors import StreamError
-from tautulli_pipeline.stream import publisher as publisher_module
 from tautulli_pipeline.stream.connection import connect
 from tautulli_pipeline.stream.guardian import CONNECTION_FILE
-from tautulli_pipeline.stream.publisher import Publisher, open_publisher
+from tautulli_pipeline.stream.publisher import Publisher, Window, open_publisher
 from tautulli_pipeline.stream.server import EmbeddedServer
 from tautulli_pipeline_tests.stream.servers import (
     address_on,
@@ -22,6 +22,14 @@ from tautulli_pipeline_tests.stream.servers import (
     outgoing,
     prepared,
 )
+
+
+@asynccontextmanager
+async def open_as(kind, stream, **options):
+    """A publisher of class `kind` with its subscription."""
+    publisher = kind(stream, inbox := stream.client.new_inbox(), **options)
+    async with stream.wire.subscribed(f"{inbox}.>", publisher.receive):
+        yield publisher
 
 
 def test_every_message_is_on_the_stream_once_with_its_headers_and_bytes(address):
@@ -58,10 +66,9 @@ def test_duplicates_are_told_by_position_with_the_sequence_of_the_original(addre
 
 
 @pytest.mark.parametrize(
-    ("limit", "value", "size"), [("_WINDOW_MESSAGES", 7, 10), ("_WINDOW_BYTES", 7 * 1000, 1000)]
+    ("window", "size"), [(Window(messages=7), 10), (Window(bytes=7 * 1000), 1000)]
 )
-def test_what_is_in_flight_is_bounded(address, monkeypatch, limit, value, size):
-    monkeypatch.setattr(publisher_module, limit, value)
+def test_what_is_in_flight_is_bounded(address, window, size):
     in_flight, most = 0, 0
 
     class Watched(Publisher):
@@ -81,32 +88,29 @@ def test_what_is_in_flight_is_bounded(address, monkeypatch, limit, value, size):
                 await send(frames)
 
             stream.wire.send = counted
-            watched = Watched(stream, inbox := stream.client.new_inbox())
             messages = [outgoing(n, payload=b"x" * size) for n in range(50)]
-            async with stream.wire.subscribed(f"{inbox}.>", watched.receive):
+            async with open_as(Watched, stream, window=window) as watched:
                 assert (await watched.publish(messages)).sequences == list(range(1, 51))
 
     asyncio.run(check())
     assert 1 < most <= 8
 
 
-def test_lost_acks_make_no_second_copy(address, monkeypatch):
+def test_lost_acks_make_no_second_copy(address):
     dropped = []
-    receive = Publisher.receive
 
-    def lossy(publisher, frame):
-        position = int(frame.subject.rsplit(b".", 1)[1])
-        if position % 3 == 0 and position not in dropped:
-            dropped.append(position)
-        else:
-            receive(publisher, frame)
-
-    monkeypatch.setattr(Publisher, "receive", lossy)
+    class Lossy(Publisher):
+        def receive(self, frame):
+            position = int(frame.subject.rsplit(b".", 1)[1])
+            if position % 3 == 0 and position not in dropped:
+                dropped.append(position)
+            else:
+                super().receive(frame)
 
     async def check():
         async with (
             prepared(address) as stream,
-            open_publisher(stream, ack_timeout_seconds=0.2) as publisher,
+            open_as(Lossy, stream, ack_timeout_seconds=0.2) as publisher,
         ):
             messages = [outgoing(n) for n in range(100)]
             acks = await publisher.publish(messages)
@@ -126,26 +130,23 @@ def test_an_ack_that_comes_after_its_batch_is_not_taken_for_the_next_batch(addre
                 late.append(frame)
                 super().receive(frame)
 
-        async with prepared(address) as stream:
-            publisher = Late(stream, inbox := stream.client.new_inbox())
-            async with stream.wire.subscribed(f"{inbox}.>", publisher.receive):
-                await publisher.publish([outgoing(1), outgoing(2)])
-                publishing = asyncio.create_task(publisher.publish([outgoing(3), outgoing(4)]))
-                await asyncio.sleep(0)
-                for frame in late[:2]:
-                    publisher.receive(frame)
-                assert (await publishing).sequences == [3, 4]
+        async with prepared(address) as stream, open_as(Late, stream) as publisher:
+            await publisher.publish([outgoing(1), outgoing(2)])
+            publishing = asyncio.create_task(publisher.publish([outgoing(3), outgoing(4)]))
+            await asyncio.sleep(0)
+            for frame in late[:2]:
+                publisher.receive(frame)
+            assert (await publishing).sequences == [3, 4]
 
     asyncio.run(check())
 
 
 def test_a_server_killed_in_the_middle_loses_and_doubles_nothing(tmp_path):
     async def check(server):
-        waits = []
         address = address_on(server)
         async with (
             prepared(address) as stream,
-            open_publisher(stream, on_wait=waits.append, ack_timeout_seconds=1) as publisher,
+            open_publisher(stream, ack_timeout_seconds=1) as publisher,
         ):
             messages = [outgoing(n, payload=b"%d " % n + b"x" * 2000) for n in range(20_000)]
             publishing = asyncio.create_task(publisher.publish(messages))
@@ -170,7 +171,7 @@ def test_a_server_killed_in_the_middle_loses_and_doubles_nothing(tmp_path):
 def test_a_full_stream_makes_it_wait_and_nothing_is_lost(address, limit):
     async def check():
         waits = []
-        async with connect(address) as stream:
+        async with connect(address, on_wait=waits.append) as stream:
             await stream.context.add_stream(
                 StreamConfig(
                     name=address.stream,
@@ -180,7 +181,7 @@ def test_a_full_stream_makes_it_wait_and_nothing_is_lost(address, limit):
                 )
             )
             await stream.prepare()
-            async with open_publisher(stream, on_wait=waits.append) as publisher:
+            async with open_publisher(stream) as publisher:
                 messages = [outgoing(n) for n in range(15)]
                 publishing = asyncio.create_task(publisher.publish(messages))
                 await eventually(lambda: waits)
@@ -198,11 +199,11 @@ def test_a_full_stream_makes_it_wait_and_nothing_is_lost(address, limit):
     asyncio.run(check())
 
 
-def gives_up_on(address, messages, *, settings=None, **options):
+def gives_up_on(address, messages, *, settings=None, on_wait=lambda _: None, **options):
     """The fault that publishing ends with, in bounded time."""
 
     async def attempt():
-        async with connect(address) as stream:
+        async with connect(address, on_wait=on_wait) as stream:
             config = StreamConfig(name=address.stream, subjects=["playback.>"], **(settings or {}))
             await stream.context.add_stream(config)
             async with open_publisher(stream, **options) as publisher:
@@ -246,15 +247,16 @@ def test_a_sealed_stream_is_a_fault_at_once(address):
 def test_a_stream_that_stays_full_is_given_up_and_says_how_many_are_left(address):
     settings = {"max_msgs": 3, "discard": DiscardPolicy.NEW}
     message = gives_up_on(
-        address, [outgoing(n) for n in range(8)], settings=settings, give_up_after_seconds=0.3
+        replace(address, patience_seconds=0.3), [outgoing(n) for n in range(8)], settings=settings
     )
     assert "did not acknowledge 5 messages" in message
 
 
 def test_without_a_stream_for_the_subject_it_waits_and_gives_up(address):
     waits = []
+    impatient = replace(address, patience_seconds=0.3)
     messages = [outgoing(1)._replace(subject="elsewhere.test")]
-    message = gives_up_on(address, messages, on_wait=waits.append, give_up_after_seconds=0.3)
+    message = gives_up_on(impatient, messages, on_wait=waits.append)
     assert "did not acknowledge 1 messages" in message
     assert set(waits) == {"no stream takes our subjects at the moment; waiting"}
 

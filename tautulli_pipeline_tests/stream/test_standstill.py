@@ -1,5 +1,6 @@
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 from nats.js.api import ConsumerConfig, DiscardPolicy, RetentionPolicy, StreamConfig
@@ -14,7 +15,8 @@ from tautulli_pipeline_tests.stream.servers import outgoing
 async def publish_into_a_full_stream(address, during, *, consume=True, **settings):
     """Publish four times what the stream holds; gives the fault and what was waited for."""
     waits = []
-    async with connect(address) as stream:
+    patient = replace(address, patience_seconds=9)
+    async with connect(patient, on_wait=waits.append) as stream:
         config = StreamConfig(
             name=address.stream,
             subjects=["playback.>"],
@@ -26,7 +28,7 @@ async def publish_into_a_full_stream(address, during, *, consume=True, **setting
         await stream.context.add_consumer(address.stream, ConsumerConfig(durable_name="other"))
         await stream.prepare()
         async with (
-            open_publisher(stream, on_wait=waits.append, give_up_after_seconds=9) as publisher,
+            open_publisher(stream) as publisher,
             open_consumer(stream) as consumer,
         ):
             publishing = asyncio.create_task(publisher.publish([outgoing(n) for n in range(40)]))

@@ -42,7 +42,7 @@ def test_nothing_is_dropped_by_a_stream_that_holds_less_than_is_published(addres
             assert stream.limits.drops_oldest
             got = []
             async with open_publisher(stream) as publisher, open_consumer(stream) as consumer:
-                throttle = Throttle(stream, publisher, lambda _words: None)
+                throttle = Throttle(stream, publisher)
                 messages = [outgoing(number) for number in range(EVENTS)]
                 publishing = asyncio.create_task(throttle.publish([*messages, messages[-1]]))
                 while len(got) < EVENTS:
@@ -62,7 +62,7 @@ def test_it_does_not_wait_for_ever_for_a_consumer_that_does_not_come(address):
         async with connect(replace(address, patience_seconds=0.3)) as stream:
             await make(stream, max_msgs=4)
             async with open_publisher(stream) as publisher:
-                throttle = Throttle(stream, publisher, lambda _words: None)
+                throttle = Throttle(stream, publisher)
                 with pytest.raises(StreamError, match="4 messages on it were not consumed"):
                     await throttle.publish([outgoing(number) for number in range(EVENTS)])
 
@@ -121,7 +121,7 @@ def test_portions_are_half_of_what_the_stream_holds_and_together_all(sizes, most
     stream = SimpleNamespace(limits=limits, patient_consumer_info=nothing_left)
     messages = [outgoing(n, payload=b"x" * size or b" ") for n, size in enumerate(sizes)]
     recorder = Recorder()
-    acks = asyncio.run(Throttle(stream, recorder, lambda _words: None).publish(messages))
+    acks = asyncio.run(Throttle(stream, recorder).publish(messages))
     assert [message for portion in recorder.portions for message in portion] == messages
     for portion in recorder.portions:
         assert 1 <= len(portion) <= max(1, most // 2)

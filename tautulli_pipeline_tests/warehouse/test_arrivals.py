@@ -10,7 +10,7 @@ from tautulli_pipeline.warehouse.arrivals import Arrivals, arrivals_since
 from tautulli_pipeline.warehouse.cache import DedupCache
 from tautulli_pipeline.warehouse.dedup import Deduplicator
 from tautulli_pipeline.warehouse.writer import Writer
-from tautulli_pipeline_tests.warehouse.plays import STREAM, batch, event, memory_warehouse, message
+from tautulli_pipeline_tests.warehouse.plays import STREAM, batch, event, message
 
 FIRST, SECOND = datetime(2026, 1, 1, 12), datetime(2026, 1, 2, 12)
 TICK = timedelta(microseconds=1)
@@ -21,37 +21,35 @@ def at(moment):
 
 
 @pytest.fixture(scope="module")
-def warehouse():
-    with memory_warehouse() as connection:
-        first = [
-            event(1, media_type="episode", **at("2024-01-31T23:59:59")),
-            event(2, media_type="episode", **at("2024-02-01T00:00:00")),
-        ]
-        second = [
-            event(3, media_type="movie", **at("2023-12-31T23:59:59")),
-            event(4, media_type="movie", **at("2023-12-01T00:00:00")),
-            event(5, media_type=None, **at("1969-07-20T20:17:40")),
-            event(6, media_type="track", **at("2024-02-29T10:00:00")),
-            event(7, event_id=event(3)["event_id"]),
-            event(8, event_id=event(1)["event_id"]),
-            event(9, event_id=event(4)["event_id"]),
-            event(10, title=None),
-        ]
-        sequence = 0
-        for now, events in [(FIRST, first), (SECOND, second)]:
-            deduplicator = Deduplicator(DedupCache(1e9, 100))
-            sent = [message(sequence + n, e) for n, e in enumerate(events, 1)]
-            # A subject of two tokens tells no media type.
-            sent = [
-                (s, "playback.plex" if s == 5 else subject, *rest) for s, subject, *rest in sent
-            ]
-            Writer(connection, deduplicator, STREAM, lambda now=now: now).write(batch(sent))
-            sequence += len(events)
-        yield connection
+def two_arrivals(shared_warehouse):
+    """A warehouse after a batch on one day and another on the next."""
+    first = [
+        event(1, media_type="episode", **at("2024-01-31T23:59:59")),
+        event(2, media_type="episode", **at("2024-02-01T00:00:00")),
+    ]
+    second = [
+        event(3, media_type="movie", **at("2023-12-31T23:59:59")),
+        event(4, media_type="movie", **at("2023-12-01T00:00:00")),
+        event(5, media_type=None, **at("1969-07-20T20:17:40")),
+        event(6, media_type="track", **at("2024-02-29T10:00:00")),
+        event(7, event_id=event(3)["event_id"]),
+        event(8, event_id=event(1)["event_id"]),
+        event(9, event_id=event(4)["event_id"]),
+        event(10, title=None),
+    ]
+    sequence = 0
+    for now, events in [(FIRST, first), (SECOND, second)]:
+        deduplicator = Deduplicator(DedupCache(1e9, 100))
+        sent = [message(sequence + n, e) for n, e in enumerate(events, 1)]
+        # A subject of two tokens tells no media type.
+        sent = [(s, "playback.plex" if s == 5 else subject, *rest) for s, subject, *rest in sent]
+        Writer(shared_warehouse, deduplicator, STREAM, lambda now=now: now).write(batch(sent))
+        sequence += len(events)
+    return shared_warehouse
 
 
-def test_all_since_the_beginning_is_told_by_month_and_kind(warehouse):
-    assert arrivals_since(warehouse, FIRST) == Arrivals(
+def test_all_since_the_beginning_is_told_by_month_and_kind(two_arrivals):
+    assert arrivals_since(two_arrivals, FIRST) == Arrivals(
         months=(
             ("1969-07", "unknown", 1),
             ("2023-12", "movie", 2),
@@ -66,13 +64,13 @@ def test_all_since_the_beginning_is_told_by_month_and_kind(warehouse):
     )
 
 
-def test_what_came_before_the_moment_is_counted_in_the_table_alone(warehouse):
-    since = arrivals_since(warehouse, FIRST + TICK)
+def test_what_came_before_the_moment_is_counted_in_the_table_alone(two_arrivals):
+    since = arrivals_since(two_arrivals, FIRST + TICK)
     assert since.months[1:] == (("2023-12", "movie", 2), ("2024-02", "track", 1))
     assert (since.stored, since.row_count, since.dead_letters) == (4, 6, 1)
-    assert since == arrivals_since(warehouse, SECOND)
+    assert since == arrivals_since(two_arrivals, SECOND)
 
 
-def test_where_nothing_came_there_is_no_span(warehouse):
-    assert arrivals_since(warehouse, SECOND + TICK) == Arrivals((), None, (), 0, 6)
-    assert arrivals_since(warehouse, SECOND + TICK).stored == 0
+def test_where_nothing_came_there_is_no_span(two_arrivals):
+    assert arrivals_since(two_arrivals, SECOND + TICK) == Arrivals((), None, (), 0, 6)
+    assert arrivals_since(two_arrivals, SECOND + TICK).stored == 0

@@ -8,7 +8,6 @@ import duckdb
 import pytest
 
 from tautulli_pipeline.warehouse.audit_words import LAYERS, REASONS, STATUSES
-from tautulli_pipeline_tests.warehouse.plays import memory_warehouse
 
 WORDS = {"dedupe_layer": LAYERS, "dedupe_reason": REASONS, "status": STATUSES}
 INSERT = """
@@ -18,12 +17,6 @@ INSERT = """
     VALUES (uuid(), uuid(), '{}', 's', uuid(), $dedupe_layer, $dedupe_reason, $status, 'S', 1,
         now())
 """
-
-
-@pytest.fixture(scope="module")
-def warehouse():
-    with memory_warehouse() as connection:
-        yield connection
 
 
 @pytest.mark.parametrize("column", WORDS)

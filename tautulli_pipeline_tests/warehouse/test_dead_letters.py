@@ -20,7 +20,6 @@ from tautulli_pipeline.warehouse.reading import Page
 from tautulli_pipeline_tests.warehouse.plays import (
     batch,
     event,
-    memory_warehouse,
     message,
     rows,
     uuid_of,
@@ -29,12 +28,6 @@ from tautulli_pipeline_tests.warehouse.plays import (
 
 BEGIN = datetime(2026, 1, 1)
 STARTED = 1_714_521_601  # of event(1)
-
-
-@pytest.fixture
-def warehouse():
-    with memory_warehouse() as connection:
-        yield connection
 
 
 def record(row_id=1, *, started=str(STARTED), user_id="7", **others):

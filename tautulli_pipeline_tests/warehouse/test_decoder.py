@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tautulli_pipeline.warehouse.schema import connect
 from tautulli_pipeline_tests import eras
 from tautulli_pipeline_tests.eras import make_database, play
 from tautulli_pipeline_tests.events.mapped import mapped_rows
@@ -16,13 +15,6 @@ from tautulli_pipeline_tests.warehouse.messages import EVENT_ID, NOW, foreign, t
 
 FILM = "113af97940c30181"  # of its title, for want of a rating key
 STARTED = datetime(2023, 11, 14, 22, 13, 20)
-
-
-@pytest.fixture
-def warehouse(tmp_path):
-    connection = connect(tmp_path / "playback.duckdb", {})
-    yield connection
-    connection.close()
 
 
 def stored(warehouse, body, subject="playback.plex.movie"):

@@ -11,7 +11,6 @@ from tautulli_pipeline_tests.warehouse.plays import (
     STREAM,
     batch,
     event,
-    memory_warehouse,
     message,
     rows,
     uuid_of,
@@ -19,19 +18,6 @@ from tautulli_pipeline_tests.warehouse.plays import (
 )
 
 OTHER_STREAM = "it's another@2026"
-
-
-@pytest.fixture(scope="module")
-def shared_warehouse():
-    with memory_warehouse() as connection:
-        yield connection
-
-
-@pytest.fixture
-def warehouse(shared_warehouse):
-    yield shared_warehouse
-    for table in ("playback_events", "dedupe_audit_log", "dead_letters", "stream_positions"):
-        shared_warehouse.execute(f"DELETE FROM {table}")
 
 
 def write(warehouse, *messages, stream_id=STREAM):
@@ -50,20 +36,22 @@ def letters(warehouse):
 
 
 @pytest.mark.parametrize("stream_id", [STREAM, OTHER_STREAM])
-def test_what_is_kept_has_a_name_made_of_stream_and_sequence(warehouse, stream_id):
+def test_what_is_kept_has_a_name_made_of_stream_and_sequence(emptied_warehouse, stream_id):
     again = event(2, event_id=uuid_of(1))
     sent = [message(1, event(1)), message(2, again), message(3, b"no JSON")]
-    write(warehouse, *sent, stream_id=stream_id)
-    assert rows(warehouse, "SELECT id FROM dedupe_audit_log") == [(named_after(2, stream_id),)]
-    assert letters(warehouse) == [(named_after(3, stream_id), 3, "message is not JSON")]
+    write(emptied_warehouse, *sent, stream_id=stream_id)
+    assert rows(emptied_warehouse, "SELECT id FROM dedupe_audit_log") == [
+        (named_after(2, stream_id),)
+    ]
+    assert letters(emptied_warehouse) == [(named_after(3, stream_id), 3, "message is not JSON")]
 
 
-def test_a_faulty_message_that_comes_again_is_kept_once(warehouse):
-    first = write(warehouse, message(1, b"no JSON"), message(2, event(2, title=None)))
-    again = write(warehouse, message(1, b"no JSON"), message(3, b"no JSON"))
+def test_a_faulty_message_that_comes_again_is_kept_once(emptied_warehouse):
+    first = write(emptied_warehouse, message(1, b"no JSON"), message(2, event(2, title=None)))
+    again = write(emptied_warehouse, message(1, b"no JSON"), message(3, b"no JSON"))
     assert (first.dead_letters, again.dead_letters) == (2, 1)
-    assert [sequence for _, sequence, _ in letters(warehouse)] == [1, 2, 3]
-    elsewhere = write(warehouse, message(1, b"no JSON"), stream_id=OTHER_STREAM)
+    assert [sequence for _, sequence, _ in letters(emptied_warehouse)] == [1, 2, 3]
+    elsewhere = write(emptied_warehouse, message(1, b"no JSON"), stream_id=OTHER_STREAM)
     assert elsewhere.dead_letters == 1
 
 
@@ -77,27 +65,32 @@ def test_a_faulty_message_that_comes_again_is_kept_once(warehouse):
         (b"", ""),
     ],
 )
-def test_the_record_of_a_letter_is_json_and_holds_what_came(warehouse, body, record):
-    write(warehouse, message(1, body))
-    ((kept,),) = rows(warehouse, "SELECT record FROM dead_letters")
+def test_the_record_of_a_letter_is_json_and_holds_what_came(emptied_warehouse, body, record):
+    write(emptied_warehouse, message(1, body))
+    ((kept,),) = rows(emptied_warehouse, "SELECT record FROM dead_letters")
     assert json.loads(kept) == record
 
 
-def test_a_letter_tells_where_its_message_came_from(warehouse):
+def test_a_letter_tells_where_its_message_came_from(emptied_warehouse):
     broken = event(1, title=None, source="tautulli-import", source_row_id=77)
-    write(warehouse, message(9, broken, import_id="import-1"))
+    write(emptied_warehouse, message(9, broken, import_id="import-1"))
     assert rows(
-        warehouse,
+        emptied_warehouse,
         "SELECT origin, event_id, source_row_id, import_id, stream_id, closed_at FROM dead_letters",
     ) == [("playback.tautulli-import.movie", "message-9", 77, "import-1", STREAM, None)]
 
 
-def test_an_audit_row_tells_both_plays_and_their_layers(warehouse):
-    write(warehouse, message(1, event(1)))
+def test_an_audit_row_tells_both_plays_and_their_layers(emptied_warehouse):
+    write(emptied_warehouse, message(1, event(1)))
     by_cache = event(2, session_key="session-3", source="emby", started_at=event(3)["started_at"])
-    write(warehouse, message(3, event(3)), message(4, by_cache), message(5, event(1, title="New")))
+    write(
+        emptied_warehouse,
+        message(3, event(3)),
+        message(4, by_cache),
+        message(5, event(1, title="New")),
+    )
     found = rows(
-        warehouse,
+        emptied_warehouse,
         "SELECT stream_sequence, discarded_event_id, discarded_source, matched_event_id, "
         "matched_source, dedupe_layer, dedupe_reason, content_differs, status "
         "FROM dedupe_audit_log ORDER BY ALL",
@@ -121,10 +114,10 @@ def test_an_audit_row_tells_both_plays_and_their_layers(warehouse):
     ids=str,
 )
 def test_content_differs_where_a_column_does_and_not_where_only_bytes_do(
-    warehouse, change, differs
+    emptied_warehouse, change, differs
 ):
-    write(warehouse, message(1, event(1)), message(2, event(1, **change)))
-    assert rows(warehouse, "SELECT content_differs FROM dedupe_audit_log") == [(differs,)]
+    write(emptied_warehouse, message(1, event(1)), message(2, event(1, **change)))
+    assert rows(emptied_warehouse, "SELECT content_differs FROM dedupe_audit_log") == [(differs,)]
 
 
 def sent_as(message_id, sequence, content):
@@ -143,25 +136,25 @@ def closed(warehouse):
 
 
 @pytest.mark.parametrize("attempt", ["", ":2"])
-def test_an_event_that_comes_whole_closes_the_letter_of_its_id(warehouse, attempt):
+def test_an_event_that_comes_whole_closes_the_letter_of_its_id(emptied_warehouse, attempt):
     broken = event(1, title=None)
-    write(warehouse, sent_as(f"{uuid_of(1)}{attempt}", 1, broken))
-    write(warehouse, sent_as(uuid_of(2), 2, event(2, title=None)))
-    write(warehouse, sent_as(f"{uuid_of(1)}:3", 3, event(1)))
-    assert closed(warehouse) == [(1, "import", uuid_of(1)), (2, None, None)]
+    write(emptied_warehouse, sent_as(f"{uuid_of(1)}{attempt}", 1, broken))
+    write(emptied_warehouse, sent_as(uuid_of(2), 2, event(2, title=None)))
+    write(emptied_warehouse, sent_as(f"{uuid_of(1)}:3", 3, event(1)))
+    assert closed(emptied_warehouse) == [(1, "import", uuid_of(1)), (2, None, None)]
 
 
-def test_an_event_that_comes_as_a_duplicate_closes_its_letter_too(warehouse):
-    write(warehouse, message(1, event(1)), sent_as(uuid_of(1), 2, event(1, title=None)))
-    assert closed(warehouse) == [(2, "import", uuid_of(1))]
+def test_an_event_that_comes_as_a_duplicate_closes_its_letter_too(emptied_warehouse):
+    write(emptied_warehouse, message(1, event(1)), sent_as(uuid_of(1), 2, event(1, title=None)))
+    assert closed(emptied_warehouse) == [(2, "import", uuid_of(1))]
 
 
-def test_neither_another_fault_nor_what_was_closed_already_changes_a_letter(warehouse):
-    write(warehouse, sent_as(uuid_of(1), 1, event(1, title=None)))
-    write(warehouse, sent_as(uuid_of(1), 2, event(1, title=None)))
-    assert closed(warehouse) == [(1, None, None), (2, None, None)]
-    warehouse.execute(
+def test_neither_another_fault_nor_what_was_closed_already_changes_a_letter(emptied_warehouse):
+    write(emptied_warehouse, sent_as(uuid_of(1), 1, event(1, title=None)))
+    write(emptied_warehouse, sent_as(uuid_of(1), 2, event(1, title=None)))
+    assert closed(emptied_warehouse) == [(1, None, None), (2, None, None)]
+    emptied_warehouse.execute(
         "UPDATE dead_letters SET closed_at = now(), closed_by = 'replay' WHERE stream_sequence = 1"
     )
-    write(warehouse, sent_as(uuid_of(1), 3, event(1)))
-    assert closed(warehouse) == [(1, "replay", None), (2, "import", uuid_of(1))]
+    write(emptied_warehouse, sent_as(uuid_of(1), 3, event(1)))
+    assert closed(emptied_warehouse) == [(1, "replay", None), (2, "import", uuid_of(1))]

@@ -6,18 +6,10 @@ from tautulli_pipeline_tests.warehouse.plays import (
     audit,
     batch,
     event,
-    memory_warehouse,
     message,
     sequences,
     writer,
 )
-
-
-@pytest.fixture(scope="module")
-def warehouse():
-    with memory_warehouse() as connection:
-        yield connection
-
 
 PLAY = event(1)
 OTHER = event(2, user_id=8, machine_id="machine-2")
@@ -45,23 +37,21 @@ SHARED = {
 @pytest.mark.parametrize("entries", [0, 10_000], ids=["database", "cache"])
 @pytest.mark.parametrize("source", ["plex", "jellyfin"])
 @pytest.mark.parametrize("shared", SHARED)
-def test_plays_that_share_only_some_of_it_each_survive(warehouse, shared, source, entries):
+def test_plays_that_share_only_some_of_it_each_survive(emptied_warehouse, shared, source, entries):
     look_alike = OTHER | {"source": source} | {name: PLAY[name] for name in SHARED[shared]}
-    for table in ("playback_events", "dedupe_audit_log"):
-        warehouse.execute(f"DELETE FROM {table}")
-    under_test = writer(warehouse, entries=entries)
+    under_test = writer(emptied_warehouse, entries=entries)
     under_test.write(batch([message(1, PLAY), message(2, look_alike)]))
-    assert (sequences(warehouse), audit(warehouse)) == ([1, 2], [])
+    assert (sequences(emptied_warehouse), audit(emptied_warehouse)) == ([1, 2], [])
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_a_play_that_shares_item_user_and_second_is_the_same(warehouse, together):
-    for table in ("playback_events", "dedupe_audit_log"):
-        warehouse.execute(f"DELETE FROM {table}")
+def test_a_play_that_shares_item_user_and_second_is_the_same(emptied_warehouse, together):
     shared = ("rating_key", "title", "user_id", "started_at")
     same = OTHER | {"source": "emby"} | {name: PLAY[name] for name in shared}
     messages = [message(1, PLAY), message(2, same)]
     for part in [messages] if together else [messages[:1], messages[1:]]:
-        writer(warehouse, entries=10_000).write(batch(part))
-    assert sequences(warehouse) == [1]
-    assert audit(warehouse) == [(2, "database", "rating_key_user_started", PLAY["event_id"])]
+        writer(emptied_warehouse, entries=10_000).write(batch(part))
+    assert sequences(emptied_warehouse) == [1]
+    assert audit(emptied_warehouse) == [
+        (2, "database", "rating_key_user_started", PLAY["event_id"])
+    ]

@@ -7,7 +7,6 @@ from itertools import pairwise
 import pytest
 
 from tautulli_pipeline.errors import ConfigurationError, WarehouseError
-from tautulli_pipeline.warehouse import duplicates
 from tautulli_pipeline.warehouse.decoder import CONTENT_COLUMNS
 from tautulli_pipeline.warehouse.duplicates import (
     AuditFilter,
@@ -18,6 +17,7 @@ from tautulli_pipeline.warehouse.duplicates import (
     show_duplicate,
 )
 from tautulli_pipeline.warehouse.reading import Page
+from tautulli_pipeline_tests.warehouse.meddling import Meddled
 from tautulli_pipeline_tests.warehouse.plays import (
     STREAM,
     audit,
@@ -43,12 +43,6 @@ WHOLE = TWIN | {
     "secure": True,
     "watch_party": ["a", "b"],
 }
-
-
-@pytest.fixture
-def warehouse():
-    with memory_warehouse() as connection:
-        yield connection
 
 
 def write(warehouse, *events, first=1, entries=0):
@@ -151,18 +145,13 @@ def test_what_comes_again_after_a_restore_is_told_from_both_rows(warehouse, entr
     assert sequences(warehouse) == [1, 2, 5]
 
 
-def test_what_does_not_read_back_is_not_restored(warehouse, monkeypatch):
+def test_what_does_not_read_back_is_not_restored(warehouse):
     write(warehouse, FIRST, TWIN)
     before = table(warehouse), rows(warehouse, "FROM dedupe_audit_log")
-    check = duplicates._Discarded._require_whole
-
-    def spoil_first(discarded, now):
-        warehouse.execute("UPDATE playback_events SET year = 1 WHERE restored_at IS NOT NULL")
-        check(discarded, now)
-
-    monkeypatch.setattr(duplicates._Discarded, "_require_whole", spoil_first)
+    spoil = "UPDATE playback_events SET year = 1 WHERE restored_at IS NOT NULL"
+    spoiled = Meddled(warehouse, "FROM restored r JOIN", lambda: warehouse.execute(spoil))
     with pytest.raises(WarehouseError, match="does not read back as the event"):
-        restore(warehouse, audit_ids(warehouse)[0])
+        restore(spoiled, audit_ids(warehouse)[0])
     assert (table(warehouse), rows(warehouse, "FROM dedupe_audit_log")) == before
 
 

@@ -19,7 +19,6 @@ from tautulli_pipeline_tests.warehouse.plays import (
     STREAM,
     batch,
     event,
-    memory_warehouse,
     message,
     rows,
     uuid_of,
@@ -32,12 +31,6 @@ FIRST, SECOND, LAST, OTHER = (
     *("9999999991-9999999999", "other"),
 )
 NOTHING = Offences(0, [])
-
-
-@pytest.fixture
-def warehouse():
-    with memory_warehouse() as connection:
-        yield connection
 
 
 def bring(warehouse, partitions, import_id="import-1"):

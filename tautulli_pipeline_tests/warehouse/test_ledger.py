@@ -22,7 +22,6 @@ from tautulli_pipeline.warehouse.schema import connect
 from tautulli_pipeline_tests.warehouse.plays import (
     batch,
     event,
-    memory_warehouse,
     message,
     rows,
     uuid_of,
@@ -62,12 +61,6 @@ class Row:
 def entry(*receipt_rows, import_id="import-1", key=PARTITION):
     table = pa.Table.from_pylist([row.as_receipt() for row in receipt_rows], schema=ROWS)
     return LedgerEntry(import_id, key, "default", PUBLISHED_AT, table)
-
-
-@pytest.fixture
-def warehouse():
-    with memory_warehouse() as connection:
-        yield connection
 
 
 @pytest.fixture
@@ -279,9 +272,7 @@ def test_more_rejected_rows_than_memory_has_room_for_are_settled(tmp_path):
 @given(st.lists(st.integers(0, 40), max_size=12))
 def test_a_portion_holds_what_fits_and_one_table_at_least(sizes):
     tables = [pa.table({"record": pa.array(["x" * size], pa.large_string())}) for size in sizes]
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(ledger_module, "_PORTION_BYTES", 64)
-        portions = list(ledger_module._in_portions(tables))
+    portions = list(ledger_module._in_portions(tables, portion_bytes=64))
     records = [record for portion in portions for record in portion["record"].to_pylist()]
     assert [len(record) for record in records] == sizes
     for portion in portions:

@@ -13,7 +13,13 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.imports.receipts import DUPLICATE, PUBLISHED, ROWS
@@ -23,11 +29,11 @@ from tautulli_pipeline.warehouse.duplicates import Restoring, choose_to_confirm,
 from tautulli_pipeline.warehouse.integrity import repeated_keys, unbalanced_partitions
 from tautulli_pipeline.warehouse.ledger import Ledger, LedgerEntry
 from tautulli_pipeline.warehouse.writer import Writer
+from tautulli_pipeline_tests.warehouse.meddling import Meddled
 from tautulli_pipeline_tests.warehouse.plays import (
     STREAM,
     batch,
     event,
-    memory_warehouse,
     message,
     rows,
     uuid_of,
@@ -65,10 +71,9 @@ class CrashError(Exception):
 class Lifecycle(RuleBasedStateMachine):
     """Each distinct play is stored once, whatever happens; restored ones beside it."""
 
-    warehouse = None
-
-    def __init__(self):
+    def __init__(self, warehouse):
         super().__init__()
+        self.warehouse = warehouse
         for table in (
             *("playback_events", "dedupe_audit_log", "dead_letters"),
             *("stream_positions", "import_ledger"),
@@ -85,7 +90,13 @@ class Lifecycle(RuleBasedStateMachine):
     @rule()
     def restart(self):
         cache = DedupCache(WINDOW_SECONDS, 4, lambda: self.seconds)
-        self.writer = Writer(self.warehouse, Deduplicator(cache), STREAM, self.now)
+        self.dies = False
+        mortal = Meddled(self.warehouse, "INSERT INTO stream_positions", self.die_or_live)
+        self.writer = Writer(mortal, Deduplicator(cache), STREAM, self.now)
+
+    def die_or_live(self):
+        if self.dies:
+            raise CrashError
 
     def now(self):
         return BEGIN + timedelta(seconds=self.seconds)
@@ -142,10 +153,7 @@ class Lifecycle(RuleBasedStateMachine):
     @precondition(lambda self: self.acked < len(self.stream))
     @rule(count=st.integers(1, 6))
     def crash_before_commit(self, count):
-        def die(*_):
-            raise CrashError
-
-        self.writer._advance = die
+        self.dies = True
         with pytest.raises(CrashError):
             self.writer.write(self.delivery(count)[0])
         self.restart()
@@ -247,17 +255,13 @@ def _play(content):
     return content["rating_key"], content["user_id"], int(content["started_at"][-2])
 
 
-@pytest.fixture(scope="module", autouse=True)
-def warehouse():
-    with memory_warehouse() as connection:
-        Lifecycle.warehouse = connection
-        yield
-
-
-TestLifecycle = Lifecycle.TestCase
-TestLifecycle.settings = settings(
-    max_examples=12,
-    stateful_step_count=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
+def test_each_distinct_play_is_stored_once_whatever_happens(shared_warehouse):
+    run_state_machine_as_test(
+        lambda: Lifecycle(shared_warehouse),
+        settings=settings(
+            max_examples=12,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+        ),
+    )

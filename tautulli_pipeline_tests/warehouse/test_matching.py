@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-import duckdb
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -15,7 +14,6 @@ from tautulli_pipeline_tests.warehouse.plays import (
     STREAM,
     batch,
     event,
-    memory_warehouse,
     message,
     rows,
     uuid_of,
@@ -28,25 +26,25 @@ ODD_STREAM = 'it\'s "odd"; --@2026'
 
 
 @pytest.fixture(scope="module")
-def shared_warehouse():
+def matching_warehouse(shared_warehouse):
     """One stored play, event 1, a duplicate of it that was dropped, and an incoming event."""
-    with memory_warehouse() as connection:
-        sent = [message(5, event(1)), message(7, event(3, event_id=uuid_of(1)))]
-        writer(connection, stream_id=ODD_STREAM).write(batch(sent))
-        connection.execute("DROP VIEW incoming")
-        connection.execute(
-            "CREATE TEMP TABLE incoming AS SELECT 0 AS position, 99::BIGINT AS sequence, "
-            "id::VARCHAR AS id, correlation_key, rating_key, user_id, started_at, "
-            "NULL::VARCHAR AS fault FROM playback_events"
-        )
-        yield connection
+    sent = [message(5, event(1)), message(7, event(3, event_id=uuid_of(1)))]
+    writer(shared_warehouse, stream_id=ODD_STREAM).write(batch(sent))
+    shared_warehouse.execute("DROP VIEW incoming")
+    shared_warehouse.execute(
+        "CREATE TEMP TABLE incoming AS SELECT 0 AS position, 99::BIGINT AS sequence, "
+        "id::VARCHAR AS id, correlation_key, rating_key, user_id, started_at, "
+        "NULL::VARCHAR AS fault FROM playback_events"
+    )
+    return shared_warehouse
 
 
 @pytest.fixture
-def warehouse(shared_warehouse):
-    shared_warehouse.begin()
-    yield shared_warehouse
-    shared_warehouse.rollback()
+def matching(matching_warehouse):
+    """`matching_warehouse`; changes are rolled back after the test."""
+    matching_warehouse.begin()
+    yield matching_warehouse
+    matching_warehouse.rollback()
 
 
 def matches(warehouse, span=None, stream_id=ODD_STREAM):
@@ -74,9 +72,9 @@ OTHER = {
         ("rating_key", "rating_key_user_started"),
     ],
 )
-def test_each_key_matches_by_itself(warehouse, kept, reason):
-    come_as(warehouse, **{name: value for name, value in OTHER.items() if name != kept})
-    assert matches(warehouse) == [(reason, uuid_of(1), "plex", False)]
+def test_each_key_matches_by_itself(matching, kept, reason):
+    come_as(matching, **{name: value for name, value in OTHER.items() if name != kept})
+    assert matches(matching) == [(reason, uuid_of(1), "plex", False)]
 
 
 @pytest.mark.parametrize(
@@ -84,67 +82,61 @@ def test_each_key_matches_by_itself(warehouse, kept, reason):
     [{"user_id": 8}, {"started_at": START + SECOND}, {"rating_key": None}, {"user_id": None}],
     ids=str,
 )
-def test_a_rating_key_is_of_one_user_and_one_start(warehouse, cells):
-    come_as(warehouse, **(OTHER | {"rating_key": "1"} | cells))
-    assert matches(warehouse) == []
+def test_a_rating_key_is_of_one_user_and_one_start(matching, cells):
+    come_as(matching, **(OTHER | {"rating_key": "1"} | cells))
+    assert matches(matching) == []
 
 
-def test_all_keys_that_match_are_told(warehouse):
-    assert [reason for reason, *_ in matches(warehouse)] == [
+def test_all_keys_that_match_are_told(matching):
+    assert [reason for reason, *_ in matches(matching)] == [
         *("correlation_key", "event_id", "rating_key_user_started"),
     ]
 
 
-def test_a_restored_play_is_matched_by_its_id_alone(warehouse):
-    warehouse.execute("UPDATE playback_events SET restored_at = created_at")
-    assert [reason for reason, *_ in matches(warehouse)] == ["event_id"]
-    come_as(warehouse, id=uuid_of(2))
-    assert matches(warehouse) == []
+def test_a_restored_play_is_matched_by_its_id_alone(matching):
+    matching.execute("UPDATE playback_events SET restored_at = created_at")
+    assert [reason for reason, *_ in matches(matching)] == ["event_id"]
+    come_as(matching, id=uuid_of(2))
+    assert matches(matching) == []
 
 
-def test_the_message_that_made_a_row_is_known_by_stream_and_sequence(warehouse):
-    come_as(warehouse, sequence=5)
-    assert {same for *_, same in matches(warehouse)} == {True}
-    assert {same for *_, same in matches(warehouse, stream_id=STREAM)} == {False}
+def test_the_message_that_made_a_row_is_known_by_stream_and_sequence(matching):
+    come_as(matching, sequence=5)
+    assert {same for *_, same in matches(matching)} == {True}
+    assert {same for *_, same in matches(matching, stream_id=STREAM)} == {False}
 
 
-def test_a_message_that_was_dropped_before_is_known_by_the_audit(warehouse):
-    come_as(warehouse, **OTHER, sequence=8)
-    assert matches(warehouse) == []
-    come_as(warehouse, sequence=7)
-    assert matches(warehouse) == [("event_id", uuid_of(1), "plex", True)]
-    assert matches(warehouse, stream_id=STREAM) == []
-    come_as(warehouse, fault="not JSON")
-    assert matches(warehouse) == []
+def test_a_message_that_was_dropped_before_is_known_by_the_audit(matching):
+    come_as(matching, **OTHER, sequence=8)
+    assert matches(matching) == []
+    come_as(matching, sequence=7)
+    assert matches(matching) == [("event_id", uuid_of(1), "plex", True)]
+    assert matches(matching, stream_id=STREAM) == []
+    come_as(matching, fault="not JSON")
+    assert matches(matching) == []
 
 
-def test_what_is_no_event_matches_nothing(warehouse):
-    come_as(warehouse, fault="missing title")
-    assert matches(warehouse) == []
+def test_what_is_no_event_matches_nothing(matching):
+    come_as(matching, fault="missing title")
+    assert matches(matching) == []
 
 
 @pytest.mark.parametrize(
     ("first", "last", "found"),
     [(-1, -1, 0), (-1, 0, 3), (0, 0, 3), (0, 9, 3), (1, 9, 0)],
 )
-def test_only_rows_within_the_span_are_looked_at_both_ends_included(warehouse, first, last, found):
+def test_only_rows_within_the_span_are_looked_at_both_ends_included(matching, first, last, found):
     span = TimeSpan(START + first * SECOND, START + last * SECOND)
-    assert len(matches(warehouse, span)) == found
+    assert len(matches(matching, span)) == found
 
 
-def test_a_batch_without_events_spans_nothing(warehouse):
+def test_a_batch_without_events_spans_nothing(matching):
     empty = pa.table({"started_at": pa.array([], pa.timestamp("us"))})
     assert time_span(empty) == TimeSpan(None, None)
-    assert matches(warehouse, time_span(empty)) == []
+    assert matches(matching, time_span(empty)) == []
 
 
 STARTS = st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31))
-
-
-@pytest.fixture(scope="module")
-def duck():
-    with duckdb.connect() as connection:
-        yield connection
 
 
 @settings(max_examples=50, deadline=None)

@@ -11,7 +11,6 @@ from tautulli_pipeline.warehouse.reading import Page
 from tautulli_pipeline_tests.warehouse.plays import (
     batch,
     event,
-    memory_warehouse,
     message,
     uuid_of,
     writer,
@@ -21,20 +20,19 @@ PAIRS = 6
 
 
 @pytest.fixture(scope="module")
-def warehouse():
+def pairs(shared_warehouse):
     """Pairs of plays of other days; the last two begin in the same second."""
-    with memory_warehouse() as connection:
-        plays = []
-        for number in range(PAIRS):
-            began = datetime(2024, 5, 1) + timedelta(days=min(number, PAIRS - 2))
-            item = {"rating_key": f"film-{number}", "title": f"Film {number}"}
-            for source, later in [("plex", 0), ("emby", 5)]:
-                started = (began + timedelta(seconds=later)).isoformat() + "Z"
-                play = event(2 * number + (source == "emby"), source=source, **item)
-                plays.append(play | {"started_at": started})
-        sent = [message(sequence, play) for sequence, play in enumerate(plays, 1)]
-        writer(connection, entries=0).write(batch(sent))
-        yield connection
+    plays = []
+    for number in range(PAIRS):
+        began = datetime(2024, 5, 1) + timedelta(days=min(number, PAIRS - 2))
+        item = {"rating_key": f"film-{number}", "title": f"Film {number}"}
+        for source, later in [("plex", 0), ("emby", 5)]:
+            started = (began + timedelta(seconds=later)).isoformat() + "Z"
+            play = event(2 * number + (source == "emby"), source=source, **item)
+            plays.append(play | {"started_at": started})
+    sent = [message(sequence, play) for sequence, play in enumerate(plays, 1)]
+    writer(shared_warehouse, entries=0).write(batch(sent))
+    return shared_warehouse
 
 
 def numbers(listing):
@@ -44,22 +42,22 @@ def numbers(listing):
     return [known[pair] for pair in pairs]
 
 
-def test_the_latest_pair_comes_first_and_one_order_is_always_the_same(warehouse):
-    listing = list_near_matches(warehouse, Page(100))
+def test_the_latest_pair_comes_first_and_one_order_is_always_the_same(pairs):
+    listing = list_near_matches(pairs, Page(100))
     assert (listing.total, numbers(listing)) == (6, [4, 5, 3, 2, 1, 0])
 
 
 @pytest.mark.parametrize("limit", [1, 2, 4])
-def test_pages_adjoin_and_each_tells_how_many_pairs_there_are(warehouse, limit):
-    pages = [list_near_matches(warehouse, Page(limit, offset)) for offset in range(0, 8, limit)]
+def test_pages_adjoin_and_each_tells_how_many_pairs_there_are(pairs, limit):
+    pages = [list_near_matches(pairs, Page(limit, offset)) for offset in range(0, 8, limit)]
     assert {page.total for page in pages} == {6}
     assert [number for page in pages for number in numbers(page)] == [4, 5, 3, 2, 1, 0]
-    assert list_near_matches(warehouse, Page(limit, 6)).rows == []
+    assert list_near_matches(pairs, Page(limit, 6)).rows == []
 
 
-def test_a_list_made_again_says_what_is_true_by_then(warehouse):
-    warehouse.begin()
-    warehouse.execute("DELETE FROM playback_events WHERE title = 'Film 3'")
-    assert numbers(list_near_matches(warehouse, Page(2, 1))) == [5, 2]
-    warehouse.rollback()
-    assert numbers(list_near_matches(warehouse, Page(2, 1))) == [5, 3]
+def test_a_list_made_again_says_what_is_true_by_then(pairs):
+    pairs.begin()
+    pairs.execute("DELETE FROM playback_events WHERE title = 'Film 3'")
+    assert numbers(list_near_matches(pairs, Page(2, 1))) == [5, 2]
+    pairs.rollback()
+    assert numbers(list_near_matches(pairs, Page(2, 1))) == [5, 3]

@@ -7,7 +7,6 @@ from tautulli_pipeline.warehouse.reading import Page
 from tautulli_pipeline_tests.warehouse.plays import (
     batch,
     event,
-    memory_warehouse,
     message,
     rows,
     uuid_of,
@@ -15,12 +14,6 @@ from tautulli_pipeline_tests.warehouse.plays import (
 )
 
 HOUR = 3600
-
-
-@pytest.fixture
-def warehouse():
-    with memory_warehouse() as connection:
-        yield connection
 
 
 def moment(seconds):

@@ -12,7 +12,7 @@ import pytest
 
 from tautulli_pipeline.imports.receipts import REJECTED, ROWS
 from tautulli_pipeline.warehouse.row_letters import insert_rejected
-from tautulli_pipeline_tests.warehouse.plays import memory_warehouse, rows
+from tautulli_pipeline_tests.warehouse.plays import rows
 
 DAY = timedelta(days=1)
 BEGIN = datetime(2026, 1, 1)
@@ -22,19 +22,6 @@ LABELS = {
     "published_at": pa.timestamp("us"),
 }
 SCHEMA = pa.schema([*ROWS, *LABELS.items()])
-
-
-@pytest.fixture(scope="module")
-def shared_warehouse():
-    with memory_warehouse() as connection:
-        yield connection
-
-
-@pytest.fixture
-def warehouse(shared_warehouse):
-    shared_warehouse.begin()
-    yield shared_warehouse
-    shared_warehouse.rollback()
 
 
 def record(title, row_id=1, **history):
@@ -78,11 +65,11 @@ def name_of(said, row_id=1, server_id="default"):
     return str(uuid.uuid5(uuid.NAMESPACE_URL, name))
 
 
-def test_a_letter_is_named_after_its_server_row_and_content(warehouse):
+def test_a_letter_is_named_after_its_server_row_and_content(emptied_warehouse):
     said = record("Fünf ''; --")
-    settle(warehouse, row(said, 5, server_id="attic"), row(said, -6))
+    settle(emptied_warehouse, row(said, 5, server_id="attic"), row(said, -6))
     assert rows(
-        warehouse,
+        emptied_warehouse,
         "SELECT id, origin, reason, server_id, import_id, event_id, stream_id FROM dead_letters "
         "ORDER BY source_row_id DESC",
     ) == [
@@ -99,37 +86,37 @@ def test_a_letter_is_named_after_its_server_row_and_content(warehouse):
     ]
 
 
-def test_settling_again_adds_nothing(warehouse):
+def test_settling_again_adds_nothing(emptied_warehouse):
     for day in (0, 0, 1):
-        settle(warehouse, row(record("a"), day=day), day=day)
-    assert letters(warehouse) == [(1, "a", None)]
+        settle(emptied_warehouse, row(record("a"), day=day), day=day)
+    assert letters(emptied_warehouse) == [(1, "a", None)]
 
 
-def test_of_one_row_in_two_imports_at_once_the_earlier_one_is_named(warehouse):
-    settle(warehouse, row(record("a"), day=1), row(record("a"), day=0), day=1)
-    assert rows(warehouse, "SELECT import_id FROM dead_letters") == [("import-0",)]
+def test_of_one_row_in_two_imports_at_once_the_earlier_one_is_named(emptied_warehouse):
+    settle(emptied_warehouse, row(record("a"), day=1), row(record("a"), day=0), day=1)
+    assert rows(emptied_warehouse, "SELECT import_id FROM dead_letters") == [("import-0",)]
 
 
-def test_only_rejected_rows_have_letters(warehouse):
-    settle(warehouse, row(record("a"), outcome="published"), row(record("b"), 2))
-    assert letters(warehouse) == [(2, "b", None)]
+def test_only_rejected_rows_have_letters(emptied_warehouse):
+    settle(emptied_warehouse, row(record("a"), outcome="published"), row(record("b"), 2))
+    assert letters(emptied_warehouse) == [(2, "b", None)]
 
 
-def test_what_a_row_says_now_takes_the_place_of_what_it_said(warehouse):
-    settle(warehouse, row(record("a")))
-    settle(warehouse, row(record("b"), day=1), day=1)
-    assert letters(warehouse) == [(1, "a", "superseded"), (1, "b", None)]
-    settle(warehouse, row(record("a"), day=2), day=2)
-    assert letters(warehouse) == [(1, "a", None), (1, "b", "superseded")]
+def test_what_a_row_says_now_takes_the_place_of_what_it_said(emptied_warehouse):
+    settle(emptied_warehouse, row(record("a")))
+    settle(emptied_warehouse, row(record("b"), day=1), day=1)
+    assert letters(emptied_warehouse) == [(1, "a", "superseded"), (1, "b", None)]
+    settle(emptied_warehouse, row(record("a"), day=2), day=2)
+    assert letters(emptied_warehouse) == [(1, "a", None), (1, "b", "superseded")]
 
 
-def test_an_import_of_before_the_letter_neither_replaces_nor_reopens_it(warehouse):
-    settle(warehouse, row(record("a"), day=1), day=1)
-    settle(warehouse, row(record("b"), day=0), day=2)
-    assert letters(warehouse) == [(1, "a", None), (1, "b", None)]
-    settle(warehouse, row(record("c"), day=3), day=3)
-    settle(warehouse, row(record("a"), day=2), day=4)
-    assert letters(warehouse)[0] == (1, "a", "superseded")
+def test_an_import_of_before_the_letter_neither_replaces_nor_reopens_it(emptied_warehouse):
+    settle(emptied_warehouse, row(record("a"), day=1), day=1)
+    settle(emptied_warehouse, row(record("b"), day=0), day=2)
+    assert letters(emptied_warehouse) == [(1, "a", None), (1, "b", None)]
+    settle(emptied_warehouse, row(record("c"), day=3), day=3)
+    settle(emptied_warehouse, row(record("a"), day=2), day=4)
+    assert letters(emptied_warehouse)[0] == (1, "a", "superseded")
 
 
 @pytest.mark.parametrize(
@@ -142,16 +129,16 @@ def test_an_import_of_before_the_letter_neither_replaces_nor_reopens_it(warehous
     ],
     ids=["another id", "another server", "another start", "another user"],
 )
-def test_a_row_that_is_another_play_replaces_no_letter(warehouse, other):
-    settle(warehouse, row(record("a")))
-    settle(warehouse, row(record("z", 9), 9, day=1), other, day=1)
-    assert letters(warehouse)[0] == (1, "a", None)
+def test_a_row_that_is_another_play_replaces_no_letter(emptied_warehouse, other):
+    settle(emptied_warehouse, row(record("a")))
+    settle(emptied_warehouse, row(record("z", 9), 9, day=1), other, day=1)
+    assert letters(emptied_warehouse)[0] == (1, "a", None)
 
 
-def test_a_letter_that_a_person_closed_stays_closed(warehouse):
-    settle(warehouse, row(record("a")))
-    warehouse.execute(
+def test_a_letter_that_a_person_closed_stays_closed(emptied_warehouse):
+    settle(emptied_warehouse, row(record("a")))
+    emptied_warehouse.execute(
         "UPDATE dead_letters SET closed_at = TIMESTAMP '2026-01-01 02:00', closed_by = 'replay'"
     )
-    settle(warehouse, row(record("a"), day=1), day=1)
-    assert letters(warehouse) == [(1, "a", "replay")]
+    settle(emptied_warehouse, row(record("a"), day=1), day=1)
+    assert letters(emptied_warehouse) == [(1, "a", "replay")]

@@ -3,26 +3,19 @@ import pytest
 
 from tautulli_pipeline.warehouse.cache import DedupCache
 from tautulli_pipeline.warehouse.dedup import Deduplicator
-from tautulli_pipeline.warehouse.discards import Discards
 from tautulli_pipeline.warehouse.writer import Writer, Written
+from tautulli_pipeline_tests.warehouse.meddling import Meddled
 from tautulli_pipeline_tests.warehouse.plays import (
     STREAM,
     audit,
     batch,
     event,
-    memory_warehouse,
     message,
     rows,
     sequences,
     uuid_of,
     writer,
 )
-
-
-@pytest.fixture
-def warehouse():
-    with memory_warehouse() as connection:
-        yield connection
 
 
 def position(connection):
@@ -154,26 +147,28 @@ def test_a_restored_play_stands_outside_the_keys_but_not_outside_its_id(warehous
 
 
 @pytest.mark.parametrize(
-    ("writing", "step"),
+    "statement",
     [
-        (Writer, "_insert_events"),
-        (Discards, "insert_audit"),
-        (Discards, "insert_dead_letters"),
-        (Writer, "_advance"),
+        "EXECUTE insert_",
+        "INSERT INTO dedupe_audit_log",
+        "INSERT INTO dead_letters",
+        "INSERT INTO stream_positions",
     ],
 )
-def test_a_failure_in_the_middle_leaves_nothing_behind(warehouse, monkeypatch, writing, step):
-    under_test = writer(warehouse)
+def test_a_failure_in_the_middle_leaves_nothing_behind(warehouse, statement):
+    faults = []
+
+    def fail():
+        if faults:
+            raise faults.pop()
+
+    under_test = writer(Meddled(warehouse, statement, fail))
     write(under_test, event(1))
     part = [event(2), event(1), b"not json"]
-
-    def fail(*_args, **_options):
-        raise duckdb.IOException("No space left on device")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(writing, step, fail)
-        with pytest.raises(duckdb.IOException):
-            write(under_test, *part, first=2)
+    faults.append(duckdb.IOException("No space left on device"))
+    with pytest.raises(duckdb.IOException):
+        write(under_test, *part, first=2)
+    assert faults == []
     assert sequences(warehouse) == [1]
     assert audit(warehouse) == rows(warehouse, "FROM dead_letters") == []
     assert position(warehouse) == [(STREAM, 1)]

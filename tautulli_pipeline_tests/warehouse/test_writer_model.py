@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +12,6 @@ from tautulli_pipeline_tests.warehouse.plays import (
     STREAM,
     audit,
     batch,
-    memory_warehouse,
     message,
     rows,
     uuid_of,
@@ -148,12 +146,6 @@ boundaries = st.lists(
 )
 
 
-@pytest.fixture(scope="module")
-def warehouse():
-    with memory_warehouse() as connection:
-        yield connection
-
-
 def emptied(connection):
     for table in ("playback_events", "dedupe_audit_log", "dead_letters", "stream_positions"):
         connection.execute(f"DELETE FROM {table}")
@@ -181,10 +173,10 @@ def batches(script, cuts):
 )
 @given(deliveries, boundaries, st.sampled_from([0, 1, 3, 10_000]))
 def test_whatever_the_batches_every_message_has_the_fate_of_the_model(
-    warehouse, script, cuts, entries
+    shared_warehouse, script, cuts, entries
 ):
-    emptied(warehouse)
-    model, under_test = Model(entries), writer(warehouse, entries=entries)
+    emptied(shared_warehouse)
+    model, under_test = Model(entries), writer(shared_warehouse, entries=entries)
     counted = [0, 0, 0, 0]
     for part, restarts in batches(script, cuts):
         written = under_test.write(batch(message(*delivery) for delivery in part))
@@ -198,10 +190,10 @@ def test_whatever_the_batches_every_message_has_the_fate_of_the_model(
         for sequence, event in part:
             model.receive(sequence, event)
         if restarts:
-            under_test = writer(warehouse, entries=entries)
+            under_test = writer(shared_warehouse, entries=entries)
             model.restart()
     assert rows(
-        warehouse,
+        shared_warehouse,
         "SELECT stream_sequence, id, correlation_key, session_key, rating_key, title, stream_id "
         "FROM playback_events ORDER BY 1",
     ) == [
@@ -216,14 +208,14 @@ def test_whatever_the_batches_every_message_has_the_fate_of_the_model(
         )
         for sequence, event in sorted(model.stored.items())
     ]
-    assert audit(warehouse) == [(s, *fate[:3]) for s, fate in sorted(model.audit.items())]
+    assert audit(shared_warehouse) == [(s, *fate[:3]) for s, fate in sorted(model.audit.items())]
     details = "SELECT stream_sequence, content_differs, discarded_payload FROM dedupe_audit_log"
     bodies = dict(delivery for part, _ in batches(script, cuts) for delivery in part)
     assert [
         (s, differs, json.loads(body))
-        for s, differs, body in rows(warehouse, f"{details} ORDER BY 1")
+        for s, differs, body in rows(shared_warehouse, f"{details} ORDER BY 1")
     ] == [(s, fate[3], bodies[s]) for s, fate in sorted(model.audit.items())]
-    dead = rows(warehouse, "SELECT stream_sequence, reason FROM dead_letters ORDER BY 1")
+    dead = rows(shared_warehouse, "SELECT stream_sequence, reason FROM dead_letters ORDER BY 1")
     assert dead == sorted(model.dead.items())
     layers = [fate[0] for fate in model.audit.values()]
     expected = [len(model.stored), layers.count("cache"), layers.count("database")]
