@@ -122,18 +122,15 @@ def test_dagster_imports_and_consumes_without_the_command_line(
     database: Path, data_dir: Path
 ) -> None:
     execute("import_job", data_dir=data_dir, database=database)
-    half_way = run("status", "--json", data_dir=data_dir).json
-    assert (half_way["status"], half_way["total_records"], half_way["imported"]) == (
-        "pending",
-        25,
-        0,
-    )
-    execute("consume_job", data_dir=data_dir, database=database)
-    ((_, table),) = materializations(data_dir, TABLE)
-    assert table["plays_by_month"].startswith("![Plays imported by month of their start](data:")
     done = run("status", "--json", data_dir=data_dir).json
     assert (done["status"], done["imported"], done["rejected"]) == ("completed", 24, 1)
     assert query(data_dir, "SELECT count(*) FROM playback_events") == [(24,)]
+    assert materializations(data_dir, TABLE) == []
+    # What the import stored is recorded by the next run of the consumer.
+    execute("consume_job", data_dir=data_dir, database=database)
+    ((_, table),) = materializations(data_dir, TABLE)
+    assert table["plays_by_month"].startswith("![Plays imported by month of their start](data:")
+    assert table["inserted"] == 24
     assert query(data_dir, "SELECT source_row_id FROM dead_letters") == [(25,)]
     # The command line finds nothing left to do.
     assert imported(database, data_dir=data_dir)["unchanged"] == 25
@@ -149,9 +146,7 @@ def test_a_range_of_partitions_publishes_exactly_these(database: Path, data_dir:
         database=database,
     )
     assert [key for key, _ in materializations(data_dir, STREAM)] == [*KEYS, *KEYS[1:]]
-    before = query(data_dir, "SELECT id FROM playback_events ORDER BY 1")
-    execute("consume_job", data_dir=data_dir, database=database)
-    assert query(data_dir, "SELECT id FROM playback_events ORDER BY 1") == before
+    assert query(data_dir, "SELECT count(*) FROM playback_events") == [(24,)]
     audited = "SELECT count(*) FROM dedupe_audit_log WHERE dedupe_layer = 'database'"
     assert query(data_dir, audited) == [(14,)]
     chosen = run("status", "--json", data_dir=data_dir).json

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -12,7 +14,7 @@ import pytest
 from tautulli_pipeline.data_dir.consumer_lock import consumer_lock
 from tautulli_pipeline.definitions import defs
 from tautulli_pipeline.imports.connections import stream_address
-from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Status
+from tautulli_pipeline.imports.record import Fates, ImportLog, ImportRecord, Status
 from tautulli_pipeline.orchestration.instance import open_instance
 from tautulli_pipeline.orchestration.schedules import import_schedule
 from tautulli_pipeline.orchestration.sensors import new_history_sensor, stream_backlog_sensor
@@ -168,41 +170,40 @@ def test_the_schedule_starts_an_import_with_permission_alone(
     assert evaluate() == (0, "IMPORT_DB_PATH is not set, so there is no database to watch")
 
 
-def test_a_consumer_is_asked_for_when_something_waits_and_none_is_at_work(
-    instance: dg.DagsterInstance,
+def test_a_consumer_starts_when_something_waits_and_nobody_consumes(
+    instance: dg.DagsterInstance, data_dir: Path, tmp_path: Path
 ) -> None:
     tick = Ticking(stream_backlog_sensor, instance)
     assert tick() == "nothing was ever published"
-    settings = load_settings()
+    settings, log = load_settings(), ImportLog(data_dir)
     with stream_address(settings) as address:
         with open_publishing(address) as session:
             assert tick() == "nothing waits on the stream"
             # What another producer sends is consumed the same way.
             session.publish([Outgoing("playback.plex.movie", b"{}", {})]).result()
         assert tick() == ""
-        with consumer_lock(settings):
-            assert tick() == "a consumer is at work"
+        with consumer_lock(settings.layout, settings.warehouse_path):
+            assert tick() == "a consumer is running"
+        with log.exclusive(tmp_path / "tautulli.db"):
+            assert tick() == "an import is running, which consumes what it publishes"
         job = defs.resolve_job_def("consume_job")
         under_way = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
-        assert tick() == "a consumer is at work"
+        assert tick() == "a consumer is running"
         instance.report_run_failed(under_way)
         assert tick().startswith("consume_job failed at ")
 
 
-def test_a_published_import_is_settled_once_even_if_nothing_waits(
+def test_what_an_import_stored_is_recorded_once(
     instance: dg.DagsterInstance, data_dir: Path, tmp_path: Path
 ) -> None:
     tick = Ticking(stream_backlog_sensor, instance)
+    log = ImportLog(data_dir)
+    begun = ImportRecord.begin(tmp_path / "tautulli.db", fresh=False)
+    stored = replace(begun, status=Status.COMPLETED, ended_at=datetime.now(UTC))
     with stream_address(load_settings()):
-        log = ImportLog(data_dir)
-        log.write(
-            ImportRecord(
-                **vars(ImportRecord.begin(tmp_path / "tautulli.db", fresh=False))
-                | {"status": Status.PENDING, "total_records": 5}
-            )
-        )
+        log.write(stored)
+        assert tick() == "nothing waits on the stream"  # it stored nothing
+        log.write(replace(stored, fates=Fates(imported=5)))
         assert tick() == ""
-        assert tick() == (
-            "nothing waits on the stream, though plays of the last import are not in the "
-            "table: import again"
-        )
+        instance.report_runless_asset_event(dg.AssetMaterialization("playback_events"))
+        assert tick() == "nothing waits on the stream"

@@ -1,0 +1,210 @@
+"""What runs of Dagster's own UI and daemon work with: one stream server, a warehouse each."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from datetime import datetime
+
+import dagster as dg
+import pytest
+
+from tautulli_pipeline.data_dir.consumer_lock import (
+    consumer_lock,
+    is_consumer_awaited,
+    is_consumer_running,
+)
+from tautulli_pipeline.definitions import defs
+from tautulli_pipeline.imports.connections import stream_address
+from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Status
+from tautulli_pipeline.orchestration.history import last_materialized_at
+from tautulli_pipeline.orchestration.resources import WarehouseOfSettings
+from tautulli_pipeline.settings import Settings, load_settings
+from tautulli_pipeline.stream.publisher import Outgoing
+from tautulli_pipeline.stream.session import open_publishing
+from tautulli_pipeline_tests.cases import make_database, play
+from tautulli_pipeline_tests.command import query, wait_until
+from tautulli_pipeline_tests.holding import held_by_another_process
+
+KEYS = ["0000000001-0000000010", "0000000011-0000000020", "0000000021-0000000030"]
+PLAYS = 25
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A data directory with a running stream server, and a database beside it."""
+    folder = tmp_path_factory.mktemp("served")
+    make_database(folder / "tautulli.db", plays=[play(n) for n in range(1, PLAYS + 1)])
+    (folder / "data").mkdir()
+    with stream_address(Settings(pipeline_data_dir=folder / "data")):
+        yield folder
+
+
+@pytest.fixture
+def served_dir(home, monkeypatch):
+    """The data directory as Dagster's processes find it, without any import."""
+    monkeypatch.setenv("PIPELINE_DATA_DIR", str(home / "data"))
+    monkeypatch.setenv("IMPORT_DB_PATH", str(home / "tautulli.db"))
+    monkeypatch.setenv("IMPORT_BATCH_SIZE", "10")
+    yield home / "data"
+    ImportLog(home / "data").remove()
+    shutil.rmtree(home / "data" / "receipts", ignore_errors=True)
+    (home / "data" / "playback.duckdb").unlink(missing_ok=True)
+
+
+def run(instance, job, *, tags=None, **config):
+    """Run a job in this process as the launcher has it run in one of its own."""
+    op = {"import_job": "publish_partitions", "dry_run_job": "judge_plays"}.get(job)
+    ops = {"ops": {op: {"config": config}}} if config else {}
+    result = defs.resolve_job_def(job).execute_in_process(
+        instance=instance, run_config=QUIET | ops, tags=tags or {}, raise_on_error=False
+    )
+    (found,) = instance.get_runs(dg.RunsFilter(run_ids=[result.run_id]))
+    return found, result.all_events
+
+
+def failure_of(instance, job, **config):
+    """What a failed run shows."""
+    found, events = run(instance, job, **config)
+    assert found.status is dg.DagsterRunStatus.FAILURE
+    (failed,) = [event for event in events if event.is_step_failure]
+    return failed.step_failure_data.user_failure_data
+
+
+def test_an_import_is_complete_when_its_run_is_and_recorded_by_the_consumer(served_dir, instance):
+    found, _ = run(instance, "import_job")
+    record = ImportLog(served_dir).read()
+    assert found.status is dg.DagsterRunStatus.SUCCESS
+    assert (record.status, record.last_processed_id) == (Status.COMPLETED, PLAYS)
+    assert (record.total_records, record.fates.imported) == (PLAYS, PLAYS)
+    assert query(served_dir, "SELECT count(*) FROM playback_events") == [(PLAYS,)]
+    assert not list((served_dir / "receipts").glob("*"))
+    assert ImportLog(served_dir).lock.holder() is None
+
+    assert last_materialized_at(instance) == datetime(1970, 1, 1)
+    found, events = run(instance, "consume_job")
+    assert found.status is dg.DagsterRunStatus.SUCCESS
+    (recorded,) = [event for event in events if event.is_step_materialization]
+    metadata = recorded.materialization.metadata
+    assert metadata["inserted"].value == metadata["dagster/row_count"].value == PLAYS
+
+    # Nothing is due now, and nothing new is recorded.
+    run(instance, "import_job")
+    assert ImportLog(served_dir).read().unchanged == PLAYS
+    _, events = run(instance, "consume_job")
+    (again,) = [event for event in events if event.is_step_materialization]
+    assert again.materialization.metadata["inserted"].value == 0
+
+
+def test_no_step_of_a_successful_run_was_skipped(served_dir, instance):
+    for job in ("import_job", "consume_job", "dry_run_job"):
+        found, events = run(instance, job)
+        assert found.status is dg.DagsterRunStatus.SUCCESS
+        assert [event.step_key for event in events if event.is_step_skipped] == []
+        assert any(event.is_step_success for event in events)
+
+
+def test_chosen_partitions_are_what_the_import_covers(served_dir, instance):
+    run(instance, "dry_run_job")
+    instance.add_dynamic_partitions("history_ranges", KEYS)
+    run(instance, "import_job", tags={"dagster/partition": KEYS[1]})
+    record = ImportLog(served_dir).read()
+    assert (record.total_records, record.pending) == (10, 15)
+
+
+def test_options_of_a_run_come_before_the_environment(served_dir, instance, tmp_path, monkeypatch):
+    other = tmp_path / "other.db"
+    make_database(other, plays=[play(n) for n in (1, 2, 3)])
+    run(instance, "import_job", dry_run=True, source=str(other))
+    assert ImportLog(served_dir).read() is None
+    monkeypatch.delenv("IMPORT_DB_PATH")
+    run(instance, "import_job", source=str(other))
+    record = ImportLog(served_dir).read()
+    assert (record.source, record.fates.imported) == (str(other), 3)
+    run(instance, "import_job", source=str(other), fresh=True)
+    assert ImportLog(served_dir).read().total_records == 3
+
+
+def test_options_explain_themselves_in_the_launchpad():
+    for job in ("import_job", "dry_run_job"):
+        ops = defs.resolve_job_def(job).run_config_schema.config_type.fields["ops"]
+        (op,) = ops.config_type.fields.values()
+        options = op.config_type.fields["config"].config_type.fields
+        assert {"source", "salvage"} <= options.keys()
+        assert all(option.description for option in options.values())
+        assert not any(option.is_required for option in options.values())
+
+
+def test_a_second_import_fails_with_the_progress_of_the_first(served_dir, instance):
+    log, source = ImportLog(served_dir), served_dir.with_name("tautulli.db")
+    with log.exclusive(source):
+        log.write(ImportRecord.begin(source, fresh=False))
+        failure = failure_of(instance, "import_job")
+    assert f"an import of {source} is already running" in failure.description
+    assert failure.metadata["progress"].value["total_records"] == 0
+
+
+@pytest.mark.parametrize("job", ["import_job", "dry_run_job"])
+def test_a_fault_of_ours_is_a_failure_with_its_remedy(
+    served_dir, instance, monkeypatch, tmp_path, job
+):
+    monkeypatch.setenv("PIPELINE_DATA_DIR", str(tmp_path / "data"))
+    failure = failure_of(instance, job, source=str(tmp_path / "none.db"))
+    assert "it does not exist. check the path" in failure.description
+    assert failure.metadata == {}
+    monkeypatch.delenv("IMPORT_DB_PATH")
+    assert failure_of(instance, job).description == (
+        "no database to read. set IMPORT_DB_PATH for the Dagster processes, or `source` in "
+        "the run's config"
+    )
+    monkeypatch.setenv("IMPORT_BATCH_SIZE", "0")
+    assert "IMPORT_BATCH_SIZE" in failure_of(instance, job).description
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_consumer_makes_room_for_one_that_waits(served_dir, instance):
+    settings = load_settings()
+    with stream_address(settings) as address, open_publishing(address) as session:
+        session.publish([Outgoing("playback.plex.movie", b"{}", {})]).result()
+    waited = []
+
+    def wait_for_the_turn():
+        with consumer_lock(settings.layout, settings.warehouse_path, patience_seconds=60):
+            waited.append(True)
+
+    def begin_to_wait():
+        wait_until(lambda: is_consumer_running(settings.layout), pause_seconds=0.001)
+        wait_for_the_turn()
+
+    waiting = threading.Thread(target=begin_to_wait)
+    waiting.start()
+    found, _ = run(instance, "consume_job")
+    waiting.join(60)
+    assert waited == [True]
+    assert not is_consumer_awaited(settings.layout)
+    # It ended early, or it was done before the other one came.
+    assert found.status in {dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.SUCCESS}
+
+
+def test_whoever_opens_the_warehouse_is_the_one_consumer(data_dir, monkeypatch):
+    monkeypatch.setenv("PIPELINE_DATA_DIR", str(data_dir))
+    with WarehouseOfSettings().get_connection() as connection:
+        assert connection.execute("SELECT count(*) FROM playback_events").fetchone() == (0,)
+        assert is_consumer_running(load_settings().layout)
+    assert not is_consumer_running(load_settings().layout)
+
+
+def test_a_warehouse_whose_folder_is_missing_fails_with_the_reason(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIPELINE_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("DUCKDB_PATH", str(tmp_path / "mnt" / "playback.duckdb"))
+    with pytest.raises(dg.Failure) as caught, WarehouseOfSettings().get_connection():
+        pass
+    assert f"there is no folder {tmp_path / 'mnt'}" in caught.value.description
+
+
+def test_a_program_that_holds_the_warehouse_fails_a_run_that_does_not_wait(served_dir, instance):
+    with held_by_another_process(served_dir / "playback.duckdb") as process_id:
+        failure = failure_of(instance, "import_job", wait=0)
+    assert f"process {process_id} " in failure.description
+    assert ImportLog(served_dir).read().status is Status.FAILED
