@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import asynccontextmanager, contextmanager
+from inspect import isawaitable
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,10 +73,20 @@ async def messages_on(stream: JetStream) -> list[tuple[int, Outgoing]]:
 
 
 async def eventually(condition, seconds: float = 10) -> None:
+    """Wait until `condition()`, or what it gives to await, is true."""
     deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
+    while not (await met if isawaitable(met := condition()) else met):
+        assert time.monotonic() < deadline, "it did not happen in time"
         await asyncio.sleep(0.02)
+
+
+async def until_empty(stream: JetStream) -> None:
+    """Wait until the stream holds nothing; acked messages leave it a moment after the ack."""
+
+    async def is_empty():
+        return not (await stream.context.stream_info(stream.address.stream)).state.messages
+
+    await eventually(is_empty)
 
 
 @contextmanager

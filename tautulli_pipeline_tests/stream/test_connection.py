@@ -20,7 +20,13 @@ from tautulli_pipeline.stream.consumer import open_consumer
 from tautulli_pipeline.stream.jetstream import ACK_WAIT_SECONDS
 from tautulli_pipeline.stream.publisher import open_publisher
 from tautulli_pipeline.stream.takeover import reclaim_unacked
-from tautulli_pipeline_tests.stream.servers import messages_on, nats_server, outgoing, prepared
+from tautulli_pipeline_tests.stream.servers import (
+    messages_on,
+    nats_server,
+    outgoing,
+    prepared,
+    until_empty,
+)
 
 
 async def made_by_hand(stream, **settings):
@@ -100,8 +106,7 @@ def test_messages_pass_through_an_existing_work_queue(address):
                 assert [message.payload for message in got] == [
                     outgoing(n).payload for n in range(20)
                 ]
-                state = (await stream.context.stream_info(address.stream)).state
-                assert state.messages == 0
+                await until_empty(stream)
 
     asyncio.run(check())
 

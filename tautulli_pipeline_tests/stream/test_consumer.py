@@ -12,7 +12,7 @@ from tautulli_pipeline.stream.publisher import open_publisher
 from tautulli_pipeline.stream.session import open_consuming, open_publishing
 from tautulli_pipeline.stream.takeover import reclaim_unacked
 from tautulli_pipeline.stream.wire import Frame, header_block
-from tautulli_pipeline_tests.stream.servers import eventually, outgoing, prepared
+from tautulli_pipeline_tests.stream.servers import eventually, outgoing, prepared, until_empty
 
 LARGE = 2**25
 
@@ -139,10 +139,10 @@ def test_what_is_not_acked_comes_again_at_once_and_what_is_acked_never(address):
 
 
 async def eventually_pending(consumer, expected):
-    deadline = time.monotonic() + 5
-    while (pending := await consumer.pending()) != expected:
-        assert time.monotonic() < deadline, pending
-        await asyncio.sleep(0.02)
+    async def is_pending():
+        return await consumer.pending() == expected
+
+    await eventually(is_pending)
 
 
 def test_an_interest_stream_is_empty_once_all_is_acked(address):
@@ -151,8 +151,8 @@ def test_an_interest_stream_is_empty_once_all_is_acked(address):
             await publish(stream, *range(10))
             await consumer.ack(await pull(consumer, 10))
             await eventually_pending(consumer, (0, 0, 10))
-            state = (await stream.context.stream_info(address.stream)).state
-            assert (state.messages, state.last_seq) == (0, 10)
+            await until_empty(stream)
+            assert await stream.last_sequence() == 10
 
     asyncio.run(check())
 
@@ -286,7 +286,7 @@ def test_a_consumer_that_is_deleted_under_a_pull_is_made_anew_by_the_next(addres
 
 
 async def eventually_waiting(stream):
-    deadline = time.monotonic() + 5
-    while not (await stream.consumer_info()).num_waiting:
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
+    async def is_waiting():
+        return (await stream.consumer_info()).num_waiting
+
+    await eventually(is_waiting)
