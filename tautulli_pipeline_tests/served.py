@@ -72,6 +72,19 @@ query ($selector: RepositorySelector!) {
   } } }
 }
 """
+SENSORS = """
+query ($selector: RepositorySelector!) {
+  sensorsOrError(repositorySelector: $selector) { ... on Sensors { results {
+    name sensorState { id }
+  } } }
+}
+"""
+START_SENSOR = """
+mutation ($selector: SensorSelector!) {
+  startSensor(sensorSelector: $selector) { __typename }
+}
+"""
+STOP_SENSOR = "mutation ($id: String!) { stopSensor(id: $id) { __typename } }"
 
 
 @dataclass
@@ -105,6 +118,15 @@ class Served:
         answer = self.ask(LAUNCH, selector=selector, config=config or {}, tags=given)
         assert answer["__typename"] == "LaunchRunSuccess", answer
         return str(answer["run"]["runId"])
+
+    def set_sensor(self, name: str, *, running: bool) -> None:
+        """Turn a sensor on or off as the UI does."""
+        if running:
+            self.ask(START_SENSOR, selector={**LOCATION, "sensorName": name})
+            return
+        sensors = self.ask(SENSORS, selector=LOCATION)["results"]
+        (found,) = [sensor["sensorState"]["id"] for sensor in sensors if sensor["name"] == name]
+        self.ask(STOP_SENSOR, id=found)
 
     def backfill(self, keys: list[str]) -> str:
         """Start a backfill of `playback_stream` as the UI does; its id."""

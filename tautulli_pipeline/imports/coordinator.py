@@ -310,8 +310,9 @@ def open_import(
         control = _Control(stop, consumer, audience.say)
         with stop.interruptible():
             address = stack.enter_context(stream_address(settings))
-            # Before the consumer: what is wrong with the stream shows here within a second.
-            session = stack.enter_context(open_publishing(address, on_wait=control.wait))
+        # Before the consumer: what is wrong with the stream shows here within seconds.
+        session = stack.enter_context(open_publishing(address, on_wait=control.wait))
+        stop.require_none()
         consumer.begin(running.record.import_id, request.wait_seconds)
         yield Import(
             settings=settings,

@@ -94,6 +94,9 @@ def _seek_plays(context: dg.SensorEvaluationContext, settings: Settings) -> dg.S
         return dg.SensorResult(skip_reason=NO_DATABASE)
     memory = _Memory.of(context.cursor)
     files, reason = fingerprint(path), why_not(settings)
+    known = instance.get_dynamic_partitions(PARTITIONS.name or "")
+    if memory.seen and memory.seen.rows > 0 and not known:
+        memory = _Memory()  # a reset has forgotten them
     if memory.seen and memory.seen.files == files and (reason or memory.asked == memory.seen):
         return dg.SensorResult(skip_reason=reason or "the database has not changed")
     make_data_dir(settings)
@@ -104,7 +107,7 @@ def _seek_plays(context: dg.SensorEvaluationContext, settings: Settings) -> dg.S
         memory = replace(memory, seen=Glance(files), asked=Glance(files))
         return dg.SensorResult(skip_reason=in_words(error), cursor=memory.cursor())
     memory = replace(memory, seen=glance)
-    added = sorted(set(keys) - set(instance.get_dynamic_partitions(PARTITIONS.name or "")))
+    added = sorted(set(keys) - set(known))
     adding = [PARTITIONS.build_add_request(added)] if added else []
     if reason is None and not glance.shows_new_plays(memory.asked):
         memory, reason = replace(memory, asked=glance), "the database has no new plays"

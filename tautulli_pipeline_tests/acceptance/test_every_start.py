@@ -19,6 +19,8 @@ import psutil
 import pytest
 from filelock import FileLock
 
+from tautulli_pipeline.data_dir.consumer_lock import is_consumer_running
+from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.demo.database import make_demo_database
 from tautulli_pipeline.imports.record import ImportLog
 from tautulli_pipeline.orchestration.resetting import reset_progress
@@ -35,8 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-ROWS = 2000
-BATCH = 100
+ROWS = 8000
+BATCH = 200
 AWAY = "the stream server is away; waiting for it to come back"
 LOST = "events were lost on the stream; publishing them again"
 WAITS_SECONDS = 90
@@ -195,12 +197,17 @@ def up(folder: Path, server: ExternalServer, credentials: Path) -> Iterator[Serv
 
 @pytest.fixture
 def served(up: Served, server: ExternalServer) -> Iterator[Served]:
-    """`up` over a data directory into which nothing was imported."""
+    """`up` over a data directory into which nothing was imported; only tests start runs."""
+    up.set_sensor("stream_backlog_sensor", running=False)
     yield up
-    wait_until(lambda: not up.runs(statuses=["STARTED", "QUEUED", "STARTING"]), 0.2)
+    wait_until(lambda: nobody_runs(up), 0.2)
     reset_progress(Settings(pipeline_data_dir=up.data_dir))
     (up.data_dir / "playback.duckdb").unlink(missing_ok=True)
     server.delete_stream()
+
+
+def nobody_runs(served: Served) -> bool:
+    return not served.runs(statuses=["STARTED", "QUEUED", "STARTING"])
 
 
 @pytest.fixture(params=[ByCommand, ByInterface], ids=["command line", "UI"])
@@ -222,6 +229,7 @@ def held_up(process: psutil.Process) -> Iterator[None]:
 
 def assert_whole(served: Served, rows: int = ROWS) -> None:
     """Every row is in the table once, and the import says so."""
+    wait_until(lambda: nobody_runs(served), 0.2)
     status = served.status()
     assert (status["status"], status["processed"]) == ("completed", rows)
     counts = "SELECT count(*), count(DISTINCT id), count(DISTINCT source_row_id)"
@@ -237,13 +245,33 @@ def assert_no_step_was_skipped(served: Served) -> None:
         assert "ExecutionStepSkippedEvent" not in kinds, run["jobName"]
 
 
+def test_a_backfill_of_two_ranges_imports_these(served: Served) -> None:
+    # Before the first import: the sensor has made the ranges known.
+    keys = wait_until(lambda: served.ask(PARTITIONS)["partitionKeys"], 0.5)
+    served.backfill([keys[3], keys[7]])
+    # Ranges that do not touch are two runs, one import after the other.
+    imports = {"pipelineName": "__ASSET_JOB", "statuses": ["SUCCESS"]}
+    wait_until(lambda: len(served.runs(**imports)) == 2, 0.3)
+    wait_until(lambda: nobody_runs(served), 0.2)
+    stored = "SELECT DISTINCT (source_row_id - 1) // ? FROM playback_events ORDER BY 1"
+    assert query(served.data_dir, stored, BATCH) == [(3,), (7,)]
+    status = served.status()
+    assert status["status"] == "completed"
+    assert status["total_records"] + status["unchanged"] + status["pending"] == ROWS
+    assert status["processed"] == status["total_records"] <= BATCH
+    assert status["unchanged"] <= BATCH < status["pending"]
+
+
 def test_it_is_complete_when_its_last_row_is_stored(
     begin: Callable[..., Started], served: Served
 ) -> None:
+    before = len(served.runs(pipelineName="consume_job", statuses=["SUCCESS"]))
     assert begin().ended().status == COMPLETED
     assert_whole(served)
-    # The table is recorded as well, by whoever has a daemon or without one.
-    wait_until(lambda: served.runs(pipelineName="consume_job", statuses=["SUCCESS"]), 0.2)
+    # The table is recorded as well: by the command itself, or by the sensor.
+    served.set_sensor("stream_backlog_sensor", running=True)
+    recorded = {"pipelineName": "consume_job", "statuses": ["SUCCESS"]}
+    wait_until(lambda: len(served.runs(**recorded)) == before + 1, 0.2)
     assert_no_step_was_skipped(served)
 
 
@@ -404,13 +432,14 @@ def test_a_program_that_holds_the_warehouse_is_named_and_waited_for(
 ) -> None:
     warehouse = served.data_dir / "playback.duckdb"
     assert begin().ended().status == COMPLETED
-    wait_until(lambda: not served.runs(statuses=["STARTED", "QUEUED", "STARTING"]), 0.2)
+    wait_until(lambda: nobody_runs(served), 0.2)
     with held_by_another_process(warehouse) as process_id:
         end = begin(fresh=True, wait=0).ended()
         assert end.status == FAILED
         assert f"process {process_id} " in end.words
         started = begin(fresh=True, wait=60)
-        time.sleep(4)
+        wait_until(lambda: is_consumer_running(DataDir(served.data_dir)))
+        time.sleep(2)
     end = started.ended()
     assert end.status == COMPLETED, end.words
     assert f"process {process_id} " in end.words
@@ -445,19 +474,3 @@ def test_a_killed_import_is_resumed_to_the_last_row(
         assert served.status()["status"] == "failed"
         assert begin().ended().status == COMPLETED
     assert_whole(served)
-
-
-def test_a_backfill_of_two_ranges_imports_these(served: Served) -> None:
-    keys = wait_until(lambda: served.ask(PARTITIONS)["partitionKeys"], 0.5)
-    served.backfill([keys[3], keys[7]])
-    wait_until(lambda: served.status()["status"] == "completed", 0.2)
-    status = served.status()
-    # Ranges that do not touch are two runs, one import after the other.
-    assert status["total_records"] in {BATCH, 2 * BATCH}
-    stored = "SELECT DISTINCT (source_row_id - 1) // ? FROM playback_events ORDER BY 1"
-    wait_until(lambda: not served.runs(statuses=["STARTED", "QUEUED", "STARTING"]), 0.3)
-    wait_until(lambda: len(query(served.data_dir, stored, BATCH)) == 2, 0.3)
-    assert query(served.data_dir, stored, BATCH) == [(3,), (7,)]
-    status = served.status()
-    assert status["total_records"] + status["unchanged"] + status["pending"] == ROWS
-    assert status["pending"] == ROWS - 2 * BATCH

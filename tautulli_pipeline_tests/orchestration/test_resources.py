@@ -159,7 +159,7 @@ def test_a_fault_of_ours_is_a_failure_with_its_remedy(
         "the run's config"
     )
     monkeypatch.setenv("IMPORT_BATCH_SIZE", "0")
-    assert "IMPORT_BATCH_SIZE" in failure_of(instance, job).description
+    assert "IMPORT_BATCH_SIZE='0'" in failure_of(instance, job).description
     assert not (tmp_path / "data").exists()
 
 
