@@ -132,6 +132,12 @@ def _make_folder(path: Path) -> None:
 def _make_file(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     """Make an empty database under another name first: half of one could never be opened."""
     target = path.resolve()
+    log = target.with_name(f"{target.name}.wal")
+    if log.exists():  # DuckDB would replay it into the new file
+        raise WarehouseError(
+            f"cannot make the warehouse {path}: the log of another one is left beside it, {log}",
+            hint="put that database back beside its log, or delete the log with it",
+        )
     unfinished = target.with_name(f"{target.name}.new")
     unfinished.unlink(missing_ok=True)
     connection.execute(

@@ -196,13 +196,22 @@ def up(folder: Path, server: ExternalServer, credentials: Path) -> Iterator[Serv
 
 
 @pytest.fixture
-def served(up: Served, server: ExternalServer) -> Iterator[Served]:
+def served(
+    up: Served, server: ExternalServer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Served]:
     """`up` over a data directory into which nothing was imported; only tests start runs."""
+    monkeypatch.setenv("PIPELINE_DATA_DIR", "set by whoever opens the instance")
     up.set_sensor("stream_backlog_sensor", running=False)
     yield up
+    for run in up.runs()[:2]:  # shown where a test fails
+        events = up.events(run["runId"])
+        told = [event.get("message") for event in events]
+        told += [(event.get("error") or {}).get("message") for event in events]
+        print(run["jobName"], run["status"], *filter(None, told), sep="\n  ")  # noqa: T201
     wait_until(lambda: nobody_runs(up), 0.2)
     reset_progress(Settings(pipeline_data_dir=up.data_dir))
-    (up.data_dir / "playback.duckdb").unlink(missing_ok=True)
+    for file in up.data_dir.glob("playback.duckdb*"):
+        file.unlink()
     server.delete_stream()
 
 

@@ -272,3 +272,16 @@ def test_a_fault_in_the_middle_of_the_work_closes_the_file(path):
         work()
     with schema.open_warehouse(path) as connection:
         assert count_events(connection) == 0
+
+
+def test_the_log_of_another_database_is_not_replayed_into_a_new_one(path):
+    path.parent.mkdir()
+    log = path.with_name(f"{path.name}.wal")
+    log.write_bytes(b"what a killed writer left behind")
+    with pytest.raises(WarehouseError) as caught:
+        connect(path, {})
+    assert str(log) in caught.value.message
+    assert sorted(path.parent.iterdir()) == [log]
+    log.unlink()
+    with connect(path, {}) as connection:
+        assert count_events(connection) == 0
