@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from annotated_types import Ge, Le
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
@@ -11,6 +11,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.errors import ConfigurationError
+
+# How long an import waits for another program that has the warehouse open.
+WAREHOUSE_WAIT_SECONDS: Final = 120.0
 
 # What a stream or a consumer may be called.
 _NAME = r"^[^\s.*>/\\]+$"

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tautulli_pipeline.cli.records import dead_letters, duplicates
-from tautulli_pipeline.settings import load_settings
+from tautulli_pipeline.settings import WAREHOUSE_WAIT_SECONDS, load_settings
 
 # Whether it can be read is for the source to find out: it has an exit code of its own.
 _DATABASE = click.argument(
@@ -34,7 +34,7 @@ def application(*, debug: bool) -> None:
     "wait_seconds",
     type=click.FloatRange(0, 86_400),
     metavar="SECONDS",
-    default=120.0,
+    default=WAREHOUSE_WAIT_SECONDS,
     show_default=True,
     help="How long to wait for another program that has the DuckDB file open.",
 )
@@ -56,7 +56,7 @@ def import_command(
     Without DB, IMPORT_DB_PATH names it. An import that was stopped or killed
     is resumed.
     """
-    from tautulli_pipeline.cli.importing import ImportOptions, run_import
+    from tautulli_pipeline.cli.importing import run_import
 
     settings = load_settings()
     if batch_size is not None:
@@ -64,8 +64,10 @@ def import_command(
     run_import(
         settings,
         database,
-        ImportOptions(fresh=fresh, salvage=salvage, wait_seconds=wait_seconds),
         dry_run=dry_run or settings.import_dry_run,
+        fresh=fresh,
+        salvage=salvage,
+        wait_seconds=wait_seconds,
         as_json=as_json,
     )
 

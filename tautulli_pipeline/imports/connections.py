@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 from duckdb import DuckDBPyConnection
 
@@ -72,7 +73,11 @@ def deduplicator(settings: Settings) -> Deduplicator:
 
 @contextmanager
 def open_as_consumer(
-    settings: Settings, *, wait_seconds: float, on_wait: Callable[[str], None]
+    settings: Settings,
+    *,
+    wait_seconds: float,
+    on_wait: Callable[[str], None],
+    config: Mapping[str, Any] | None = None,
 ) -> Iterator[DuckDBPyConnection]:
     """The warehouse for the one consumer of this data directory.
 
@@ -82,6 +87,6 @@ def open_as_consumer(
     path = settings.warehouse_path
     with (
         consumer_lock(settings.layout, path),
-        open_warehouse(path, wait_seconds=wait_seconds, on_wait=on_wait) as connection,
+        open_warehouse(path, config, wait_seconds=wait_seconds, on_wait=on_wait) as connection,
     ):
         yield connection

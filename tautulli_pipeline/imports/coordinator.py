@@ -28,7 +28,7 @@ from tautulli_pipeline.imports.receipts import Receipt, ReceiptFolder
 from tautulli_pipeline.imports.record import ImportLog, ImportRecord
 from tautulli_pipeline.imports.running import RunningImport
 from tautulli_pipeline.imports.stopping import Stop
-from tautulli_pipeline.settings import Settings
+from tautulli_pipeline.settings import WAREHOUSE_WAIT_SECONDS, Settings
 from tautulli_pipeline.source.opening import OpenSource
 from tautulli_pipeline.source.partitions import Grid
 from tautulli_pipeline.source.reader import open_reader
@@ -38,7 +38,6 @@ from tautulli_pipeline.warehouse.arrivals import Arrivals
 
 # How often lost rows are published again while no more of them arrive.
 FRUITLESS_ROUNDS: Final = 3
-WAIT_SECONDS: Final = 120.0
 
 
 class PartitionHistory(Protocol):
@@ -83,160 +82,7 @@ class ImportRequest:
     server_id: str
     fresh: bool = False
     salvage: bool = False
-    wait_seconds: float = WAIT_SECONDS
-
-
-class Import:
-    """An import that has its source, its stream and its consumer; made by `open_import`.
-
-    Attributes:
-        source: the open source.
-    """
-
-    def __init__(
-        self,
-        *,
-        settings: Settings,
-        request: ImportRequest,
-        source: OpenSource,
-        contents: list[PartitionContent] | None,
-        running: RunningImport,
-        session: PublishingSession,
-        consumer: ConsumerClient,
-        control: _Control,
-    ) -> None:
-        self._settings = settings
-        self._request = request
-        self.source = source
-        self._contents = contents
-        self._running = running
-        self._session = session
-        self._consumer = consumer
-        self._control = control
-        self._plan: Plan | None = None
-        self._folder = ReceiptFolder(settings.layout.receipts / self.record.import_id)
-
-    @property
-    def record(self) -> ImportRecord:
-        """The record as it is at this moment."""
-        return self._running.record
-
-    def prepare(self, history: PartitionHistory, chosen: Collection[str] | None = None) -> Plan:
-        """Find out what is due; where that is known already, it stays.
-
-        Args:
-            history: remembers what is finished.
-            chosen: keys of the partitions to publish, finished or not; all that are due
-                without it.
-
-        Raises:
-            SourceError: the source cannot be read.
-            WarehouseError: the consumer cannot open the warehouse.
-            StreamError: nor the stream.
-        """
-        if self._plan is None:
-            grid = history.grid()
-            contents = self._survey(grid)
-            ready = self._consumer.await_ready(self._control.require_going_on)
-            record = self.record
-            self._plan = make_plan(
-                contents,
-                history.finished(),
-                Destination(
-                    self._request.server_id, ready.warehouse_id, str(self._session.identity)
-                ),
-                record.import_id,
-                fresh=record.fresh,
-                chosen=chosen,
-            )
-            self._say_that_batch_size_stays(grid)
-            history.show(self._plan.versions)
-            self._running.cover(self._plan)
-            self._consumer.cover(self._plan.covered)
-        return self._plan
-
-    def _survey(self, grid: Grid | None) -> list[PartitionContent]:
-        if self._contents is not None and grid is None:
-            return self._contents
-        with self._control.stop.interruptible():
-            return self.source.survey(grid, self._settings.import_batch_size)
-
-    def _say_that_batch_size_stays(self, grid: Grid | None) -> None:
-        batch_size = self._settings.import_batch_size
-        was_set = "import_batch_size" in self._settings.model_fields_set
-        if grid is not None and was_set and not self.source.fits(grid, batch_size):
-            self._control.say(
-                f"batches stay at {grid.width} records, as the first import of "
-                f"{self._settings.data_dir} set them; `tautulli-pipeline reset` lets the next "
-                f"one use {batch_size}"
-            )
-
-    def publish(self, history: PartitionHistory) -> None:
-        """Publish what is due, wait until it is stored, and publish again what got lost.
-
-        Raises:
-            StoppedError: somebody asked to stop; what came before is finished.
-            PipelineError: one of its faults; likewise.
-        """
-        plan = self.prepare(history)
-        work, rounds, fewest = plan.work, 0, None
-        while True:
-            if work:
-                self._publish(work, plan, history)
-            drained = self._consumer.drain(
-                self._session.last_sequence(), self._control.require_going_on
-            )
-            self._running.settled(drained.fates)
-            work = plan.again(drained.unsettled)
-            if not work:
-                break
-            lost = sum(len(part.only or ()) for part in work)
-            rounds = 0 if fewest is None or lost < fewest else rounds + 1
-            fewest = lost if fewest is None else min(lost, fewest)
-            if rounds == FRUITLESS_ROUNDS:
-                raise _undeliverable(lost)
-            self._control.wait(f"{lost:,} events were lost on the stream; publishing them again")
-        self._running.complete()
-        self._folder.remove()
-
-    def _publish(
-        self, work: tuple[PartitionWork, ...], plan: Plan, history: PartitionHistory
-    ) -> None:
-        with (
-            self.source.naming_damage(),
-            self._publication() as publication,
-            # What is raised while a generator is merely dropped would be lost.
-            closing(publication.publish(work)) as receipts,
-        ):
-            for receipt in receipts:
-                self._folder.write(receipt)
-                key = receipt.partition_key
-                finished = Finished(receipt.import_id, plan.versions[key])
-                history.record(receipt, plan.contents[key], finished)
-                self._running.published(receipt)
-                self._control.require_going_on()
-
-    @contextmanager
-    def _publication(self) -> Iterator[Publication]:
-        with self._control.stop.interruptible():
-            copy, schema = self.source.snapshot, self.source.schema
-        with open_reader(copy.path, schema, named=copy.source) as reader:
-            yield Publication(
-                self.record.import_id,
-                self._request.server_id,
-                reader,
-                schema,
-                self._session,
-                self.source.salvage.unreadable,
-            )
-
-    def consumer_ended_after_failure(self) -> AbstractContextManager[None]:
-        """See `ConsumerClient.ended_after_failure`."""
-        return self._consumer.ended_after_failure()
-
-    def finish(self, since: datetime) -> Arrivals | None:
-        """End the consumer; see `ConsumerClient.finish`."""
-        return self._consumer.finish(since)
+    wait_seconds: float = WAREHOUSE_WAIT_SECONDS
 
 
 class _Control:
@@ -256,6 +102,151 @@ class _Control:
         """Say what the import waits for, unless it is to end."""
         self.require_going_on()
         self.say(words)
+
+
+@dataclass(kw_only=True)
+class Import:
+    """An import that has its source, its stream and its consumer; made by `open_import`.
+
+    Attributes:
+        source: the open source.
+        contents: what a first survey of it found.
+        consumer: begun, for this import alone.
+    """
+
+    settings: Settings
+    request: ImportRequest
+    source: OpenSource
+    contents: list[PartitionContent] | None
+    running: RunningImport
+    session: PublishingSession
+    consumer: ConsumerClient
+    control: _Control
+    _plan: Plan | None = None
+
+    @property
+    def record(self) -> ImportRecord:
+        """The record as it is at this moment."""
+        return self.running.record
+
+    def prepare(self, history: PartitionHistory, chosen: Collection[str] | None = None) -> Plan:
+        """Find out what is due; where that is known already, it stays.
+
+        Args:
+            history: remembers what is finished.
+            chosen: keys of the partitions to publish, finished or not; all that are due
+                without it.
+
+        Raises:
+            SourceError: the source cannot be read.
+            WarehouseError: the consumer cannot open the warehouse.
+            StreamError: nor the stream.
+        """
+        if self._plan is None:
+            grid = history.grid()
+            contents = self._survey(grid)
+            ready = self.consumer.await_ready(self.control.require_going_on)
+            record = self.record
+            self._plan = make_plan(
+                contents,
+                history.finished(),
+                Destination(self.request.server_id, ready.warehouse_id, str(self.session.identity)),
+                record.import_id,
+                fresh=record.fresh,
+                chosen=chosen,
+            )
+            self._say_that_batch_size_stays(grid)
+            history.show(self._plan.versions)
+            self.running.cover(self._plan)
+            self.consumer.cover(self._plan.covered)
+        return self._plan
+
+    def _survey(self, grid: Grid | None) -> list[PartitionContent]:
+        if self.contents is not None and grid is None:
+            return self.contents
+        with self.control.stop.interruptible():
+            return self.source.survey(grid, self.settings.import_batch_size)
+
+    def _say_that_batch_size_stays(self, grid: Grid | None) -> None:
+        batch_size = self.settings.import_batch_size
+        was_set = "import_batch_size" in self.settings.model_fields_set
+        if grid is not None and was_set and not self.source.fits(grid, batch_size):
+            self.control.say(
+                f"batches stay at {grid.width} records, as the first import of "
+                f"{self.settings.data_dir} set them; `tautulli-pipeline reset` lets the next "
+                f"one use {batch_size}"
+            )
+
+    def publish(self, history: PartitionHistory) -> None:
+        """Publish what is due, wait until it is stored, and publish again what got lost.
+
+        Raises:
+            StoppedError: somebody asked to stop; what came before is finished.
+            PipelineError: one of its faults; likewise.
+        """
+        plan = self.prepare(history)
+        work, rounds, fewest = plan.work, 0, None
+        while True:
+            if work:
+                self._publish(work, plan, history)
+            drained = self.consumer.drain(
+                self.session.last_sequence(), self.control.require_going_on
+            )
+            self.running.settled(drained.fates)
+            work = plan.again(drained.unsettled)
+            if not work:
+                break
+            lost = sum(len(part.only or ()) for part in work)
+            rounds = 0 if fewest is None or lost < fewest else rounds + 1
+            fewest = lost if fewest is None else min(lost, fewest)
+            if rounds == FRUITLESS_ROUNDS:
+                raise _undeliverable(lost)
+            self.control.wait(f"{lost:,} events were lost on the stream; publishing them again")
+        self.running.complete()
+        self._receipts().remove()
+
+    def _publish(
+        self, work: tuple[PartitionWork, ...], plan: Plan, history: PartitionHistory
+    ) -> None:
+        folder = self._receipts()
+        with (
+            self.source.naming_damage(),
+            self._publication() as publication,
+            # What is raised while a generator is merely dropped would be lost.
+            closing(publication.publish(work)) as receipts,
+        ):
+            for receipt in receipts:
+                folder.write(receipt)
+                key = receipt.partition_key
+                finished = Finished(receipt.import_id, plan.versions[key])
+                history.record(receipt, plan.contents[key], finished)
+                self.running.published(receipt)
+                self.control.require_going_on()
+
+    def _receipts(self) -> ReceiptFolder:
+        return ReceiptFolder(self.settings.layout.receipts / self.record.import_id)
+
+    @contextmanager
+    def _publication(self) -> Iterator[Publication]:
+        with self.control.stop.interruptible():
+            copy, schema = self.source.snapshot, self.source.schema
+        with open_reader(copy.path, schema, named=copy.source) as reader:
+            yield Publication(
+                self.record.import_id,
+                self.request.server_id,
+                reader,
+                schema,
+                self.session,
+                self.source.salvage.unreadable,
+            )
+
+    def consumer_ended_after_failure(self) -> AbstractContextManager[None]:
+        """See `ConsumerClient.ended_after_failure`."""
+        return self.consumer.ended_after_failure()
+
+    def finish(self, since: datetime) -> Arrivals | None:
+        """End the consumer; see `ConsumerClient.finish`."""
+        return self.consumer.finish(since)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import Final
 import dagster as dg
 from pydantic import Field
 
-from tautulli_pipeline.imports.coordinator import WAIT_SECONDS
+from tautulli_pipeline.settings import WAREHOUSE_WAIT_SECONDS
 
 _EXAMPLE: Final = "/var/lib/tautulli/tautulli.db"
 
@@ -35,7 +35,7 @@ class ImportOptions(SourceOptions):
         description="Only count what an import would find. IMPORT_DRY_RUN=true does the same.",
     )
     wait: int = Field(
-        default=int(WAIT_SECONDS),
+        default=int(WAREHOUSE_WAIT_SECONDS),
         ge=0,
         description="How many seconds to wait for another program that has the DuckDB file open.",
     )

@@ -6,7 +6,7 @@ Settings are read when a run begins, so that loading the definitions needs none.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,25 +16,24 @@ import dagster as dg
 import duckdb
 from dagster_duckdb import DuckDBResource
 
-from tautulli_pipeline.data_dir.consumer_lock import consumer_lock
 from tautulli_pipeline.data_dir.directory import (
     explained_faults,
     make_data_dir,
     require_warehouse_folder,
 )
 from tautulli_pipeline.errors import ConfigurationError, StoppedError
+from tautulli_pipeline.imports.connections import open_as_consumer
 from tautulli_pipeline.imports.consumer_client import spawned_consumer
 from tautulli_pipeline.imports.consuming import consume_backlog
-from tautulli_pipeline.imports.coordinator import WAIT_SECONDS, Import, ImportRequest, open_import
+from tautulli_pipeline.imports.coordinator import Import, ImportRequest, open_import
 from tautulli_pipeline.imports.record import ImportRecord
 from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.orchestration.history import last_materialized_at
 from tautulli_pipeline.orchestration.options import ImportOptions
 from tautulli_pipeline.orchestration.stops import fault_as_failure
 from tautulli_pipeline.orchestration.workers import bury_dead_runs
-from tautulli_pipeline.settings import Settings, load_settings
+from tautulli_pipeline.settings import WAREHOUSE_WAIT_SECONDS, Settings, load_settings
 from tautulli_pipeline.warehouse.arrivals import Arrivals, arrivals_since
-from tautulli_pipeline.warehouse.schema import open_warehouse
 
 RESUME_HINT: Final = "import again to resume it"
 
@@ -159,48 +158,30 @@ class BacklogConsuming:
 
 
 class Warehouse(DuckDBResource):
-    """dagster-duckdb's resource that says at once who holds the file.
+    """dagster-duckdb's resource over the warehouse of the settings, for its one consumer.
 
-    The one it derives from tries for 102 seconds to open a locked file.
+    The one it derives from tries for 102 seconds to open a locked file, without a word.
     """
+
+    database: str = ""
 
     @contextmanager
     def get_connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """The one connection that writes, with the schema up to date.
 
         Raises:
-            WarehouseError: another process holds the file, or it cannot be written.
+            dagster.Failure: another process holds the file, or it cannot be written.
         """
-        with self._opened(0.0, lambda _words: None) as connection:
-            yield connection
-
-    def _opened(
-        self, wait_seconds: float, on_wait: Callable[[str], None]
-    ) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
-        config = {"custom_user_agent": "dagster", **self.connection_config}
-        return open_warehouse(
-            Path(self.database), config, wait_seconds=wait_seconds, on_wait=on_wait
-        )
-
-
-class WarehouseOfSettings(Warehouse):
-    """The warehouse of the settings, looked up when it is opened, for its one consumer."""
-
-    database: str = ""
-
-    @contextmanager
-    def get_connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """See `Warehouse.get_connection`."""
         with fault_as_failure():
             settings = load_settings()
             make_data_dir(settings)
             require_warehouse_folder(settings)
-            path = settings.warehouse_path
-            warehouse = Warehouse(database=str(path))
-            with (
-                consumer_lock(settings.layout, path),
-                warehouse._opened(WAIT_SECONDS, dg.get_dagster_logger().info) as connection,
-            ):
+            with open_as_consumer(
+                settings,
+                wait_seconds=WAREHOUSE_WAIT_SECONDS,
+                on_wait=dg.get_dagster_logger().info,
+                config={"custom_user_agent": "dagster", **self.connection_config},
+            ) as connection:
                 yield connection
 
 
@@ -209,5 +190,5 @@ def resources_of_settings() -> dict[str, object]:
     return {
         "importing": ImportBySettings(),
         "consuming": BacklogConsuming(),
-        "warehouse": WarehouseOfSettings(),
+        "warehouse": Warehouse(),
     }

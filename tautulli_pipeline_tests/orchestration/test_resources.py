@@ -18,7 +18,7 @@ from tautulli_pipeline.definitions import defs
 from tautulli_pipeline.imports.connections import stream_address
 from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Status
 from tautulli_pipeline.orchestration.history import last_materialized_at
-from tautulli_pipeline.orchestration.resources import WarehouseOfSettings
+from tautulli_pipeline.orchestration.resources import Warehouse
 from tautulli_pipeline.settings import Settings, load_settings
 from tautulli_pipeline.stream.publisher import Outgoing
 from tautulli_pipeline.stream.session import open_publishing
@@ -189,7 +189,7 @@ def test_a_consumer_makes_room_for_one_that_waits(served_dir, instance):
 
 def test_whoever_opens_the_warehouse_is_the_one_consumer(data_dir, monkeypatch):
     monkeypatch.setenv("PIPELINE_DATA_DIR", str(data_dir))
-    with WarehouseOfSettings().get_connection() as connection:
+    with Warehouse().get_connection() as connection:
         assert connection.execute("SELECT count(*) FROM playback_events").fetchone() == (0,)
         assert is_consumer_running(load_settings().layout)
     assert not is_consumer_running(load_settings().layout)
@@ -198,7 +198,7 @@ def test_whoever_opens_the_warehouse_is_the_one_consumer(data_dir, monkeypatch):
 def test_a_warehouse_whose_folder_is_missing_fails_with_the_reason(tmp_path, monkeypatch):
     monkeypatch.setenv("PIPELINE_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("DUCKDB_PATH", str(tmp_path / "mnt" / "playback.duckdb"))
-    with pytest.raises(dg.Failure) as caught, WarehouseOfSettings().get_connection():
+    with pytest.raises(dg.Failure) as caught, Warehouse().get_connection():
         pass
     assert f"there is no folder {tmp_path / 'mnt'}" in caught.value.description
 
