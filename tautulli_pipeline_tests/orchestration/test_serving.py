@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import signal
-import sqlite3
 from collections import Counter
-from contextlib import closing
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
 
 from tautulli_pipeline.demo.database import make_demo_database
 from tautulli_pipeline_tests.command import (
-    ended,
     fates,
     nothing_runs,
     processes_of,
     query,
     run,
-    start,
     wait_until,
 )
 from tautulli_pipeline_tests.served import PARTITIONS, TERMINATE, Served, free_port, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 ROWS = 20_000
 WAITS_SECONDS = 120
@@ -72,71 +66,19 @@ def test_a_backfill_of_all_partitions_from_the_ui_fills_the_table(served: Served
     assert query(served.data_dir, f"{counts} FROM playback_events") == [(ROWS, ROWS, ROWS)]
 
 
-def test_a_second_start_is_refused_with_the_progress_of_the_running_one(served: Served) -> None:
-    first = served.launch("import_job", **all_of(served))
-    worker = served.worker(first)
-    wait_until(lambda: list(served.data_dir.glob("receipts/*/0*")), pause_seconds=0.001)
-    suspend_between_writes(served, worker)
-    try:
-        second = served.launch("import_job")
-        by_hand = run("import", served.database, "--json", data_dir=served.data_dir)
-        assert by_hand.exit_code == 4
-        assert by_hand.json["progress"]["status"] == "running"
-        assert served.ended(second) == "FAILURE"
-        (why,) = [e["error"] for e in served.events(second) if e.get("error")]
-        assert f"is already running (process {worker.pid}, " in why["message"]
-    finally:
-        worker.resume()
-    served.ask(TERMINATE, id=first)
-    assert served.ended(first) == "CANCELED"
-    assert [r["runId"] for r in served.runs(pipelineName="import_job")][:2] == [second, first]
-    assert served.status()["status"] == "stopped"
-
-
 def test_an_import_stopped_from_the_ui_is_resumed_by_the_command_line(served: Served) -> None:
+    run_id = served.launch("import_job", **all_of(served))
+    wait_until(lambda: list(served.data_dir.glob("receipts/*/0*")), pause_seconds=0.001)
+    served.ask(TERMINATE, id=run_id)
+    assert served.ended(run_id) == "CANCELED"
     stopped = served.status()
+    assert stopped["status"] == "stopped"
     resumed = run("import", served.database, "--json", data_dir=served.data_dir)
     assert resumed.exit_code == 0, resumed.stderr
     assert resumed.json["import_id"] == stopped["import_id"]
     assert resumed.json["status"] == "completed"
     counts = "SELECT count(*), count(DISTINCT source_row_id) FROM playback_events"
     assert query(served.data_dir, counts) == [(ROWS, ROWS)]
-
-
-def test_stop_reaches_a_run_of_the_daemon(served: Served) -> None:
-    run_id = served.launch("import_job", **all_of(served))
-    worker = served.worker(run_id)
-    wait_until(lambda: list(served.data_dir.glob("receipts/*/0*")), pause_seconds=0.001)
-    suspend_between_writes(served, worker)
-    asking = start("stop", "--json", data_dir=served.data_dir)
-    wait_until(lambda: list(served.data_dir.glob("import.*.stop")))
-    worker.resume()
-    assert ended(asking).json["status"] == "stopped"
-    assert served.ended(run_id) == "CANCELED"
-
-
-def suspend_between_writes(served: Served, worker: psutil.Process) -> None:
-    """Halt a worker where it holds no lock on the databases of Dagster, which others need."""
-
-    def halted() -> bool:
-        worker.suspend()
-        wait_until(lambda: worker.status() == psutil.STATUS_STOPPED, pause_seconds=0.001)
-        if all(map(is_writable, served.data_dir.glob("history/**/*.db"))):
-            return True
-        worker.resume()
-        return False
-
-    wait_until(halted, pause_seconds=0.003)
-
-
-def is_writable(database: Path) -> bool:
-    with closing(sqlite3.connect(database, timeout=0, isolation_level=None)) as connection:
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError:
-            return False
-        connection.execute("ROLLBACK")
-        return True
 
 
 def all_of(served: Served) -> dict[str, str]:

@@ -35,16 +35,6 @@ ROWS = 8000
 OPTIONS = ("--json", "--batch-size", 200)
 RESUMABLE = {"error": "the import was stopped", "hint": "import again to resume it"}
 
-# What the UI and the daemon do.
-IMPORT_JOB = """
-from tautulli_pipeline.definitions import defs
-from tautulli_pipeline.orchestration.instance import open_instance
-from tautulli_pipeline.settings import load_settings
-load_settings().data_dir.mkdir(exist_ok=True)
-with open_instance(load_settings().data_dir) as instance:
-    defs.resolve_job_def("import_job").execute_in_process(instance=instance)
-"""
-
 
 @contextmanager
 def held_up(process: psutil.Process) -> Iterator[None]:
@@ -129,27 +119,6 @@ def test_terminating_its_run_in_dagster_stops_an_import_of_the_command_line(
     assert ends == {"import_job": "CANCELED"}
     assert status(data_dir)["status"] == "stopped"
     assert imported(database, data_dir=data_dir)["processed"] == ROWS
-
-
-def test_stop_reaches_an_import_that_dagster_runs(database: Path, data_dir: Path) -> None:
-    variables = environment(data_dir, IMPORT_DB_PATH=database, IMPORT_BATCH_SIZE=200)
-    with subprocess.Popen(
-        [sys.executable, "-c", IMPORT_JOB], env=variables, stderr=subprocess.DEVNULL
-    ) as dagster:
-        wait_until(lambda: published(data_dir) > 2, pause_seconds=0.001)
-        with held_up(psutil.Process(dagster.pid)):
-            second = run("import", database, "--json", data_dir=data_dir)
-            asking = start("stop", "--json", data_dir=data_dir)
-            wait_until(lambda: list(data_dir.glob("import.*.stop")))
-        answer = ended(asking)
-        assert dagster.wait(30) != 0
-    assert (second.exit_code, second.json["progress"]["status"]) == (4, "running")
-    assert f"process {dagster.pid}, " in second.json["error"]
-    assert (answer.exit_code, answer.json["status"]) == (0, "stopped")
-    assert 2 < published(data_dir) < 40
-    resumed = imported(database, data_dir=data_dir)
-    assert resumed["import_id"] == answer.json["import_id"]
-    assert fates(resumed) == {"total_records": ROWS, "processed": ROWS, "imported": ROWS}
 
 
 def test_stop_while_the_source_is_copied_leaves_nothing(database: Path, data_dir: Path) -> None:
