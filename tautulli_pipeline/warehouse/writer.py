@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from tautulli_pipeline.events.batch import CurrentBatch
 from tautulli_pipeline.events.identity import quote_identifier, quote_literal
-from tautulli_pipeline.warehouse.cache import BatchKeys
+from tautulli_pipeline.warehouse.cache import Match, PlayKeys
 from tautulli_pipeline.warehouse.decoder import (
     CONTENT_COLUMNS,
     OWN_SUBJECTS,
@@ -26,7 +26,7 @@ from tautulli_pipeline.warehouse.decoder import (
     keys_query,
     whole_content_query,
 )
-from tautulli_pipeline.warehouse.dedup import Deduplicator, Duplicate, Stored, Verdict
+from tautulli_pipeline.warehouse.dedup import Deduplicator, Duplicate, Verdict
 from tautulli_pipeline.warehouse.discards import Discards
 from tautulli_pipeline.warehouse.log import WriteAheadLog
 from tautulli_pipeline.warehouse.matching import TimeSpan, match_query, time_span
@@ -52,7 +52,7 @@ _NUMBERED: Final = pa.schema(
     ]
 )
 TOO_LARGE: Final = "event takes more memory than there is"
-# What the deduplicator judges by, as `BatchKeys` takes it.
+# What the deduplicator judges by, as `PlayKeys` takes it.
 _KEYS: Final = (
     *("id", "correlation_key", "session", "cross_source_key", "play", "source", "sequence"),
 )
@@ -175,20 +175,21 @@ class Writer:
     def _judge(self, events: pa.Table, *, near_in_time: bool) -> dict[int, Verdict]:
         """What is not to be stored, by position."""
         positions = events["position"].to_pylist()
-        keys = BatchKeys(*(events[name].to_pylist() for name in _KEYS))
+        columns = (events[name].to_pylist() for name in _KEYS)
+        keys = [PlayKeys(*values) for values in zip(*columns, strict=True)]
         stored = self._stored(time_span(events) if near_in_time else None)
         verdicts = self._deduplicator.judge(
             keys, {i: stored[p] for i, p in enumerate(positions) if p in stored}
         )
         return {positions[i]: verdict for i, verdict in verdicts.items()}
 
-    def _stored(self, span: TimeSpan | None) -> dict[int, Stored]:
+    def _stored(self, span: TimeSpan | None) -> dict[int, Match]:
         """By position, the row of the table that an event of the batch matches."""
         found = self._connection.execute(match_query(self._stream_id, span)).fetchall()
-        stored: dict[int, Stored] = {}
+        stored: dict[int, Match] = {}
         for position, reason, event_id, source, same_message in found:
             if position not in stored or same_message:
-                stored[position] = Stored(reason, str(event_id), source, same_message)
+                stored[position] = Match(reason, str(event_id), source, same_message)
         return stored
 
     def _insert_query(self, content: str) -> str:
