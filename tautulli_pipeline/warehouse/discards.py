@@ -136,16 +136,8 @@ class Discards:
 
 
 def _as_table(duplicates: Mapping[int, Duplicate], differing: frozenset[int]) -> pa.Table:
-    dropped = duplicates.values()
-    columns = [
-        list(duplicates),
-        [duplicate.layer for duplicate in dropped],
-        [duplicate.reason for duplicate in dropped],
-        [duplicate.matched_event_id for duplicate in dropped],
-        [duplicate.matched_source for duplicate in dropped],
-        [position in differing for position in duplicates],
+    rows = [
+        {**vars(duplicate), "position": position, "content_differs": position in differing}
+        for position, duplicate in duplicates.items()
     ]
-    return pa.Table.from_arrays(
-        [pa.array(c, field.type) for c, field in zip(columns, _DISCARDED, strict=True)],
-        schema=_DISCARDED,
-    )
+    return pa.Table.from_pylist(rows, schema=_DISCARDED)

@@ -261,16 +261,12 @@ def _as_text(bodies: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
     try:
         return bodies.cast(pa.string()), pa.nulls(len(bodies), pa.string())
     except pa.ArrowInvalid:
-        texts = [_utf8_or_none(body) for body in bodies.to_pylist()]
-        spelled_out = [
-            body.decode(errors="backslashreplace") if text is None else None
-            for body, text in zip(bodies.to_pylist(), texts, strict=True)
-        ]
-        return pa.array(texts, pa.string()), pa.array(spelled_out, pa.string())
+        texts, unreadable = zip(*map(_utf8_or_spelled_out, bodies.to_pylist()), strict=True)
+        return pa.array(texts, pa.string()), pa.array(unreadable, pa.string())
 
 
-def _utf8_or_none(body: bytes) -> str | None:
+def _utf8_or_spelled_out(body: bytes) -> tuple[str | None, str | None]:
     try:
-        return body.decode()
+        return body.decode(), None
     except UnicodeDecodeError:
-        return None
+        return None, body.decode(errors="backslashreplace")
