@@ -8,7 +8,6 @@ from typing import Final
 
 from nats.errors import Error as NatsError
 from nats.js.api import RetentionPolicy, StreamInfo
-from nats.js.errors import APIError
 
 from tautulli_pipeline.errors import StreamError
 from tautulli_pipeline.stream.jetstream import JetStream
@@ -31,7 +30,7 @@ class Standstill:
         Raises:
             StreamError: it is gone, or another one has its name.
         """
-        with suppress(NatsError, APIError, TimeoutError):  # away, or has only begun to start
+        with suppress(NatsError, TimeoutError):  # away, or has only begun to start
             await self._stream.see_stream()
 
     async def look_for_room(self) -> str:
@@ -43,7 +42,7 @@ class Standstill:
         try:
             info = await self._stream.see_stream()
             consumed = await self._all_is_consumed()
-        except (NatsError, APIError, TimeoutError):
+        except (NatsError, TimeoutError):
             return FULL
         if not (consumed and _keeps(info)):
             self._full_since = None
