@@ -99,7 +99,7 @@ class Discards:
 
     def insert_dead_letters(self, now: datetime) -> int:
         """One row for each message that is no event; gives how many were not there yet."""
-        row = self._connection.execute(
+        ((inserted,),) = self._connection.execute(
             f"""
             INSERT INTO dead_letters (id, reason, origin, record, event_id, source_row_id,
                 import_id, stream_id, stream_sequence, created_at)
@@ -111,10 +111,9 @@ class Discards:
             ON CONFLICT DO NOTHING
             """,
             {"stream": self._stream_id, "now": now},
-        ).fetchone()
-        assert row is not None
-        self._may_close = self._may_close or row[0] > 0
-        return int(row[0])
+        ).fetchall()
+        self._may_close = self._may_close or inserted > 0
+        return int(inserted)
 
     def close_arrived(self, now: datetime) -> None:
         """Close the dead letters of messages whose events came again, whole this time."""
