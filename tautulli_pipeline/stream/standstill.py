@@ -11,6 +11,7 @@ from nats.js.api import RetentionPolicy, StreamInfo
 
 from tautulli_pipeline.errors import StreamError
 from tautulli_pipeline.stream.jetstream import JetStream
+from tautulli_pipeline.stream.limits import sizes_of
 
 _GRACE_SECONDS: Final = 5.0
 FULL: Final = "the stream is full; waiting for the consumer to make room"
@@ -65,12 +66,7 @@ def _keeps(info: StreamInfo) -> bool:
 
 def _full_for_good(info: StreamInfo) -> StreamError:
     config = info.config
-    sizes = {
-        "max_msgs": config.max_msgs,
-        "max_bytes": config.max_bytes,
-        "max_msgs_per_subject": config.max_msgs_per_subject,
-    }
-    limits = ", ".join(f"{name} {size}" for name, size in sizes.items() if size and size > 0)
+    limits = ", ".join(f"{name} {size}" for name, size in sizes_of(config).items())
     return StreamError(
         f"stream {config.name} is full ({limits}) and keeps what is consumed (limits retention)",
         hint="purge it or raise its limit, then import again to resume; or set NATS_STREAM",
