@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -64,9 +65,14 @@ class Deduplicator:
                 verdicts[position] = verdict
         return verdicts
 
-    def forget(self) -> None:
-        """Drop what was remembered of a batch that was rolled back."""
-        self._cache.forget_all()
+    @contextmanager
+    def forgetting_failures(self) -> Iterator[None]:
+        """Drop what is remembered where a batch is rolled back."""
+        try:
+            yield
+        except BaseException:
+            self._cache.forget_all()
+            raise
 
     def _judge(self, keys: PlayKeys, stored: Match | None, accepted: _Accepted) -> Verdict | None:
         if stored is not None and stored.same_message:

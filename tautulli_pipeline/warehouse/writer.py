@@ -6,8 +6,8 @@ and dead letters are named after it, so a redelivered message changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -128,14 +128,6 @@ class Writer:
             # A key that equals one far away in time: look through the whole table.
             return self._write(messages, near_in_time=False)
 
-    @contextmanager
-    def _forgetting_what_fails(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            self._deduplicator.forget()
-            raise
-
     def _write(
         self, messages: pa.Table, *, near_in_time: bool, fault: str | None = None
     ) -> Written:
@@ -145,7 +137,7 @@ class Writer:
         if fault is not None:
             self._incoming.table = _with_fault(self._incoming.table, fault)
         events = self._incoming.table.filter(pc.is_null(self._incoming.table["fault"]))
-        with self._forgetting_what_fails():
+        with self._deduplicator.forgetting_failures():
             verdicts = self._judge(events, near_in_time=near_in_time)
             discarded = verdicts.keys()
             new = [p for p in events["position"].to_pylist() if p not in discarded]
