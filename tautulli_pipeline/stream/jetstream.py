@@ -229,6 +229,11 @@ class JetStream:
         )
 
 
+def unconsumed(info: ConsumerInfo) -> int:
+    """Messages that the consumer has not acked, delivered or not."""
+    return (info.num_pending or 0) + (info.num_ack_pending or 0)
+
+
 def _gone(name: str, what: str) -> StreamError:
     return StreamError(
         f"stream {name} {what} while the import ran",

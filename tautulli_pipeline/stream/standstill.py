@@ -10,7 +10,7 @@ from nats.errors import Error as NatsError
 from nats.js.api import RetentionPolicy, StreamInfo
 
 from tautulli_pipeline.errors import StreamError
-from tautulli_pipeline.stream.jetstream import JetStream
+from tautulli_pipeline.stream.jetstream import JetStream, unconsumed
 from tautulli_pipeline.stream.limits import sizes_of
 
 _GRACE_SECONDS: Final = 5.0
@@ -42,7 +42,7 @@ class Standstill:
         """
         try:
             info = await self._stream.see_stream()
-            consumed = await self._all_is_consumed()
+            consumed = not unconsumed(await self._stream.consumer_info())
         except (NatsError, TimeoutError):
             return FULL
         if not (consumed and _keeps(info)):
@@ -53,10 +53,6 @@ class Standstill:
             raise _full_for_good(info)
         others = consumed and info.config.retention != RetentionPolicy.LIMITS
         return _FULL_FOR_OTHERS if others else FULL
-
-    async def _all_is_consumed(self) -> bool:
-        consumer = await self._stream.consumer_info()
-        return not (consumer.num_pending or consumer.num_ack_pending)
 
 
 def _keeps(info: StreamInfo) -> bool:
