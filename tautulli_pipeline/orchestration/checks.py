@@ -13,13 +13,13 @@ from tautulli_pipeline.orchestration.resources import Warehouse
 from tautulli_pipeline.settings import Settings, load_settings
 from tautulli_pipeline.stream.position import ConsumerPosition, read_position
 from tautulli_pipeline.warehouse.integrity import (
-    Offences,
     backward_plays,
     misnamed_events,
     position_on,
     repeated_keys,
     unbalanced_partitions,
 )
+from tautulli_pipeline.warehouse.reading import Listing
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class _Rule:
 
     name: str
     description: str
-    find: Callable[[DuckDBPyConnection], Offences]
+    find: Callable[[DuckDBPyConnection], Listing]
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
 
 
@@ -74,15 +74,15 @@ def table_checks(warehouse: Warehouse) -> Iterator[dg.AssetCheckResult]:
             yield _result(rule, rule.find(connection))
 
 
-def _result(rule: _Rule, offences: Offences) -> dg.AssetCheckResult:
+def _result(rule: _Rule, offences: Listing) -> dg.AssetCheckResult:
     rows = [{name: str(value) for name, value in row.items()} for row in offences.rows]
     named = {"rows": dg.MetadataValue.json(rows)} if rows else {}
     return dg.AssetCheckResult(
         check_name=rule.name,
         asset_key=TABLE_KEY,
-        passed=offences.count == 0,
+        passed=offences.total == 0,
         severity=rule.severity,
-        metadata={"count": offences.count, **named},
+        metadata={"count": offences.total, **named},
     )
 
 

@@ -15,14 +15,15 @@ import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from tautulli_pipeline.errors import SourceError
-from tautulli_pipeline.source.faults import read_faults, shown
+from tautulli_pipeline.source.faults import read_faults, refused
 from tautulli_pipeline.source.original import SQLITE_MAGIC, open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from io import FileIO
     from pathlib import Path
+
+    from tautulli_pipeline.errors import SourceError
 
 _MAGICS: Final = (b"PK\3\4", b"PK\5\6")
 # Many times the largest history; a bomb is told from its directory alone.
@@ -80,9 +81,7 @@ def _opened(archive: Path, named: Path) -> Iterator[zipfile.ZipFile]:
         with open_regular(archive) as file, zipfile.ZipFile(_SmallReads(file)) as opened:
             yield opened
     except NotImplementedError as error:
-        raise _refused(
-            named, f"it is a zip archive of an unknown kind ({error})", _UNZIP
-        ) from error
+        raise refused(named, f"it is a zip archive of an unknown kind ({error})", _UNZIP) from error
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError) as error:
         raise _damaged(named, str(error) or "it ends too early") from error
     except OSError as error:
@@ -108,18 +107,18 @@ class _SmallReads:
 def _the_database(opened: zipfile.ZipFile, named: Path) -> zipfile.ZipInfo:
     members = [member for member in opened.infolist() if not member.filename.endswith("/")]
     if len(members) > _MOST_MEMBERS:
-        raise _refused(named, f"it is a zip archive of {len(members):,} files", _UNZIP)
+        raise refused(named, f"it is a zip archive of {len(members):,} files", _UNZIP)
     for member in opened.infolist():
         _require_harmless(member, named)
     databases = [member for member in members if _is_database(opened, member)]
     if not databases:
-        raise _refused(
+        raise refused(
             named,
             "it is a zip archive without a SQLite database",
             "name one of Tautulli's backups, or its own database, usually tautulli.db",
         )
     if len(databases) > 1:
-        raise _refused(named, f"it holds {len(databases)} databases: {_names(databases)}", _UNZIP)
+        raise refused(named, f"it holds {len(databases)} databases: {_names(databases)}", _UNZIP)
     _require_alone(databases[0], members, named)
     return databases[0]
 
@@ -128,14 +127,14 @@ def _require_harmless(member: zipfile.ZipInfo, named: Path) -> None:
     name = _named(member)
     kind = stat.S_IFMT(member.external_attr >> 16)
     if _OUTSIDE.match(member.orig_filename):
-        raise _refused(named, f"its member {name} points outside of the archive", _TAKE_ANOTHER)
+        raise refused(named, f"its member {name} points outside of the archive", _TAKE_ANOTHER)
     if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
-        raise _refused(named, f"its member {name} is a link or a device", _TAKE_ANOTHER)
+        raise refused(named, f"its member {name} is a link or a device", _TAKE_ANOTHER)
     if member.flag_bits & _ENCRYPTED:
-        raise _refused(named, f"its member {name} is encrypted", _UNZIP)
+        raise refused(named, f"its member {name} is encrypted", _UNZIP)
     if member.compress_type not in _COMPRESSIONS:
         method = f"method {member.compress_type}, which is not supported"
-        raise _refused(named, f"its member {name} is compressed by {method}", _UNZIP)
+        raise refused(named, f"its member {name} is compressed by {method}", _UNZIP)
 
 
 def _is_database(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
@@ -150,12 +149,12 @@ def _require_alone(
         size, most = (
             f"{n / 2**30:,.0f} GiB" for n in (database.file_size, _LARGEST_DATABASE_BYTES)
         )
-        raise _refused(named, f"its database would have {size}, more than {most}", _UNZIP)
+        raise refused(named, f"its database would have {size}, more than {most}", _UNZIP)
     # Plays that are in the log alone would be lost without a word.
     logs = {f"{database.filename}-wal", f"{database.filename}-journal"}
     beside = [member for member in members if member.filename in logs and member.file_size]
     if beside:
-        raise _refused(
+        raise refused(
             named,
             f"it holds {_names(beside)} beside its database",
             "unzip it, and import the database with what belongs to it beside it",
@@ -177,8 +176,4 @@ def _cut(words: str) -> str:
 
 def _damaged(named: Path, reason: str) -> SourceError:
     hint = f"wait if it is still being written, or else {_TAKE_ANOTHER}"
-    return _refused(named, f"it is a damaged zip archive ({_cut(reason)})", hint)
-
-
-def _refused(named: Path, reason: str, hint: str) -> SourceError:
-    return SourceError(f"cannot read {shown(named)}: {reason}", hint=hint)
+    return refused(named, f"it is a damaged zip archive ({_cut(reason)})", hint)

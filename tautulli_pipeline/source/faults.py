@@ -32,7 +32,12 @@ def unreadable(path: Path, error: OSError) -> SourceError:
     hint = "check the path of the Tautulli database, and the disk it is on"
     if error.errno in _NO_RIGHT:
         hint = "give this user read access to the database, its folder and its -wal"
-    return SourceError(f"cannot read {shown(path)}: {cause(error)}", hint=hint)
+    return refused(path, cause(error), hint)
+
+
+def refused(path: Path, reason: str, hint: str = "") -> SourceError:
+    """The fault of a file that cannot be read as the database it should be."""
+    return SourceError(f"cannot read {shown(path)}: {reason}", hint=hint)
 
 
 def cause(error: OSError) -> str:

@@ -9,8 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tautulli_pipeline.errors import SourceChangedError, SourceError
-from tautulli_pipeline.source.faults import read_faults, shown, unreadable
+from tautulli_pipeline.errors import SourceChangedError
+from tautulli_pipeline.source.faults import read_faults, refused, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,9 +95,7 @@ def locate(source: Path) -> Path:
         return source.resolve()
     except FileNotFoundError:
         state = "the link leads nowhere" if source.is_symlink() else "it does not exist"
-        raise SourceError(
-            f"cannot read {shown(source)}: {state}", hint="check the path of the Tautulli database"
-        ) from None
+        raise refused(source, state, "check the path of the Tautulli database") from None
     except OSError as error:
         raise unreadable(source, error) from error
 
@@ -121,9 +119,7 @@ def open_regular(path: Path) -> FileIO:
     mode = path.lstat().st_mode
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
-        raise SourceError(
-            f"cannot read {shown(path)}: it is {kind}", hint="name the database file itself"
-        )
+        raise refused(path, f"it is {kind}", "name the database file itself")
     return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb", buffering=0)
 
 

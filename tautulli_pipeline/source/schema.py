@@ -97,9 +97,7 @@ def read_schema(database: Path, *, named: Path) -> SourceSchema:
         SourceError: the file is no Tautulli database.
     """
     try:
-        with closing(
-            sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
-        ) as connection:
+        with closing(open_read_only(database)) as connection:
             tables = {table: _columns(connection, table) for table in (*HISTORY_TABLES, *LOOKUPS)}
             _require_tautulli(tables, named)
             keyed = frozenset(t for t in HISTORY_TABLES if _is_keyed(connection, t))
@@ -110,6 +108,11 @@ def read_schema(database: Path, *, named: Path) -> SourceSchema:
             hint="without it no table can be found, so nothing can be salvaged; "
             "restore one of Tautulli's backups",
         ) from error
+
+
+def open_read_only(database: Path) -> sqlite3.Connection:
+    """Open a private copy."""
+    return sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
 
 
 def _columns(connection: sqlite3.Connection, table: str) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from tautulli_pipeline.errors import ConfigurationError, SourceChangedError, SourceError
 from tautulli_pipeline.source.archive import archived_bytes, extract_database, is_archive
-from tautulli_pipeline.source.faults import cause, shown, spelled_out
+from tautulli_pipeline.source.faults import cause, refused, shown, spelled_out
 from tautulli_pipeline.source.original import (
     SQLITE_MAGIC,
     beside,
@@ -106,19 +106,14 @@ def _needed_bytes(original: Path, observed: Observed) -> int:
     """Room for the copy of what has to be a database or an archive of one."""
     seen = observed.database
     if seen is None:
-        raise SourceError(f"cannot read {shown(original)}: it disappeared")
+        raise refused(original, "it disappeared")
     if seen.size == 0:
-        raise SourceError(
-            f"cannot read {shown(original)}: it is empty (0 bytes)",
-            hint="import one of Tautulli's backups",
-        )
+        raise refused(original, "it is empty (0 bytes)", "import one of Tautulli's backups")
     if is_archive(seen.header):
         return observed.copy_bytes + archived_bytes(original)
     if not seen.header.startswith(SQLITE_MAGIC):
-        raise SourceError(
-            f"cannot read {shown(original)}: it is not a SQLite database",
-            hint="name Tautulli's own database, usually tautulli.db, or one of its backups",
-        )
+        hint = "name Tautulli's own database, usually tautulli.db, or one of its backups"
+        raise refused(original, "it is not a SQLite database", hint)
     return observed.copy_bytes
 
 

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import psutil
 
-from tautulli_pipeline.errors import SourceError
-from tautulli_pipeline.source.faults import shown
+from tautulli_pipeline.source.faults import refused
 from tautulli_pipeline.source.original import open_regular
 
 if TYPE_CHECKING:
@@ -45,10 +44,8 @@ def await_unlocked(database: Path, patience_seconds: float) -> None:
     deadline = time.monotonic() + patience_seconds
     while holder := lock_holder(database):
         if time.monotonic() >= deadline:
-            raise SourceError(
-                f"cannot read {shown(database)}: {holder} has locked it",
-                hint="wait for that process or end it, or import one of Tautulli's backups",
-            )
+            hint = "wait for that process or end it, or import one of Tautulli's backups"
+            raise refused(database, f"{holder} has locked it", hint)
         time.sleep(_TICK_SECONDS)
 
 

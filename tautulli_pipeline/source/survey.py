@@ -18,7 +18,7 @@ from tautulli_pipeline.events.identity import quote_identifier
 from tautulli_pipeline.source.damage import BACKUP_HINT, SALVAGE_HINT
 from tautulli_pipeline.source.partitions import LAST_GRID_ID, OTHER, Grid, Partition
 from tautulli_pipeline.source.reader import IdRange
-from tautulli_pipeline.source.schema import LOOKUPS, SourceSchema
+from tautulli_pipeline.source.schema import LOOKUPS, SourceSchema, open_read_only
 
 # What Tautulli itself rewrites later: merging, "fix metadata", late metadata rows.
 _REWRITTEN: Final = frozenset(
@@ -274,6 +274,5 @@ class _Digest:
 @contextmanager
 def open_survey(database: Path, schema: SourceSchema, *, named: Path) -> Iterator[Survey]:
     """Open the private copy `database`; `named` is the path the user gave."""
-    uri = f"{database.absolute().as_uri()}?mode=ro"
-    with closing(sqlite3.connect(uri, uri=True)) as connection:
+    with closing(open_read_only(database)) as connection:
         yield Survey(connection, schema, named)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Final
 
@@ -15,6 +15,7 @@ from tautulli_pipeline.errors import StreamError
 from tautulli_pipeline.stream.address import StreamAddress
 from tautulli_pipeline.stream.jetstream import JetStream
 from tautulli_pipeline.stream.login import login_options, make_client, refusal, remedy
+from tautulli_pipeline.stream.patience import unless
 
 _CONNECT_TIMEOUT_SECONDS: Final = 5.0
 _CLOSE_TIMEOUT_SECONDS: Final = 3.0
@@ -64,8 +65,9 @@ async def connect(
         error_cb=remember,
     )
     try:
-        await _first_attempt(connecting, refused)
-    except (NatsError, OSError, ValueError, TimeoutError) as error:
+        # Unlimited reconnects also mean an unlimited first attempt.
+        await unless(refused, connecting, timeout_seconds=_CONNECT_TIMEOUT_SECONDS)
+    except (NatsError, OSError, ValueError) as error:
         await client.close()
         cause = refusal(faults) or str(error) or _cause(faults)
         raise StreamError(
@@ -90,24 +92,6 @@ def connect_blocking(
         portal.wrap_async_context_manager(connect(address, on_wait=on_wait)) as stream,
     ):
         yield portal, stream
-
-
-async def _first_attempt(connecting: Awaitable[None], refused: asyncio.Event) -> None:
-    """Wait for the connection; unlimited reconnects also mean an unlimited first attempt."""
-    attempt = asyncio.ensure_future(connecting)
-    refusing = asyncio.ensure_future(refused.wait())
-    try:
-        await asyncio.wait(
-            {attempt, refusing},
-            timeout=_CONNECT_TIMEOUT_SECONDS,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        if not attempt.done():
-            raise TimeoutError
-        await attempt
-    finally:
-        attempt.cancel()
-        refusing.cancel()
 
 
 def _cause(faults: Iterable[Exception]) -> str:

@@ -32,7 +32,7 @@ from tautulli_pipeline.stream.adoption import (
     check_stream,
 )
 from tautulli_pipeline.stream.limits import Limits
-from tautulli_pipeline.stream.patience import Answer, ask_patiently
+from tautulli_pipeline.stream.patience import Answer, ask_patiently, unless
 from tautulli_pipeline.stream.subjects import SUBJECTS
 from tautulli_pipeline.stream.wire import Wire
 
@@ -48,6 +48,7 @@ class JetStream:
         denied: what the server said this account may not do; '' for nothing so far.
         identity: the stream that was prepared.
         limits: what that stream holds and drops.
+        pending: messages that our consumer had not acked then, delivered or not.
         on_wait: called with the reason for each wait; may raise to end it.
     """
 
@@ -61,6 +62,7 @@ class JetStream:
         self.denied = ""
         self.identity: StreamIdentity | None = None
         self.limits = Limits()
+        self.pending = 0
         self.context: JetStreamContext = client.jetstream(timeout=_REQUEST_TIMEOUT_SECONDS)
         self._refused = asyncio.Event()
 
@@ -84,26 +86,16 @@ class JetStream:
             StreamError: no JetStream there, or stream or consumer do not serve us.
         """
         try:
-            info = await self._unless_refused(self._stream())
-            consumer = await self._unless_refused(self.consumer())
-        except (NatsError, APIError, TimeoutError) as error:
+            info = await unless(self._refused, self._stream())
+            consumer = await unless(self._refused, self.consumer())
+        except (NatsError, TimeoutError) as error:
             raise self.fault("prepare", error) from error
         check_consumer(consumer, info.config, int(info.state.last_seq))
         assert info.created is not None
         self.limits = Limits.of(info.config, consumer["config"])
+        self.pending = consumer["num_pending"] + consumer["num_ack_pending"]
         self.identity = StreamIdentity(self.address.stream, info.created)
         return self.identity
-
-    async def _unless_refused(self, request: Awaitable[Answer]) -> Answer:
-        """The answer; the timeout at once where the server said that it gives none."""
-        asking = asyncio.ensure_future(request)
-        refused = asyncio.ensure_future(self._refused.wait())
-        await asyncio.wait({asking, refused}, return_when=asyncio.FIRST_COMPLETED)
-        refused.cancel()
-        if not asking.done():
-            asking.cancel()
-            raise TimeoutError
-        return await asking
 
     async def _stream(self) -> StreamInfo:
         try:
@@ -167,7 +159,7 @@ class JetStream:
                 on_wait=self.on_wait,
                 give_up_after_seconds=self.address.patience_seconds,
             )
-        except (NatsError, APIError, TimeoutError, OSError) as error:
+        except (NatsError, OSError) as error:
             raise self.fault(operation, error) from error
 
     async def consumer_info(self) -> ConsumerInfo:
@@ -176,18 +168,6 @@ class JetStream:
             self.address.stream, self.address.durable_name
         )
         return info
-
-    async def count_pending(self) -> int:
-        """Messages that nobody has consumed yet, delivered or not.
-
-        Raises:
-            StreamError: the server does not answer.
-        """
-        try:
-            info = await self.consumer_info()
-        except (NatsError, APIError, TimeoutError) as error:
-            raise self.fault("see the consumer of", error) from error
-        return (info.num_pending or 0) + (info.num_ack_pending or 0)
 
     async def patient_consumer_info(self) -> ConsumerInfo:
         """State of the durable consumer, made anew where somebody deleted it.
@@ -247,6 +227,11 @@ class JetStream:
             f"cannot {operation} stream {self.address.stream} at {self.address.shown_url}: {cause}",
             hint=hint,
         )
+
+
+def unconsumed(info: ConsumerInfo) -> int:
+    """Messages that the consumer has not acked, delivered or not."""
+    return (info.num_pending or 0) + (info.num_ack_pending or 0)
 
 
 def _gone(name: str, what: str) -> StreamError:

@@ -35,21 +35,15 @@ class Limits:
     @classmethod
     def of(cls, stream: StreamConfig, consumer: dict[str, Any]) -> Self:
         """Read them from the configurations of stream and consumer."""
-        in_all, by_subject = _limit(stream.max_msgs), _limit(stream.max_msgs_per_subject)
-        max_bytes = _limit(stream.max_bytes)
-        sizes = {"max_msgs": in_all, "max_bytes": max_bytes, "max_msgs_per_subject": by_subject}
-        causes = [
-            f"{name} {size}"
-            for name, size in sizes.items()
-            if size < _UNLIMITED and name not in _refusing(stream)
-        ]
+        sizes, refusing = sizes_of(stream), _refusing(stream)
+        causes = [f"{name} {size}" for name, size in sizes.items() if name not in refusing]
         drops_oldest = bool(causes)
         if stream.max_age and stream.max_age < _LONG_SECONDS:
             causes.append(f"max_age {stream.max_age:g} s")
         return cls(
-            min(in_all, by_subject),
-            max_bytes,
-            _limit(consumer.get("max_ack_pending")),
+            min(sizes.get(name, _UNLIMITED) for name in ("max_msgs", "max_msgs_per_subject")),
+            sizes.get("max_bytes", _UNLIMITED),
+            max(consumer.get("max_ack_pending") or 0, 0) or _UNLIMITED,
             ", ".join(causes),
             drops_oldest,
         )
@@ -70,13 +64,16 @@ class Limits:
         )
 
 
+def sizes_of(stream: StreamConfig) -> dict[str, int]:
+    """How much the stream may hold, by the name of each limit that it has."""
+    names = ("max_msgs", "max_bytes", "max_msgs_per_subject")
+    sizes = {name: getattr(stream, name) for name in names}
+    return {name: size for name, size in sizes.items() if size and size > 0}
+
+
 def _refusing(stream: StreamConfig) -> frozenset[str]:
     """The limits beyond which it refuses what is new; beyond the others it drops the oldest."""
     if stream.discard != DiscardPolicy.NEW:
         return frozenset()
     by_subject = ["max_msgs_per_subject"] if stream.discard_new_per_subject else []
     return frozenset(["max_msgs", "max_bytes", *by_subject])
-
-
-def _limit(value: int | None) -> int:
-    return value if value is not None and value > 0 else _UNLIMITED

@@ -49,3 +49,24 @@ async def ask_patiently(
                 raise
         on_wait(AWAY)
         await asyncio.sleep(pause_seconds)
+
+
+async def unless(
+    event: asyncio.Event, request: Awaitable[Answer], *, timeout_seconds: float | None = None
+) -> Answer:
+    """The answer to `request`.
+
+    Raises:
+        TimeoutError: `event` was set or the time was over before.
+    """
+    asking, ended = asyncio.ensure_future(request), asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait(
+            {asking, ended}, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED
+        )
+        if not asking.done():
+            raise TimeoutError
+        return await asking
+    finally:
+        asking.cancel()
+        ended.cancel()

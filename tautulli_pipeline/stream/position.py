@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nats.errors import Error as NatsError
-from nats.js.errors import APIError, NotFoundError
+from nats.js.errors import NotFoundError
 
 from tautulli_pipeline.stream.address import StreamAddress, StreamIdentity
 from tautulli_pipeline.stream.connection import connect_blocking
@@ -46,7 +46,7 @@ async def _position(stream: JetStream) -> ConsumerPosition | None:
         consumer = await stream.consumer_info()
     except NotFoundError:
         return None
-    except (NatsError, APIError, TimeoutError) as error:
+    except (NatsError, TimeoutError) as error:
         raise stream.fault("see the consumer of", error) from error
     assert info.created is not None
     floor = consumer.ack_floor.stream_seq if consumer.ack_floor else 0

@@ -165,10 +165,12 @@ class Publisher:
         frames: list[Payload] = []
         size = 0
         for index in positions:
-            if self._is_full(state):
+            full = self._is_full(state)
+            if full or size >= _FRAMES_BYTES:
                 if not await self._put_on_wire(frames):
                     return
                 size = 0
+            if full:
                 await self._await_room(state)
             subject, payload, headers = messages[index]
             header = header_block(headers)
@@ -179,10 +181,6 @@ class Publisher:
             state.in_flight += 1
             state.bytes_in_flight += state.sizes[index]
             size += len(payload)
-            if size >= _FRAMES_BYTES:
-                if not await self._put_on_wire(frames):
-                    return
-                size = 0
         await self._put_on_wire(frames)
 
     async def _put_on_wire(self, frames: list[Payload]) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 
 from anyio.from_thread import BlockingPortal
 
@@ -17,53 +19,45 @@ from tautulli_pipeline.stream.takeover import reclaim_unacked, refuse_company
 from tautulli_pipeline.stream.throttle import Throttle
 
 
-class PublishingSession:
-    """A publisher behind futures."""
+@dataclass
+class _Session:
+    """A prepared stream behind plain calls."""
 
-    def __init__(
-        self,
-        portal: BlockingPortal,
-        stream: JetStream,
-        identity: StreamIdentity,
-        publisher: Publisher | Throttle,
-    ) -> None:
-        self._portal = portal
-        self._stream = stream
-        self._publisher = publisher
-        self.identity = identity
-        self.max_payload_bytes = stream.max_payload_bytes
-        self._publishing: Future[PubAcks] | None = None
-
-    def publish(self, messages: Sequence[Outgoing]) -> Future[PubAcks]:
-        """Start publishing; at most one batch at a time. See `Publisher.publish`."""
-        self._publishing = self._portal.start_task_soon(self._publisher.publish, messages)
-        return self._publishing
-
-    def abandon(self) -> None:
-        """Cancel the batch under way; whoever waits for it gets a `CancelledError`."""
-        if self._publishing is not None:
-            self._publishing.cancel()
+    _portal: BlockingPortal
+    _stream: JetStream
+    identity: StreamIdentity
 
     def last_sequence(self) -> int:
         """The newest message of the stream."""
         return self._portal.call(self._stream.last_sequence)
 
 
-class ConsumingSession:
+@dataclass
+class PublishingSession(_Session):
+    """A publisher behind futures."""
+
+    _publisher: Publisher | Throttle
+
+    @property
+    def max_payload_bytes(self) -> int:
+        """The largest message the server takes, headers included."""
+        return self._stream.max_payload_bytes
+
+    def publish(self, messages: Sequence[Outgoing]) -> Future[PubAcks]:
+        """Start publishing; at most one batch at a time. See `Publisher.publish`."""
+        return self._portal.start_task_soon(self._publisher.publish, messages)
+
+
+@dataclass
+class ConsumingSession(_Session):
     """The durable consumer behind plain calls and futures."""
 
-    def __init__(
-        self,
-        portal: BlockingPortal,
-        stream: JetStream,
-        identity: StreamIdentity,
-        consumer: DurableConsumer,
-    ) -> None:
-        self._portal = portal
-        self._stream = stream
-        self._consumer = consumer
-        self.identity = identity
-        self.narrow = stream.limits.narrow
+    _consumer: DurableConsumer
+
+    @property
+    def narrow(self) -> bool:
+        """See `Limits.narrow`."""
+        return self._stream.limits.narrow
 
     def pull(
         self,
@@ -74,24 +68,17 @@ class ConsumingSession:
         last_wanted_sequence: int | None,
     ) -> Future[list[Delivered]]:
         """Start pulling one batch. See `DurableConsumer.pull`."""
-
-        async def pull() -> list[Delivered]:
-            return await self._consumer.pull(
-                max_messages,
-                max_bytes=max_bytes,
-                linger_seconds=linger_seconds,
-                last_wanted_sequence=last_wanted_sequence,
-            )
-
-        return self._portal.start_task_soon(pull)
+        pull = partial(
+            self._consumer.pull,
+            max_bytes=max_bytes,
+            linger_seconds=linger_seconds,
+            last_wanted_sequence=last_wanted_sequence,
+        )
+        return self._portal.start_task_soon(pull, max_messages)
 
     def ack(self, messages: Sequence[Delivered]) -> Future[None]:
         """Start acknowledging what is committed."""
         return self._portal.start_task_soon(self._consumer.ack, messages)
-
-    def last_sequence(self) -> int:
-        """The newest message of the stream."""
-        return self._portal.call(self._stream.last_sequence)
 
     def pending(self) -> tuple[int, int, int]:
         """See `DurableConsumer.pending`."""
@@ -106,7 +93,7 @@ def count_pending(address: StreamAddress) -> int:
     """
     with connect_blocking(address) as (portal, stream):
         portal.call(stream.prepare)
-        return portal.call(stream.count_pending)
+        return stream.pending
 
 
 @contextmanager

@@ -8,10 +8,10 @@ from typing import Final
 
 from nats.errors import Error as NatsError
 from nats.js.api import RetentionPolicy, StreamInfo
-from nats.js.errors import APIError
 
 from tautulli_pipeline.errors import StreamError
-from tautulli_pipeline.stream.jetstream import JetStream
+from tautulli_pipeline.stream.jetstream import JetStream, unconsumed
+from tautulli_pipeline.stream.limits import sizes_of
 
 _GRACE_SECONDS: Final = 5.0
 FULL: Final = "the stream is full; waiting for the consumer to make room"
@@ -31,7 +31,7 @@ class Standstill:
         Raises:
             StreamError: it is gone, or another one has its name.
         """
-        with suppress(NatsError, APIError, TimeoutError):  # away, or has only begun to start
+        with suppress(NatsError, TimeoutError):  # away, or has only begun to start
             await self._stream.see_stream()
 
     async def look_for_room(self) -> str:
@@ -42,8 +42,8 @@ class Standstill:
         """
         try:
             info = await self._stream.see_stream()
-            consumed = await self._all_is_consumed()
-        except (NatsError, APIError, TimeoutError):
+            consumed = not unconsumed(await self._stream.consumer_info())
+        except (NatsError, TimeoutError):
             return FULL
         if not (consumed and _keeps(info)):
             self._full_since = None
@@ -54,10 +54,6 @@ class Standstill:
         others = consumed and info.config.retention != RetentionPolicy.LIMITS
         return _FULL_FOR_OTHERS if others else FULL
 
-    async def _all_is_consumed(self) -> bool:
-        consumer = await self._stream.consumer_info()
-        return not (consumer.num_pending or consumer.num_ack_pending)
-
 
 def _keeps(info: StreamInfo) -> bool:
     """Whether what is consumed stays on the stream, and nothing else makes room."""
@@ -66,12 +62,7 @@ def _keeps(info: StreamInfo) -> bool:
 
 def _full_for_good(info: StreamInfo) -> StreamError:
     config = info.config
-    sizes = {
-        "max_msgs": config.max_msgs,
-        "max_bytes": config.max_bytes,
-        "max_msgs_per_subject": config.max_msgs_per_subject,
-    }
-    limits = ", ".join(f"{name} {size}" for name, size in sizes.items() if size and size > 0)
+    limits = ", ".join(f"{name} {size}" for name, size in sizes_of(config).items())
     return StreamError(
         f"stream {config.name} is full ({limits}) and keeps what is consumed (limits retention)",
         hint="purge it or raise its limit, then import again to resume; or set NATS_STREAM",

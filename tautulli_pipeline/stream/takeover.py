@@ -6,7 +6,6 @@ import asyncio
 from typing import Final
 
 from nats.errors import Error as NatsError
-from nats.js.errors import APIError
 
 from tautulli_pipeline.errors import StreamError
 from tautulli_pipeline.stream.jetstream import ACK_WAIT_SECONDS, JetStream
@@ -62,5 +61,5 @@ async def reclaim_unacked(stream: JetStream) -> None:
             config = config | {"ack_wait": int(ACK_WAIT_SECONDS * _NANOSECONDS)}
         if left_short or info["num_ack_pending"]:
             await stream.configure_consumer(config)
-    except (NatsError, APIError, TimeoutError) as error:
+    except (NatsError, TimeoutError) as error:
         raise stream.fault("take over the consumer of", error) from error

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from tautulli_pipeline.errors import StreamError
-from tautulli_pipeline.stream.jetstream import JetStream
+from tautulli_pipeline.stream.jetstream import JetStream, unconsumed
 from tautulli_pipeline.stream.publisher import Outgoing, PubAcks, Publisher
 
 _POLL_SECONDS: Final = 0.05
@@ -63,7 +63,7 @@ class Throttle:
         """Wait until at most the last portion is left to consume."""
         allowed = min(self._published, self._stream.limits.max_messages - 1)
         least, moved_at = _UNKNOWN, time.monotonic()
-        while (left := await self._unconsumed()) > allowed:
+        while (left := unconsumed(await self._stream.patient_consumer_info())) > allowed:
             if left < least:
                 least, moved_at = left, time.monotonic()
             waited = time.monotonic() - moved_at
@@ -72,10 +72,6 @@ class Throttle:
             if waited > _SAY_AFTER_SECONDS:
                 self._stream.on_wait("waiting for the consumer to make room on the stream")
             await asyncio.sleep(_POLL_SECONDS)
-
-    async def _unconsumed(self) -> int:
-        info = await self._stream.patient_consumer_info()
-        return (info.num_pending or 0) + (info.num_ack_pending or 0)
 
     def _given_up(self, left: int) -> StreamError:
         address = self._stream.address

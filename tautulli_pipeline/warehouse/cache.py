@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 
@@ -26,49 +25,18 @@ class PlayKeys(NamedTuple):
     sequence: int
 
 
-@dataclass(frozen=True)
-class BatchKeys:
-    """The keys of a batch by column, in stream order; iterating gives `PlayKeys`."""
+class Match(NamedTuple):
+    """A stored play that an event repeats, and by which key.
 
-    event_ids: Sequence[str]
-    correlation_keys: Sequence[str]
-    sessions: Sequence[str | None]
-    cross_source_keys: Sequence[str]
-    plays: Sequence[str | None]
-    sources: Sequence[str]
-    sequences: Sequence[int]
-
-    def __len__(self) -> int:
-        return len(self.event_ids)
-
-    def __getitem__(self, position: int) -> PlayKeys:
-        return PlayKeys(
-            self.event_ids[position],
-            self.correlation_keys[position],
-            self.sessions[position],
-            self.cross_source_keys[position],
-            self.plays[position],
-            self.sources[position],
-            self.sequences[position],
-        )
-
-    def all_distinct(self) -> bool:
-        """Whether no two plays of the batch share any key."""
-        columns = (self.event_ids, self.correlation_keys, self.cross_source_keys)
-        plays, sessions = _named(self.plays), _named(self.sessions)
-        return all(len(set(column)) == len(column) for column in (*columns, plays, sessions))
-
-
-def _named(column: Sequence[str | None]) -> list[str]:
-    return [key for key in column if key is not None]
-
-
-@dataclass(frozen=True)
-class CacheHit:
-    """The stored play that an event repeats, and by which key."""
+    Attributes:
+        same_message: the event came in the very message that made the row or was
+            dropped for it, once before.
+    """
 
     reason: str
-    stored: PlayKeys
+    event_id: str
+    source: str
+    same_message: bool
 
 
 class DedupCache:
@@ -91,7 +59,7 @@ class DedupCache:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def find(self, keys: PlayKeys) -> CacheHit | None:
+    def find(self, keys: PlayKeys) -> Match | None:
         """The remembered play that `keys` repeat; a hit counts as use."""
         self._expire()
         for reason, event_id in (
@@ -102,8 +70,9 @@ class DedupCache:
         ):
             if event_id is not None and event_id in self._entries:
                 self._entries.move_to_end(event_id)
-                self._entries[event_id] = (self._clock(), self._entries[event_id][1])
-                return CacheHit(reason, self._entries[event_id][1])
+                known = self._entries[event_id][1]
+                self._entries[event_id] = (self._clock(), known)
+                return Match(reason, event_id, known.source, known.sequence == keys.sequence)
         return None
 
     def remember(self, keys: PlayKeys) -> None:
@@ -119,20 +88,16 @@ class DedupCache:
         while len(self._entries) > self._max_entries:
             self._forget_oldest()
 
-    def knows_any(self, batch: BatchKeys) -> bool:
+    def knows_any(self, batch: Iterable[PlayKeys]) -> bool:
         """Whether any play of `batch` may be remembered; False is certain."""
         self._expire()
-        return not (
-            self._entries.keys().isdisjoint(batch.event_ids)
-            and self._correlations.keys().isdisjoint(batch.correlation_keys)
-            and self._sessions.keys().isdisjoint(_named(batch.sessions))
-            and self._cross_sources.keys().isdisjoint(batch.cross_source_keys)
+        return any(
+            keys.event_id in self._entries
+            or keys.correlation_key in self._correlations
+            or keys.session in self._sessions
+            or keys.cross_source_key in self._cross_sources
+            for keys in batch
         )
-
-    def remember_all(self, batch: BatchKeys) -> None:
-        """Add every play of `batch`, all of them new and distinct."""
-        for position in range(max(0, len(batch) - self._max_entries), len(batch)):
-            self.remember(batch[position])
 
     def forget_all(self) -> None:
         """Start over, as after a restart."""

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from tautulli_pipeline.warehouse.cache import BatchKeys, DedupCache, PlayKeys
+from tautulli_pipeline.warehouse.cache import DedupCache, Match, PlayKeys
+from tautulli_pipeline.warehouse.matching import SAME_PLAY
 
 # The keys of layer 3; the first that matches is the reason.
-_TABLE_KEYS: Final = ("event_id", "correlation_key", "rating_key_user_started")
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A row of the table that an event of the batch matches by one of the keys.
-
-    Attributes:
-        same_message: the event came in the very message that made the row or was
-            dropped for it, once before.
-    """
-
-    reason: str
-    event_id: str
-    source: str
-    same_message: bool
+_TABLE_KEYS: Final = tuple(SAME_PLAY)
 
 
 @dataclass(frozen=True)
@@ -51,21 +38,21 @@ class Deduplicator:
     def __init__(self, cache: DedupCache) -> None:
         self._cache = cache
 
-    def judge(self, batch: BatchKeys, stored: Mapping[int, Stored]) -> dict[int, Verdict]:
+    def judge(self, batch: Sequence[PlayKeys], stored: Mapping[int, Match]) -> dict[int, Verdict]:
         """Positions of `batch` that are not to be stored, each with its verdict.
 
         Args:
             batch: the keys of the batch, in stream order.
             stored: by position, the row of the table each play matches.
         """
-        if not stored and batch.all_distinct() and not self._cache.knows_any(batch):
-            self._cache.remember_all(batch)
+        if not stored and _all_distinct(batch) and not self._cache.knows_any(batch):
+            for keys in batch:
+                self._cache.remember(keys)
             return {}
         accepted = _Accepted()
         verdicts: dict[int, Verdict] = {}
         seen: set[int] = set()
-        for position in range(len(batch)):
-            keys = batch[position]
+        for position, keys in enumerate(batch):
             if keys.sequence in seen:
                 verdicts[position] = Redelivered()
                 continue
@@ -78,23 +65,35 @@ class Deduplicator:
                 verdicts[position] = verdict
         return verdicts
 
-    def forget(self) -> None:
-        """Drop what was remembered of a batch that was rolled back."""
-        self._cache.forget_all()
+    @contextmanager
+    def forgetting_failures(self) -> Iterator[None]:
+        """Drop what is remembered where a batch is rolled back."""
+        try:
+            yield
+        except BaseException:
+            self._cache.forget_all()
+            raise
 
-    def _judge(self, keys: PlayKeys, stored: Stored | None, accepted: _Accepted) -> Verdict | None:
+    def _judge(self, keys: PlayKeys, stored: Match | None, accepted: _Accepted) -> Verdict | None:
         if stored is not None and stored.same_message:
             return Redelivered()
         hit = self._cache.find(keys)
         if hit is not None:
-            if hit.stored.sequence == keys.sequence:
+            if hit.same_message:
                 return Redelivered()
-            return Duplicate("cache", hit.reason, hit.stored.event_id, hit.stored.source)
+            return Duplicate("cache", hit.reason, hit.event_id, hit.source)
         matches = [found for found in (stored, accepted.find(keys)) if found is not None]
         if not matches:
             return None
         match = min(matches, key=lambda found: _TABLE_KEYS.index(found.reason))
         return Duplicate("database", match.reason, match.event_id, match.source)
+
+
+def _all_distinct(batch: Sequence[PlayKeys]) -> bool:
+    """Whether no two plays of the batch share any key."""
+    *columns, _source, _sequence = zip(*batch, strict=True) if batch else ((), ())
+    named = ([key for key in column if key is not None] for column in columns)
+    return all(len(set(keys)) == len(keys) for keys in named)
 
 
 class _Accepted:
@@ -107,11 +106,11 @@ class _Accepted:
         for key in _table_keys(keys):
             self._by_key[key] = keys
 
-    def find(self, keys: PlayKeys) -> Stored | None:
+    def find(self, keys: PlayKeys) -> Match | None:
         for key in _table_keys(keys):
             match = self._by_key.get(key)
             if match is not None:
-                return Stored(key[0], match.event_id, match.source, same_message=False)
+                return Match(key[0], match.event_id, match.source, same_message=False)
         return None
 
 

@@ -99,7 +99,7 @@ class Discards:
 
     def insert_dead_letters(self, now: datetime) -> int:
         """One row for each message that is no event; gives how many were not there yet."""
-        row = self._connection.execute(
+        ((inserted,),) = self._connection.execute(
             f"""
             INSERT INTO dead_letters (id, reason, origin, record, event_id, source_row_id,
                 import_id, stream_id, stream_sequence, created_at)
@@ -111,10 +111,9 @@ class Discards:
             ON CONFLICT DO NOTHING
             """,
             {"stream": self._stream_id, "now": now},
-        ).fetchone()
-        assert row is not None
-        self._may_close = self._may_close or row[0] > 0
-        return int(row[0])
+        ).fetchall()
+        self._may_close = self._may_close or inserted > 0
+        return int(inserted)
 
     def close_arrived(self, now: datetime) -> None:
         """Close the dead letters of messages whose events came again, whole this time."""
@@ -136,16 +135,8 @@ class Discards:
 
 
 def _as_table(duplicates: Mapping[int, Duplicate], differing: frozenset[int]) -> pa.Table:
-    dropped = duplicates.values()
-    columns = [
-        list(duplicates),
-        [duplicate.layer for duplicate in dropped],
-        [duplicate.reason for duplicate in dropped],
-        [duplicate.matched_event_id for duplicate in dropped],
-        [duplicate.matched_source for duplicate in dropped],
-        [position in differing for position in duplicates],
+    rows = [
+        {**vars(duplicate), "position": position, "content_differs": position in differing}
+        for position, duplicate in duplicates.items()
     ]
-    return pa.Table.from_arrays(
-        [pa.array(c, field.type) for c, field in zip(columns, _DISCARDED, strict=True)],
-        schema=_DISCARDED,
-    )
+    return pa.Table.from_pylist(rows, schema=_DISCARDED)

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import duckdb
 
 from tautulli_pipeline.events import identity
-from tautulli_pipeline.warehouse.reading import fetch_dicts
+from tautulli_pipeline.warehouse.reading import Listing, Page, list_found
 
-_ROWS_NAMED: Final = 20
+_FIRST: Final = Page(20)
 # Ids beyond ten digits, and those below 1, share the partition `other`.
 _LAST_GRID_ID: Final = 9_999_999_999
-
-
-@dataclass(frozen=True)
-class Offences:
-    """What breaks a rule: how much of it, and the first of it by name."""
-
-    count: int
-    rows: list[dict[str, Any]]
-
 
 # Lines whose fates do not add up to their rows, or claim what the tables do not hold.
 _UNBALANCED: Final = f"""
@@ -102,36 +92,28 @@ _BACKWARDS: Final = """
 """
 
 
-def unbalanced_partitions(connection: duckdb.DuckDBPyConnection) -> Offences:
+def unbalanced_partitions(connection: duckdb.DuckDBPyConnection) -> Listing:
     """Ledger lines whose fates do not add up, or that the table and the dead letters belie."""
-    return _offences(connection, _UNBALANCED)
+    return list_found(connection, _UNBALANCED, _FIRST)
 
 
-def repeated_keys(connection: duckdb.DuckDBPyConnection) -> Offences:
+def repeated_keys(connection: duckdb.DuckDBPyConnection) -> Listing:
     """Keys that two plays have; restored ones count by their event id alone."""
-    return _offences(connection, " UNION ALL ".join(map(_twice, _KEYS)))
+    return list_found(connection, " UNION ALL ".join(map(_twice, _KEYS)), _FIRST)
 
 
-def misnamed_events(connection: duckdb.DuckDBPyConnection) -> Offences:
+def misnamed_events(connection: duckdb.DuckDBPyConnection) -> Listing:
     """Imported plays whose event id does not come out of their row."""
-    return _offences(connection, _MISNAMED)
+    return list_found(connection, _MISNAMED, _FIRST)
 
 
-def backward_plays(connection: duckdb.DuckDBPyConnection) -> Offences:
+def backward_plays(connection: duckdb.DuckDBPyConnection) -> Listing:
     """Plays that end before they start."""
-    return _offences(connection, _BACKWARDS)
+    return list_found(connection, _BACKWARDS, _FIRST)
 
 
 def position_on(connection: duckdb.DuckDBPyConnection, stream_id: str) -> int:
     """The sequence up to which a stream is in the tables."""
-    row = connection.execute(
-        "SELECT last_sequence FROM stream_positions WHERE stream_id = ?", [stream_id]
-    ).fetchone()
-    return int(row[0]) if row else 0
-
-
-def _offences(connection: duckdb.DuckDBPyConnection, sql: str) -> Offences:
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE offences AS {sql}")
-    counted = connection.execute("SELECT count(*) FROM offences").fetchone()
-    rows = fetch_dicts(connection, f"FROM offences LIMIT {_ROWS_NAMED}", {})
-    return Offences(counted[0] if counted else 0, rows)
+    sql = "SELECT coalesce(max(last_sequence), 0) FROM stream_positions WHERE stream_id = ?"
+    ((last,),) = connection.execute(sql, [stream_id]).fetchall()
+    return int(last)

@@ -65,7 +65,7 @@ _LATE_FATES = """
 """
 
 _ENTRY = """
-    INSERT INTO import_ledger
+    INSERT OR REPLACE INTO import_ledger
     SELECT import_id, partition_key,
         count(*),
         count(fate),
@@ -79,18 +79,6 @@ _ENTRY = """
         any_value(published_at), $now
     FROM fates
     GROUP BY import_id, partition_key
-    ON CONFLICT (import_id, partition_key) DO UPDATE SET
-        total_records = excluded.total_records,
-        processed = excluded.processed,
-        published = excluded.published,
-        imported = excluded.imported,
-        duplicates_stream = excluded.duplicates_stream,
-        duplicates_cache = excluded.duplicates_cache,
-        duplicates_database = excluded.duplicates_database,
-        rejected = excluded.rejected,
-        errors = excluded.errors,
-        published_at = excluded.published_at,
-        settled_at = excluded.settled_at
 """
 
 

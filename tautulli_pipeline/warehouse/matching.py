@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 
 from tautulli_pipeline.events.identity import quote_literal
 
-_SAME: Final = {
+# Whether a row is the play of an event, by each key, in the order in which the keys count.
+SAME_PLAY: Final = {
     "event_id": "t.id = i.id::UUID",
     "correlation_key": "t.correlation_key = i.correlation_key AND t.restored_at IS NULL",
     "rating_key_user_started": "t.rating_key = i.rating_key AND t.user_id = i.user_id "
@@ -50,7 +51,7 @@ def match_query(stream_id: str, span: TimeSpan | None) -> str:
     queries = [
         f"SELECT i.position, '{reason}', t.id, t.source, {same_message} FROM incoming i "
         f"JOIN playback_events t ON {same} WHERE i.fault IS NULL {nearby}"
-        for reason, same in _SAME.items()
+        for reason, same in SAME_PLAY.items()
     ]
     # Its match may be known to the cache alone, so a duplicate that comes again is told
     # by its message.

@@ -103,7 +103,8 @@ def list_page(
     wanted = {name: value for name, value in filters.items() if value is not None}
     equal = [f"{quote_identifier(name)} = ${name}" for name in wanted]
     where = " AND ".join([*equal, *conditions]) or "true"
-    counted = connection.execute(f"SELECT count(*) FROM {table} WHERE {where}", wanted).fetchone()
+    count = f"SELECT count(*) FROM {table} WHERE {where}"
+    ((total,),) = connection.execute(count, wanted).fetchall()
     # The page is found by its narrow columns, and only its own rows are read whole.
     newest = "created_at DESC, stream_sequence DESC, source_row_id DESC, id"
     rows = fetch_dicts(
@@ -116,7 +117,15 @@ def list_page(
         """,
         wanted,
     )
-    return Listing(counted[0] if counted else 0, rows)
+    return Listing(total, rows)
+
+
+def list_found(connection: duckdb.DuckDBPyConnection, sql: str, page: Page) -> Listing:
+    """One page of what a query finds, which is run once."""
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE found AS {sql}")
+    ((total,),) = connection.execute("SELECT count(*) FROM found").fetchall()
+    rows = fetch_dicts(connection, f"FROM found LIMIT {page.limit:d} OFFSET {page.offset:d}", {})
+    return Listing(total, rows)
 
 
 def find_id(connection: duckdb.DuckDBPyConnection, table: str, given: str, kind: str) -> str:

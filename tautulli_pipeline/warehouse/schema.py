@@ -219,25 +219,23 @@ def make_room_for_indexes(connection: duckdb.DuckDBPyConnection) -> None:
 
     What a limit too tight for them ends leaves keys in the indexes without rows.
     """
-    found = connection.execute(
+    ((found,),) = connection.execute(
         "SELECT sum(estimated_size) FROM duckdb_tables() WHERE table_name = 'playback_events'"
-    ).fetchone()
-    rows = int((found and found[0]) or 0) + ROWS_PER_ROOM
+    ).fetchall()
+    rows = int(found or 0) + ROWS_PER_ROOM
     connection.execute(f"SET memory_limit = '{_WORKING_BYTES + rows * _INDEX_BYTES_A_ROW}B'")
 
 
 def warehouse_id(connection: duckdb.DuckDBPyConnection) -> str:
     """Names this warehouse; a file made anew has another one."""
-    row = connection.execute("SELECT warehouse_id FROM warehouse_identity").fetchone()
-    assert row is not None
-    return str(row[0])
+    ((identity,),) = connection.execute("SELECT warehouse_id FROM warehouse_identity").fetchall()
+    return str(identity)
 
 
 def count_events(connection: duckdb.DuckDBPyConnection) -> int:
     """Rows of `playback_events`."""
-    row = connection.execute("SELECT count(*) FROM playback_events").fetchone()
-    assert row is not None
-    return int(row[0])
+    ((rows,),) = connection.execute("SELECT count(*) FROM playback_events").fetchall()
+    return int(rows)
 
 
 def _warehouse_error(path: Path, operation: str, cause: str) -> WarehouseError:

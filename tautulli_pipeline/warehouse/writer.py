@@ -6,8 +6,8 @@ and dead letters are named after it, so a redelivered message changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from tautulli_pipeline.events.batch import CurrentBatch
 from tautulli_pipeline.events.identity import quote_identifier, quote_literal
-from tautulli_pipeline.warehouse.cache import BatchKeys
+from tautulli_pipeline.warehouse.cache import Match, PlayKeys
 from tautulli_pipeline.warehouse.decoder import (
     CONTENT_COLUMNS,
     OWN_SUBJECTS,
@@ -26,7 +26,7 @@ from tautulli_pipeline.warehouse.decoder import (
     keys_query,
     whole_content_query,
 )
-from tautulli_pipeline.warehouse.dedup import Deduplicator, Duplicate, Stored, Verdict
+from tautulli_pipeline.warehouse.dedup import Deduplicator, Duplicate, Verdict
 from tautulli_pipeline.warehouse.discards import Discards
 from tautulli_pipeline.warehouse.log import WriteAheadLog
 from tautulli_pipeline.warehouse.matching import TimeSpan, match_query, time_span
@@ -52,7 +52,7 @@ _NUMBERED: Final = pa.schema(
     ]
 )
 TOO_LARGE: Final = "event takes more memory than there is"
-# What the deduplicator judges by, as `BatchKeys` takes it.
+# What the deduplicator judges by, as `PlayKeys` takes it.
 _KEYS: Final = (
     *("id", "correlation_key", "session", "cross_source_key", "play", "source", "sequence"),
 )
@@ -128,14 +128,6 @@ class Writer:
             # A key that equals one far away in time: look through the whole table.
             return self._write(messages, near_in_time=False)
 
-    @contextmanager
-    def _forgetting_what_fails(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            self._deduplicator.forget()
-            raise
-
     def _write(
         self, messages: pa.Table, *, near_in_time: bool, fault: str | None = None
     ) -> Written:
@@ -145,7 +137,7 @@ class Writer:
         if fault is not None:
             self._incoming.table = _with_fault(self._incoming.table, fault)
         events = self._incoming.table.filter(pc.is_null(self._incoming.table["fault"]))
-        with self._forgetting_what_fails():
+        with self._deduplicator.forgetting_failures():
             verdicts = self._judge(events, near_in_time=near_in_time)
             discarded = verdicts.keys()
             new = [p for p in events["position"].to_pylist() if p not in discarded]
@@ -175,20 +167,21 @@ class Writer:
     def _judge(self, events: pa.Table, *, near_in_time: bool) -> dict[int, Verdict]:
         """What is not to be stored, by position."""
         positions = events["position"].to_pylist()
-        keys = BatchKeys(*(events[name].to_pylist() for name in _KEYS))
+        columns = (events[name].to_pylist() for name in _KEYS)
+        keys = [PlayKeys(*values) for values in zip(*columns, strict=True)]
         stored = self._stored(time_span(events) if near_in_time else None)
         verdicts = self._deduplicator.judge(
             keys, {i: stored[p] for i, p in enumerate(positions) if p in stored}
         )
         return {positions[i]: verdict for i, verdict in verdicts.items()}
 
-    def _stored(self, span: TimeSpan | None) -> dict[int, Stored]:
+    def _stored(self, span: TimeSpan | None) -> dict[int, Match]:
         """By position, the row of the table that an event of the batch matches."""
         found = self._connection.execute(match_query(self._stream_id, span)).fetchall()
-        stored: dict[int, Stored] = {}
+        stored: dict[int, Match] = {}
         for position, reason, event_id, source, same_message in found:
             if position not in stored or same_message:
-                stored[position] = Stored(reason, str(event_id), source, same_message)
+                stored[position] = Match(reason, str(event_id), source, same_message)
         return stored
 
     def _insert_query(self, content: str) -> str:
@@ -260,16 +253,12 @@ def _as_text(bodies: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
     try:
         return bodies.cast(pa.string()), pa.nulls(len(bodies), pa.string())
     except pa.ArrowInvalid:
-        texts = [_utf8_or_none(body) for body in bodies.to_pylist()]
-        spelled_out = [
-            body.decode(errors="backslashreplace") if text is None else None
-            for body, text in zip(bodies.to_pylist(), texts, strict=True)
-        ]
-        return pa.array(texts, pa.string()), pa.array(spelled_out, pa.string())
+        texts, unreadable = zip(*map(_utf8_or_spelled_out, bodies.to_pylist()), strict=True)
+        return pa.array(texts, pa.string()), pa.array(unreadable, pa.string())
 
 
-def _utf8_or_none(body: bytes) -> str | None:
+def _utf8_or_spelled_out(body: bytes) -> tuple[str | None, str | None]:
     try:
-        return body.decode()
+        return body.decode(), None
     except UnicodeDecodeError:
-        return None
+        return None, body.decode(errors="backslashreplace")

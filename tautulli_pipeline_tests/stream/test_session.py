@@ -45,11 +45,10 @@ def test_what_is_pending_is_counted_on_a_stream_that_is_made_for_it(address):
 def test_an_abandoned_batch_is_cancelled_and_the_next_one_is_published(address):
     make_stream(address, max_msgs=1, discard=DiscardPolicy.NEW)
     with open_publishing(address) as publishing:
-        publishing.abandon()  # of nothing
         waiting = publishing.publish([outgoing(n) for n in range(3)])
         wait_until(lambda: publishing.last_sequence() == 1, 10)
         assert not waiting.done()
-        publishing.abandon()
+        waiting.cancel()
         with pytest.raises(CancelledError):
             waiting.result(5)
         assert publishing.last_sequence() == 1

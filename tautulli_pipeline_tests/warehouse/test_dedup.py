@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tautulli_pipeline.warehouse.cache import BatchKeys, DedupCache, PlayKeys
-from tautulli_pipeline.warehouse.dedup import Deduplicator, Duplicate, Redelivered, Stored
+from tautulli_pipeline.warehouse.cache import DedupCache, Match, PlayKeys
+from tautulli_pipeline.warehouse.dedup import Deduplicator, Duplicate, Redelivered
 
 # The keys of the table; the first that matches is the reason.
 TABLE_KEYS = {
@@ -33,16 +34,12 @@ def play(sequence, **keys):
     return standard._replace(**keys)
 
 
-def batch(*plays):
-    return BatchKeys(*(list(column) for column in zip(*plays, strict=True)))
-
-
 def deduplicator(entries=1000):
     return Deduplicator(DedupCache(1e9, entries))
 
 
 def stored_as(reason, *, same_message=False):
-    return Stored(reason, "event-old", "plex", same_message)
+    return Match(reason, "event-old", "plex", same_message)
 
 
 def by_table(reason, event_id="event-old", source="plex"):
@@ -52,12 +49,12 @@ def by_table(reason, event_id="event-old", source="plex"):
 @pytest.mark.parametrize("entries", [0, 1000])
 def test_plays_that_share_no_key_are_all_new(entries):
     judge = deduplicator(entries).judge
-    assert judge(batch(play(1), play(2, session=None, play=None)), {}) == {}
-    assert judge(batch(play(3), play(4, session=None, play=None)), {}) == {}
+    assert judge([play(1), play(2, session=None, play=None)], {}) == {}
+    assert judge([play(3), play(4, session=None, play=None)], {}) == {}
 
 
 def test_the_same_message_twice_in_a_batch_counts_once():
-    judged = deduplicator().judge(batch(play(1), play(2, event_id="event-1"), play(1)), {})
+    judged = deduplicator().judge([play(1), play(2, event_id="event-1"), play(1)], {})
     assert judged == {
         1: Duplicate("cache", "event_id", "event-1", "tautulli-import"),
         2: Redelivered(),
@@ -67,30 +64,30 @@ def test_the_same_message_twice_in_a_batch_counts_once():
 def test_a_message_whose_effect_is_in_the_table_comes_again_for_nothing():
     stored = {0: stored_as("event_id", same_message=True)}
     judging = deduplicator()
-    judging.judge(batch(play(9, event_id="event-1")), {})
-    assert judging.judge(batch(play(1)), stored) == {0: Redelivered()}
+    judging.judge([play(9, event_id="event-1")], {})
+    assert judging.judge([play(1)], stored) == {0: Redelivered()}
 
 
 def test_a_message_that_is_remembered_comes_again_for_nothing():
     judging = deduplicator()
-    judging.judge(batch(play(1)), {})
-    assert judging.judge(batch(play(1)), {}) == {0: Redelivered()}
-    assert judging.judge(batch(play(2, event_id="event-1")), {}) == {
+    judging.judge([play(1)], {})
+    assert judging.judge([play(1)], {}) == {0: Redelivered()}
+    assert judging.judge([play(2, event_id="event-1")], {}) == {
         0: Duplicate("cache", "event_id", "event-1", "tautulli-import")
     }
 
 
 def test_what_is_remembered_is_found_before_what_is_stored():
     judging = deduplicator()
-    judging.judge(batch(play(1, event_id="event-new", source="emby")), {})
+    judging.judge([play(1, event_id="event-new", source="emby")], {})
     stored = {0: stored_as("event_id")}
-    judged = judging.judge(batch(play(2, session="session-1")), stored)
+    judged = judging.judge([play(2, session="session-1")], stored)
     assert judged == {0: Duplicate("cache", "session_key", "event-new", "emby")}
 
 
 @pytest.mark.parametrize("reason", TABLE_KEYS)
 def test_a_stored_play_is_the_reason_it_was_found_by(reason):
-    judged = deduplicator(0).judge(batch(play(1), play(2)), {1: stored_as(reason)})
+    judged = deduplicator(0).judge([play(1), play(2)], {1: stored_as(reason)})
     assert judged == {1: by_table(reason)}
 
 
@@ -98,7 +95,7 @@ def test_a_stored_play_is_the_reason_it_was_found_by(reason):
 def test_a_play_of_the_same_batch_is_as_good_as_a_stored_one(reason, key):
     first, second = play(1), play(2)
     again = second._replace(**{key: getattr(first, key)})
-    judged = deduplicator(0).judge(batch(first, again), {})
+    judged = deduplicator(0).judge([first, again], {})
     assert judged == {1: by_table(reason, "event-1", "tautulli-import")}
 
 
@@ -113,15 +110,15 @@ def test_a_play_of_the_same_batch_is_as_good_as_a_stored_one(reason, key):
 def test_of_two_matches_the_stronger_key_is_the_reason(stored, in_batch, reason, matched):
     first = play(1)
     again = play(2, **{in_batch: getattr(first, in_batch)})
-    judged = deduplicator(0).judge(batch(first, again), {1: stored_as(stored)})
+    judged = deduplicator(0).judge([first, again], {1: stored_as(stored)})
     assert (judged[1].reason, judged[1].matched_event_id) == (reason, matched)
 
 
 @pytest.mark.parametrize("key", ["session", "play"])
 def test_a_key_that_is_not_there_matches_nothing(key):
     plays = [play(n, **{key: None}) for n in (1, 2)]
-    assert deduplicator(0).judge(batch(*plays), {}) == {}
-    assert deduplicator().judge(batch(*plays), {}) == {}
+    assert deduplicator(0).judge([*plays], {}) == {}
+    assert deduplicator().judge([*plays], {}) == {}
 
 
 @pytest.mark.parametrize("entries", [0, 1000])
@@ -131,15 +128,16 @@ def test_what_is_dropped_makes_no_other_a_duplicate(entries):
         play(2, event_id="event-1", correlation_key="other"),
         play(3, correlation_key="other"),
     ]
-    judged = deduplicator(entries).judge(batch(*chain), {})
+    judged = deduplicator(entries).judge([*chain], {})
     assert list(judged) == [1]
 
 
 def test_a_batch_that_was_rolled_back_is_forgotten():
     judging = deduplicator()
-    judging.judge(batch(play(1)), {})
-    judging.forget()
-    assert judging.judge(batch(play(2, event_id="event-1")), {}) == {}
+    with suppress(KeyboardInterrupt), judging.forgetting_failures():
+        judging.judge([play(1)], {})
+        raise KeyboardInterrupt
+    assert judging.judge([play(2, event_id="event-1")], {}) == {}
 
 
 def names(kind, most):
@@ -166,7 +164,7 @@ def judged_in_parts(plays, cuts, entries):
         part = plays[begin:end]
         stored = {i: found for i, p in enumerate(part) if (found := in_table(table, p))}
         if part:
-            judged = judging.judge(batch(*part), stored)
+            judged = judging.judge([*part], stored)
             verdicts |= {begin + i: verdict for i, verdict in judged.items()}
             table += [p for i, p in enumerate(part) if i not in judged]
     return verdicts, table
@@ -177,7 +175,7 @@ def in_table(table, keys):
         for row in table:
             if getattr(row, name) is not None and getattr(row, name) == getattr(keys, name):
                 same = any(r.sequence == keys.sequence for r in table)
-                return Stored(reason, row.event_id, row.source, same_message=same)
+                return Match(reason, row.event_id, row.source, same_message=same)
     return None
 
 

@@ -7,7 +7,6 @@ import pytest
 
 from tautulli_pipeline.imports.receipts import PUBLISHED, REJECTED, ROWS
 from tautulli_pipeline.warehouse.integrity import (
-    Offences,
     backward_plays,
     misnamed_events,
     position_on,
@@ -15,6 +14,7 @@ from tautulli_pipeline.warehouse.integrity import (
     unbalanced_partitions,
 )
 from tautulli_pipeline.warehouse.ledger import Ledger, LedgerEntry
+from tautulli_pipeline.warehouse.reading import Listing
 from tautulli_pipeline_tests.warehouse.plays import (
     STREAM,
     batch,
@@ -30,7 +30,7 @@ FIRST, SECOND, LAST, OTHER = (
     *("0000000001-0000000010", "0000000011-0000000020"),
     *("9999999991-9999999999", "other"),
 )
-NOTHING = Offences(0, [])
+NOTHING = Listing(0, [])
 
 
 def bring(warehouse, partitions, import_id="import-1"):
@@ -100,7 +100,7 @@ def test_a_partition_that_does_not_add_up_is_named(warehouse, damage, differs):
         "rejected": 1,
         "with_dead_letter": 1,
     }
-    assert unbalanced_partitions(warehouse) == Offences(1, [line | differs])
+    assert unbalanced_partitions(warehouse) == Listing(1, [line | differs])
 
 
 def test_a_key_that_is_there_twice_is_named_with_its_plays(warehouse):
@@ -116,7 +116,7 @@ def test_a_key_that_is_there_twice_is_named_with_its_plays(warehouse):
         "UPDATE playback_events SET rating_key = 'r', started_at = TIMESTAMP '2024-05-01' "
         "WHERE stream_sequence > 2"
     )
-    assert repeated_keys(warehouse) == Offences(
+    assert repeated_keys(warehouse) == Listing(
         2,
         [
             {
@@ -148,7 +148,7 @@ def test_an_imported_play_whose_id_is_not_of_its_row_is_named(warehouse):
     writer(warehouse).write(batch([message(1, sound), message(2, wrong), message(3, event(7))]))
     found = misnamed_events(warehouse)
     assert [(row["event_id"], row["source_row_id"]) for row in found.rows] == [(uuid_of(6), 6)]
-    assert found.count == 1
+    assert found.total == 1
 
 
 def test_a_play_that_ends_before_it_starts_is_named(warehouse):
@@ -163,6 +163,6 @@ def test_many_offenders_are_counted_and_the_first_are_named(warehouse):
     plays = [event(n, stopped_at="2020-01-01T00:00:00Z") for n in range(1, 31)]
     writer(warehouse).write(batch(message(s, e) for s, e in enumerate(plays, 1)))
     found = backward_plays(warehouse)
-    assert found.count == 30
+    assert found.total == 30
     assert [row["event_id"] for row in found.rows] == [uuid_of(n) for n in range(1, 21)]
     assert rows(warehouse, "SELECT count(*) FROM playback_events") == [(30,)]
