@@ -196,9 +196,7 @@ def up(folder: Path, server: ExternalServer, credentials: Path) -> Iterator[Serv
 
 
 @pytest.fixture
-def served(
-    up: Served, server: ExternalServer, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Served]:
+def served(up: Served, server: ExternalServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     """`up` over a data directory into which nothing was imported; only tests start runs."""
     monkeypatch.setenv("PIPELINE_DATA_DIR", "set by whoever opens the instance")
     up.set_sensor("stream_backlog_sensor", running=False)
