@@ -11,8 +11,8 @@ import dagster as dg
 
 from tautulli_pipeline.imports.receipts import DUPLICATE, PUBLISHED, REJECTED, UNREADABLE, Receipt
 from tautulli_pipeline.imports.validation import Findings
+from tautulli_pipeline.orchestration.charts import Months, chart_of_plays
 from tautulli_pipeline.orchestration.column_schemas import SCHEMA
-from tautulli_pipeline.orchestration.pictures import Months, picture_of_plays, plays_in_letters
 from tautulli_pipeline.source.opening import SourceFacts
 from tautulli_pipeline.source.partitions import Partition
 from tautulli_pipeline.source.survey import PartitionContent
@@ -108,7 +108,7 @@ class Published:
         for name in ("rows_read", "published", "duplicate_acks", "rejected", "unreadable"):
             self._counts[name] = self._counts.get(name, 0) + metadata[name]
 
-    def metadata(self, months: Months, unchanged: int, *, drawn: bool) -> dict[str, Any]:
+    def metadata(self, months: Months, unchanged: int) -> dict[str, Any]:
         """Of the observation that sums up the run."""
         seconds = time.monotonic() - self.began_at
         read = self._counts.get("rows_read", 0)
@@ -125,11 +125,11 @@ class Published:
         ]
         return {
             "summary": dg.MetadataValue.md(table(rows, ("this run", ""))),
-            **_months(months, "Plays published by month of their start", drawn=drawn),
+            "plays_by_month": dg.MetadataValue.md(chart_of_plays(months)),
         }
 
 
-def arrival_metadata(arrivals: Arrivals, *, drawn: bool) -> dict[str, Any]:
+def arrival_metadata(arrivals: Arrivals) -> dict[str, Any]:
     """Of the materialization of `playback_events`."""
     rows: list[tuple[str, object]] = [("imported", arrivals.stored)]
     rows += [
@@ -143,7 +143,7 @@ def arrival_metadata(arrivals: Arrivals, *, drawn: bool) -> dict[str, Any]:
         "inserted": arrivals.stored,
         **({"first_play": f"{span[0]} UTC", "last_play": f"{span[1]} UTC"} if span else {}),
         "summary": dg.MetadataValue.md(table(rows, ("this run", "plays"))),
-        **_months(arrivals.months, "Plays imported by month of their start", drawn=drawn),
+        "plays_by_month": dg.MetadataValue.md(chart_of_plays(arrivals.months)),
     }
 
 
@@ -174,11 +174,6 @@ def ranges_in_words(new: Sequence[str], changed: Sequence[str], gone: Sequence[s
     if not lines:
         return "Every range is as it was when it was published."
     return "\n".join(["| ranges | | |", "|:--|--:|:--|", *lines])
-
-
-def _months(months: Months, title: str, *, drawn: bool) -> dict[str, Any]:
-    picture = picture_of_plays(months, title) if drawn else plays_in_letters(months)
-    return {"plays_by_month": dg.MetadataValue.md(picture)}
 
 
 def _id_range(receipt: Receipt) -> tuple[int, int] | None:
