@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -43,28 +44,19 @@ def import_command(
     database: Path | None,
     batch_size: int | None,
     dry_run: bool,
-    fresh: bool,
-    salvage: bool,
-    wait_seconds: float,
-    as_json: bool,
+    **options: Any,  # noqa: ANN401 - each has its type above
 ) -> None:
     """Import DB: a tautulli.db or plexpy.db, or one of Tautulli's .zip backups.
 
     Without DB, IMPORT_DB_PATH names it. An import that was stopped or killed
     is resumed.
     """
-    from tautulli_pipeline.cli.importing import ImportOptions, run_import
+    from tautulli_pipeline.cli.importing import run_import
 
     settings = load_settings()
     if batch_size is not None:
         settings = settings.model_copy(update={"import_batch_size": batch_size})
-    run_import(
-        settings,
-        database,
-        ImportOptions(fresh=fresh, salvage=salvage, wait_seconds=wait_seconds),
-        dry_run=dry_run or settings.import_dry_run,
-        as_json=as_json,
-    )
+    run_import(settings, database, dry_run=dry_run or settings.import_dry_run, **options)
 
 
 @application.command(short_help="Say what an import of DB would do; write nothing.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from tautulli_pipeline.cli.progress import open_progress
@@ -17,22 +16,15 @@ from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.settings import Settings
 
 
-@dataclass(frozen=True)
-class ImportOptions:
-    """How an import runs; see `ImportRequest`."""
-
-    fresh: bool = False
-    salvage: bool = False
-    wait_seconds: float = 120.0
-
-
 def run_import(
     settings: Settings,
     database: Path | None,
-    options: ImportOptions,
     *,
-    dry_run: bool,
     as_json: bool,
+    dry_run: bool = False,
+    fresh: bool = False,
+    salvage: bool = False,
+    wait_seconds: float = 120.0,
 ) -> None:
     """Import `database`, showing progress on standard error and the result on output."""
     began_at = time.monotonic()
@@ -40,7 +32,7 @@ def run_import(
     if dry_run:
         from tautulli_pipeline.cli.validating import run_dry_run
 
-        run_dry_run(settings, path, salvaging=options.salvage, as_json=as_json)
+        run_dry_run(settings, path, salvaging=salvage, as_json=as_json)
         return
     _require_alone(settings)
     from tautulli_pipeline.imports.consumer_client import spawned_consumer
@@ -54,9 +46,9 @@ def run_import(
         request = ImportRequest(
             path,
             settings.import_server_id,
-            fresh=options.fresh,
-            salvage=options.salvage,
-            wait_seconds=options.wait_seconds,
+            fresh=fresh,
+            salvage=salvage,
+            wait_seconds=wait_seconds,
         )
         with open_import(
             settings, request, consumer, audience=progress, stop=stop, began_at=began_at
@@ -84,7 +76,7 @@ def run_demo(settings: Settings, rows: int, *, as_json: bool) -> None:
         with explained_faults(settings.data_dir):
             make_demo_database(unfinished, rows)
         unfinished.replace(path)
-    run_import(settings, path, ImportOptions(), dry_run=False, as_json=as_json)
+    run_import(settings, path, as_json=as_json)
 
 
 def _require_alone(settings: Settings) -> None:

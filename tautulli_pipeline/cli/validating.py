@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, TextIO
@@ -15,7 +15,12 @@ from rich.text import Text
 
 from tautulli_pipeline.cli.importing import database_path
 from tautulli_pipeline.cli.progress import Pace
-from tautulli_pipeline.cli.reporting import print_json, print_line, report_unreadable
+from tautulli_pipeline.cli.reporting import (
+    print_counts,
+    print_json,
+    print_line,
+    report_unreadable,
+)
 from tautulli_pipeline.imports.record import Fates, ImportRecord, Status
 from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.imports.validation import Findings, validate
@@ -125,17 +130,6 @@ def _shortened(names: Sequence[str]) -> str:
 
 def _print_fates(findings: Findings) -> None:
     """What would become of the plays, and against which table that was found out."""
-    counts = _counts(findings.verdicts(), findings.total_records)
-    Console(highlight=False).print(counts)
+    print_counts(findings.verdicts(), {"plays in the database": findings.total_records})
     for line in findings.compared_with():
         print_line(line)
-
-
-def _counts(rows: Mapping[str, int], total: int) -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column()
-    table.add_column(justify="right", no_wrap=True)
-    for name, count in rows.items():
-        table.add_row(name, f"{count:,}")
-    table.add_row("plays in the database", f"{total:,}", style="bold")
-    return table
