@@ -9,10 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, TextIO
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from tautulli_pipeline.cli.importing import database_path
 from tautulli_pipeline.cli.progress import Pace
 from tautulli_pipeline.cli.reporting import (
@@ -21,6 +17,7 @@ from tautulli_pipeline.cli.reporting import (
     print_line,
     report_unreadable,
 )
+from tautulli_pipeline.cli.tables import print_fields
 from tautulli_pipeline.imports.record import Fates, ImportRecord, Status
 from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.imports.validation import Findings, validate
@@ -99,7 +96,6 @@ def _as_record(findings: Findings, elapsed_seconds: float) -> ImportRecord:
 
 def _print_source(findings: Findings) -> None:
     facts = findings.facts()
-    console = Console(highlight=False)
     print_line(f"{findings.source}")
     span = "none"
     if findings.total_records and findings.first_started_at:
@@ -113,13 +109,8 @@ def _print_source(findings: Findings) -> None:
         "live TV": f"{findings.live:,}",
         "missing columns": _shortened(findings.missing_columns),
     }
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(no_wrap=True)
-    table.add_column()
-    for name, value in rows.items():
-        table.add_row(name, Text(value))
-    console.print(table)
-    console.print()
+    print_fields(rows)
+    print_line("")
 
 
 def _shortened(names: Sequence[str]) -> str:

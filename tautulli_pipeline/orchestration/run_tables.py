@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -19,6 +20,14 @@ from tautulli_pipeline.source.survey import PartitionContent
 from tautulli_pipeline.warehouse.arrivals import Arrivals
 
 _RANGES_SHOWN: Final = 20
+# What of a range's `stream_metadata` is summed up, and how the sum is called.
+_COUNTED: Final = {
+    "rows_read": "plays read",
+    "published": "published",
+    "duplicate_acks": "on the stream already",
+    "rejected": "rejected, see `dead_letters`",
+    "unreadable": "unreadable",
+}
 _REASONS: Final = {
     "event_id": "same event",
     "session_key": "same session",
@@ -98,27 +107,22 @@ class Published:
 
     partitions: list[Partition] = field(default_factory=list)
     began_at: float = field(default_factory=time.monotonic)
-    _counts: dict[str, int] = field(default_factory=dict)
+    _counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, partition: Partition, metadata: Mapping[str, Any]) -> None:
         """Take in a partition and its `stream_metadata`."""
         if partition in self.partitions:
             return
         self.partitions.append(partition)
-        for name in ("rows_read", "published", "duplicate_acks", "rejected", "unreadable"):
-            self._counts[name] = self._counts.get(name, 0) + metadata[name]
+        self._counts.update({name: metadata[name] for name in _COUNTED})
 
     def metadata(self, months: Months, unchanged: int) -> dict[str, Any]:
         """Of the observation that sums up the run."""
         seconds = time.monotonic() - self.began_at
-        read = self._counts.get("rows_read", 0)
+        read = self._counts["rows_read"]
         rows: list[tuple[str, object]] = [
             ("ranges", len(self.partitions)),
-            ("plays read", read),
-            ("published", self._counts.get("published", 0)),
-            ("on the stream already", self._counts.get("duplicate_acks", 0)),
-            ("rejected, see `dead_letters`", self._counts.get("rejected", 0)),
-            ("unreadable", self._counts.get("unreadable", 0)),
+            *((told, self._counts[name]) for name, told in _COUNTED.items()),
             ("unchanged since an earlier import", unchanged),
             ("seconds", f"{seconds:,.1f}"),
             ("plays a second", f"{read / seconds:,.0f}"),
