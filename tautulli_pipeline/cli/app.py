@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from tautulli_pipeline.cli.records import dead_letters, duplicates
+from tautulli_pipeline.cli.options import DEBUG, output_options
 from tautulli_pipeline.settings import WAREHOUSE_WAIT_SECONDS, load_settings
 
 # Whether it can be read is for the source to find out: it has an exit code of its own.
 _DATABASE = click.argument(
     "database", metavar="[DB]", required=False, type=click.Path(path_type=Path, readable=False)
 )
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
 @click.version_option(package_name="tautulli-pipeline")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def application(*, debug: bool) -> None:
+@DEBUG
+def application() -> None:
     """Bring a Tautulli history into DuckDB, whole and without duplicates."""
 
 
@@ -38,18 +38,13 @@ def application(*, debug: bool) -> None:
     show_default=True,
     help="How long to wait for another program that has the DuckDB file open.",
 )
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@_JSON
+@output_options
 def import_command(
     *,
     database: Path | None,
     batch_size: int | None,
     dry_run: bool,
-    fresh: bool,
-    salvage: bool,
-    wait_seconds: float,
-    debug: bool,
-    as_json: bool,
+    **options: Any,  # noqa: ANN401 - each has its type above
 ) -> None:
     """Import DB: a tautulli.db or plexpy.db, or one of Tautulli's .zip backups.
 
@@ -61,22 +56,13 @@ def import_command(
     settings = load_settings()
     if batch_size is not None:
         settings = settings.model_copy(update={"import_batch_size": batch_size})
-    run_import(
-        settings,
-        database,
-        dry_run=dry_run or settings.import_dry_run,
-        fresh=fresh,
-        salvage=salvage,
-        wait_seconds=wait_seconds,
-        as_json=as_json,
-    )
+    run_import(settings, database, dry_run=dry_run or settings.import_dry_run, **options)
 
 
 @application.command(short_help="Say what an import of DB would do; write nothing.")
 @_DATABASE
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@_JSON
-def validate(*, database: Path | None, debug: bool, as_json: bool) -> None:
+@output_options
+def validate(*, database: Path | None, as_json: bool) -> None:
     """Read everything in DB and say what an import would do; write nothing."""
     from tautulli_pipeline.cli.validating import run_validate
 
@@ -84,9 +70,8 @@ def validate(*, database: Path | None, debug: bool, as_json: bool) -> None:
 
 
 @application.command()
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@_JSON
-def status(*, debug: bool, as_json: bool) -> None:
+@output_options
+def status(*, as_json: bool) -> None:
     """Show the progress of the running or last import."""
     from tautulli_pipeline.cli.reporting import show_status
 
@@ -94,9 +79,8 @@ def status(*, debug: bool, as_json: bool) -> None:
 
 
 @application.command()
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@_JSON
-def stop(*, debug: bool, as_json: bool) -> None:
+@output_options
+def stop(*, as_json: bool) -> None:
     """Ask the running import to stop after the batch in hand.
 
     It can be resumed by importing again.
@@ -107,9 +91,8 @@ def stop(*, debug: bool, as_json: bool) -> None:
 
 
 @application.command(short_help="Forget saved progress; the table stays.")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@_JSON
-def reset(*, debug: bool, as_json: bool) -> None:
+@output_options
+def reset(*, as_json: bool) -> None:
     """Forget how far imports have come; the table, audit and ledger stay.
 
     The next import covers every play again and finds those that are there already.
@@ -121,8 +104,8 @@ def reset(*, debug: bool, as_json: bool) -> None:
 
 @application.command(short_help="Serve Dagster's UI, its daemon and the stream.")
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def up(*, port: int, debug: bool) -> None:
+@DEBUG
+def up(*, port: int) -> None:
     """Serve Dagster's UI on this machine, with its daemon and the stream server.
 
     Ctrl-C ends all of them; what is under way then can be resumed.
@@ -134,14 +117,43 @@ def up(*, port: int, debug: bool) -> None:
 
 @application.command()
 @click.option("--rows", type=click.IntRange(1, 10_000_000), default=10_000, show_default=True)
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@_JSON
-def demo(*, rows: int, debug: bool, as_json: bool) -> None:
+@output_options
+def demo(*, rows: int, as_json: bool) -> None:
     """Make a Tautulli-shaped database and import it."""
     from tautulli_pipeline.cli.importing import run_demo
 
     run_demo(load_settings(), rows, as_json=as_json)
 
 
-application.add_command(duplicates)
-application.add_command(dead_letters)
+class _AuditGroup(click.Group):
+    """A group whose commands, and DuckDB with them, are loaded when one of them is wanted."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        self._load()
+        return super().list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        self._load()
+        return super().get_command(ctx, cmd_name)
+
+    def _load(self) -> None:
+        from tautulli_pipeline.cli.auditing import COMMANDS
+
+        for command in COMMANDS[self.name]:
+            self.add_command(command)
+
+
+@application.group(cls=_AuditGroup)
+def duplicates() -> None:
+    """Look at the discarded duplicates, confirm or undo them.
+
+    An ID may be given by its beginning.
+    """
+
+
+@application.group("dead-letters", cls=_AuditGroup)
+def dead_letters() -> None:
+    """Look at what could not become an event, and try it again.
+
+    An ID may be given by its beginning.
+    """

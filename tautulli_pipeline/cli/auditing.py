@@ -1,18 +1,23 @@
-"""`duplicates` and `dead-letters`: what they print."""
+"""The commands of `duplicates` and `dead-letters`."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
+import click
+
 from tautulli_pipeline.cli.importing import database_path
+from tautulli_pipeline.cli.options import output_options
 from tautulli_pipeline.cli.reporting import print_json, print_line
 from tautulli_pipeline.cli.tables import Column, print_fields, print_page, print_rows, printable
-from tautulli_pipeline.settings import Settings
+from tautulli_pipeline.settings import load_settings
 from tautulli_pipeline.warehouse import dead_letters, duplicates
+from tautulli_pipeline.warehouse.audit_words import LAYERS, REASONS, STATUSES
 from tautulli_pipeline.warehouse.near_matches import list_near_matches
 from tautulli_pipeline.warehouse.reading import (
     EMPTY,
@@ -26,46 +31,70 @@ from tautulli_pipeline.warehouse.reading import (
 _SHORT: Final = 8
 _NAMED: Final = 20
 
+_ID = click.argument("given", metavar="ID")
+_IDS = click.argument("given", metavar="ID...", nargs=-1, required=True)
+_OF_IMPORT = click.option("--import", "import_id", metavar="IMPORT_ID", help="Of one import alone.")
 
-def run_list_duplicates(
-    settings: Settings, wanted: Mapping[str, Any], limit: int, offset: int, *, as_json: bool
+
+def _paged(command: Callable[..., None]) -> Callable[..., None]:
+    limit = click.IntRange(1, 100_000)
+    for option in (
+        click.option("--offset", type=click.IntRange(0), default=0, help="Rows to pass over."),
+        click.option("--limit", type=limit, default=20, show_default=True, help="Rows to show."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command("list", short_help="List discarded duplicates, the newest first.")
+@click.option(
+    "--reason",
+    metavar="KEY",
+    type=click.Choice(REASONS),
+    help=f"The key that matched: {', '.join(REASONS)}.",
+)
+@click.option("--layer", type=click.Choice(LAYERS), help="Who found it.")
+@click.option(
+    "--status",
+    metavar="STATUS",
+    type=click.Choice(STATUSES),
+    help=f"What was decided: {', '.join(STATUSES)}.",
+)
+@_OF_IMPORT
+@click.option("--near", is_flag=True, help="List likely doubles in the table instead.")
+@_paged
+@output_options
+def list_duplicates(
+    *,
+    near: bool,
+    limit: int,
+    offset: int,
+    as_json: bool,
+    **wanted: Any,  # noqa: ANN401 - each has its type above
 ) -> None:
-    """A page of the audit."""
-    audit, page = duplicates.AuditFilter(**wanted), Page(limit, offset)
-    listing = _listed(settings, lambda found: duplicates.list_duplicates(found, audit, page))
-    if as_json:
-        _print_listing("duplicates", listing, page)
-        return
-    columns = {
-        "id": Column(_short_id),
-        "play": Column(itemgetter("title"), flexible=True),
-        "user": Column(itemgetter("user"), at_most=10),
-        "matched by": Column(itemgetter("dedupe_reason")),
-        "status": Column(itemgetter("status")),
-    }
-    print_page(listing, page, columns, "duplicates")
+    """List discarded duplicates, the newest first.
 
-
-def run_list_near(settings: Settings, limit: int, offset: int, *, as_json: bool) -> None:
-    """A page of likely doubles."""
+    With --near, list pairs of stored plays that are likely one: same user and
+    item, at the same time, stamped differently. Nothing is done to them.
+    """
+    if near and any(wanted.values()):
+        raise click.UsageError("--near goes with --limit and --offset alone")
     page = Page(limit, offset)
-    listing = _listed(settings, lambda found: list_near_matches(found, page))
-    if as_json:
-        _print_listing("near_matches", listing, page)
+    if near:
+        near_matches = _listed(lambda found: list_near_matches(found, page))
+        _print_listing("near_matches", near_matches, page, _NEAR_COLUMNS, as_json=as_json)
         return
-    columns = {
-        "play": Column(itemgetter("title"), flexible=True),
-        "user": Column(lambda row: row["user"] or row["user_id"], at_most=10),
-        "started": Column(lambda row: f"{row['first_started_at']:%Y-%m-%d %H:%M}"),
-        "apart": Column(lambda row: f"{row['seconds_apart']} s"),
-        "sources": Column(lambda row: f"{row['first_source']}, {row['second_source']}"),
-    }
-    print_page(listing, page, columns, "near matches")
+    audit = duplicates.AuditFilter(**wanted)
+    listing = _listed(lambda found: duplicates.list_duplicates(found, audit, page))
+    _print_listing("duplicates", listing, page, _DUPLICATE_COLUMNS, as_json=as_json)
 
 
-def run_show_duplicate(settings: Settings, given: str, *, as_json: bool) -> None:
-    """One duplicate and where it differs."""
-    with _existing(settings, duplicates.KIND, given) as connection:
+@click.command("show", short_help="Show one duplicate and the row it matched.")
+@_ID
+@output_options
+def show_duplicate(*, given: str, as_json: bool) -> None:
+    """Show one duplicate whole, and where it differs from the row it matched."""
+    with _existing(duplicates.KIND, given) as connection:
         facts = duplicates.show_duplicate(connection, given)
     if as_json:
         print_json(printable(facts))
@@ -77,68 +106,80 @@ def run_show_duplicate(settings: Settings, given: str, *, as_json: bool) -> None
         print_line("the row it matched is not in the table; its payload:")
         print_fields(payload if isinstance(payload, dict) else {"payload": payload})
     elif differences:
-        _print_differences(differences)
+        print_rows(
+            ("field", "discarded", "in the table"),
+            ([name, both["discarded"], both["stored"]] for name, both in differences.items()),
+        )
     else:
         print_line("it says what the row it matched says")
 
 
-def _print_differences(differences: Mapping[str, Mapping[str, Any]]) -> None:
-    print_rows(
-        ("field", "discarded", "in the table"),
-        ([name, both["discarded"], both["stored"]] for name, both in differences.items()),
-    )
+@click.command(short_help="Bring discarded events into the table.")
+@_IDS
+@output_options
+def restore(*, given: tuple[str, ...], as_json: bool) -> None:
+    """Bring discarded events into the table, as plays of their own.
 
-
-def run_restore(settings: Settings, given: Sequence[str], *, as_json: bool) -> None:
-    """Bring duplicates into the table."""
+    They are marked as restored. What has the event id of a stored play is that
+    play, and is not restored.
+    """
     from tautulli_pipeline.orchestration.upkeep import open_for_upkeep, restore_duplicates
 
-    with open_for_upkeep(settings, duplicates.KIND, given) as connection:
+    with open_for_upkeep(load_settings(), duplicates.KIND, given) as connection:
         resolved = restore_duplicates(connection, given)
     if as_json:
         print_json({"restored": [{"id": one.id, "added": one.changed} for one in resolved]})
-    for one in [] if as_json else resolved:
+        return
+    for one in resolved:
         done = "restored, and read back" if one.changed else "is in the table already"
         print_line(f"{one.id}: {done}")
 
 
-def run_confirm(settings: Settings, given: Sequence[str], *, as_json: bool) -> None:
-    """Note that duplicates are some."""
+@click.command()
+@_IDS
+@output_options
+def confirm(*, given: tuple[str, ...], as_json: bool) -> None:
+    """Note that these are duplicates indeed."""
     from tautulli_pipeline.orchestration.upkeep import confirm_duplicates, open_for_upkeep
 
-    with open_for_upkeep(settings, duplicates.KIND, given) as connection:
+    with open_for_upkeep(load_settings(), duplicates.KIND, given) as connection:
         resolved = confirm_duplicates(connection, given)
     if as_json:
         print_json({"confirmed": [{"id": one.id, "changed": one.changed} for one in resolved]})
-    for one in [] if as_json else resolved:
+        return
+    for one in resolved:
         print_line(f"{one.id}: {'confirmed' if one.changed else 'was confirmed before'}")
 
 
-def run_list_letters(
-    settings: Settings, wanted: Mapping[str, Any], limit: int, offset: int, *, as_json: bool
-) -> None:
-    """A page of the dead letters."""
-    letters, page = dead_letters.LetterFilter(**wanted), Page(limit, offset)
-    listing = _listed(settings, lambda found: dead_letters.list_letters(found, letters, page))
-    if as_json:
-        _print_listing("dead_letters", listing, page)
-        return
-    state = wanted["state"]
-    columns = {
-        "id": Column(_short_id),
-        "origin": Column(itemgetter("origin"), at_most=15),
-        "row": Column(itemgetter("source_row_id")),
-        "play": Column(itemgetter("title"), at_most=14),
-        "reason": Column(itemgetter("reason"), flexible=True),
-        **({} if state == dead_letters.OPEN else {"closed by": Column(itemgetter("closed_by"))}),
-    }
-    name = "dead letters" if state == dead_letters.ALL else f"{state} dead letters"
-    print_page(listing, page, columns, name)
+@click.command("list", short_help="List dead letters, the newest first.")
+@click.option("--reason", help="How the reason begins.")
+@click.option("--origin", help="session_history, or the subject of a message.")
+@_OF_IMPORT
+@click.option(
+    "--state",
+    type=click.Choice((dead_letters.OPEN, dead_letters.CLOSED, dead_letters.ALL)),
+    default=dead_letters.OPEN,
+    show_default=True,
+    help="Closed: the play arrived since.",
+)
+@_paged
+@output_options
+def list_letters(*, limit: int, offset: int, as_json: bool, **wanted: Any) -> None:  # noqa: ANN401 - each has its type above
+    """List dead letters, the newest first."""
+    letters, page, state = dead_letters.LetterFilter(**wanted), Page(limit, offset), wanted["state"]
+    listing = _listed(lambda found: dead_letters.list_letters(found, letters, page))
+    closed_by = {"closed by": Column(itemgetter("closed_by"))}
+    columns = _LETTER_COLUMNS | ({} if state == dead_letters.OPEN else closed_by)
+    told = "dead letters" if state == dead_letters.ALL else f"{state} dead letters"
+    _print_listing("dead_letters", listing, page, columns, told, as_json=as_json)
 
 
-def run_show_letter(settings: Settings, given: str, *, as_json: bool) -> None:
-    """One dead letter and its record."""
-    with _existing(settings, dead_letters.KIND, given) as connection:
+@click.command("show")
+@_ID
+@output_options
+def show_letter(*, given: str, as_json: bool) -> None:
+    """Show one dead letter with its raw record."""
+    with _existing(dead_letters.KIND, given) as connection:
         facts = dead_letters.show_letter(connection, given)
     if as_json:
         print_json(printable(facts))
@@ -152,21 +193,33 @@ def run_show_letter(settings: Settings, given: str, *, as_json: bool) -> None:
         print_fields(value if isinstance(value, dict) else {"": value})
 
 
-def run_replay(
-    settings: Settings, given: Sequence[str], database: Path | None, *, as_json: bool
-) -> None:
-    """Try dead letters again."""
+@click.command(short_help="Try dead letters again.")
+@click.argument("given", metavar="[ID...]", nargs=-1)
+@click.option(
+    "--database",
+    metavar="DB",
+    type=click.Path(path_type=Path, readable=False),
+    help="Read the rows from DB, where they were set right.",
+)
+@output_options
+def replay(*, given: tuple[str, ...], database: Path | None, as_json: bool) -> None:
+    """Try dead letters again: those with these IDs, or all open ones.
+
+    Rows are read from DB or, without it, from IMPORT_DB_PATH. What is not there
+    any more, and messages of the stream, are tried as they were kept. What
+    becomes an event is brought into the table, once; the rest stays, with its
+    reason as it is now.
+    """
     from tautulli_pipeline.orchestration.upkeep import open_for_upkeep, replay_letters
 
-    if not given and not settings.warehouse_path.exists():
-        tried: tuple[Any, ...] = ()
-    else:
+    settings = load_settings()
+    tried: Sequence[Any] = ()
+    if given or settings.warehouse_path.exists():
         path = database_path(settings, database) if database else None
         with open_for_upkeep(settings, dead_letters.KIND, given) as connection:
             tried = replay_letters(connection, settings, given, path)
-    counts = dict.fromkeys(("imported", "duplicate", "rejected"), 0)
-    for one in tried:
-        counts[one.outcome] += 1
+    found = Counter(one.outcome for one in tried)
+    counts = {outcome: found[outcome] for outcome in ("imported", "duplicate", "rejected")}
     if as_json:
         facts = ("id", "outcome", "reason", "event_id")
         letters = [{name: getattr(one, name) for name in facts} for one in tried]
@@ -192,21 +245,63 @@ def _short_id(row: Mapping[str, Any]) -> str:
     return str(row["id"])[:_SHORT]
 
 
-def _print_listing(name: str, listing: Listing, page: Page) -> None:
-    facts = {"total": listing.total, "limit": page.limit, "offset": page.offset}
-    print_json(facts | {name: [printable(row) for row in listing.rows]})
+_DUPLICATE_COLUMNS: Final = {
+    "id": Column(_short_id),
+    "play": Column(itemgetter("title"), flexible=True),
+    "user": Column(itemgetter("user"), at_most=10),
+    "matched by": Column(itemgetter("dedupe_reason")),
+    "status": Column(itemgetter("status")),
+}
+_NEAR_COLUMNS: Final = {
+    "play": Column(itemgetter("title"), flexible=True),
+    "user": Column(lambda row: row["user"] or row["user_id"], at_most=10),
+    "started": Column(lambda row: f"{row['first_started_at']:%Y-%m-%d %H:%M}"),
+    "apart": Column(lambda row: f"{row['seconds_apart']} s"),
+    "sources": Column(lambda row: f"{row['first_source']}, {row['second_source']}"),
+}
+_LETTER_COLUMNS: Final = {
+    "id": Column(_short_id),
+    "origin": Column(itemgetter("origin"), at_most=15),
+    "row": Column(itemgetter("source_row_id")),
+    "play": Column(itemgetter("title"), at_most=14),
+    "reason": Column(itemgetter("reason"), flexible=True),
+}
+
+
+def _listed(fetch: Callable[[OpenWarehouse], Listing]) -> Listing:
+    path = load_settings().warehouse_path
+    if not path.exists():
+        return EMPTY
+    with open_to_read(path) as connection:
+        return fetch(connection)
+
+
+def _print_listing(
+    name: str,
+    listing: Listing,
+    page: Page,
+    columns: Mapping[str, Column],
+    told: str | None = None,
+    *,
+    as_json: bool,
+) -> None:
+    if as_json:
+        facts = {"total": listing.total, "limit": page.limit, "offset": page.offset}
+        print_json(facts | {name: [printable(row) for row in listing.rows]})
+    else:
+        print_page(listing, page, columns, told or name.replace("_", " "))
 
 
 @contextmanager
-def _existing(settings: Settings, kind: str, given: str) -> Iterator[OpenWarehouse]:
-    if not settings.warehouse_path.exists():
+def _existing(kind: str, given: str) -> Iterator[OpenWarehouse]:
+    path = load_settings().warehouse_path
+    if not path.exists():
         raise no_such(kind, given)
-    with open_to_read(settings.warehouse_path) as connection:
+    with open_to_read(path) as connection:
         yield connection
 
 
-def _listed(settings: Settings, fetch: Callable[[OpenWarehouse], Listing]) -> Listing:
-    if not settings.warehouse_path.exists():
-        return EMPTY
-    with open_to_read(settings.warehouse_path) as connection:
-        return fetch(connection)
+COMMANDS: Final[Mapping[str | None, Sequence[click.Command]]] = {
+    "duplicates": (list_duplicates, show_duplicate, restore, confirm),
+    "dead-letters": (list_letters, show_letter, replay),
+}

@@ -6,12 +6,15 @@ import io
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, Final, Protocol, TextIO, cast
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from tautulli_pipeline.imports.record import ImportRecord
+
+if TYPE_CHECKING:
+    from tautulli_pipeline.imports.coordinator import Audience
 
 _LINE_EVERY_SECONDS: Final = 5.0
 
@@ -36,18 +39,8 @@ class Pace:
         return True
 
 
-class ProgressView(Protocol):
-    """Shows how an import goes."""
-
-    def show(self, record: ImportRecord) -> None:
-        """The record as it is now."""
-
-    def say(self, words: str) -> None:
-        """Something the import waits for."""
-
-
 @contextmanager
-def open_progress(stream: TextIO, pace: Pace | None = None) -> Iterator[ProgressView]:
+def open_progress(stream: TextIO, pace: Pace | None = None) -> Iterator[Audience]:
     """The view that suits `stream`."""
     lasting = cast("TextIO", _Lasting(stream))
     if not stream.isatty():

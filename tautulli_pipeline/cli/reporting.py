@@ -38,18 +38,23 @@ def print_summary(record: ImportRecord, warehouse: Path) -> None:
         "rejected (see dead_letters)": fates.rejected,
         "unreadable": fates.errors,
     }
+    unchanged = {"unchanged since the last import": record.unchanged} if record.unchanged else {}
+    print_counts(rows, {"plays covered": record.total_records}, unchanged)
+    Console(highlight=False).print(_headline(record))
+    print_line(f"{warehouse}")
+
+
+def print_counts(
+    parts: Mapping[str, int], total: Mapping[str, int], beside: Mapping[str, int] | None = None
+) -> None:
+    """Counts by name, their total in bold, and what is not part of it."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column()
-    table.add_column(justify="right")
-    for name, count in rows.items():
-        table.add_row(name, f"{count:,}")
-    table.add_row("plays covered", f"{record.total_records:,}", style="bold")
-    if record.unchanged:
-        table.add_row("unchanged since the last import", f"{record.unchanged:,}")
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(_headline(record))
-    print_line(f"{warehouse}")
+    table.add_column(justify="right", no_wrap=True)
+    for rows, style in ((parts, None), (total, "bold"), (beside or {}, None)):
+        for name, count in rows.items():
+            table.add_row(name, f"{count:,}", style=style)
+    Console(highlight=False).print(table)
 
 
 def report_unreadable(unreadable: Iterable[Mapping[str, Any]], stream: TextIO) -> None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, TextIO
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from tautulli_pipeline.cli.importing import database_path
 from tautulli_pipeline.cli.progress import Pace
-from tautulli_pipeline.cli.reporting import print_json, print_line, report_unreadable
+from tautulli_pipeline.cli.reporting import (
+    print_counts,
+    print_json,
+    print_line,
+    report_unreadable,
+)
+from tautulli_pipeline.cli.tables import print_fields
 from tautulli_pipeline.imports.record import Fates, ImportRecord, Status
 from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.imports.validation import Findings, validate
@@ -94,7 +96,6 @@ def _as_record(findings: Findings, elapsed_seconds: float) -> ImportRecord:
 
 def _print_source(findings: Findings) -> None:
     facts = findings.facts()
-    console = Console(highlight=False)
     print_line(f"{findings.source}")
     span = "none"
     if findings.total_records and findings.first_started_at:
@@ -108,13 +109,8 @@ def _print_source(findings: Findings) -> None:
         "live TV": f"{findings.live:,}",
         "missing columns": _shortened(findings.missing_columns),
     }
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(no_wrap=True)
-    table.add_column()
-    for name, value in rows.items():
-        table.add_row(name, Text(value))
-    console.print(table)
-    console.print()
+    print_fields(rows)
+    print_line("")
 
 
 def _shortened(names: Sequence[str]) -> str:
@@ -125,17 +121,6 @@ def _shortened(names: Sequence[str]) -> str:
 
 def _print_fates(findings: Findings) -> None:
     """What would become of the plays, and against which table that was found out."""
-    counts = _counts(findings.verdicts(), findings.total_records)
-    Console(highlight=False).print(counts)
+    print_counts(findings.verdicts(), {"plays in the database": findings.total_records})
     for line in findings.compared_with():
         print_line(line)
-
-
-def _counts(rows: Mapping[str, int], total: int) -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column()
-    table.add_column(justify="right", no_wrap=True)
-    for name, count in rows.items():
-        table.add_row(name, f"{count:,}")
-    table.add_row("plays in the database", f"{total:,}", style="bold")
-    return table

@@ -16,7 +16,6 @@ from tautulli_pipeline.orchestration.history import (
     published_before,
 )
 from tautulli_pipeline.orchestration.inspection import report_inspection
-from tautulli_pipeline.orchestration.instance import COMMAND_LINE_TAGS
 from tautulli_pipeline.orchestration.options import ImportOptions
 from tautulli_pipeline.orchestration.resources import Consuming, Importing, Warehouse
 from tautulli_pipeline.orchestration.run_tables import arrival_metadata, source_metadata
@@ -99,14 +98,9 @@ def _sum_up(
 ) -> None:
     published = history.published
     months = opened.source.plays_by_month(published.partitions)
-    metadata = published.metadata(months, plan.unchanged, drawn=_is_drawn(context.run))
+    metadata = published.metadata(months, plan.unchanged)
     told = f"{len(published.partitions):,} ranges published, {plan.unchanged:,} plays unchanged."
     context.log_event(dg.AssetObservation(STREAM_KEY, metadata=metadata, description=told))
-
-
-def _is_drawn(run: dg.DagsterRun) -> bool:
-    """Whether a picture may be drawn; what draws it costs the command line too much."""
-    return not COMMAND_LINE_TAGS.items() <= run.tags.items()
 
 
 def _of_the_stream(spec: dg.AssetSpec) -> dg.AssetSpec:
@@ -156,5 +150,5 @@ def playback_events(
     """Consume the stream into the table."""
     with stop_as_cancellation(context):
         consumed = consuming.consume(context, warehouse)
-    metadata = arrival_metadata(consumed.arrivals, drawn=_is_drawn(context.run))
-    return dg.MaterializeResult(metadata={**consumed.facts, **metadata})
+    metadata = {**consumed.facts, **arrival_metadata(consumed.arrivals)}
+    return dg.MaterializeResult(metadata=metadata)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -11,14 +12,22 @@ import dagster as dg
 
 from tautulli_pipeline.imports.receipts import DUPLICATE, PUBLISHED, REJECTED, UNREADABLE, Receipt
 from tautulli_pipeline.imports.validation import Findings
+from tautulli_pipeline.orchestration.charts import Months, chart_of_plays
 from tautulli_pipeline.orchestration.column_schemas import SCHEMA
-from tautulli_pipeline.orchestration.pictures import Months, picture_of_plays, plays_in_letters
 from tautulli_pipeline.source.opening import SourceFacts
 from tautulli_pipeline.source.partitions import Partition
 from tautulli_pipeline.source.survey import PartitionContent
 from tautulli_pipeline.warehouse.arrivals import Arrivals
 
 _RANGES_SHOWN: Final = 20
+# What of a range's `stream_metadata` is summed up, and how the sum is called.
+_COUNTED: Final = {
+    "rows_read": "plays read",
+    "published": "published",
+    "duplicate_acks": "on the stream already",
+    "rejected": "rejected, see `dead_letters`",
+    "unreadable": "unreadable",
+}
 _REASONS: Final = {
     "event_id": "same event",
     "session_key": "same session",
@@ -98,38 +107,33 @@ class Published:
 
     partitions: list[Partition] = field(default_factory=list)
     began_at: float = field(default_factory=time.monotonic)
-    _counts: dict[str, int] = field(default_factory=dict)
+    _counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, partition: Partition, metadata: Mapping[str, Any]) -> None:
         """Take in a partition and its `stream_metadata`."""
         if partition in self.partitions:
             return
         self.partitions.append(partition)
-        for name in ("rows_read", "published", "duplicate_acks", "rejected", "unreadable"):
-            self._counts[name] = self._counts.get(name, 0) + metadata[name]
+        self._counts.update({name: metadata[name] for name in _COUNTED})
 
-    def metadata(self, months: Months, unchanged: int, *, drawn: bool) -> dict[str, Any]:
+    def metadata(self, months: Months, unchanged: int) -> dict[str, Any]:
         """Of the observation that sums up the run."""
         seconds = time.monotonic() - self.began_at
-        read = self._counts.get("rows_read", 0)
+        read = self._counts["rows_read"]
         rows: list[tuple[str, object]] = [
             ("ranges", len(self.partitions)),
-            ("plays read", read),
-            ("published", self._counts.get("published", 0)),
-            ("on the stream already", self._counts.get("duplicate_acks", 0)),
-            ("rejected, see `dead_letters`", self._counts.get("rejected", 0)),
-            ("unreadable", self._counts.get("unreadable", 0)),
+            *((told, self._counts[name]) for name, told in _COUNTED.items()),
             ("unchanged since an earlier import", unchanged),
             ("seconds", f"{seconds:,.1f}"),
             ("plays a second", f"{read / seconds:,.0f}"),
         ]
         return {
             "summary": dg.MetadataValue.md(table(rows, ("this run", ""))),
-            **_months(months, "Plays published by month of their start", drawn=drawn),
+            "plays_by_month": dg.MetadataValue.md(chart_of_plays(months)),
         }
 
 
-def arrival_metadata(arrivals: Arrivals, *, drawn: bool) -> dict[str, Any]:
+def arrival_metadata(arrivals: Arrivals) -> dict[str, Any]:
     """Of the materialization of `playback_events`."""
     rows: list[tuple[str, object]] = [("imported", arrivals.stored)]
     rows += [
@@ -143,7 +147,7 @@ def arrival_metadata(arrivals: Arrivals, *, drawn: bool) -> dict[str, Any]:
         "inserted": arrivals.stored,
         **({"first_play": f"{span[0]} UTC", "last_play": f"{span[1]} UTC"} if span else {}),
         "summary": dg.MetadataValue.md(table(rows, ("this run", "plays"))),
-        **_months(arrivals.months, "Plays imported by month of their start", drawn=drawn),
+        "plays_by_month": dg.MetadataValue.md(chart_of_plays(arrivals.months)),
     }
 
 
@@ -174,11 +178,6 @@ def ranges_in_words(new: Sequence[str], changed: Sequence[str], gone: Sequence[s
     if not lines:
         return "Every range is as it was when it was published."
     return "\n".join(["| ranges | | |", "|:--|--:|:--|", *lines])
-
-
-def _months(months: Months, title: str, *, drawn: bool) -> dict[str, Any]:
-    picture = picture_of_plays(months, title) if drawn else plays_in_letters(months)
-    return {"plays_by_month": dg.MetadataValue.md(picture)}
 
 
 def _id_range(receipt: Receipt) -> tuple[int, int] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -20,6 +19,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from tautulli_pipeline.data_dir.directory import data_directory, explained_faults
+from tautulli_pipeline.data_dir.files import write_atomically
 from tautulli_pipeline.errors import ConfigurationError, PipelineError
 from tautulli_pipeline.imports.connections import check_login, stream_address
 from tautulli_pipeline.imports.record import ImportLog
@@ -234,9 +234,7 @@ class Serving:
         pids = [service.process.pid for service in services if service.process]
         created = {pid: psutil.Process(pid).create_time() for pid in pids if psutil.pid_exists(pid)}
         facts = {"url": self.url, "children": {str(pid): at for pid, at in created.items()}}
-        unfinished = self._state.with_suffix(".new")
-        unfinished.write_text(json.dumps(facts))
-        unfinished.replace(self._state)
+        write_atomically(self._state, orjson.dumps(facts))
 
     def _end(self, services: Sequence[_Service], instance: dg.DagsterInstance) -> None:
         """End the children; runs under way are canceled and resumable."""

@@ -74,16 +74,6 @@ def is_dead(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
         return False
 
 
-def is_own_run_canceled(instance: dg.DagsterInstance) -> bool:
-    """Whether somebody has terminated the run of this process."""
-    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.CANCELING])):
-        with suppress(LookupError):
-            worker = worker_of(instance, run)
-            if worker is not None and worker.pid == os.getpid():
-                return True
-    return False
-
-
 def unended_runs(instance: dg.DagsterInstance, job_name: str) -> bool:
     """Whether a run of the job is queued or at work."""
     statuses = [dg.DagsterRunStatus.QUEUED, *UNFINISHED]

@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 from urllib.parse import urlsplit
 
 import dagster as dg
@@ -16,6 +15,7 @@ import pytest
 
 from tautulli_pipeline.errors import ConfigurationError, PipelineError
 from tautulli_pipeline.imports.record import ImportLog
+from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.orchestration import serving
 from tautulli_pipeline.orchestration.serving import Serving, Timings, _Service
 from tautulli_pipeline.settings import Settings
@@ -63,7 +63,7 @@ def service(tmp_path):
 def serving_of(data_dir, port=None, **settings):
     said = []
     given = Settings(pipeline_data_dir=data_dir, **settings)
-    return Serving(given, port or free_port(), threading.Event(), said.append, QUICK), said
+    return Serving(given, port or free_port(), Stop("stopped"), said.append, QUICK), said
 
 
 def ended(service):
@@ -221,7 +221,7 @@ def test_a_webserver_that_never_answers_is_told_with_its_log(tmp_path, service):
         up._await_answer([child])
     assert caught.value.message == f"the webserver does not answer at {up.url}"
     assert str(child.log) in caught.value.hint
-    up.stopping.set()
+    up.stop.request()
     up._await_answer([child])  # who stops it does not wait for an answer
 
 

@@ -153,7 +153,7 @@ def test_a_recorded_partition_is_summed_up_by_the_object_that_recorded_it(instan
     recording, other = history_of(instance), history_of(instance)
     recording.record(receipt_of(CONTENT), CONTENT, FINISHED)
     assert recording.published.partitions == [CONTENT.partition]
-    summary = recording.published.metadata([], 0, drawn=False)["summary"].value
+    summary = recording.published.metadata([], 0)["summary"].value
     assert "| plays read | 2 |" in summary
     assert other.published.partitions == []
     assert other.finished() == {CONTENT.key: FINISHED}

@@ -25,7 +25,6 @@ from tautulli_pipeline.orchestration.workers import (
     bury_dead_runs,
     end_runs,
     is_dead,
-    is_own_run_canceled,
     own_process_tag,
     unended_runs,
     worker_of,
@@ -175,15 +174,6 @@ def test_only_runs_of_the_job_that_is_named_are_buried(instance, gone):
     bury_dead_runs(instance, "import_job")
     assert status_of(instance, of_import) is RunStatus.FAILURE
     assert status_of(instance, of_consumer) is RunStatus.STARTED
-
-
-def test_only_its_own_canceled_run_concerns_a_process(instance, sleeper, gone):
-    for process_ids in ((), (sleeper.pid,), (gone,)):
-        run_of(instance, *process_ids, status=RunStatus.CANCELING)
-    run_of(instance, os.getpid())
-    assert not is_own_run_canceled(instance)
-    run_of(instance, os.getpid(), status=RunStatus.CANCELING)
-    assert is_own_run_canceled(instance)
 
 
 @pytest.mark.parametrize("status", [RunStatus.QUEUED, *workers.UNFINISHED])
