@@ -17,7 +17,6 @@ from typing import Final
 import orjson
 
 from tautulli_pipeline.data_dir.files import write_atomically
-from tautulli_pipeline.source.faults import spelled_out
 from tautulli_pipeline.source.opening import KnownContents, OpenSource, open_source
 from tautulli_pipeline.source.original import Observed, locate, observe
 from tautulli_pipeline.source.partitions import Grid, Partition
@@ -43,7 +42,7 @@ class _Look:
 
     @property
     def name(self) -> str:
-        return f"{_VERSION} {self.files.fingerprint} {spelled_out(self.original)}"
+        return f"{_VERSION} {self.files.name_at(self.original)}"
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import orjson
 import pyarrow as pa
 
 from tautulli_pipeline.events.columns import HISTORY
+from tautulli_pipeline.imports.receipts import DUPLICATE, REJECTED
 from tautulli_pipeline.imports.rejected_rows import RejectedRow, RowSource, map_rows
 from tautulli_pipeline.memory import hand_back_memory
 from tautulli_pipeline.source.opening import OpenSource
@@ -29,8 +30,6 @@ from tautulli_pipeline.warehouse.schema import warehouse_id
 from tautulli_pipeline.warehouse.writer import MESSAGES, TOO_LARGE, Writer, numbered, utc_now
 
 IMPORTED: Final = "imported"
-DUPLICATE: Final = "duplicate"
-REJECTED: Final = "rejected"
 
 # Fewer than fill a row group: each stream of a portion has a writer of its own.
 _LETTERS_AT_A_TIME: Final = 500
@@ -206,13 +205,8 @@ class _Portion:
         ]
         if not messages:
             return
-        self._connection.register("messages", numbered(_as_table(messages)))
-        try:
-            decoded = self._connection.execute(
-                f"SELECT id, fault FROM ({keys_query()}) ORDER BY position"
-            ).fetchall()
-        finally:
-            self._connection.unregister("messages")
+        query = f"SELECT id, fault FROM ({keys_query()}) ORDER BY position"
+        decoded = self._query_over("messages", numbered(_as_table(messages)), query)
         for message, (event_id, fault) in zip(messages, decoded, strict=True):
             if fault is None:
                 yield replace(message, event_id=event_id)
@@ -233,11 +227,7 @@ class _Portion:
         types = (pa.string(), pa.string(), pa.int64())
         arrays = [pa.array(column, type_) for column, type_ in zip(columns, types, strict=True)]
         table = pa.Table.from_arrays(arrays, names=["event_id", "stream_id", "sequence"])
-        self._connection.register("sent", table)
-        try:
-            found = self._connection.execute(_OUTCOMES).fetchall()
-        finally:
-            self._connection.unregister("sent")
+        found = self._query_over("sent", table, _OUTCOMES)
         by_key = {tuple(key): (outcome, row_id) for *key, outcome, row_id in found}
         outcomes = {message.letter.id: by_key[key] for message, key in zip(sent, keys, strict=True)}
         return {
@@ -248,11 +238,17 @@ class _Portion:
 
     def _note(self, tried: Sequence[Tried]) -> None:
         table = pa.Table.from_pylist([asdict(one) for one in tried], schema=_NOTED)
-        self._connection.register("tried", table)
+        self._query_over("tried", table, _NOTE, {"now": utc_now()})
+
+    def _query_over(
+        self, view: str, table: pa.Table, sql: str, parameters: dict[str, Any] | None = None
+    ) -> list[tuple[Any, ...]]:
+        """What `sql` gives, with `table` as the view that it reads."""
+        self._connection.register(view, table)
         try:
-            self._connection.execute(_NOTE, {"now": utc_now()})
+            return self._connection.execute(sql, parameters).fetchall()
         finally:
-            self._connection.unregister("tried")
+            self._connection.unregister(view)
 
 
 def _body(letter: Letter) -> str:

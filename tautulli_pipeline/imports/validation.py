@@ -6,23 +6,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tautulli_pipeline.events.mapping import MISSING_START, Cells, mapping_query
 from tautulli_pipeline.imports.comparison import Candidates, Comparison, Outcome
 from tautulli_pipeline.source.opening import OpenSource, open_source
 from tautulli_pipeline.source.partitions import LAST_GRID_ID, OTHER
-from tautulli_pipeline.source.reader import HistoryReader, IdRange, open_reader
+from tautulli_pipeline.source.reader import IdRange, open_reader
 from tautulli_pipeline.source.survey import out_of_order
 
 _GRID_IDS: Final = IdRange(1, LAST_GRID_ID)
-_ROWS_PER_QUERY: Final = 3000
+_ROWS_PER_QUERY: Final = 2048
 # What the embedded stream takes, without headers.
 _MAX_PAYLOAD_BYTES: Final = 8 * 1024 * 1024 - 1024
 
@@ -186,8 +184,7 @@ class _Plays:
             "INSERT INTO facts SELECT started_at, user_id, media_type, live, reason FROM mapped"
         )
         self._connection.unregister("mapped")
-        if rows.num_rows:
-            self._last_row_id = rows["source_row_id"][-1].as_py() or self._last_row_id
+        self._last_row_id = rows["source_row_id"][-1].as_py() or self._last_row_id
 
     def findings(self, source: OpenSource, comparison: Comparison) -> Findings:
         total, first, last, users, live = self._connection.execute(
@@ -227,15 +224,15 @@ class _Plays:
 
 
 def _mapped(source: OpenSource, server_id: str, on_read: OnRead) -> Iterator[pa.Table]:
-    """Every play, mapped, in the order in which an import takes them."""
+    """Every play, mapped, read as an import reads them and in its order."""
     copy, named = source.snapshot.path, source.snapshot.source
     with source.open_survey() as survey:
         total = survey.count_rows()
     query = _facts_query(source, server_id)
     done = 0
     with open_reader(copy, source.schema, named=named) as reader:
-        others = (_judged(reader.read(ids), query) for ids in OTHER.ranges)
-        for rows in chain(_mapped_range(reader, _GRID_IDS, query), others):
+        for batch in reader.stream([_GRID_IDS, *OTHER.ranges], batch_rows=_ROWS_PER_QUERY):
+            rows = _judged(batch, query)
             yield rows
             done += rows.num_rows
             on_read(done, total)
@@ -243,24 +240,7 @@ def _mapped(source: OpenSource, server_id: str, on_read: OnRead) -> Iterator[pa.
         raise out_of_order(named)
 
 
-def _mapped_range(reader: HistoryReader, ids: IdRange, query: str) -> Iterator[pa.Table]:
-    """Every play of `ids` once, so many at a time."""
-    while ids.first <= ids.last:
-        rows = _judged(reader.read(ids, limit=_ROWS_PER_QUERY), query)
-        if rows.num_rows < _ROWS_PER_QUERY:
-            yield rows
-            return
-        # Where `id` is no key, the last one may go on behind the limit.
-        first, last = rows["source_row_id"][0].as_py(), rows["source_row_id"][-1].as_py()
-        if first < last:
-            yield rows.filter(pc.less(rows["source_row_id"], last))
-            ids = IdRange(last, ids.last)
-        else:
-            yield _judged(reader.read(IdRange(last, last)), query)
-            ids = IdRange(last + 1, ids.last)
-
-
-def _judged(batch: pa.Table, query: str) -> pa.Table:
+def _judged(batch: pa.RecordBatch, query: str) -> pa.Table:
     # A connection keeps memory of every query of this width until it is closed.
     with duckdb.connect(config={"threads": 1}) as connection:
         connection.register("batch", batch)

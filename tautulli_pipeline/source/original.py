@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tautulli_pipeline.errors import SourceChangedError
-from tautulli_pipeline.source.faults import read_faults, refused, unreadable
+from tautulli_pipeline.source.faults import read_faults, refused, spelled_out, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,6 +64,10 @@ class Observed:
     def fingerprint(self) -> str:
         """Names their state by times, sizes and headers alone."""
         return hashlib.blake2b(repr(self).encode(), digest_size=16).hexdigest()
+
+    def name_at(self, original: Path) -> str:
+        """Their state together with the path, as any format takes it."""
+        return f"{self.fingerprint} {spelled_out(original)}"
 
     def settled_at(self, time_ns: int) -> bool:
         """Whether every later write shows in the times."""

@@ -25,7 +25,7 @@ from tautulli_pipeline.events.columns import (
 )
 from tautulli_pipeline.events.identity import quote_identifier, quote_literal
 from tautulli_pipeline.source.damage import BACKUP_HINT
-from tautulli_pipeline.source.schema import LARGEST_ID, SourceSchema
+from tautulli_pipeline.source.schema import SourceSchema
 
 _EXTENSION_WHEEL: Final = "duckdb_extension_sqlite_scanner"
 _ALIASES: Final = dict(zip(HISTORY_TABLES, ("h", "m", "i"), strict=True))
@@ -56,8 +56,8 @@ class HistoryReader:
         self._named = named
         self._query = quote_literal(_batch_query(schema))
 
-    def read(self, ids: IdRange, *, limit: int = LARGEST_ID) -> pa.Table:
-        """Plays of `ids` in id order, at most `limit`; the largest id takes in those without one.
+    def read(self, ids: IdRange) -> pa.Table:
+        """Plays of `ids` in id order; the largest id takes in those without one.
 
         Returns:
             A table of text columns named `<table>.<column>`, NULL and '' kept apart;
@@ -68,7 +68,7 @@ class HistoryReader:
             SourceDamagedError: SQLite cannot read the rows.
         """
         with self._naming_damage(ids):
-            return _as_utf8(self._execute(ids, limit).to_arrow_table(ROWS_PER_PIECE))
+            return _as_utf8(self._execute(ids).to_arrow_table(ROWS_PER_PIECE))
 
     def stream(
         self, ranges: Iterable[IdRange], *, batch_rows: int = ROWS_PER_PIECE
@@ -83,7 +83,7 @@ class HistoryReader:
         """
         for ids in ranges:
             with self._naming_damage(ids):
-                batches = self._execute(ids, LARGEST_ID).to_arrow_reader(batch_rows)
+                batches = self._execute(ids).to_arrow_reader(batch_rows)
             while True:
                 with self._naming_damage(ids):
                     batch = next(batches, None)
@@ -96,8 +96,8 @@ class HistoryReader:
         """The columns of what it reads."""
         return self.read(_NO_IDS).schema
 
-    def _execute(self, ids: IdRange, limit: int) -> duckdb.DuckDBPyConnection:
-        parameters = ", ".join(f"CAST({n} AS BIGINT)" for n in (ids.first, ids.last, limit))
+    def _execute(self, ids: IdRange) -> duckdb.DuckDBPyConnection:
+        parameters = ", ".join(f"CAST({n} AS BIGINT)" for n in (ids.first, ids.last))
         return self._connection.execute(
             f"FROM sqlite_query('source', {self._query}, params = row({parameters}))"
         )
@@ -153,7 +153,7 @@ def load_sqlite_scanner(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _batch_query(schema: SourceSchema) -> str:
-    """SQLite's own query of one batch; takes first id, last id and limit."""
+    """SQLite's own query of one batch; takes first and last id."""
     columns = [
         f"{_ALIASES[table]}.{quote_identifier(column)} AS {quote_identifier(f'{table}.{column}')}"
         for table, names in schema.history_columns.items()
@@ -163,7 +163,7 @@ def _batch_query(schema: SourceSchema) -> str:
     joins = [schema.join(table, _ALIASES[table]) for table in (METADATA, MEDIA_INFO)]
     return (
         f"SELECT {', '.join(columns)} FROM {HISTORY} h {' '.join(joins)} "
-        f"WHERE {schema.has_id_within(HISTORY, 'h.id')} ORDER BY h.id LIMIT ?3"
+        f"WHERE {schema.has_id_within(HISTORY, 'h.id')} ORDER BY h.id"
     )
 
 

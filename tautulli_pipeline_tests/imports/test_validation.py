@@ -7,7 +7,6 @@ import pytest
 
 from tautulli_pipeline.demo.database import make_demo_database
 from tautulli_pipeline.errors import SourceError
-from tautulli_pipeline.imports import validation
 from tautulli_pipeline.imports.validation import validate
 from tautulli_pipeline.settings import load_settings
 from tautulli_pipeline.warehouse import schema
@@ -154,35 +153,33 @@ def test_plays_with_one_session_key_are_one_event(tmp_path, findings_of):
     assert findings_of(path).outcome.duplicates == NOTHING | {"event_id": 1}
 
 
-@pytest.mark.parametrize("rows_per_query", [2, 5, 14])
-def test_the_findings_do_not_depend_on_the_size_of_a_query(
-    tmp_path, findings_of, monkeypatch, rows_per_query
-):
+def test_plays_of_many_batches_are_judged_together(tmp_path, findings_of):
     path = tmp_path / "tautulli.db"
-    make_database(path, plays=mixed_plays())
-    whole = findings_of(path)
-    monkeypatch.setattr(validation, "_ROWS_PER_QUERY", rows_per_query)
-    assert findings_of(path) == whole
+    ids = range(1, 4501)
+    plays = [play(i, rating_key=i % 3000, title="" if i == 4400 else "Film") for i in ids]
+    for one in plays:
+        one.history["started"] = 1_700_000_000
+    make_database(path, plays=plays)
+    findings = findings_of(path)
+    assert (findings.total_records, findings.outcome.new, findings.rejected) == (4500, 3000, 1)
+    assert findings.outcome.duplicates == NOTHING | {"rating_key_user_started": 1499}
 
 
-@pytest.mark.parametrize("rows_per_query", [1, 2, 3, 4000])
-def test_rows_that_share_an_id_are_all_read_once(
-    tmp_path, findings_of, monkeypatch, rows_per_query
-):
+@pytest.mark.parametrize("copies", [1, 4, 4100])
+def test_rows_that_share_an_id_are_all_read_once(tmp_path, findings_of, copies):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(i) for i in (1, 2, 3)])
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("CREATE TABLE copied AS SELECT * FROM session_history")
         connection.execute("DROP TABLE session_history")
         connection.execute("ALTER TABLE copied RENAME TO session_history")
-        for _ in range(3):
+        for _ in range(copies - 1):
             connection.execute(
                 "INSERT INTO session_history SELECT * FROM session_history WHERE id = 2 LIMIT 1"
             )
-    monkeypatch.setattr(validation, "_ROWS_PER_QUERY", rows_per_query)
     findings = findings_of(path)
-    assert (findings.total_records, findings.outcome.new) == (6, 3)
-    assert findings.outcome.duplicates == NOTHING | {"event_id": 3}
+    assert (findings.total_records, findings.outcome.new) == (2 + copies, 3)
+    assert findings.outcome.duplicates == NOTHING | {"event_id": copies - 1}
 
 
 def test_a_table_held_by_another_process_is_named_and_left_alone(tmp_path, findings_of):
