@@ -26,7 +26,7 @@ from tautulli_pipeline.imports.consumer_protocol import (
     Ready,
     Reply,
     Waiting,
-    parse_reply,
+    parse,
     send,
 )
 from tautulli_pipeline.imports.record import Fates
@@ -80,7 +80,7 @@ class ConsumerClient:
         self._process = process
         self._on_progress = on_progress
         self._on_wait = on_wait
-        self._replies: queue.Queue[Reply] = queue.Queue()
+        self._replies: queue.Queue[Order | Reply] = queue.Queue()
         self._failed: Failed | None = None
         self._is_ready = False
         self._listener = threading.Thread(target=self._listen, name="consumer", daemon=True)
@@ -200,7 +200,7 @@ class ConsumerClient:
         for line in self._process.stdout:
             if not line.endswith(b"\n"):
                 break  # it was killed in the middle of a word
-            reply = parse_reply(line)
+            reply = parse(line)
             if isinstance(reply, Progress):
                 self._on_progress(reply.fates)
             elif isinstance(reply, Waiting):

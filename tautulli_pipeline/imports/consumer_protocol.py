@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import IO, Annotated, Final, Literal
+from typing import IO, Any, Final, get_args
 
 import orjson
-from pydantic import Field, TypeAdapter
+from pydantic import TypeAdapter
 
 from tautulli_pipeline.imports.record import Fates
 from tautulli_pipeline.warehouse.arrivals import Arrivals
@@ -27,7 +27,6 @@ class Begin:
 
     import_id: str
     wait_seconds: float
-    kind: Literal["begin"] = "begin"
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,6 @@ class Cover:
     """Count what is settled of these partitions."""
 
     partitions: list[str]
-    kind: Literal["cover"] = "cover"
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,6 @@ class Drain:
     """Say when everything up to this message is consumed and settled."""
 
     last_sequence: int
-    kind: Literal["drain"] = "drain"
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,6 @@ class Finish:
     """
 
     since: datetime | None
-    kind: Literal["finish"] = "finish"
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,6 @@ class Ready:
     """The warehouse is open and the stream is connected."""
 
     warehouse_id: str
-    kind: Literal["ready"] = "ready"
 
 
 @dataclass(frozen=True)
@@ -72,7 +67,6 @@ class Waiting:
     """The consumer waits for something."""
 
     words: str
-    kind: Literal["waiting"] = "waiting"
 
 
 @dataclass(frozen=True)
@@ -80,7 +74,6 @@ class Progress:
     """What is settled so far."""
 
     fates: Fates
-    kind: Literal["progress"] = "progress"
 
 
 @dataclass(frozen=True)
@@ -93,7 +86,6 @@ class Drained:
 
     fates: Fates
     unsettled: dict[str, list[int]] = field(default_factory=dict)
-    kind: Literal["drained"] = "drained"
 
 
 @dataclass(frozen=True)
@@ -101,7 +93,6 @@ class Finished:
     """The consumer's last words."""
 
     arrivals: Arrivals
-    kind: Literal["finished"] = "finished"
 
 
 @dataclass(frozen=True)
@@ -112,24 +103,21 @@ class Failed:
     message: str
     hint: str
     traceback: str = ""
-    kind: Literal["failed"] = "failed"
 
 
 Order = Begin | Cover | Drain | Finish
 Reply = Ready | Waiting | Progress | Drained | Finished | Failed
 
-_ORDERS: Final[TypeAdapter[Order]] = TypeAdapter(Annotated[Order, Field(discriminator="kind")])
-_REPLIES: Final[TypeAdapter[Reply]] = TypeAdapter(Annotated[Reply, Field(discriminator="kind")])
+_KINDS: Final[dict[str, TypeAdapter[Any]]] = {
+    kind.__name__.lower(): TypeAdapter(kind) for kind in (*get_args(Order), *get_args(Reply))
+}
 
 
-def parse_order(line: bytes) -> Order:
-    """What the importer wants."""
-    return _ORDERS.validate_json(line)
-
-
-def parse_reply(line: bytes) -> Reply:
-    """What the consumer says."""
-    return _REPLIES.validate_json(line)
+def parse(line: bytes) -> Order | Reply:
+    """The message of one line."""
+    fields = orjson.loads(line)
+    message: Order | Reply = _KINDS[fields.pop("kind")].validate_python(fields)
+    return message
 
 
 def send(stream: IO[bytes], message: Order | Reply) -> None:
@@ -138,8 +126,9 @@ def send(stream: IO[bytes], message: Order | Reply) -> None:
     A reader that is gone is no fault here: its own last words, or the end of what it
     writes, tell that it is.
     """
+    fields = {"kind": type(message).__name__.lower(), **vars(message)}
     try:
-        stream.write(orjson.dumps(message) + b"\n")
+        stream.write(orjson.dumps(fields) + b"\n")
         stream.flush()
     except BrokenPipeError:
         pass

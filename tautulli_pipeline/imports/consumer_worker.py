@@ -27,7 +27,7 @@ from tautulli_pipeline.imports.consumer_protocol import (
     Progress,
     Ready,
     Waiting,
-    parse_order,
+    parse,
     send,
 )
 from tautulli_pipeline.imports.consuming import open_consumption
@@ -53,12 +53,12 @@ class _Orders:
     def await_begin(self) -> Begin | None:
         """Wait for the first order; None where there will be none."""
         line = self.lines.readline()
-        order = parse_order(line) if line else None
+        order = parse(line) if line else None
         return order if isinstance(order, Begin) else None
 
     def listen(self) -> None:
         for line in self.lines:
-            order = parse_order(line)
+            order = parse(line)
             if isinstance(order, Cover):
                 self.covered = order.partitions
                 continue

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from duckdb import DuckDBPyConnection
 
 from tautulli_pipeline.data_dir.consumer_lock import is_consumer_awaited
+from tautulli_pipeline.errors import StoppedError
 from tautulli_pipeline.imports.connections import deduplicator, stream_address
 from tautulli_pipeline.imports.consumption import Consumption
 from tautulli_pipeline.imports.receipts import ReceiptFolder
@@ -51,7 +52,6 @@ class _WhatIsThere:
     last_sequence: int
     lost: int = 0
     is_awaited: bool = False
-    _reported: list[Written] = field(default_factory=list)
 
     @property
     def stopped(self) -> bool:
@@ -62,30 +62,21 @@ class _WhatIsThere:
         self.is_awaited = is_consumer_awaited(self.settings.layout)
 
 
-@dataclass(frozen=True)
-class Consumed:
-    """What consuming the backlog came to.
-
-    Attributes:
-        lost: rows of unfinished imports that were published but arrived nowhere.
-        made_room: whether it ended early for another consumer.
-    """
-
-    lost: int
-    made_room: bool
-
-
 def consume_backlog(
     settings: Settings,
     connection: DuckDBPyConnection,
     *,
     stop: Stop,
     on_wait: Callable[[str], None],
-) -> Consumed:
+) -> int:
     """Consume what is on the stream, and complete the import that it settles the last row of.
 
+    Returns:
+        How many rows of unfinished imports were published but arrived nowhere.
+
     Raises:
-        StoppedError: somebody asked to stop; what is committed is kept.
+        StoppedError: somebody asked to stop, or another consumer waits to begin; what is
+            committed is kept.
         StreamError: the server cannot be reached or does not take the work.
     """
 
@@ -98,7 +89,12 @@ def consume_backlog(
         consumption.run(backlog)
         _settle_last_import(settings, consumption.ledger)
     stop.require_none()
-    return Consumed(backlog.lost, backlog.is_awaited)
+    if backlog.is_awaited:
+        raise StoppedError(
+            "made room for another consumer of this data directory",
+            hint="what is left on the stream is consumed by it, or by the next run",
+        )
+    return backlog.lost
 
 
 def _settle_last_import(settings: Settings, ledger: Ledger) -> None:

@@ -6,7 +6,9 @@ publishes these and the caller records the ones before.
 
 from __future__ import annotations
 
+import os
 import queue
+import sys
 import threading
 import time
 from bisect import bisect_left, bisect_right
@@ -36,6 +38,7 @@ from tautulli_pipeline.stream.session import PublishingSession
 
 _HEADER_ROOM_BYTES: Final = 1024
 _PIECES_PER_TRIM: Final = 16
+_NICER: Final = 10
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ def _ahead(items: Iterable[Piece]) -> Iterator[Iterator[Piece]]:
     stopped = threading.Event()
 
     def make() -> None:
+        _give_way()
         last: BaseException | None = None
         try:
             for item in items:
@@ -135,6 +139,17 @@ def _ahead(items: Iterable[Piece]) -> Iterator[Iterator[Piece]]:
     finally:
         stopped.set()
         thread.join()
+
+
+def _give_way() -> None:
+    """Let the consumer go first: what it is behind waits on the disk and is read again.
+
+    For this thread alone, where the system knows priorities of threads.
+    """
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        niceness = os.getpriority(os.PRIO_PROCESS, thread)
+        os.setpriority(os.PRIO_PROCESS, thread, niceness + _NICER)
 
 
 def _put(

@@ -21,7 +21,7 @@ from tautulli_pipeline.data_dir.directory import (
     make_data_dir,
     require_warehouse_folder,
 )
-from tautulli_pipeline.errors import ConfigurationError, StoppedError
+from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.imports.connections import open_as_consumer
 from tautulli_pipeline.imports.consumer_client import spawned_consumer
 from tautulli_pipeline.imports.consuming import consume_backlog
@@ -145,16 +145,9 @@ class BacklogConsuming:
             settings = load_settings()
             since = last_materialized_at(context.instance)
             with explained_faults(settings.data_dir), warehouse.get_connection() as connection:
-                consumed = consume_backlog(
-                    settings, connection, stop=stop, on_wait=context.log.info
-                )
+                lost = consume_backlog(settings, connection, stop=stop, on_wait=context.log.info)
                 arrivals = arrivals_since(connection, since)
-        if consumed.made_room:
-            raise StoppedError(
-                "made room for another consumer of this data directory",
-                hint="what is left on the stream is consumed by it, or by the next run",
-            )
-        return Consumed(arrivals, {"lost_on_the_stream": consumed.lost} if consumed.lost else {})
+        return Consumed(arrivals, {"lost_on_the_stream": lost} if lost else {})
 
 
 class Warehouse(DuckDBResource):

@@ -66,10 +66,6 @@ def stopped(settings, capsys, *, as_json=False, waits_seconds=30):
         (None, "no import is running"),
         (replace(RECORD, status=Status.STOPPED), "no import is running; the last one: stopped"),
         (RECORD, "no import is running; the last one: failed"),  # its process is gone
-        (
-            replace(RECORD, status=Status.PENDING),
-            "no import is running; the last one is published and waits for `consume_job`",
-        ),
     ],
 )
 def test_where_nothing_runs_it_says_how_the_last_one_stands(settings, capsys, record, told):
@@ -105,11 +101,11 @@ def test_it_waits_for_the_batch_in_hand_and_says_how_far_it_came(settings, capsy
 def test_an_import_that_goes_on_is_told_with_its_process_and_the_request_stands(settings, capsys):
     with importing(settings):
         out, _ = stopped(settings, capsys, waits_seconds=0.05)
-        assert out.startswith("running at 75.0 %, 1,500 of 2,000 plays: process ")
+        assert out.startswith("stopping at 75.0 %, 1,500 of 2,000 plays: process ")
         assert "still works at it, see `tautulli-pipeline status`" in out
         assert list(settings.data_dir.glob("*.stop"))
         facts, _ = stopped(settings, capsys, as_json=True, waits_seconds=0.05)
-        assert (facts["status"], facts["stop_requested"]) == ("running", True)
+        assert (facts["status"], facts["stop_requested"]) == ("stopping", True)
 
 
 def test_a_reset_is_no_import_to_be_stopped(settings, capsys):

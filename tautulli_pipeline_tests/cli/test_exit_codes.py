@@ -136,7 +136,9 @@ CASES = {
         "NATS_URL",
         {"NATS_URL": "nats://127.0.0.1:1"},
     ),
-    "warehouse in use": Case(6, "import {db}", ") holds it", "close", given=warehouse_in_use),
+    "warehouse in use": Case(
+        6, "import {db} --wait 0", ") holds it", "close", given=warehouse_in_use
+    ),
     "warehouse a folder": Case(
         6,
         "import {db}",

@@ -83,7 +83,7 @@ def test_a_warehouse_in_use_is_told_with_its_process_and_the_import_resumes(
     assert holder.stdout is not None
     holder.stdout.readline()
     try:
-        outcome = run("import", database, "--json", data_dir=data_dir)
+        outcome = run("import", database, "--json", "--wait", 0, data_dir=data_dir)
     finally:
         holder.kill()
         holder.communicate()

@@ -81,7 +81,6 @@ def test_what_is_unchanged_is_told_where_there_is_some(capsys):
     [
         (Status.RUNNING, "running: 100.0 %, 1,234 rows/s, 0:00 left"),
         (Status.STOPPING, "stopping: 100.0 %, 1,234 rows/s, 0:00 left"),
-        (Status.PENDING, "pending: 100.0 %, 1,234 rows/s, 0:00 left"),
         (Status.STOPPED, "stopped after 10.0 s, 1,234 rows/s; import again to resume it"),
         (Status.FAILED, "failed after 10.0 s, 1,234 rows/s; import again to resume it"),
     ],

@@ -70,6 +70,7 @@ def test_a_dry_run_gives_the_summary_of_an_import_that_published_nothing(run, da
         "progress": 100.0,
         "total_records": 7,
         "unchanged": 0,
+        "pending": 0,
         "processed": 7,
         "published": 0,
         "imported": 2,
