@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from logging import Logger
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -73,17 +74,20 @@ def import_stop() -> Stop:
 
 
 class RunLog:
-    """Tells the log of a run what an import has to say."""
+    """Tells the log of a run what an import has to say, each thing once at a time."""
 
-    def __init__(self, log: dg.DagsterLogManager) -> None:
+    def __init__(self, log: Logger) -> None:
         self._log = log
+        self._said = ""
 
     def show(self, record: ImportRecord) -> None:
         """The record is for `status`."""
 
     def say(self, words: str) -> None:
         """See `Audience`."""
-        self._log.info(words)
+        if words != self._said:
+            self._said = words
+            self._log.info(words)
 
 
 class ImportBySettings:
@@ -145,7 +149,9 @@ class BacklogConsuming:
             settings = load_settings()
             since = last_materialized_at(context.instance)
             with explained_faults(settings.data_dir), warehouse.get_connection() as connection:
-                lost = consume_backlog(settings, connection, stop=stop, on_wait=context.log.info)
+                lost = consume_backlog(
+                    settings, connection, stop=stop, on_wait=RunLog(context.log).say
+                )
                 arrivals = arrivals_since(connection, since)
         return Consumed(arrivals, {"lost_on_the_stream": lost} if lost else {})
 
@@ -172,7 +178,7 @@ class Warehouse(DuckDBResource):
             with open_as_consumer(
                 settings,
                 wait_seconds=WAREHOUSE_WAIT_SECONDS,
-                on_wait=dg.get_dagster_logger().info,
+                on_wait=RunLog(dg.get_dagster_logger()).say,
                 config={"custom_user_agent": "dagster", **self.connection_config},
             ) as connection:
                 yield connection

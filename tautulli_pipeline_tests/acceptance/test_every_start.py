@@ -449,7 +449,7 @@ def test_a_program_that_holds_the_warehouse_is_named_and_waited_for(
         time.sleep(2)
     end = started.ended()
     assert end.status == COMPLETED, end.words
-    assert f"process {process_id} " in end.words
+    assert end.words.count(f"process {process_id} ") == 1
     assert_whole(served)
 
 
