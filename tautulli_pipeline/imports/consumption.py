@@ -18,7 +18,7 @@ from tautulli_pipeline.memory import hand_back_memory
 from tautulli_pipeline.stream.consumer import Delivered
 from tautulli_pipeline.stream.publisher import MESSAGE_ID_HEADER
 from tautulli_pipeline.stream.session import ConsumingSession
-from tautulli_pipeline.stream.wire import Payload, header_values
+from tautulli_pipeline.stream.wire import header_values
 from tautulli_pipeline.warehouse.ledger import Ledger, LedgerEntry, Unsettled
 from tautulli_pipeline.warehouse.schema import ROWS_PER_TRANSACTION
 from tautulli_pipeline.warehouse.writer import MESSAGES, Writer, Written, utc_now
@@ -190,7 +190,7 @@ def _as_table(batch: Sequence[Delivered]) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=MESSAGES)
 
 
-def _joined(payloads: Sequence[Payload]) -> pa.Array:
+def _joined(payloads: Sequence[bytes]) -> pa.Array:
     """The payloads in one buffer, copied once."""
     ends = np.cumsum([0, *map(len, payloads)], dtype=np.int32)
     buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(payloads))]

@@ -11,7 +11,7 @@ import orjson
 from nats.errors import ConnectionClosedError, OutboundBufferLimitError
 
 from tautulli_pipeline.stream.jetstream import JetStream
-from tautulli_pipeline.stream.wire import Frame, Payload, reply_frame
+from tautulli_pipeline.stream.wire import Frame
 
 _GRACE_SECONDS: Final = 2.0
 _ACK: Final = b"+ACK"
@@ -27,8 +27,8 @@ class Delivered(NamedTuple):
     sequence: int
     subject: str
     header: bytes
-    payload: Payload
-    reply: bytes
+    payload: bytes
+    reply: str
 
 
 class DurableConsumer:
@@ -119,10 +119,10 @@ class DurableConsumer:
         Raises:
             StreamError: the server stays away.
         """
-        frames = b"".join(reply_frame(message.reply, _ACK) for message in messages)
 
         async def acknowledge() -> None:
-            await self._stream.wire.send(frames)
+            for message in messages:
+                await self._client.publish(message.reply, _ACK)
             await self._client.flush()
 
         await self._stream.patiently("acknowledge messages of", acknowledge)
@@ -146,10 +146,11 @@ def _is_unheard(frame: Frame) -> bool:
 
 def _delivered(frame: Frame) -> Delivered:
     # $JS.ACK[.domain.account].stream.consumer.deliveries.sequence.delivery.time.pending[.token]
-    tokens = frame.reply.split(b".")
+    reply = frame.reply.decode()
+    tokens = reply.split(".")
     sequence = int(tokens[5] if len(tokens) == 9 else tokens[7])  # noqa: PLR2004 - the subject's two forms
     subject = frame.subject.decode(errors="replace")
-    return Delivered(sequence, subject, frame.header, frame.payload, frame.reply)
+    return Delivered(sequence, subject, frame.header, frame.payload, reply)
 
 
 @asynccontextmanager
@@ -157,7 +158,7 @@ async def open_consumer(stream: JetStream) -> AsyncIterator[DurableConsumer]:
     """The durable consumer with a subscription for its deliveries."""
     inbox = stream.client.new_inbox()
     consumer = DurableConsumer(stream, inbox)
-    async with stream.wire.subscribed(inbox, consumer.receive):
+    async with stream.client.subscribed(inbox, consumer.receive):
         try:
             yield consumer
         finally:

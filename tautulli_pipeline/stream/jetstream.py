@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import orjson
-from nats.aio.client import Client
 from nats.errors import ConnectionClosedError, NoRespondersError
 from nats.errors import Error as NatsError
 from nats.js.api import (
@@ -34,7 +33,7 @@ from tautulli_pipeline.stream.adoption import (
 from tautulli_pipeline.stream.limits import Limits
 from tautulli_pipeline.stream.patience import Answer, ask_patiently, unless
 from tautulli_pipeline.stream.subjects import SUBJECTS
-from tautulli_pipeline.stream.wire import Wire
+from tautulli_pipeline.stream.wire import WireClient
 
 ACK_WAIT_SECONDS: Final = 30.0
 MAX_UNACKED_MESSAGES: Final = 50_000
@@ -53,10 +52,9 @@ class JetStream:
     """
 
     def __init__(
-        self, client: Client, address: StreamAddress, *, on_wait: Callable[[str], None]
+        self, client: WireClient, address: StreamAddress, *, on_wait: Callable[[str], None]
     ) -> None:
         self.client = client
-        self.wire = Wire(client)
         self.address = address
         self.on_wait = on_wait
         self.denied = ""

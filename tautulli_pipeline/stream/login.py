@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.errors import SecureConnWantedError
 
 from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.stream.address import Servers, StreamAddress, parse_servers
 from tautulli_pipeline.stream.credentials import read_credentials
+from tautulli_pipeline.stream.wire import WireClient
 
 
 def login_options(address: StreamAddress) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def _trusting(ca_file: Path) -> ssl.SSLContext:
         ) from error
 
 
-class TlsClient(Client):
+class TlsClient(WireClient):
     """A client that speaks TLS or not at all; the driver would go on in the clear."""
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
@@ -70,10 +70,10 @@ class TlsClient(Client):
         await super()._process_info(info, initial_connection)
 
 
-def make_client(address: StreamAddress) -> Client:
+def make_client(address: StreamAddress) -> WireClient:
     """A client that keeps what it sends as private as the address asks for."""
     tls = address.ca_file is not None or parse_servers(address.url).demand_tls
-    return TlsClient() if tls else Client()
+    return TlsClient() if tls else WireClient()
 
 
 def refusal(faults: Iterable[Exception]) -> str:

@@ -186,7 +186,7 @@ class Publisher:
     async def _put_on_wire(self, frames: list[Payload]) -> bool:
         """Whether the server takes more; what was not sent counts as unanswered."""
         try:
-            await self._stream.wire.send(b"".join(frames))
+            await self._client.send(b"".join(frames))
         except OutboundBufferLimitError:
             return False
         except ConnectionClosedError as error:
@@ -273,5 +273,5 @@ async def open_publisher(
         inbox,
         ack_timeout_seconds=ack_timeout_seconds,
     )
-    async with stream.wire.subscribed(f"{inbox}.>", publisher.receive):
+    async with stream.client.subscribed(f"{inbox}.>", publisher.receive):
         yield publisher

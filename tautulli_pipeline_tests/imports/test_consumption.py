@@ -36,7 +36,7 @@ def done(value):
 def delivered(number):
     *_, message_id, body = message(number, event(number, source_row_id=number))
     header = f"NATS/1.0\r\nImport-Id: import-1\r\nNats-Msg-Id: {message_id}\r\n\r\n".encode()
-    return Delivered(number, "playback.plex.movie", header, body, b"reply")
+    return Delivered(number, "playback.plex.movie", header, body, "reply")
 
 
 @dataclass
@@ -159,7 +159,7 @@ def test_rows_whose_messages_are_missing_are_reported_until_they_arrive(warehous
 @settings(max_examples=50)
 @given(st.lists(st.binary(max_size=25) | st.binary(min_size=41, max_size=50), max_size=20))
 def test_one_transaction_takes_what_fits_and_one_message_at_least(payloads):
-    waiting = [Delivered(n, "s", b"", payload, b"") for n, payload in enumerate(payloads)]
+    waiting = [Delivered(n, "s", b"", payload, "") for n, payload in enumerate(payloads)]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(consumption, "_BATCH_BYTES", 40)
         patched.setattr(consumption, "ROWS_PER_TRANSACTION", 10)

@@ -2,18 +2,21 @@ import asyncio
 import os
 import signal
 import time
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 
 import orjson
 import pytest
+from nats.aio.client import DEFAULT_PENDING_SIZE
 from nats.js.api import DiscardPolicy, StreamConfig
 
 from tautulli_pipeline.errors import StreamError
+from tautulli_pipeline.stream.address import StreamAddress
 from tautulli_pipeline.stream.connection import connect
 from tautulli_pipeline.stream.guardian import CONNECTION_FILE
 from tautulli_pipeline.stream.publisher import Publisher, Window, open_publisher
 from tautulli_pipeline.stream.server import EmbeddedServer
+from tautulli_pipeline.stream.wire import header_block
 from tautulli_pipeline_tests.stream.servers import (
     address_on,
     eventually,
@@ -28,7 +31,7 @@ from tautulli_pipeline_tests.stream.servers import (
 async def open_as(kind, stream, **options):
     """A publisher of class `kind` with its subscription."""
     publisher = kind(stream, inbox := stream.client.new_inbox(), **options)
-    async with stream.wire.subscribed(f"{inbox}.>", publisher.receive):
+    async with stream.client.subscribed(f"{inbox}.>", publisher.receive):
         yield publisher
 
 
@@ -79,7 +82,7 @@ def test_what_is_in_flight_is_bounded(address, window, size):
 
     async def check():
         async with prepared(address) as stream:
-            send = stream.wire.send
+            send = stream.client.send
 
             async def counted(frames):
                 nonlocal in_flight, most
@@ -87,7 +90,7 @@ def test_what_is_in_flight_is_bounded(address, window, size):
                 most = max(most, in_flight)
                 await send(frames)
 
-            stream.wire.send = counted
+            stream.client.send = counted
             messages = [outgoing(n, payload=b"x" * size) for n in range(50)]
             async with open_as(Watched, stream, window=window) as watched:
                 assert (await watched.publish(messages)).sequences == list(range(1, 51))
@@ -167,6 +170,28 @@ def test_a_server_killed_in_the_middle_loses_and_doubles_nothing(tmp_path):
         asyncio.run(check(server))
 
 
+def test_while_the_server_is_away_no_more_is_kept_for_it_than_may_wait(tmp_path):
+    async def check():
+        with ExitStack() as server:
+            config = f'jetstream {{ store_dir: "{tmp_path}" }}'
+            url = server.enter_context(nats_server(tmp_path, config))
+            here = StreamAddress(url, "S", "d", 120, patience_seconds=0.3)
+            async with (
+                prepared(here) as stream,
+                open_publisher(stream, ack_timeout_seconds=0.2) as publisher,
+            ):
+                server.close()
+                await eventually(lambda: not stream.client.is_connected)
+                messages = [outgoing(n, payload=b"x" * 5000) for n in range(4000)]
+                with pytest.raises(StreamError, match="did not acknowledge 4000 messages"):
+                    await publisher.publish(messages)
+                assert 0 < stream.client.pending_data_size < DEFAULT_PENDING_SIZE + 1000
+        with pytest.raises(StreamError, match="cannot publish to"):
+            await publisher.publish([outgoing(1)])
+
+    asyncio.run(check())
+
+
 @pytest.mark.parametrize("limit", [{"max_msgs": 10}, {"max_bytes": 1600}])
 def test_a_full_stream_makes_it_wait_and_nothing_is_lost(address, limit):
     async def check():
@@ -228,6 +253,18 @@ def test_a_message_over_the_streams_own_limit_is_a_fault_at_once(address):
 def test_a_message_over_the_servers_limit_is_a_fault_at_once(address):
     messages = [outgoing(1), outgoing(2, payload=b"x" * (8 * 2**20 + 1))]
     assert "8388608" in gives_up_on(address, messages)
+
+
+def test_a_message_may_be_as_large_as_the_server_takes_with_its_headers(address):
+    async def check():
+        async with prepared(address) as stream, open_publisher(stream) as publisher:
+            room = stream.max_payload_bytes - len(header_block(outgoing(1).headers))
+            fitting = outgoing(1, payload=b"x" * room)
+            assert (await publisher.publish([fitting])).sequences == [1]
+            with pytest.raises(StreamError, match="exceed the server's"):
+                await publisher.publish([outgoing(2, payload=b"x" * (room + 1))])
+
+    asyncio.run(check())
 
 
 def test_a_sealed_stream_is_a_fault_at_once(address):

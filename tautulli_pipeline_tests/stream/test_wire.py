@@ -8,17 +8,16 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nats.aio.client import Client
+from nats.aio.client import DEFAULT_PENDING_SIZE
 from nats.errors import ConnectionClosedError, OutboundBufferLimitError
 
 from tautulli_pipeline.stream.connection import connect
 from tautulli_pipeline.stream.wire import (
     Frame,
-    Wire,
+    WireClient,
     header_block,
     header_values,
     publish_frame,
-    reply_frame,
 )
 from tautulli_pipeline_tests.stream.servers import eventually, prepared
 
@@ -50,21 +49,22 @@ def written_plain(frame, sid):
     return head + frame.payload + b"\r\n"
 
 
+def plain(subject, body):
+    return b"".join(publish_frame(subject, "", header_block({}), body))
+
+
 def pieces_of(data, cuts):
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     return [data[a:b] for a, b in pairwise(edges)]
 
 
-class Listener(Client):
-    """A client that is not connected and notes what nats-py would have to do."""
+class Listener(WireClient):
+    """A client that is not connected and notes what comes on either subscription."""
 
     def __init__(self):
         super().__init__()
-        self.told = []
-
-    async def _process_msg(self, sid, subject, reply, data, headers):
-        assert sid == THEIRS
-        self.told.append(Frame(subject, reply, headers or b"", data))
+        self.heard, self.told = [], []
+        self._sinks = {OURS: self.heard.append, THEIRS: self.told.append}
 
     async def _process_ping(self):
         self.told.append("ping")
@@ -75,15 +75,14 @@ class Listener(Client):
 
 
 def parsed(data, cuts):
-    client, heard = Listener(), []
-    Wire(client)._parser.sinks[OURS] = heard.append
+    client = Listener()
 
     async def feed():
         for piece in pieces_of(data, cuts):
             await client._ps.parse(piece)
 
     asyncio.run(feed())
-    return heard, client.told
+    return client.heard, client.told
 
 
 @given(
@@ -104,15 +103,14 @@ def test_deliveries_are_told_apart_and_whole_wherever_they_are_cut(deliveries, c
 def test_what_follows_the_end_of_a_connection_is_not_taken_for_the_next_one():
     frame = Frame(b"playback.a", b"reply", b"", b"body")
     data = b"-ERR 'Stale Connection'\r\n" + written_plain(frame, OURS) + b"MSG cut"
-    client, heard = Listener(), []
-    Wire(client)._parser.sinks[OURS] = heard.append
+    client = Listener()
 
     async def feed():
         await client._ps.parse(data)
         await client._ps.parse(written_plain(frame, OURS))
 
     asyncio.run(feed())
-    assert (heard, client.told) == ([frame], ["'stale connection'"])
+    assert (client.heard, client.told) == ([frame], ["'stale connection'"])
 
 
 @given(st.lists(st.dictionaries(st.text("ABCdef-", min_size=1), st.text("é😀x:,"))))
@@ -135,7 +133,7 @@ def test_a_megabyte_in_one_message_is_delivered_whole_and_requests_still_work(ad
         async with prepared(address) as stream:
             heard = []
             body = b"x\r\n" * 400_000
-            async with stream.wire.subscribed("elsewhere.>", heard.append):
+            async with stream.client.subscribed("elsewhere.>", heard.append):
                 for _ in range(3):
                     await stream.client.publish("elsewhere.a", body, headers={"A": "b"})
                 await stream.client.flush()
@@ -158,38 +156,56 @@ def test_a_frame_to_publish_states_the_sizes_of_what_follows(subject, reply, hea
     assert rest[int(size) :] == b"\r\n"
 
 
-@given(SUBJECTS, BODIES)
-def test_a_reply_is_a_frame_without_headers(subject, body):
-    line, _, rest = reply_frame(subject, body).partition(b"\r\n")
-    assert line == b"PUB %b %d" % (subject, len(body))
-    assert rest == body + b"\r\n"
+@pytest.mark.parametrize(
+    ("subject", "header"),
+    [
+        (b"elsewhere.caf\xe9", b""),
+        (b"elsewhere.b", b"NATS/1.0 \xff\xfe\xff\r\n\r\n"),
+        (b"elsewhere.b", b"\r\n\r\n"),
+        (b"elsewhere.b", b"NATS/1.0\r\nA\xff: \xff\r\n\r\n"),
+    ],
+)
+def test_odd_bytes_of_other_producers_do_not_end_the_reading(address, subject, header):
+    odd = Frame(subject, b"", header, b"odd")
+    good = Frame(b"elsewhere.good", b"", b"", b"good")
+
+    async def check():
+        async with connect(address) as stream:
+            heard = []
+            async with stream.client.subscribed("elsewhere.>", heard.append):
+                sizes = b"%d %d" % (len(header), len(header) + 3)
+                command = b"HPUB %b %b" % (subject, sizes) if header else b"PUB %b 3" % subject
+                await stream.client.send(command + b"\r\n" + header + b"odd\r\n")
+                await stream.client.publish("elsewhere.good", b"good")
+                await stream.client.flush()
+            assert heard == [odd, good]
+
+    asyncio.run(check())
 
 
 def test_what_is_sent_arrives_until_the_subscription_is_left(address):
     async def check():
         async with connect(address) as stream:
             heard = []
-            async with stream.wire.subscribed("elsewhere.>", heard.append):
-                frames = [reply_frame(b"elsewhere.%d" % n, b"%d" % n) for n in range(5000)]
-                await stream.wire.send(b"".join(frames))
+            async with stream.client.subscribed("elsewhere.>", heard.append):
+                frames = [plain(f"elsewhere.{n}", b"%d" % n) for n in range(5000)]
+                await stream.client.send(b"".join(frames))
                 await eventually(lambda: len(heard) == 5000)
-            await stream.wire.send(reply_frame(b"elsewhere.late", b"late"))
+            await stream.client.send(plain("elsewhere.late", b"late"))
             await stream.client.flush()
-            assert stream.wire._parser.sinks == {}
+            assert stream.client._sinks == {}
             assert [int(bytes(frame.payload)) for frame in heard] == list(range(5000))
         with pytest.raises(ConnectionClosedError):
-            await stream.wire.send(b"PING\r\n")
+            await stream.client.send(b"PING\r\n")
 
     asyncio.run(check())
 
 
 def test_without_a_connection_no_more_is_taken_than_may_wait():
-    client = Client()
-    client._max_pending_size = 100
-    wire = Wire(client)
+    client = WireClient()
 
     async def check():
         with pytest.raises(OutboundBufferLimitError):
-            await wire.send(b"x" * 101)
+            await client.send(b"x" * (DEFAULT_PENDING_SIZE + 1))
 
     asyncio.run(check())
