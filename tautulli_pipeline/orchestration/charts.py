@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-# Month as YYYY-MM, media type, plays.
-Months = Sequence[tuple[str, str, int]]
+# Month as YYYY-MM, plays; in order.
+Months = Sequence[tuple[str, int]]
 
 NOTHING: Final = "No plays."
 
@@ -18,17 +18,16 @@ _LONGEST_BAR: Final = 30
 
 def chart_of_plays(months: Months) -> str:
     """A Markdown table with one bar for each month, or for each year of a long history."""
-    by_month: Counter[str] = Counter()
-    by_year: Counter[str] = Counter()
-    for month, _, plays in months:
-        by_month[month] += plays
-        by_year[month.rpartition("-")[0]] += plays
-    if not by_month:
+    if not months:
         return NOTHING
-    unit, counted = ("month", by_month) if len(by_month) <= _MOST_LINES else ("year", by_year)
+    unit, counted = "month", Counter(dict(months))
+    if len(months) > _MOST_LINES:
+        unit, counted = "year", Counter()
+        for month, plays in months:
+            counted[month.rpartition("-")[0]] += plays
     highest = max(counted.values())
     lines = [
         f"| {name} | {plays:,} | {'█' * max(1, round(_LONGEST_BAR * plays / highest))} |"
-        for name, plays in sorted(counted.items())
+        for name, plays in counted.items()
     ]
     return "\n".join([f"| {unit} | plays | |", "|:--|--:|:--|", *lines])

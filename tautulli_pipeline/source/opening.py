@@ -16,13 +16,7 @@ from tautulli_pipeline.source.partitions import Grid, Partition
 from tautulli_pipeline.source.salvage import NOTHING_LOST, Salvage, salvage
 from tautulli_pipeline.source.schema import SourceSchema, read_schema
 from tautulli_pipeline.source.snapshot import Snapshot, take_snapshot
-from tautulli_pipeline.source.survey import (
-    MonthOfPlays,
-    PartitionContent,
-    Survey,
-    open_survey,
-    with_unreadable,
-)
+from tautulli_pipeline.source.survey import PartitionContent, Survey, open_survey, with_unreadable
 
 
 @dataclass(frozen=True)
@@ -167,8 +161,8 @@ class OpenSource:
             unreadable=tuple(in_words(damage.facts()) for damage in self.salvage.damages),
         )
 
-    def plays_by_month(self, partitions: Iterable[Partition]) -> list[MonthOfPlays]:
-        """Plays of partitions by month of their start and media type."""
+    def plays_by_month(self, partitions: Iterable[Partition]) -> list[tuple[str, int]]:
+        """Plays of partitions by month of their start."""
         with self.open_survey() as survey:
             return survey.plays_by_month(
                 ids for partition in partitions for ids in partition.ranges

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, groupby
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from tautulli_pipeline.errors import SourceDamagedError
 from tautulli_pipeline.events.columns import COPIED, HISTORY, MEDIA_INFO, METADATA
@@ -59,14 +59,6 @@ class PartitionContent:
     def key(self) -> str:
         """Names the partition."""
         return self.partition.key
-
-
-class MonthOfPlays(NamedTuple):
-    """Plays that started in one month, by their kind."""
-
-    month: str
-    media_type: str
-    plays: int
 
 
 def out_of_order(named: Path) -> SourceDamagedError:
@@ -126,21 +118,17 @@ class Survey:
         )
         return None if first is None else (first, last)
 
-    def plays_by_month(self, ranges: Iterable[IdRange]) -> list[MonthOfPlays]:
-        """Plays of the ranges by month of their start, UTC, and media type, in that order."""
-        column = "media_type" if self._schema.has(HISTORY, "media_type") else "NULL"
+    def plays_by_month(self, ranges: Iterable[IdRange]) -> list[tuple[str, int]]:
+        """Plays of the ranges by month of their start, UTC, in its order."""
         sql = (
-            "SELECT strftime('%Y-%m', started, 'unixepoch') AS month, "
-            # As bytes: what SQLite calls text may be no UTF-8.
-            f"CAST({column} AS BLOB), count(*) FROM {HISTORY} "
+            f"SELECT strftime('%Y-%m', started, 'unixepoch') AS month, count(*) FROM {HISTORY} "
             f"WHERE {self._schema.has_id_within(HISTORY, 'id')} AND {_HAS_START.format('started')} "
-            "AND month IS NOT NULL GROUP BY 1, 2"
+            "AND month IS NOT NULL GROUP BY 1"
         )
-        counted: Counter[tuple[str, str]] = Counter()
+        counted: Counter[str] = Counter()
         for ids in ranges:
-            for month, kind, plays in self._all(sql, ids.first, ids.last):
-                counted[month, (kind or b"").decode(errors="replace") or "unknown"] += plays
-        return [MonthOfPlays(*key, plays) for key, plays in sorted(counted.items())]
+            counted.update(dict(self._all(sql, ids.first, ids.last)))
+        return sorted(counted.items())
 
     def with_rows(self, grid: Grid) -> list[Partition]:
         """The partitions of `grid` that hold rows, by their ids alone, in key order."""

@@ -11,8 +11,8 @@ import duckdb
 from tautulli_pipeline.warehouse.schema import count_events
 
 _STORED: Final = """
-    SELECT strftime(started_at, '%Y-%m'), coalesce(media_type, 'unknown'), count(*)
-    FROM playback_events WHERE created_at >= ? GROUP BY ALL ORDER BY ALL
+    SELECT strftime(started_at, '%Y-%m'), count(*) FROM playback_events
+    WHERE created_at >= ? GROUP BY ALL ORDER BY ALL
 """
 _SPAN: Final = "SELECT min(started_at), max(started_at) FROM playback_events WHERE created_at >= ?"
 _DISCARDED: Final = """
@@ -27,13 +27,13 @@ class Arrivals:
     """Rows stored, duplicates dropped and dead letters kept.
 
     Attributes:
-        months: stored plays by month of their start, UTC, and media type.
+        months: stored plays by month of their start, UTC.
         span: first and last start among them; None where nothing was stored.
         discarded: dropped duplicates by layer and reason.
         row_count: plays in the table altogether.
     """
 
-    months: tuple[tuple[str, str, int], ...]
+    months: tuple[tuple[str, int], ...]
     span: tuple[datetime, datetime] | None
     discarded: tuple[tuple[str, str, int], ...]
     dead_letters: int
@@ -47,7 +47,7 @@ class Arrivals:
     @property
     def stored(self) -> int:
         """Plays that are new in the table."""
-        return sum(plays for _, _, plays in self.months)
+        return sum(plays for _, plays in self.months)
 
 
 def arrivals_since(connection: duckdb.DuckDBPyConnection, moment: datetime) -> Arrivals:

@@ -44,7 +44,7 @@ FACTS = SourceFacts(
     unreadable=(),
 )
 ARRIVALS = Arrivals(
-    months=(("2024-01", "movie", 1_200), ("2024-02", "track", 34)),
+    months=(("2024-01", 1_200), ("2024-02", 34)),
     span=(datetime(2024, 1, 2, 3, 4, 5), datetime(2024, 2, 3, 4, 5, 6)),
     discarded=(("cache", "event_id", 2), ("database", "a_new_reason", 1_000)),
     dead_letters=3,
@@ -153,7 +153,7 @@ def test_a_run_sums_up_its_ranges():
         (SECOND, [(11, "duplicate"), (12, "unreadable")]),
     ):
         published.add(partition, stream_metadata(receipt(*rows), CONTENT))
-    found = published.metadata([("2024-01", "movie", 1)], 1_500)
+    found = published.metadata([("2024-01", 1)], 1_500)
     counts = dict(cells_of(found["summary"].value))
     assert counts.pop("seconds") == "2.0"
     assert counts.pop("plays a second") in {"1", "2"}

@@ -111,7 +111,6 @@ def test_an_import_of_the_command_line_is_what_dagster_shows(
         "| dead letters | 1 |",
         "| plays in the table | 24 |",
     ]
-    # In letters: drawing a picture would take the command line half a second.
     assert table["plays_by_month"].splitlines()[2:] == [f"| 2023-11 | 24 | {'█' * 30} |"]
     assert runs(data_dir) == [("consume_job", "SUCCESS"), ("import_job", "SUCCESS")]
     with open_instance(data_dir) as instance:
@@ -129,7 +128,7 @@ def test_dagster_imports_and_consumes_without_the_command_line(
     # What the import stored is recorded by the next run of the consumer.
     execute("consume_job", data_dir=data_dir, database=database)
     ((_, table),) = materializations(data_dir, TABLE)
-    assert table["plays_by_month"].startswith("![Plays imported by month of their start](data:")
+    assert table["plays_by_month"].splitlines()[2:] == [f"| 2023-11 | 24 | {'█' * 30} |"]
     assert table["inserted"] == 24
     assert query(data_dir, "SELECT source_row_id FROM dead_letters") == [(25,)]
     # The command line finds nothing left to do.

@@ -47,8 +47,8 @@ def test_a_source_without_plays_has_neither_ids_nor_starts(tmp_path):
 
 def test_plays_are_counted_by_month_in_the_partitions_that_are_given(source):
     partitions = [Grid(10).partition_of(1), Grid(10).partition_of(11)]
-    assert source.plays_by_month(partitions) == [("2023-11", "movie", 5)]
-    assert source.plays_by_month(partitions[1:]) == [("2023-11", "movie", 2)]
+    assert source.plays_by_month(partitions) == [("2023-11", 5)]
+    assert source.plays_by_month(partitions[1:]) == [("2023-11", 2)]
     assert source.plays_by_month([OTHER]) == []
     assert source.plays_by_month([]) == []
 
@@ -57,8 +57,8 @@ def test_plays_of_both_ranges_of_other_are_counted_by_month(tmp_path):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(n, started=1_700_000_000) for n in (-5, 5, 10**10)])
     with open_source(path, tmp_path / "snapshots") as source:
-        assert source.plays_by_month([OTHER]) == [("2023-11", "movie", 2)]
-        assert source.plays_by_month([OTHER, Grid(10).partition_of(5)]) == [("2023-11", "movie", 3)]
+        assert source.plays_by_month([OTHER]) == [("2023-11", 2)]
+        assert source.plays_by_month([OTHER, Grid(10).partition_of(5)]) == [("2023-11", 3)]
 
 
 @pytest.mark.parametrize(
