@@ -11,7 +11,7 @@ from typing import Any, Final
 import duckdb
 
 from tautulli_pipeline.events.mapping import MISSING_START
-from tautulli_pipeline.imports.comparison import Candidates, Comparison, Outcome
+from tautulli_pipeline.imports.comparison import Comparison, Outcome, compare
 from tautulli_pipeline.imports.mapper import Mapper
 from tautulli_pipeline.source.opening import OpenSource, open_source
 from tautulli_pipeline.source.partitions import LAST_GRID_ID, OTHER
@@ -26,13 +26,14 @@ OnRead = Callable[[int, int], None]
 
 _PLAYS: Final = """
     CREATE TABLE plays (
-        row_id BIGINT, user_id INTEGER, started_at TIMESTAMP, media_type VARCHAR, live BOOLEAN,
-        reason VARCHAR
+        row_id BIGINT, event_id UUID, correlation_key VARCHAR, rating_key VARCHAR,
+        user_id INTEGER, started_at TIMESTAMP, media_type VARCHAR, live BOOLEAN, reason VARCHAR
     )
 """
 _ADD: Final = """
     INSERT INTO plays
-    SELECT source_row_id, user_id, started_at, split_part(subject, '.', 3), live,
+    SELECT source_row_id, event_id, correlation_key, rating_key, user_id, started_at,
+        split_part(subject, '.', 3), live,
         regexp_replace(split_part(reason, ':', 1), '^event of \\d+ bytes', 'event')
     FROM mapped
 """
@@ -160,11 +161,10 @@ def judge(
 ) -> Findings:
     """Judge every play of an open source; see `validate`."""
     with _scratch(source) as connection:
-        candidates = Candidates(connection)
         with source.naming_damage():
-            _read_plays(connection, source, server_id, on_read, candidates)
-        comparison = candidates.compare(warehouse)
-        return _findings(connection, source, candidates.judge(), comparison)
+            _read_plays(connection, source, server_id, on_read)
+        outcome, comparison = compare(connection, warehouse)
+        return _findings(connection, source, outcome, comparison)
 
 
 def _scratch(source: OpenSource) -> duckdb.DuckDBPyConnection:
@@ -186,7 +186,6 @@ def _read_plays(
     source: OpenSource,
     server_id: str,
     on_read: OnRead,
-    candidates: Candidates,
 ) -> None:
     """Fill the table `plays` with every play, mapped as an import does it and in its order."""
     copy, columns = source.snapshot, source.schema.history_columns
@@ -200,7 +199,6 @@ def _read_plays(
         for rows in mapper.map(reader.columns, batches):
             connection.register("mapped", rows)
             connection.execute(_ADD)
-            candidates.add(rows)
             done += rows.num_rows
             on_read(done, total)
     if done != total:
