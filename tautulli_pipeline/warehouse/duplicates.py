@@ -16,6 +16,7 @@ from tautulli_pipeline.warehouse.reading import (
     Listing,
     Page,
     fetch_dicts,
+    fetch_row,
     find_id,
     list_page,
     parsed,
@@ -84,11 +85,7 @@ def show_duplicate(connection: duckdb.DuckDBPyConnection, given: str) -> dict[st
         ConfigurationError: no id begins with `given`, or several do.
     """
     row_id = find_id(connection, _AUDIT, given, KIND)
-    (facts,) = fetch_dicts(
-        connection,
-        f"SELECT {_FACTS}, discarded_payload FROM {_AUDIT} WHERE id = $id::UUID",
-        {"id": row_id},
-    )
+    facts = fetch_row(connection, _AUDIT, f"{_FACTS}, discarded_payload", row_id)
     payload = facts.pop("discarded_payload")
     (said,) = fetch_dicts(connection, f"SELECT {_columns('s')} FROM ({_SAID}) s", {"id": row_id})
     stored = _stored(connection, facts["matched_event_id"])
@@ -118,7 +115,7 @@ def choose_to_confirm(connection: duckdb.DuckDBPyConnection, given: str) -> str:
         ConfigurationError: there is none, or it was restored.
     """
     row_id = find_id(connection, _AUDIT, given, KIND)
-    if _column(connection, row_id, "status") == "user_restored":
+    if fetch_row(connection, _AUDIT, "status", row_id)["status"] == "user_restored":
         raise ConfigurationError(
             f"cannot confirm the duplicate {row_id}: it was restored and is in the table",
             hint="a restored play stays; `tautulli-pipeline duplicates show` tells more",
@@ -128,7 +125,7 @@ def choose_to_confirm(connection: duckdb.DuckDBPyConnection, given: str) -> str:
 
 def confirm(connection: duckdb.DuckDBPyConnection, row_id: str, now: datetime) -> bool:
     """Note that a person finds the decision right; gives whether that is new."""
-    new = _column(connection, row_id, "status") != "user_confirmed"
+    new = fetch_row(connection, _AUDIT, "status", row_id) != {"status": "user_confirmed"}
     if new:
         _resolve(connection, row_id, "user_confirmed", now)
     return new
@@ -148,7 +145,8 @@ class Restoring:
             ConfigurationError: there is none, or it is the very play that is in the table.
         """
         row_id = find_id(self._connection, _AUDIT, given, KIND)
-        if _column(self._connection, row_id, "dedupe_reason") == "event_id":
+        reason = fetch_row(self._connection, _AUDIT, "dedupe_reason", row_id)
+        if reason["dedupe_reason"] == "event_id":
             raise ConfigurationError(
                 f"cannot restore the duplicate {row_id}: it has the event id of the row "
                 "that it matched, so it is the same play",
@@ -170,15 +168,11 @@ class Restoring:
             WarehouseError: what was written does not read back as the event.
         """
         connection = self._connection
-        ((event_id, status, size_bytes),) = connection.execute(
-            "SELECT discarded_event_id::VARCHAR, status, strlen(discarded_payload::VARCHAR) "
-            f"FROM {_AUDIT} WHERE id = ?::UUID",
-            [row_id],
-        ).fetchall()
-        missing = not _stored(connection, event_id)
-        if not missing and status == "user_restored":
+        facts = fetch_row(connection, _AUDIT, f"{_FACTS}, discarded_payload", row_id)
+        missing = not _stored(connection, facts["discarded_event_id"])
+        if not missing and facts["status"] == "user_restored":
             return False
-        self._log.admit(int(missing), size_bytes)
+        self._log.admit(int(missing), len(facts["discarded_payload"].encode()))
         with transaction(connection):
             if missing:
                 self._insert(row_id, now)
@@ -218,12 +212,6 @@ class Restoring:
 def _columns(alias: str = "") -> str:
     prefix = f"{alias}." if alias else ""
     return ", ".join(f"{prefix}{quote_identifier(name)}" for name in CONTENT_COLUMNS)
-
-
-def _column(connection: duckdb.DuckDBPyConnection, row_id: str, name: str) -> object:
-    row = connection.execute(f"SELECT {name} FROM {_AUDIT} WHERE id = ?::UUID", [row_id]).fetchone()
-    assert row is not None
-    return row[0]
 
 
 def _resolve(
