@@ -19,24 +19,17 @@ _COLUMNS: Final = dict(
 )
 _ROWS_AT_A_TIME: Final = 10_000
 
-_STORED: Final = """
-    CREATE TABLE stored (
-        event_id UUID, correlation_key VARCHAR, rating_key VARCHAR, user_id INTEGER,
-        started_at TIMESTAMP
-    )
-"""
-# Rows that a person restored stand outside the two indexes.
-_COPY: Final = """
-    INSERT INTO stored
-    SELECT id, CASE WHEN restored_at IS NULL THEN correlation_key END,
-        CASE WHEN restored_at IS NULL THEN rating_key END, user_id, started_at
-    FROM warehouse.playback_events
-"""
 _KEYS: Final = """
     CREATE TABLE keys AS
     SELECT rowid AS position, event_id, correlation_key, rating_key, user_id, started_at
     FROM plays WHERE reason IS NULL
-    UNION ALL SELECT -1, * FROM stored
+"""
+# Rows that a person restored stand outside the two indexes.
+_ADD_STORED: Final = """
+    INSERT INTO keys
+    SELECT -1, id, CASE WHEN restored_at IS NULL THEN correlation_key END,
+        CASE WHEN restored_at IS NULL THEN rating_key END, user_id, started_at
+    FROM warehouse.playback_events
 """
 # The first play of each key that several have.
 _FIRST: Final = """
@@ -72,12 +65,12 @@ def compare(connection: duckdb.DuckDBPyConnection, warehouse: Path) -> tuple[Out
 
     The table at `warehouse` is only read and soon let go. Plays with a `reason` are no events.
     """
-    connection.execute(_STORED)
-    comparison = _copy_stored(connection, warehouse)
+    connection.execute(_KEYS)
+    comparison = _add_stored(connection, warehouse)
     return _judge(connection), comparison
 
 
-def _copy_stored(connection: duckdb.DuckDBPyConnection, warehouse: Path) -> Comparison:
+def _add_stored(connection: duckdb.DuckDBPyConnection, warehouse: Path) -> Comparison:
     if not warehouse.exists():
         return Comparison(warehouse, True, "there is no table yet")
     try:
@@ -86,7 +79,7 @@ def _copy_stored(connection: duckdb.DuckDBPyConnection, warehouse: Path) -> Comp
     except WarehouseError as error:
         return Comparison(warehouse, False, error.message)
     try:
-        connection.execute(_COPY)
+        connection.execute(_ADD_STORED)
     except (duckdb.CatalogException, duckdb.BinderException):
         return Comparison(warehouse, False, f"{warehouse} has no table playback_events")
     finally:
@@ -95,7 +88,6 @@ def _copy_stored(connection: duckdb.DuckDBPyConnection, warehouse: Path) -> Comp
 
 
 def _judge(connection: duckdb.DuckDBPyConnection) -> Outcome:
-    connection.execute(_KEYS)
     ((size,),) = connection.execute("SELECT count(*) FROM plays").fetchall()
     firsts = ", ".join(f"coalesce(same_{key}.first, position)" for key in _COLUMNS)
     joins = "".join(_FIRST.format(key, columns) for key, columns in _COLUMNS.items())

@@ -17,6 +17,7 @@ from tautulli_pipeline.source.opening import OpenSource, open_source
 from tautulli_pipeline.source.partitions import LAST_GRID_ID, OTHER
 from tautulli_pipeline.source.reader import IdRange, open_reader
 from tautulli_pipeline.source.survey import out_of_order
+from tautulli_pipeline.warehouse.schema import SETTINGS
 
 _GRID_IDS: Final = IdRange(1, LAST_GRID_ID)
 # What the embedded stream takes, without headers.
@@ -171,12 +172,10 @@ def _scratch(source: OpenSource) -> duckdb.DuckDBPyConnection:
     """Tables in memory that spill into the folder of the private copy."""
     return duckdb.connect(
         config={
-            "threads": 1,
+            **SETTINGS,
             "memory_limit": "256MB",
             "temp_directory": str(source.snapshot.path.with_name("spilled")),
             "preserve_insertion_order": False,
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
         }
     )
 
