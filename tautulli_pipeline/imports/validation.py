@@ -17,6 +17,7 @@ from tautulli_pipeline.source.opening import OpenSource, open_source
 from tautulli_pipeline.source.partitions import LAST_GRID_ID, OTHER
 from tautulli_pipeline.source.reader import IdRange, open_reader
 from tautulli_pipeline.source.survey import out_of_order
+from tautulli_pipeline.warehouse.audit_words import REASONS_IN_WORDS
 from tautulli_pipeline.warehouse.schema import SETTINGS
 
 _GRID_IDS: Final = IdRange(1, LAST_GRID_ID)
@@ -45,12 +46,6 @@ _FACTS: Final = f"""
         SELECT *, rowid, reason IS DISTINCT FROM '{MISSING_START}' AS has_start FROM plays
     )
 """
-
-_SPELLED: Final = {
-    "event_id": "event",
-    "correlation_key": "correlation key",
-    "rating_key_user_started": "item, user and start",
-}
 
 
 @dataclass(frozen=True)
@@ -85,7 +80,7 @@ class Findings:
         duplicates = self.outcome.duplicates.items()
         return {
             "would be imported": self.outcome.new,
-            **{f"duplicates, same {_SPELLED[key]}": plays for key, plays in duplicates},
+            **{f"duplicates, {REASONS_IN_WORDS[key]}": plays for key, plays in duplicates},
             **{f"rejected, {reason}": plays for reason, plays in self.rejected_reasons.items()},
             **({"unreadable": self.errors} if self.errors else {}),
         }
