@@ -94,7 +94,8 @@ def mapping_query(
         A query of one row for each row of `batch`, in its order: `source_row_id`
         BIGINT (NULL: the row's id is no number), `event_id`, `subject`, `payload` and
         `reason` VARCHAR (NULL: the row became an event; else why not, and `payload` is
-        NULL), and the keys `correlation_key`, `rating_key`, `user_id` and `started_at`.
+        NULL), the keys `correlation_key`, `rating_key`, `user_id` and `started_at`, and
+        whether it was `live`.
     """
     # Each stage names what the next ones need more than once: binding a query of this
     # width costs as much as mapping a thousand rows.
@@ -107,6 +108,7 @@ def mapping_query(
         mapped AS (SELECT {_payload(cells)} AS payload, * FROM computed)
         SELECT row_id AS source_row_id, event_id, {_subject(cells)} AS subject, correlation_key,
             {cells["rating_key"]} AS rating_key, user_number AS user_id, moment AS started_at,
+            coalesce({cells["live"]} = '1', false) AS live,
             CASE WHEN fault IS NULL AND strlen(payload) <= {max_payload_bytes}
                 THEN payload END AS payload,
             coalesce(fault, CASE WHEN strlen(payload) > {max_payload_bytes} THEN concat(

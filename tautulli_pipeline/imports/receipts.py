@@ -19,6 +19,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.feather
 
+from tautulli_pipeline.data_dir.files import write_atomically
+
 PUBLISHED: Final = "published"
 DUPLICATE: Final = "duplicate"
 REJECTED: Final = "rejected"
@@ -75,17 +77,12 @@ class ReceiptFolder:
     def write(self, receipt: Receipt) -> None:
         """Put `receipt` in place, whole or not at all."""
         self.path.mkdir(parents=True, exist_ok=True)
-        head = {
-            "import_id": receipt.import_id,
-            "partition_key": receipt.partition_key,
-            "server_id": receipt.server_id,
-            "last_sequence": receipt.last_sequence,
-            "published_at": receipt.published_at,
-        }
-        unfinished = self.path / f".{receipt.partition_key}"
+        head = {**vars(receipt)}
+        del head["rows"], head["seconds"]
         rows = receipt.rows.replace_schema_metadata({_HEAD: orjson.dumps(head)})
-        pyarrow.feather.write_feather(rows, str(unfinished), compression="zstd")
-        unfinished.replace(self._file(receipt.partition_key))
+        content = pa.BufferOutputStream()
+        pyarrow.feather.write_feather(rows, content, compression="zstd")
+        write_atomically(self._file(receipt.partition_key), content.getvalue().to_pybytes())
 
     def read(self, partition_key: str) -> Receipt:
         """The receipt of a partition."""
@@ -106,7 +103,7 @@ class ReceiptFolder:
         """
         with suppress(FileNotFoundError):
             for entry in sorted(os.scandir(self.path), key=lambda e: e.name):
-                if not entry.name.startswith("."):
+                if "." not in entry.name:  # it is finished
                     written_at = entry.stat().st_mtime_ns
                     if seen.get(entry.name) != written_at:
                         yield entry.name, written_at, self.read(entry.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
 
@@ -104,15 +105,11 @@ def _as_table(letters: Sequence[Letter]) -> pa.Table:
 
 def _ranges(letters: Sequence[Letter]) -> Iterator[tuple[IdRange, list[Letter]]]:
     """The letters by ranges of row ids, none of them wide."""
-    some: list[tuple[int, Letter]] = []
     numbered = [(n.source_row_id, n) for n in letters if n.source_row_id is not None]
-    for row_id, letter in sorted(numbered, key=itemgetter(0)):
-        if some and row_id - some[0][0] >= _IDS_PER_QUERY:
-            yield IdRange(some[0][0], some[-1][0]), [letter for _, letter in some]
-            some = []
-        some.append((row_id, letter))
-    if some:
-        yield IdRange(some[0][0], some[-1][0]), [letter for _, letter in some]
+    numbered.sort(key=itemgetter(0))
+    for _, group in groupby(numbered, lambda pair: pair[0] // _IDS_PER_QUERY):
+        ids, some = zip(*group, strict=True)
+        yield IdRange(ids[0], ids[-1]), list(some)
 
 
 def map_rows(rows: Sequence[RejectedRow], server_ids: Sequence[str]) -> list[Mapped]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from itertools import accumulate, groupby
+from operator import itemgetter
 from typing import Any, Final
 
 import duckdb
@@ -49,13 +51,17 @@ _NOTE: Final = f"""
 """
 # The row that holds the play of a message, and how it came there.
 _OUTCOMES: Final = f"""
-    SELECT s.event_id, s.stream_id, s.sequence,
+    SELECT s.letter_id,
         CASE WHEN t.stream_id = s.stream_id AND t.stream_sequence = s.sequence
             THEN '{IMPORTED}' ELSE '{DUPLICATE}' END,
-        coalesce(t.id, a.matched_event_id)::VARCHAR
+        coalesce(t.id, a.matched_event_id)::VARCHAR AS row_id
     FROM sent s LEFT JOIN playback_events t ON t.id = s.event_id::UUID
     LEFT JOIN dedupe_audit_log a ON a.stream_id = s.stream_id AND a.stream_sequence = s.sequence
+    WHERE row_id IS NOT NULL
 """
+_SENT: Final = pa.schema(
+    dict.fromkeys(("letter_id", "event_id", "stream_id"), pa.string()) | {"sequence": pa.int64()}
+)
 
 
 @dataclass(frozen=True)
@@ -134,16 +140,13 @@ def _portions(connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> Iter
             f"SELECT id::VARCHAR, strlen(record::VARCHAR) FROM {TABLE} WHERE closed_at IS NULL"
         ).fetchall()
     )
-    portion: list[str] = []
-    size_bytes = 0
-    for letter_id in dict.fromkeys(name for name in ids if name in sizes):
-        size_bytes += sizes[letter_id]
-        if portion and (len(portion) == _LETTERS_AT_A_TIME or size_bytes > _BYTES_AT_A_TIME):
-            yield fetch_letters(connection, portion)
-            portion, size_bytes = [], sizes[letter_id]
-        portion.append(letter_id)
-    if portion:
-        yield fetch_letters(connection, portion)
+    left = [letter_id for letter_id in dict.fromkeys(ids) if letter_id in sizes]
+    ends = accumulate(sizes[letter_id] for letter_id in left)
+    portions = [
+        (number // _LETTERS_AT_A_TIME, end // _BYTES_AT_A_TIME) for number, end in enumerate(ends)
+    ]
+    for _, some in groupby(zip(portions, left, strict=True), itemgetter(0)):
+        yield fetch_letters(connection, [letter_id for _, letter_id in some])
 
 
 class _Portion:
@@ -222,18 +225,11 @@ class _Portion:
 
     def _outcomes(self, sent: Sequence[_Sent]) -> dict[str, Tried]:
         """By letter, the row that holds its play, where there is one."""
-        keys = [(message.event_id, message.stream_id, message.sequence) for message in sent]
-        columns = [list(column) for column in zip(*keys, strict=True)] or [[], [], []]
-        types = (pa.string(), pa.string(), pa.int64())
-        arrays = [pa.array(column, type_) for column, type_ in zip(columns, types, strict=True)]
-        table = pa.Table.from_arrays(arrays, names=["event_id", "stream_id", "sequence"])
-        found = self._query_over("sent", table, _OUTCOMES)
-        by_key = {tuple(key): (outcome, row_id) for *key, outcome, row_id in found}
-        outcomes = {message.letter.id: by_key[key] for message, key in zip(sent, keys, strict=True)}
+        rows = [{**vars(message), "letter_id": message.letter.id} for message in sent]
+        table = pa.Table.from_pylist(rows, schema=_SENT)
         return {
             letter_id: Tried(letter_id, outcome, event_id=row_id)
-            for letter_id, (outcome, row_id) in outcomes.items()
-            if row_id is not None
+            for letter_id, outcome, row_id in self._query_over("sent", table, _OUTCOMES)
         }
 
     def _note(self, tried: Sequence[Tried]) -> None:

@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 import duckdb
-import pyarrow as pa
 
-from tautulli_pipeline.events.mapping import MISSING_START, Cells, mapping_query
-from tautulli_pipeline.imports.comparison import Candidates, Comparison, Outcome
+from tautulli_pipeline.events.mapping import MISSING_START
+from tautulli_pipeline.imports.comparison import Comparison, Outcome, compare
+from tautulli_pipeline.imports.mapper import Mapper
 from tautulli_pipeline.source.opening import OpenSource, open_source
 from tautulli_pipeline.source.partitions import LAST_GRID_ID, OTHER
 from tautulli_pipeline.source.reader import IdRange, open_reader
 from tautulli_pipeline.source.survey import out_of_order
+from tautulli_pipeline.warehouse.audit_words import REASONS_IN_WORDS
+from tautulli_pipeline.warehouse.schema import SETTINGS
 
 _GRID_IDS: Final = IdRange(1, LAST_GRID_ID)
-_ROWS_PER_QUERY: Final = 2048
 # What the embedded stream takes, without headers.
 _MAX_PAYLOAD_BYTES: Final = 8 * 1024 * 1024 - 1024
 
 OnRead = Callable[[int, int], None]
 
-_SPELLED: Final = {
-    "event_id": "event",
-    "correlation_key": "correlation key",
-    "rating_key_user_started": "item, user and start",
-}
+_PLAYS: Final = """
+    CREATE TABLE plays (
+        row_id BIGINT, event_id UUID, correlation_key VARCHAR, rating_key VARCHAR,
+        user_id INTEGER, started_at TIMESTAMP, media_type VARCHAR, live BOOLEAN, reason VARCHAR
+    )
+"""
+_ADD: Final = """
+    INSERT INTO plays
+    SELECT source_row_id, event_id, correlation_key, rating_key, user_id, started_at,
+        split_part(subject, '.', 3), live,
+        regexp_replace(split_part(reason, ':', 1), '^event of \\d+ bytes', 'event')
+    FROM mapped
+"""
+_FACTS: Final = f"""
+    SELECT count(*), coalesce(arg_max(row_id, rowid), 0), min(started_at) FILTER (has_start),
+        max(started_at) FILTER (has_start), count(DISTINCT user_id), count(*) FILTER (live)
+    FROM (
+        SELECT *, rowid, reason IS DISTINCT FROM '{MISSING_START}' AS has_start FROM plays
+    )
+"""
 
 
 @dataclass(frozen=True)
@@ -65,7 +80,7 @@ class Findings:
         duplicates = self.outcome.duplicates.items()
         return {
             "would be imported": self.outcome.new,
-            **{f"duplicates, same {_SPELLED[key]}": plays for key, plays in duplicates},
+            **{f"duplicates, {REASONS_IN_WORDS[key]}": plays for key, plays in duplicates},
             **{f"rejected, {reason}": plays for reason, plays in self.rejected_reasons.items()},
             **({"unreadable": self.errors} if self.errors else {}),
         }
@@ -142,121 +157,83 @@ def judge(
 ) -> Findings:
     """Judge every play of an open source; see `validate`."""
     with _scratch(source) as connection:
-        plays = _Plays(connection)
         with source.naming_damage():
-            for rows in _mapped(source, server_id, on_read):
-                plays.add(rows)
-        comparison = plays.candidates.compare(warehouse)
-        return plays.findings(source, comparison)
+            _read_plays(connection, source, server_id, on_read)
+        outcome, comparison = compare(connection, warehouse)
+        return _findings(connection, source, outcome, comparison)
 
 
-@contextmanager
-def _scratch(source: OpenSource) -> Iterator[duckdb.DuckDBPyConnection]:
+def _scratch(source: OpenSource) -> duckdb.DuckDBPyConnection:
     """Tables in memory that spill into the folder of the private copy."""
-    config: dict[str, str | bool | int | float | list[str]] = {
-        "threads": 1,
-        "memory_limit": "256MB",
-        "temp_directory": str(source.snapshot.path.with_name("spilled")),
-        "preserve_insertion_order": False,
-        "autoinstall_known_extensions": False,
-        "autoload_known_extensions": False,
-    }
-    with duckdb.connect(config=config) as connection:
-        yield connection
+    return duckdb.connect(
+        config={
+            **SETTINGS,
+            "memory_limit": "256MB",
+            "temp_directory": str(source.snapshot.path.with_name("spilled")),
+            "preserve_insertion_order": False,
+        }
+    )
 
 
-class _Plays:
-    """Facts of the plays read so far."""
-
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        self._connection = connection
-        self.candidates = Candidates(connection)
-        self._last_row_id = 0
-        connection.execute(
-            "CREATE TABLE facts (started_at TIMESTAMP, user_id INTEGER, media_type VARCHAR, "
-            "live BOOLEAN, reason VARCHAR)"
-        )
-
-    def add(self, rows: pa.Table) -> None:
-        self.candidates.add(rows)
-        self._connection.register("mapped", rows)
-        self._connection.execute(
-            "INSERT INTO facts SELECT started_at, user_id, media_type, live, reason FROM mapped"
-        )
-        self._connection.unregister("mapped")
-        self._last_row_id = rows["source_row_id"][-1].as_py() or self._last_row_id
-
-    def findings(self, source: OpenSource, comparison: Comparison) -> Findings:
-        total, first, last, users, live = self._connection.execute(
-            "SELECT count(*), min(started_at) FILTER (has_start), "
-            "max(started_at) FILTER (has_start), count(DISTINCT user_id), "
-            "count(*) FILTER (live) "
-            f"FROM (SELECT *, reason IS DISTINCT FROM '{MISSING_START}' AS has_start FROM facts)"
-        ).fetchall()[0]
-        damages = source.salvage.damages
-        errors = len(source.salvage.unreadable)
-        return Findings(
-            source=source.snapshot.source,
-            tautulli_version=source.schema.tautulli_version,
-            missing_columns=source.schema.missing_columns,
-            total_records=total + errors,
-            last_row_id=self._last_row_id,
-            first_started_at=first,
-            last_started_at=last,
-            users=users,
-            media_types=self._counted("media_type"),
-            live=live,
-            outcome=self.candidates.judge(),
-            rejected_reasons=self._counted("reason"),
-            warehouse=comparison,
-            errors=errors,
-            unreadable=tuple(damage.facts() for damage in damages),
-        )
-
-    def _counted(self, column: str) -> dict[str, int]:
-        """Plays by what the column says, the most frequent first."""
-        return dict(
-            self._connection.execute(
-                f"SELECT {column}, count(*) FROM facts WHERE {column} IS NOT NULL "
-                "GROUP BY ALL ORDER BY count(*) DESC, 1"
-            ).fetchall()
-        )
-
-
-def _mapped(source: OpenSource, server_id: str, on_read: OnRead) -> Iterator[pa.Table]:
-    """Every play, mapped, read as an import reads them and in its order."""
-    copy, named = source.snapshot.path, source.snapshot.source
+def _read_plays(
+    connection: duckdb.DuckDBPyConnection,
+    source: OpenSource,
+    server_id: str,
+    on_read: OnRead,
+) -> None:
+    """Fill the table `plays` with every play, mapped as an import does it and in its order."""
+    copy, columns = source.snapshot, source.schema.history_columns
+    mapper = Mapper(columns, server_id, max_payload_bytes=_MAX_PAYLOAD_BYTES)
     with source.open_survey() as survey:
         total = survey.count_rows()
-    query = _facts_query(source, server_id)
+    connection.execute(_PLAYS)
     done = 0
-    with open_reader(copy, source.schema, named=named) as reader:
-        for batch in reader.stream([_GRID_IDS, *OTHER.ranges], batch_rows=_ROWS_PER_QUERY):
-            rows = _judged(batch, query)
-            yield rows
+    with open_reader(copy.path, source.schema, named=copy.source) as reader:
+        batches = reader.stream([_GRID_IDS, *OTHER.ranges])
+        for rows in mapper.map(reader.columns, batches):
+            connection.register("mapped", rows)
+            connection.execute(_ADD)
             done += rows.num_rows
             on_read(done, total)
     if done != total:
-        raise out_of_order(named)
+        raise out_of_order(copy.source)
 
 
-def _judged(batch: pa.RecordBatch, query: str) -> pa.Table:
-    # A connection keeps memory of every query of this width until it is closed.
-    with duckdb.connect(config={"threads": 1}) as connection:
-        connection.register("batch", batch)
-        return connection.execute(query).to_arrow_table()
+def _findings(
+    connection: duckdb.DuckDBPyConnection,
+    source: OpenSource,
+    outcome: Outcome,
+    comparison: Comparison,
+) -> Findings:
+    ((total, last_row_id, first, last, users, live),) = connection.execute(_FACTS).fetchall()
+    errors = len(source.salvage.unreadable)
+    return Findings(
+        source=source.snapshot.source,
+        tautulli_version=source.schema.tautulli_version,
+        missing_columns=source.schema.missing_columns,
+        total_records=total + errors,
+        last_row_id=last_row_id,
+        first_started_at=first,
+        last_started_at=last,
+        users=users,
+        media_types=_counted(connection, "media_type"),
+        live=live,
+        outcome=outcome,
+        rejected_reasons=_counted(connection, "reason"),
+        warehouse=comparison,
+        errors=errors,
+        unreadable=tuple(damage.facts() for damage in source.salvage.damages),
+    )
 
 
-def _facts_query(source: OpenSource, server_id: str) -> str:
-    columns = source.schema.history_columns
-    mapping = mapping_query(columns, server_id, max_payload_bytes=_MAX_PAYLOAD_BYTES)
-    grouped = "regexp_replace(split_part(reason, ':', 1), '^event of \\d+ bytes', 'event')"
-    return f"""
-        SELECT source_row_id, event_id, correlation_key, rating_key, user_id, started_at,
-            split_part(subject, '.', 3) AS media_type, coalesce(live = '1', false) AS live,
-            {grouped} AS reason
-        FROM ({mapping}) POSITIONAL JOIN (SELECT {Cells(columns)["live"]} AS live FROM batch)
-    """
+def _counted(connection: duckdb.DuckDBPyConnection, column: str) -> dict[str, int]:
+    """Plays by what the column says, the most frequent first."""
+    return dict(
+        connection.execute(
+            f"SELECT {column}, count(*) FROM plays WHERE {column} IS NOT NULL "
+            "GROUP BY ALL ORDER BY count(*) DESC, 1"
+        ).fetchall()
+    )
 
 
 def _rfc3339(moment: datetime | None) -> str | None:

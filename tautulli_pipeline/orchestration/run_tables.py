@@ -18,6 +18,7 @@ from tautulli_pipeline.source.opening import SourceFacts
 from tautulli_pipeline.source.partitions import Partition
 from tautulli_pipeline.source.survey import PartitionContent
 from tautulli_pipeline.warehouse.arrivals import Arrivals
+from tautulli_pipeline.warehouse.audit_words import REASONS_IN_WORDS
 
 _RANGES_SHOWN: Final = 20
 # What of a range's `stream_metadata` is summed up, and how the sum is called.
@@ -27,13 +28,6 @@ _COUNTED: Final = {
     "duplicate_acks": "on the stream already",
     "rejected": "rejected, see `dead_letters`",
     "unreadable": "unreadable",
-}
-_REASONS: Final = {
-    "event_id": "same event",
-    "session_key": "same session",
-    "correlation_key": "same correlation key",
-    "cross_source_key": "reported by another source",
-    "rating_key_user_started": "same item, user and start",
 }
 
 
@@ -137,7 +131,7 @@ def arrival_metadata(arrivals: Arrivals) -> dict[str, Any]:
     """Of the materialization of `playback_events`."""
     rows: list[tuple[str, object]] = [("imported", arrivals.stored)]
     rows += [
-        (f"duplicate, {_REASONS.get(reason, reason)} ({layer})", plays)
+        (f"duplicate, {REASONS_IN_WORDS.get(reason, reason)} ({layer})", plays)
         for layer, reason, plays in arrivals.discarded
     ]
     rows += [("dead letters", arrivals.dead_letters), ("plays in the table", arrivals.row_count)]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-REASONS: Final = (
-    *("event_id", "session_key", "correlation_key", "cross_source_key"),
-    "rating_key_user_started",
-)
+REASONS_IN_WORDS: Final = {
+    "event_id": "same event",
+    "session_key": "same session",
+    "correlation_key": "same correlation key",
+    "cross_source_key": "reported by another source",
+    "rating_key_user_started": "same item, user and start",
+}
+REASONS: Final = tuple(REASONS_IN_WORDS)
 LAYERS: Final = ("cache", "database")
 STATUSES: Final = ("auto_dedupe", "user_confirmed", "user_restored")

@@ -13,7 +13,7 @@ from tautulli_pipeline.events.columns import HISTORY
 from tautulli_pipeline.warehouse.reading import (
     Listing,
     Page,
-    fetch_dicts,
+    fetch_row,
     find_id,
     list_page,
     parsed,
@@ -119,9 +119,7 @@ def show_letter(connection: duckdb.DuckDBPyConnection, given: str) -> dict[str, 
         ConfigurationError: no id begins with `given`, or several do.
     """
     row_id = find_id(connection, TABLE, given, KIND)
-    (facts,) = fetch_dicts(
-        connection, f"SELECT {_FACTS}, record FROM {TABLE} WHERE id = $id::UUID", {"id": row_id}
-    )
+    facts = fetch_row(connection, TABLE, f"{_FACTS}, record", row_id)
     return facts | {"record": parsed(facts["record"])}
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
 
 from tautulli_pipeline.warehouse.cache import DedupCache, Match, PlayKeys
 from tautulli_pipeline.warehouse.matching import SAME_PLAY
 
-# The keys of layer 3; the first that matches is the reason.
-_TABLE_KEYS: Final = tuple(SAME_PLAY)
+# Events of this batch that go into the table, by the keys of layer 3.
+_Accepted = dict[tuple[str, str], PlayKeys]
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Deduplicator:
             for keys in batch:
                 self._cache.remember(keys)
             return {}
-        accepted = _Accepted()
+        accepted: _Accepted = {}
         verdicts: dict[int, Verdict] = {}
         seen: set[int] = set()
         for position, keys in enumerate(batch):
@@ -59,7 +58,7 @@ class Deduplicator:
             seen.add(keys.sequence)
             verdict = self._judge(keys, stored.get(position), accepted)
             if verdict is None:
-                accepted.add(keys)
+                accepted |= dict.fromkeys(_table_keys(keys), keys)
                 self._cache.remember(keys)
             else:
                 verdicts[position] = verdict
@@ -82,11 +81,11 @@ class Deduplicator:
             if hit.same_message:
                 return Redelivered()
             return Duplicate("cache", hit.reason, hit.event_id, hit.source)
-        matches = [found for found in (stored, accepted.find(keys)) if found is not None]
-        if not matches:
-            return None
-        match = min(matches, key=lambda found: _TABLE_KEYS.index(found.reason))
-        return Duplicate("database", match.reason, match.event_id, match.source)
+        for reason, value in _table_keys(keys):
+            match = stored if stored and stored.reason == reason else accepted.get((reason, value))
+            if match is not None:
+                return Duplicate("database", reason, match.event_id, match.source)
+        return None
 
 
 def _all_distinct(batch: Sequence[PlayKeys]) -> bool:
@@ -96,25 +95,8 @@ def _all_distinct(batch: Sequence[PlayKeys]) -> bool:
     return all(len(set(keys)) == len(keys) for keys in named)
 
 
-class _Accepted:
-    """Events of this batch that go into the table, by the keys of layer 3."""
-
-    def __init__(self) -> None:
-        self._by_key: dict[tuple[str, str], PlayKeys] = {}
-
-    def add(self, keys: PlayKeys) -> None:
-        for key in _table_keys(keys):
-            self._by_key[key] = keys
-
-    def find(self, keys: PlayKeys) -> Match | None:
-        for key in _table_keys(keys):
-            match = self._by_key.get(key)
-            if match is not None:
-                return Match(key[0], match.event_id, match.source, same_message=False)
-        return None
-
-
 def _table_keys(keys: PlayKeys) -> list[tuple[str, str]]:
+    """The keys of layer 3; the first that matches is the reason."""
     values = (keys.event_id, keys.correlation_key, keys.play)
-    named = zip(_TABLE_KEYS, values, strict=True)
+    named = zip(SAME_PLAY, values, strict=True)
     return [(name, value) for name, value in named if value is not None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -17,6 +16,7 @@ from tautulli_pipeline.warehouse.reading import (
     Listing,
     Page,
     fetch_dicts,
+    fetch_row,
     find_id,
     list_page,
     parsed,
@@ -37,12 +37,15 @@ _LISTED: Final = f"""
     coalesce(discarded_payload ->> '$.friendly_name', discarded_payload ->> '$.username',
         discarded_payload ->> '$.user_id') AS user
 """
-# The discarded event as its own message, which the decoder reads.
-_MESSAGE: Final = """
-    SELECT 0::BIGINT AS position, stream_sequence AS sequence, discarded_subject AS subject,
-        import_id, NULL::VARCHAR AS message_id, discarded_payload::VARCHAR AS body,
-        NULL::VARCHAR AS unreadable
-    FROM dedupe_audit_log WHERE id = $id::UUID
+# What a discarded event says, as the decoder reads it from its own message.
+_SAID: Final = f"""
+    WITH messages AS (
+        SELECT 0::BIGINT AS position, stream_sequence AS sequence, discarded_subject AS subject,
+            import_id, NULL::VARCHAR AS message_id, discarded_payload::VARCHAR AS body,
+            NULL::VARCHAR AS unreadable
+        FROM dedupe_audit_log WHERE id = $id::UUID
+    )
+    {whole_content_query()}
 """
 # Keys of the row itself, which differ between any two.
 _OWN: Final = frozenset({"session_key", "correlation_key", "source_row_id"})
@@ -82,33 +85,27 @@ def show_duplicate(connection: duckdb.DuckDBPyConnection, given: str) -> dict[st
         ConfigurationError: no id begins with `given`, or several do.
     """
     row_id = find_id(connection, _AUDIT, given, KIND)
-    (facts,) = fetch_dicts(
-        connection,
-        f"SELECT {_FACTS}, discarded_payload FROM {_AUDIT} WHERE id = $id::UUID",
-        {"id": row_id},
-    )
+    facts = fetch_row(connection, _AUDIT, f"{_FACTS}, discarded_payload", row_id)
     payload = facts.pop("discarded_payload")
-    with _Discarded(connection, row_id) as discarded:
-        said, stored = discarded.content(), discarded.stored(facts["matched_event_id"])
+    (said,) = fetch_dicts(connection, f"SELECT {_columns('s')} FROM ({_SAID}) s", {"id": row_id})
+    stored = _stored(connection, facts["matched_event_id"])
+    differences = {
+        name: {"discarded": said[name], "stored": row[name]}
+        for row in stored
+        for name in said
+        if said[name] != row[name] and name not in _OWN
+    }
     return facts | {
         "payload": parsed(payload),
-        "in_table": is_stored(connection, facts["discarded_event_id"]),
-        "differences": _differences(said, stored) if stored else None,
+        "in_table": bool(_stored(connection, facts["discarded_event_id"])),
+        "differences": differences if stored else None,
     }
 
 
-def _differences(said: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: {"discarded": said[name], "stored": stored[name]}
-        for name in said
-        if said[name] != stored[name] and name not in _OWN
-    }
-
-
-def is_stored(connection: duckdb.DuckDBPyConnection, event_id: str) -> bool:
-    """Whether the event is in the table."""
-    sql = "SELECT 1 FROM playback_events WHERE id = $id::UUID"
-    return connection.execute(sql, {"id": event_id}).fetchone() is not None
+def _stored(connection: duckdb.DuckDBPyConnection, event_id: str) -> list[dict[str, Any]]:
+    """The row of the event by column, where the table has it."""
+    sql = f"SELECT {_columns('t')} FROM playback_events t WHERE id = $id::UUID"
+    return fetch_dicts(connection, sql, {"id": event_id})
 
 
 def choose_to_confirm(connection: duckdb.DuckDBPyConnection, given: str) -> str:
@@ -118,7 +115,7 @@ def choose_to_confirm(connection: duckdb.DuckDBPyConnection, given: str) -> str:
         ConfigurationError: there is none, or it was restored.
     """
     row_id = find_id(connection, _AUDIT, given, KIND)
-    if _column(connection, row_id, "status") == "user_restored":
+    if fetch_row(connection, _AUDIT, "status", row_id)["status"] == "user_restored":
         raise ConfigurationError(
             f"cannot confirm the duplicate {row_id}: it was restored and is in the table",
             hint="a restored play stays; `tautulli-pipeline duplicates show` tells more",
@@ -128,7 +125,7 @@ def choose_to_confirm(connection: duckdb.DuckDBPyConnection, given: str) -> str:
 
 def confirm(connection: duckdb.DuckDBPyConnection, row_id: str, now: datetime) -> bool:
     """Note that a person finds the decision right; gives whether that is new."""
-    new = _column(connection, row_id, "status") != "user_confirmed"
+    new = fetch_row(connection, _AUDIT, "status", row_id) != {"status": "user_confirmed"}
     if new:
         _resolve(connection, row_id, "user_confirmed", now)
     return new
@@ -148,7 +145,8 @@ class Restoring:
             ConfigurationError: there is none, or it is the very play that is in the table.
         """
         row_id = find_id(self._connection, _AUDIT, given, KIND)
-        if _column(self._connection, row_id, "dedupe_reason") == "event_id":
+        reason = fetch_row(self._connection, _AUDIT, "dedupe_reason", row_id)
+        if reason["dedupe_reason"] == "event_id":
             raise ConfigurationError(
                 f"cannot restore the duplicate {row_id}: it has the event id of the row "
                 "that it matched, so it is the same play",
@@ -169,53 +167,22 @@ class Restoring:
         Raises:
             WarehouseError: what was written does not read back as the event.
         """
-        event_id = str(_column(self._connection, row_id, "discarded_event_id"))
-        missing = not is_stored(self._connection, event_id)
-        if not missing and _column(self._connection, row_id, "status") == "user_restored":
+        connection = self._connection
+        facts = fetch_row(connection, _AUDIT, f"{_FACTS}, discarded_payload", row_id)
+        missing = not _stored(connection, facts["discarded_event_id"])
+        if not missing and facts["status"] == "user_restored":
             return False
-        with _Discarded(self._connection, row_id) as discarded:
-            self._log.admit(int(missing), discarded.size_bytes)
-            with transaction(self._connection):
-                if missing:
-                    discarded.insert(now)
-                _resolve(self._connection, row_id, "user_restored", now)
+        self._log.admit(int(missing), len(facts["discarded_payload"].encode()))
+        with transaction(connection):
+            if missing:
+                self._insert(row_id, now)
+            _resolve(connection, row_id, "user_restored", now)
         return missing
 
-
-class _Discarded:
-    """One discarded event as the decoder reads it: the view `messages`, while it is open."""
-
-    def __init__(self, connection: duckdb.DuckDBPyConnection, row_id: str) -> None:
-        self._connection = connection
-        self._row_id = row_id
-        self._message = connection.execute(_MESSAGE, {"id": row_id}).to_arrow_table()
-        self.size_bytes = self._message.nbytes
-
-    def __enter__(self) -> _Discarded:
-        self._connection.register("messages", self._message)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._connection.unregister("messages")
-
-    def content(self) -> dict[str, Any]:
-        """What it says, by column."""
-        (said,) = fetch_dicts(
-            self._connection, f"SELECT {_columns('c')} FROM ({whole_content_query()}) c", {}
-        )
-        return said
-
-    def stored(self, event_id: str) -> dict[str, Any] | None:
-        """What the row of `event_id` says, by column."""
-        sql = f"SELECT {_columns('t')} FROM playback_events t WHERE id = $id::UUID"
-        found = fetch_dicts(self._connection, sql, {"id": event_id})
-        return found[0] if found else None
-
-    def insert(self, now: datetime) -> None:
-        """Add it to the table, marked as restored, and see that it is there as it was."""
-        self._connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE restored AS {whole_content_query()}"
-        )
+    def _insert(self, row_id: str, now: datetime) -> None:
+        """Add the event to the table, marked as restored, and see that it is there as it was."""
+        said = f"CREATE OR REPLACE TEMP TABLE restored AS {_SAID}"
+        self._connection.execute(said, {"id": row_id})
         self._connection.execute(
             f"""
             INSERT INTO playback_events (id, {_columns()}, import_id, stream_id,
@@ -224,11 +191,8 @@ class _Discarded:
                 r.payload_hash, $now, $now
             FROM restored r, dedupe_audit_log a WHERE a.id = $id::UUID
             """,
-            {"now": now, "id": self._row_id},
+            {"now": now, "id": row_id},
         )
-        self._require_whole(now)
-
-    def _require_whole(self, now: datetime) -> None:
         read_back = self._connection.execute(
             f"""
             SELECT 1 FROM restored r JOIN playback_events t ON t.id = r.id
@@ -239,7 +203,7 @@ class _Discarded:
         ).fetchall()
         if len(read_back) != 1:
             raise WarehouseError(
-                f"cannot restore the duplicate {self._row_id}: what was written does not "
+                f"cannot restore the duplicate {row_id}: what was written does not "
                 "read back as the event",
                 hint="nothing was changed; see that the disk is sound",
             )
@@ -248,12 +212,6 @@ class _Discarded:
 def _columns(alias: str = "") -> str:
     prefix = f"{alias}." if alias else ""
     return ", ".join(f"{prefix}{quote_identifier(name)}" for name in CONTENT_COLUMNS)
-
-
-def _column(connection: duckdb.DuckDBPyConnection, row_id: str, name: str) -> object:
-    row = connection.execute(f"SELECT {name} FROM {_AUDIT} WHERE id = ?::UUID", [row_id]).fetchone()
-    assert row is not None
-    return row[0]
 
 
 def _resolve(

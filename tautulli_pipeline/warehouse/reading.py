@@ -73,6 +73,15 @@ def fetch_dicts(
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
+def fetch_row(
+    connection: duckdb.DuckDBPyConnection, table: str, columns: str, row_id: str
+) -> dict[str, Any]:
+    """These columns of the row of `table` that has this whole id."""
+    sql = f"SELECT {columns} FROM {table} WHERE id = $id::UUID"
+    (row,) = fetch_dicts(connection, sql, {"id": row_id})
+    return row
+
+
 def parsed(text: str) -> Any:  # noqa: ANN401 - any JSON
     """What JSON says; its text where it is nested deeper than can be taken apart."""
     try:
@@ -134,15 +143,13 @@ def find_id(connection: duckdb.DuckDBPyConnection, table: str, given: str, kind:
     Raises:
         ConfigurationError: there is none, or more than one.
     """
-    beginning = given.strip().lower()
+    found, beginning = [], given.strip().lower()
     if re.fullmatch(r"[0-9a-f-]+", beginning):
         found = connection.execute(
             f"SELECT id::VARCHAR FROM {table} WHERE starts_with(id::VARCHAR, $beginning) "
             f"ORDER BY 1 LIMIT {_IDS_NAMED + 1}",
             {"beginning": beginning},
         ).fetchall()
-    else:
-        found = []
     if not found:
         raise no_such(kind, given)
     if len(found) > 1:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,9 +11,11 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tautulli_pipeline.imports.comparison import KEYS, Candidates
+from tautulli_pipeline.imports.comparison import compare
 from tautulli_pipeline.warehouse import schema
+from tautulli_pipeline.warehouse.matching import SAME_PLAY
 
+KEYS = tuple(SAME_PLAY)
 NOWHERE = Path("no folder") / "none.duckdb"
 START = datetime(2024, 1, 1, tzinfo=UTC).replace(tzinfo=None)
 ROWS = pa.schema(
@@ -84,13 +86,17 @@ def store(path, stored):
             )
 
 
-@contextmanager
-def candidates(*batches):
+def compared(warehouse, *batches):
+    """What becomes of plays that came in these batches, and the comparison."""
     with duckdb.connect(config={"threads": 1}) as connection:
-        found = Candidates(connection)
+        connection.register("rows", ROWS.empty_table())
+        connection.execute(
+            "CREATE TABLE plays AS SELECT * REPLACE (event_id::UUID AS event_id) FROM rows"
+        )
         for batch in batches:
-            found.add(pa.Table.from_pylist(batch, schema=ROWS))
-        yield found
+            connection.register("rows", pa.Table.from_pylist(batch, schema=ROWS))
+            connection.execute("INSERT INTO plays FROM rows")
+        return compare(connection, warehouse)
 
 
 def storable(stored):
@@ -108,9 +114,7 @@ def storable(stored):
 def test_each_play_is_judged_as_if_those_before_it_were_stored(plays, batch_size):
     rows = [row_of(play) for play in plays]
     batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
-    with candidates(*batches) as found:
-        found.compare(NOWHERE)
-        outcome = found.judge()
+    outcome, _ = compared(NOWHERE, *batches)
     assert {"new": outcome.new, **outcome.duplicates} == expected(plays, [])
 
 
@@ -124,18 +128,16 @@ def test_the_present_table_counts_and_restored_rows_only_by_their_event(
 ):
     path = tmp_path_factory.mktemp("warehouse") / "playback.duckdb"
     store(path, stored)
-    with candidates([row_of(play) for play in plays]) as found:
-        comparison = found.compare(path)
-        outcome = found.judge()
+    outcome, comparison = compared(path, [row_of(play) for play in plays])
     assert (comparison.compared, comparison.reason) == (True, "")
     assert {"new": outcome.new, **outcome.duplicates} == expected(plays, stored)
 
 
 def test_a_play_that_is_no_event_makes_no_other_one_a_duplicate(tmp_path):
     play = (1, 1, 1, 0)
-    with candidates([row_of(play, reason="missing title"), row_of(play)]) as found:
-        found.compare(tmp_path / "none.duckdb")
-        assert found.judge().new == 1
+    rows = [row_of(play, reason="missing title"), row_of(play)]
+    outcome, _ = compared(tmp_path / "none.duckdb", rows)
+    assert (outcome.new, sum(outcome.duplicates.values())) == (1, 0)
 
 
 def test_a_file_that_is_no_warehouse_is_not_compared_and_stays_as_it_is(tmp_path):
@@ -144,10 +146,9 @@ def test_a_file_that_is_no_warehouse_is_not_compared_and_stays_as_it_is(tmp_path
     text.write_text("no database at all\n" * 500)
     before = foreign.read_bytes(), text.read_bytes()
     for path, reason in ((foreign, "no table playback_events"), (text, "not a valid DuckDB")):
-        with candidates([row_of((1, 1, 1, 0))]) as found:
-            comparison = found.compare(path)
-            assert not comparison.compared
-            assert reason in comparison.reason
-            assert found.judge().new == 1
+        outcome, comparison = compared(path, [row_of((1, 1, 1, 0))])
+        assert not comparison.compared
+        assert reason in comparison.reason
+        assert outcome.new == 1
     assert (foreign.read_bytes(), text.read_bytes()) == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["foreign.duckdb", "text.duckdb"]
