@@ -77,7 +77,6 @@ def test_a_dry_run_gives_the_summary_of_an_import_that_published_nothing(run, da
         "duplicates": {"stream": 0, "cache": 0, "database": 1},
         "rejected": 4,
         "errors": 0,
-        "pending": 0,
         "unreadable": [],
         "estimated_remaining_seconds": 0.0,
         "last_processed_id": 7,
