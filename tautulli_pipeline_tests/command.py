@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from contextlib import chdir, redirect_stderr, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -138,3 +138,13 @@ def nothing_runs(data_dir: Path) -> bool:
             return False
         time.sleep(0.05)
     return True
+
+
+@contextmanager
+def held_up(process: psutil.Process) -> Iterator[None]:
+    """Keep a process from going on."""
+    process.suspend()
+    try:
+        yield
+    finally:
+        process.resume()

@@ -94,7 +94,7 @@ class _Control:
         self._consumer = consumer
 
     def require_going_on(self) -> None:
-        """Go on only where nobody asked to stop and the consumer is alive."""
+        """Return if nobody asked to stop and the consumer is alive; else raise."""
         self.stop.require_none()
         self._consumer.require_alive()
 
@@ -130,7 +130,7 @@ class Import:
         return self.running.record
 
     def prepare(self, history: PartitionHistory, chosen: Collection[str] | None = None) -> Plan:
-        """Find out what is due; where that is known already, it stays.
+        """Find out what is due; a second call gives the same plan.
 
         Args:
             history: remembers what is finished.
@@ -140,7 +140,7 @@ class Import:
         Raises:
             SourceError: the source cannot be read.
             WarehouseError: the consumer cannot open the warehouse.
-            StreamError: nor the stream.
+            StreamError: the consumer cannot use the stream.
         """
         if self._plan is None:
             grid = history.grid()

@@ -44,7 +44,7 @@ class Stop:
         return self._requested.wait(seconds)
 
     def require_none(self) -> None:
-        """Go on only where nobody asked to stop.
+        """Return if nobody asked to stop.
 
         Raises:
             StoppedError: somebody did.

@@ -25,7 +25,7 @@ from tautulli_pipeline.demo.database import make_demo_database
 from tautulli_pipeline.imports.record import ImportLog
 from tautulli_pipeline.orchestration.resetting import reset_progress
 from tautulli_pipeline.settings import Settings
-from tautulli_pipeline_tests.command import ended, nothing_runs, processes_of, query, start
+from tautulli_pipeline_tests.command import ended, held_up, nothing_runs, processes_of, query, start
 from tautulli_pipeline_tests.command import wait_until as wait_for
 from tautulli_pipeline_tests.external_server import STREAM, ExternalServer, external_server
 from tautulli_pipeline_tests.holding import held_by_another_process
@@ -223,15 +223,6 @@ def begin(request: pytest.FixtureRequest, served: Served) -> Callable[..., Start
         return request.param(served, **options)
 
     return begin
-
-
-@contextmanager
-def held_up(process: psutil.Process) -> Iterator[None]:
-    process.suspend()
-    try:
-        yield
-    finally:
-        process.resume()
 
 
 def assert_whole(served: Served, rows: int = ROWS) -> None:

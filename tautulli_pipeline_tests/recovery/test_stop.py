@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -17,6 +16,7 @@ from tautulli_pipeline_tests.command import (
     ended,
     environment,
     fates,
+    held_up,
     imported,
     nothing_runs,
     processes_of,
@@ -28,22 +28,11 @@ from tautulli_pipeline_tests.command import (
 from tautulli_pipeline_tests.recovery.conftest import published
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 ROWS = 8000
 OPTIONS = ("--json", "--batch-size", 200)
 RESUMABLE = {"error": "the import was stopped", "hint": "import again to resume it"}
-
-
-@contextmanager
-def held_up(process: psutil.Process) -> Iterator[None]:
-    """Keep a process from going on."""
-    process.suspend()
-    try:
-        yield
-    finally:
-        process.resume()
 
 
 def status(data_dir: Path) -> dict[str, Any]:
