@@ -1,4 +1,4 @@
-"""The commands of `duplicates` and `dead-letters`."""
+"""The commands of `duplicates` and `dead-letters`. DuckDB is imported when one of them runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -16,30 +16,25 @@ from tautulli_pipeline.cli.options import output_options
 from tautulli_pipeline.cli.reporting import print_json, print_line
 from tautulli_pipeline.cli.tables import Column, print_fields, print_page, print_rows, printable
 from tautulli_pipeline.settings import load_settings
-from tautulli_pipeline.warehouse import dead_letters, duplicates
 from tautulli_pipeline.warehouse.audit_words import LAYERS, REASONS, STATUSES
-from tautulli_pipeline.warehouse.near_matches import list_near_matches
-from tautulli_pipeline.warehouse.reading import (
-    EMPTY,
-    Listing,
-    OpenWarehouse,
-    Page,
-    no_such,
-    open_to_read,
-)
+
+if TYPE_CHECKING:
+    from tautulli_pipeline.warehouse.reading import Listing, OpenWarehouse, Page
 
 _SHORT: Final = 8
 _NAMED: Final = 20
 
 _ID = click.argument("given", metavar="ID")
 _IDS = click.argument("given", metavar="ID...", nargs=-1, required=True)
-_OF_IMPORT = click.option("--import", "import_id", metavar="IMPORT_ID", help="Of one import alone.")
+_OF_IMPORT = click.option(
+    "--import", "import_id", metavar="IMPORT_ID", help="Only from this import."
+)
 
 
 def _paged(command: Callable[..., None]) -> Callable[..., None]:
     limit = click.IntRange(1, 100_000)
     for option in (
-        click.option("--offset", type=click.IntRange(0), default=0, help="Rows to pass over."),
+        click.option("--offset", type=click.IntRange(0), default=0, help="Rows to skip."),
         click.option("--limit", type=limit, default=20, show_default=True, help="Rows to show."),
     ):
         command = option(command)
@@ -61,7 +56,7 @@ def _paged(command: Callable[..., None]) -> Callable[..., None]:
     help=f"What was decided: {', '.join(STATUSES)}.",
 )
 @_OF_IMPORT
-@click.option("--near", is_flag=True, help="List likely doubles in the table instead.")
+@click.option("--near", is_flag=True, help="List likely duplicates in the table instead.")
 @_paged
 @output_options
 def list_duplicates(
@@ -77,6 +72,10 @@ def list_duplicates(
     With --near, list pairs of stored plays that are likely one: same user and
     item, at the same time, stamped differently. Nothing is done to them.
     """
+    from tautulli_pipeline.warehouse import duplicates
+    from tautulli_pipeline.warehouse.near_matches import list_near_matches
+    from tautulli_pipeline.warehouse.reading import Page
+
     if near and any(wanted.values()):
         raise click.UsageError("--near goes with --limit and --offset alone")
     page = Page(limit, offset)
@@ -94,6 +93,8 @@ def list_duplicates(
 @output_options
 def show_duplicate(*, given: str, as_json: bool) -> None:
     """Show one duplicate whole, and where it differs from the row it matched."""
+    from tautulli_pipeline.warehouse import duplicates
+
     with _existing(duplicates.KIND, given) as connection:
         facts = duplicates.show_duplicate(connection, given)
     if as_json:
@@ -124,6 +125,7 @@ def restore(*, given: tuple[str, ...], as_json: bool) -> None:
     play, and is not restored.
     """
     from tautulli_pipeline.orchestration.upkeep import open_for_upkeep, restore_duplicates
+    from tautulli_pipeline.warehouse import duplicates
 
     with open_for_upkeep(load_settings(), duplicates.KIND, given) as connection:
         resolved = restore_duplicates(connection, given)
@@ -139,8 +141,9 @@ def restore(*, given: tuple[str, ...], as_json: bool) -> None:
 @_IDS
 @output_options
 def confirm(*, given: tuple[str, ...], as_json: bool) -> None:
-    """Note that these are duplicates indeed."""
+    """Confirm that these are duplicates."""
     from tautulli_pipeline.orchestration.upkeep import confirm_duplicates, open_for_upkeep
+    from tautulli_pipeline.warehouse import duplicates
 
     with open_for_upkeep(load_settings(), duplicates.KIND, given) as connection:
         resolved = confirm_duplicates(connection, given)
@@ -152,13 +155,13 @@ def confirm(*, given: tuple[str, ...], as_json: bool) -> None:
 
 
 @click.command("list", short_help="List dead letters, the newest first.")
-@click.option("--reason", help="How the reason begins.")
+@click.option("--reason", metavar="TEXT", help="Only reasons starting with TEXT.")
 @click.option("--origin", help="session_history, or the subject of a message.")
 @_OF_IMPORT
 @click.option(
     "--state",
-    type=click.Choice((dead_letters.OPEN, dead_letters.CLOSED, dead_letters.ALL)),
-    default=dead_letters.OPEN,
+    type=click.Choice(("open", "closed", "all")),
+    default="open",
     show_default=True,
     help="Closed: the play arrived since.",
 )
@@ -166,6 +169,9 @@ def confirm(*, given: tuple[str, ...], as_json: bool) -> None:
 @output_options
 def list_letters(*, limit: int, offset: int, as_json: bool, **wanted: Any) -> None:  # noqa: ANN401 - each has its type above
     """List dead letters, the newest first."""
+    from tautulli_pipeline.warehouse import dead_letters
+    from tautulli_pipeline.warehouse.reading import Page
+
     letters, page, state = dead_letters.LetterFilter(**wanted), Page(limit, offset), wanted["state"]
     listing = _listed(lambda found: dead_letters.list_letters(found, letters, page))
     closed_by = {"closed by": Column(itemgetter("closed_by"))}
@@ -179,6 +185,8 @@ def list_letters(*, limit: int, offset: int, as_json: bool, **wanted: Any) -> No
 @output_options
 def show_letter(*, given: str, as_json: bool) -> None:
     """Show one dead letter with its raw record."""
+    from tautulli_pipeline.warehouse import dead_letters
+
     with _existing(dead_letters.KIND, given) as connection:
         facts = dead_letters.show_letter(connection, given)
     if as_json:
@@ -199,7 +207,7 @@ def show_letter(*, given: str, as_json: bool) -> None:
     "--database",
     metavar="DB",
     type=click.Path(path_type=Path, readable=False),
-    help="Read the rows from DB, where they were set right.",
+    help="Read the rows from DB, where they were fixed.",
 )
 @output_options
 def replay(*, given: tuple[str, ...], database: Path | None, as_json: bool) -> None:
@@ -211,6 +219,7 @@ def replay(*, given: tuple[str, ...], database: Path | None, as_json: bool) -> N
     reason as it is now.
     """
     from tautulli_pipeline.orchestration.upkeep import open_for_upkeep, replay_letters
+    from tautulli_pipeline.warehouse import dead_letters
 
     settings = load_settings()
     tried: Sequence[Any] = ()
@@ -269,6 +278,8 @@ _LETTER_COLUMNS: Final = {
 
 
 def _listed(fetch: Callable[[OpenWarehouse], Listing]) -> Listing:
+    from tautulli_pipeline.warehouse.reading import EMPTY, open_to_read
+
     path = load_settings().warehouse_path
     if not path.exists():
         return EMPTY
@@ -294,6 +305,8 @@ def _print_listing(
 
 @contextmanager
 def _existing(kind: str, given: str) -> Iterator[OpenWarehouse]:
+    from tautulli_pipeline.warehouse.reading import no_such, open_to_read
+
     path = load_settings().warehouse_path
     if not path.exists():
         raise no_such(kind, given)

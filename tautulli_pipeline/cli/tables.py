@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from rich.console import Console
@@ -14,7 +14,9 @@ from rich.text import Text
 
 from tautulli_pipeline.cli.faults import without_controls
 from tautulli_pipeline.cli.reporting import print_line
-from tautulli_pipeline.warehouse.reading import Listing, Page
+
+if TYPE_CHECKING:
+    from tautulli_pipeline.warehouse.reading import Listing, Page
 
 
 @dataclass(frozen=True)
