@@ -454,13 +454,11 @@ def consumer(started: Started) -> psutil.Process:
 
 @pytest.mark.parametrize("victim", [importer, consumer])
 @pytest.mark.parametrize("ranges", [1, ROWS // BATCH], ids=["publishing", "draining"])
-def test_a_killed_import_is_resumed_to_the_last_row(
-    begin: Callable[..., Started],
-    served: Served,
-    victim: Callable[[Started], psutil.Process],
-    ranges: int,
+def test_a_killed_run_is_resumed_to_the_last_row(
+    served: Served, victim: Callable[[Started], psutil.Process], ranges: int
 ) -> None:
-    started = begin()
+    """`recovery/test_kills.py` kills imports of the command line."""
+    started = ByInterface(served)
     wait_until(lambda: started.is_published(1), 0.001)
     at_work = started.consumer()
     at_work.suspend()
@@ -470,5 +468,5 @@ def test_a_killed_import_is_resumed_to_the_last_row(
         at_work.resume()
     if started.ended().status != COMPLETED:
         assert served.status()["status"] == "failed"
-        assert begin().ended().status == COMPLETED
+        assert ByInterface(served).ended().status == COMPLETED
     assert_whole(served)
