@@ -289,3 +289,11 @@ def test_a_rejected_row_is_one_dead_letter_until_its_content_changes(warehouse, 
         ('{"id":"1","title":""}',),
         ('{"id":"1"}',),
     ]
+
+
+def test_sums_are_of_the_partitions_that_an_import_covers(ledger):
+    rejected = [entry(Row(n, REJECTED), key=key) for n, key in ((1, "a"), (2, "b"), (3, "c"))]
+    ledger.settle(rejected, SETTLED_AT)
+    assert ledger.totals("import-1")["rejected"] == 3
+    assert ledger.totals("import-1", ("a", "c"))["rejected"] == 2
+    assert ledger.totals("import-1", ()) == NO_COUNTS
