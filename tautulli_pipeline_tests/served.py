@@ -172,6 +172,14 @@ class Served:
             for tick in sensor["sensorState"]["ticks"]
         }
 
+    def print_runs(self) -> None:
+        """Print what the latest runs said; pytest shows it with a failure."""
+        for run in self.runs()[:6]:
+            events = self.events(run["runId"])
+            said = [event.get("message") for event in events]
+            said += [(event.get("error") or {}).get("message") for event in events]
+            print(run["jobName"], run["status"], *filter(None, said), sep="\n  ")  # noqa: T201 - pytest shows it
+
     def status(self) -> dict[str, Any]:
         """What `status` tells, without a process for each time that it is asked."""
         record = ImportLog(self.data_dir).current()
@@ -198,10 +206,14 @@ def serving(data_dir: Path, database: Path, **variables: object) -> Iterator[Ser
         start_new_session=True,
     ) as process:
         assert process.stderr is not None
+        served = Served(data_dir, database, port, process, variables)
         try:
             first = process.stderr.readline()
             assert first.startswith(f"http://127.0.0.1:{port} "), first + process.stderr.read()
-            yield Served(data_dir, database, port, process, variables)
+            yield served
+        except AssertionError:
+            served.print_runs()
+            raise
         finally:
             process.send_signal(signal.SIGINT)
             sys.stderr.write(process.communicate(timeout=30)[1])

@@ -67,6 +67,9 @@ class Stop:
 
         Safe to nest, where a library took the signals in between. In a thread other than the
         main one, only `request` asks to stop.
+
+        Raises:
+            StoppedError: a second signal ended the work at once.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -79,6 +82,8 @@ class Stop:
         was_hearing, self._hears_signals = self._hears_signals, len(self._ignored) < len(SIGNALS)
         try:
             yield
+        except KeyboardInterrupt:
+            raise self._fault() from None
         finally:
             self._hears_signals = was_hearing
             for number, handler in previous.items():

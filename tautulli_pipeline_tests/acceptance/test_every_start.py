@@ -201,11 +201,7 @@ def served(up: Served, server: ExternalServer, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("PIPELINE_DATA_DIR", "set by whoever opens the instance")
     up.set_sensor("stream_backlog_sensor", running=False)
     yield up
-    for run in up.runs()[:2]:
-        events = up.events(run["runId"])
-        told = [event.get("message") for event in events]
-        told += [(event.get("error") or {}).get("message") for event in events]
-        print(run["jobName"], run["status"], *filter(None, told), sep="\n  ")  # noqa: T201 - pytest shows it
+    up.print_runs()
     wait_until(lambda: nobody_runs(up), 0.2)
     reset_progress(Settings(pipeline_data_dir=up.data_dir))
     for file in up.data_dir.glob("playback.duckdb*"):

@@ -152,10 +152,9 @@ def test_ending_what_is_gone_does_nothing():
 def test_a_code_server_whose_parent_was_killed_is_found_by_its_group():
     script = "sleep 600 & exec -a dagster-code-server sleep 600"
     with subprocess.Popen(["bash", "-c", script], start_new_session=True) as leader:
-        wait_until(lambda: "dagster-code-server" in psutil.Process(leader.pid).cmdline())
         try:
-            # The other sleeper of the group is nothing of Dagster's.
-            assert serving._members({leader.pid}) == [leader.pid]
+            # The other sleeper of the group is nothing of Dagster's, once it is a sleeper.
+            wait_until(lambda: serving._members({leader.pid}) == [leader.pid])
             assert serving._members({leader.pid + 100_000}) == []
         finally:
             os.killpg(leader.pid, 9)
