@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.request import Request, urlopen
@@ -212,7 +212,8 @@ def serving(data_dir: Path, database: Path, **variables: object) -> Iterator[Ser
             assert first.startswith(f"http://127.0.0.1:{port} "), first + process.stderr.read()
             yield served
         except AssertionError:
-            served.print_runs()
+            with suppress(OSError):  # it may be what fails
+                served.print_runs()
             raise
         finally:
             process.send_signal(signal.SIGINT)
