@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -124,17 +125,10 @@ def restore(*, given: tuple[str, ...], as_json: bool) -> None:
     They are marked as restored. What has the event id of a stored play is that
     play, and is not restored.
     """
-    from tautulli_pipeline.orchestration.upkeep import open_for_upkeep, restore_duplicates
     from tautulli_pipeline.warehouse import duplicates
 
-    with open_for_upkeep(load_settings(), duplicates.KIND, given) as connection:
-        resolved = restore_duplicates(connection, given)
-    if as_json:
-        print_json({"restored": [{"id": one.id, "added": one.changed} for one in resolved]})
-        return
-    for one in resolved:
-        done = "restored, and read back" if one.changed else "is in the table already"
-        print_line(f"{one.id}: {done}")
+    words = {True: "restored, and read back", False: "is in the table already"}
+    _resolve(duplicates.restore, given, ("restored", "added"), words, as_json=as_json)
 
 
 @click.command()
@@ -142,16 +136,33 @@ def restore(*, given: tuple[str, ...], as_json: bool) -> None:
 @output_options
 def confirm(*, given: tuple[str, ...], as_json: bool) -> None:
     """Confirm that these are duplicates."""
-    from tautulli_pipeline.orchestration.upkeep import confirm_duplicates, open_for_upkeep
     from tautulli_pipeline.warehouse import duplicates
 
-    with open_for_upkeep(load_settings(), duplicates.KIND, given) as connection:
-        resolved = confirm_duplicates(connection, given)
+    words = {True: "confirmed", False: "was confirmed before"}
+    _resolve(duplicates.confirm, given, ("confirmed", "changed"), words, as_json=as_json)
+
+
+def _resolve(
+    resolve: Callable[[OpenWarehouse, Sequence[str], datetime], list[tuple[str, bool]]],
+    given: Sequence[str],
+    names: tuple[str, str],
+    words: Mapping[bool, str],
+    *,
+    as_json: bool,
+) -> None:
+    """Decide about these duplicates; JSON names the list, and what is true of each, by `names`."""
+    from tautulli_pipeline.orchestration.upkeep import open_for_upkeep
+    from tautulli_pipeline.warehouse.duplicates import KIND
+    from tautulli_pipeline.warehouse.writer import utc_now
+
+    with open_for_upkeep(load_settings(), KIND, given) as connection:
+        resolved = resolve(connection, given, utc_now())
     if as_json:
-        print_json({"confirmed": [{"id": one.id, "changed": one.changed} for one in resolved]})
+        listed, told = names
+        print_json({listed: [{"id": row_id, told: new} for row_id, new in resolved]})
         return
-    for one in resolved:
-        print_line(f"{one.id}: {'confirmed' if one.changed else 'was confirmed before'}")
+    for row_id, new in resolved:
+        print_line(f"{row_id}: {words[new]}")
 
 
 @click.command("list", short_help="List dead letters, the newest first.")
