@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from tautulli_pipeline.cli.importing import database_path
 from tautulli_pipeline.cli.options import output_options
 from tautulli_pipeline.cli.reporting import print_json, print_line
 from tautulli_pipeline.cli.tables import Column, print_fields, print_page, print_rows, printable
@@ -32,6 +31,22 @@ _OF_IMPORT = click.option(
 )
 
 
+@click.group("duplicates")
+def duplicate_commands() -> None:
+    """Look at the discarded duplicates, confirm or undo them.
+
+    An ID may be given by its beginning.
+    """
+
+
+@click.group("dead-letters")
+def letter_commands() -> None:
+    """Look at what could not become an event, and try it again.
+
+    An ID may be given by its beginning.
+    """
+
+
 def _paged(command: Callable[..., None]) -> Callable[..., None]:
     limit = click.IntRange(1, 100_000)
     for option in (
@@ -42,7 +57,7 @@ def _paged(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@click.command("list", short_help="List discarded duplicates, the newest first.")
+@duplicate_commands.command("list", short_help="List discarded duplicates, the newest first.")
 @click.option(
     "--reason",
     metavar="KEY",
@@ -74,14 +89,13 @@ def list_duplicates(
     item, at the same time, stamped differently. Nothing is done to them.
     """
     from tautulli_pipeline.warehouse import duplicates
-    from tautulli_pipeline.warehouse.near_matches import list_near_matches
     from tautulli_pipeline.warehouse.reading import Page
 
     if near and any(wanted.values()):
         raise click.UsageError("--near goes with --limit and --offset alone")
     page = Page(limit, offset)
     if near:
-        near_matches = _listed(lambda found: list_near_matches(found, page))
+        near_matches = _listed(lambda found: duplicates.list_near_matches(found, page))
         _print_listing("near_matches", near_matches, page, _NEAR_COLUMNS, as_json=as_json)
         return
     audit = duplicates.AuditFilter(**wanted)
@@ -89,7 +103,7 @@ def list_duplicates(
     _print_listing("duplicates", listing, page, _DUPLICATE_COLUMNS, as_json=as_json)
 
 
-@click.command("show", short_help="Show one duplicate and the row it matched.")
+@duplicate_commands.command("show", short_help="Show one duplicate and the row it matched.")
 @_ID
 @output_options
 def show_duplicate(*, given: str, as_json: bool) -> None:
@@ -116,7 +130,7 @@ def show_duplicate(*, given: str, as_json: bool) -> None:
         print_line("it says what the row it matched says")
 
 
-@click.command(short_help="Bring discarded events into the table.")
+@duplicate_commands.command(short_help="Bring discarded events into the table.")
 @_IDS
 @output_options
 def restore(*, given: tuple[str, ...], as_json: bool) -> None:
@@ -131,7 +145,7 @@ def restore(*, given: tuple[str, ...], as_json: bool) -> None:
     _resolve(duplicates.restore, given, ("restored", "added"), words, as_json=as_json)
 
 
-@click.command()
+@duplicate_commands.command()
 @_IDS
 @output_options
 def confirm(*, given: tuple[str, ...], as_json: bool) -> None:
@@ -165,7 +179,7 @@ def _resolve(
         print_line(f"{row_id}: {words[new]}")
 
 
-@click.command("list", short_help="List dead letters, the newest first.")
+@letter_commands.command("list", short_help="List dead letters, the newest first.")
 @click.option("--reason", metavar="TEXT", help="Only reasons starting with TEXT.")
 @click.option("--origin", help="session_history, or the subject of a message.")
 @_OF_IMPORT
@@ -191,7 +205,7 @@ def list_letters(*, limit: int, offset: int, as_json: bool, **wanted: Any) -> No
     _print_listing("dead_letters", listing, page, columns, told, as_json=as_json)
 
 
-@click.command("show")
+@letter_commands.command("show")
 @_ID
 @output_options
 def show_letter(*, given: str, as_json: bool) -> None:
@@ -212,7 +226,7 @@ def show_letter(*, given: str, as_json: bool) -> None:
         print_fields(value if isinstance(value, dict) else {"": value})
 
 
-@click.command(short_help="Try dead letters again.")
+@letter_commands.command(short_help="Try dead letters again.")
 @click.argument("given", metavar="[ID...]", nargs=-1)
 @click.option(
     "--database",
@@ -229,6 +243,7 @@ def replay(*, given: tuple[str, ...], database: Path | None, as_json: bool) -> N
     becomes an event is brought into the table, once; the rest stays, with its
     reason as it is now.
     """
+    from tautulli_pipeline.cli.importing import database_path
     from tautulli_pipeline.orchestration.upkeep import open_for_upkeep, replay_letters
     from tautulli_pipeline.warehouse import dead_letters
 
@@ -323,9 +338,3 @@ def _existing(kind: str, given: str) -> Iterator[OpenWarehouse]:
         raise no_such(kind, given)
     with open_to_read(path) as connection:
         yield connection
-
-
-COMMANDS: Final[Mapping[str | None, Sequence[click.Command]]] = {
-    "duplicates": (list_duplicates, show_duplicate, restore, confirm),
-    "dead-letters": (list_letters, show_letter, replay),
-}

@@ -19,6 +19,7 @@ from tautulli_pipeline.warehouse.reading import (
     fetch_dicts,
     fetch_row,
     find_id,
+    list_found,
     list_page,
     parsed,
 )
@@ -48,6 +49,12 @@ _SAID: Final = f"""
     )
     {whole_content_query()}
 """
+_NEAR: Final = """
+    SELECT * REPLACE (
+        first_event_id::VARCHAR AS first_event_id, second_event_id::VARCHAR AS second_event_id
+    )
+    FROM near_matches ORDER BY first_started_at DESC, first_event_id, second_event_id
+"""
 # Keys of the row itself, which differ between any two.
 _OWN: Final = frozenset({"session_key", "correlation_key", "source_row_id"})
 
@@ -73,6 +80,11 @@ def list_duplicates(
         "import_id": wanted.import_id,
     }
     return list_page(connection, _AUDIT, _LISTED, filters, page)
+
+
+def list_near_matches(connection: duckdb.DuckDBPyConnection, page: Page) -> Listing:
+    """Pairs of stored plays that are likely one and the same, the latest first."""
+    return list_found(connection, _NEAR, page)
 
 
 def show_duplicate(connection: duckdb.DuckDBPyConnection, given: str) -> dict[str, Any]:
