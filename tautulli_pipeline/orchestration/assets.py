@@ -18,7 +18,7 @@ from tautulli_pipeline.orchestration.history import (
 from tautulli_pipeline.orchestration.inspection import report_inspection
 from tautulli_pipeline.orchestration.options import ImportOptions
 from tautulli_pipeline.orchestration.resources import Consuming, Importing, Warehouse
-from tautulli_pipeline.orchestration.run_tables import arrival_metadata, source_metadata
+from tautulli_pipeline.orchestration.run_tables import source_metadata
 from tautulli_pipeline.orchestration.stops import fault_as_failure, stop_as_cancellation
 from tautulli_pipeline.settings import Settings, load_settings
 
@@ -69,7 +69,7 @@ def _settings() -> Settings:
 
 
 def _import(context: dg.OpExecutionContext, config: ImportOptions, importing: Importing) -> None:
-    with stop_as_cancellation(context), importing.open(context, config) as opened:
+    with stop_as_cancellation(context), importing(context, config) as opened:
         history = DagsterHistory(context.instance, context.log_event)
         plan = opened.prepare(history, _chosen(context))
         _observe(context, opened, plan)
@@ -149,6 +149,4 @@ def playback_events(
 ) -> dg.MaterializeResult[None]:
     """Consume the stream into the table."""
     with stop_as_cancellation(context):
-        consumed = consuming.consume(context, warehouse)
-    metadata = {**consumed.facts, **arrival_metadata(consumed.arrivals)}
-    return dg.MaterializeResult(metadata=metadata)
+        return dg.MaterializeResult(metadata=consuming(context, warehouse))
