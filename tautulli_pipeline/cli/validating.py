@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final
 
 from tautulli_pipeline.cli.importing import database_path
 from tautulli_pipeline.cli.progress import Pace
@@ -52,29 +52,21 @@ def run_dry_run(settings: Settings, path: Path, *, salvaging: bool, as_json: boo
 
 def _validate(settings: Settings, path: Path, pace: Pace, *, salvaging: bool = False) -> Findings:
     stop = Stop("stopped; nothing was written")
-    reading = _Reading(sys.stderr, pace)
+
+    def show(done: int, total: int) -> None:
+        if pace.is_due():
+            sys.stderr.write(f"read {done:,} of {total:,} plays\n")
+            sys.stderr.flush()
+
     with stop.heard(), stop.interruptible():
         return validate(
             path,
             settings.data_dir / "snapshots",
             warehouse=settings.warehouse_path,
             server_id=settings.import_server_id,
-            on_read=reading.show,
+            on_read=show,
             salvaging=salvaging,
         )
-
-
-class _Reading:
-    """Writes a line now and then about how far the reading is."""
-
-    def __init__(self, stream: TextIO, pace: Pace) -> None:
-        self._stream = stream
-        self._pace = pace
-
-    def show(self, done: int, total: int) -> None:
-        if self._pace.is_due():
-            self._stream.write(f"read {done:,} of {total:,} plays\n")
-            self._stream.flush()
 
 
 def _as_record(findings: Findings, elapsed_seconds: float) -> ImportRecord:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from logging import Logger
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,8 +24,7 @@ from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.imports.connections import open_as_consumer
 from tautulli_pipeline.imports.consumer_client import spawned_consumer
 from tautulli_pipeline.imports.consuming import consume_backlog
-from tautulli_pipeline.imports.coordinator import Import, ImportRequest, open_import
-from tautulli_pipeline.imports.record import ImportRecord
+from tautulli_pipeline.imports.coordinator import Import, ImportRequest, each_once, open_import
 from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.orchestration.history import last_materialized_at
 from tautulli_pipeline.orchestration.options import ImportOptions
@@ -37,23 +35,6 @@ from tautulli_pipeline.settings import WAREHOUSE_WAIT_SECONDS, Settings, load_se
 from tautulli_pipeline.warehouse.arrivals import arrivals_since
 
 RESUME_HINT: Final = "import again to resume it"
-
-
-class RunLog:
-    """Tells the log of a run what an import has to say, each thing once at a time."""
-
-    def __init__(self, log: Logger) -> None:
-        self._log = log
-        self._said = ""
-
-    def show(self, record: ImportRecord) -> None:
-        """The record is for `status`."""
-
-    def say(self, words: str) -> None:
-        """See `Audience`."""
-        if words != self._said:
-            self._said = words
-            self._log.info(words)
 
 
 # Where the op gets the import that it runs.
@@ -79,10 +60,9 @@ def import_by_settings(context: dg.OpExecutionContext, options: ImportOptions) -
             wait_seconds=options.wait,
         )
         consumer = stack.enter_context(spawned_consumer())
-        audience = RunLog(context.log)
         yield stack.enter_context(
             open_import(
-                settings, request, consumer, audience=audience, stop=stop, began_at=began_at
+                settings, request, consumer, say=context.log.info, stop=stop, began_at=began_at
             )
         )
 
@@ -124,7 +104,7 @@ class Warehouse(DuckDBResource):
             with open_as_consumer(
                 settings,
                 wait_seconds=WAREHOUSE_WAIT_SECONDS,
-                on_wait=RunLog(dg.get_dagster_logger()).say,
+                on_wait=each_once(dg.get_dagster_logger().info),
                 config={"custom_user_agent": "dagster", **self.connection_config},
             ) as connection:
                 yield connection
@@ -145,7 +125,8 @@ def consume_stream(context: dg.AssetExecutionContext, warehouse: Warehouse) -> d
         settings = load_settings()
         since = last_materialized_at(context.instance)
         with explained_faults(settings.data_dir), warehouse.get_connection() as connection:
-            lost = consume_backlog(settings, connection, stop=stop, on_wait=RunLog(context.log).say)
+            say = each_once(context.log.info)
+            lost = consume_backlog(settings, connection, stop=stop, on_wait=say)
             arrivals = arrivals_since(connection, since)
     facts = {"lost_on_the_stream": lost} if lost else {}
     return {**facts, **arrival_metadata(arrivals)}
