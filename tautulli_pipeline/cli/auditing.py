@@ -14,7 +14,7 @@ import click
 
 from tautulli_pipeline.cli.options import output_options
 from tautulli_pipeline.cli.reporting import print_json, print_line
-from tautulli_pipeline.cli.tables import Column, print_fields, print_page, print_rows, printable
+from tautulli_pipeline.cli.tables import Column, print_fields, print_page, print_rows
 from tautulli_pipeline.settings import load_settings
 from tautulli_pipeline.warehouse.audit_words import LAYERS, REASONS, STATUSES
 
@@ -113,7 +113,7 @@ def show_duplicate(*, given: str, as_json: bool) -> None:
     with _existing(duplicates.KIND, given) as connection:
         facts = duplicates.show_duplicate(connection, given)
     if as_json:
-        print_json(printable(facts))
+        print_json(facts)
         return
     payload, differences = facts.pop("payload"), facts.pop("differences")
     print_fields(facts)
@@ -215,7 +215,7 @@ def show_letter(*, given: str, as_json: bool) -> None:
     with _existing(dead_letters.KIND, given) as connection:
         facts = dead_letters.show_letter(connection, given)
     if as_json:
-        print_json(printable(facts))
+        print_json(facts)
         return
     record = facts.pop("record")
     print_fields(facts)
@@ -324,7 +324,7 @@ def _print_listing(
 ) -> None:
     if as_json:
         facts = {"total": listing.total, "limit": page.limit, "offset": page.offset}
-        print_json(facts | {name: [printable(row) for row in listing.rows]})
+        print_json(facts | {name: listing.rows})
     else:
         print_page(listing, page, columns, told or name.replace("_", " "))
 
