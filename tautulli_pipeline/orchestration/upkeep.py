@@ -18,7 +18,7 @@ from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.source.opening import open_source
 from tautulli_pipeline.warehouse.dead_letters import KIND, TABLE, are_of_rows, open_ids
 from tautulli_pipeline.warehouse.reading import find_id, no_such, open_to_read
-from tautulli_pipeline.warehouse.schema import connect, explained
+from tautulli_pipeline.warehouse.schema import open_warehouse
 
 # A person does not want to wait for a consumer that goes on.
 _PATIENCE_SECONDS: Final = 1.0
@@ -78,9 +78,7 @@ def open_for_upkeep(
     with ExitStack() as stack:
         stack.enter_context(explained_faults(settings.data_dir))
         _keep_consumers_away(settings, stack, patience_seconds)
-        connection = stack.enter_context(connect(path, {}))
-        stack.enter_context(explained(path, "write"))
-        yield connection
+        yield stack.enter_context(open_warehouse(path))
 
 
 def _keep_consumers_away(settings: Settings, stack: ExitStack, patience_seconds: float) -> None:
