@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import click
+
 from tautulli_pipeline.cli.importing import database_path
 from tautulli_pipeline.cli.progress import Pace
 from tautulli_pipeline.cli.reporting import (
@@ -55,8 +57,7 @@ def _validate(settings: Settings, path: Path, pace: Pace, *, salvaging: bool = F
 
     def show(done: int, total: int) -> None:
         if pace.is_due():
-            sys.stderr.write(f"read {done:,} of {total:,} plays\n")
-            sys.stderr.flush()
+            click.echo(f"read {done:,} of {total:,} plays", err=True)
 
     with stop.heard(), stop.interruptible():
         return validate(
