@@ -20,7 +20,7 @@ from tautulli_pipeline.orchestration.options import ImportOptions
 from tautulli_pipeline.orchestration.resources import Consuming, Importing, Warehouse
 from tautulli_pipeline.orchestration.run_tables import source_metadata
 from tautulli_pipeline.orchestration.stops import fault_as_failure, stop_as_cancellation
-from tautulli_pipeline.settings import Settings, load_settings
+from tautulli_pipeline.settings import load_settings
 
 GROUP: Final = "tautulli"
 OWNERS: Final = ("team:tautulli",)
@@ -52,7 +52,9 @@ def publish_partitions(
     The import is complete when the last of its rows is stored. A dry run only says what an
     import would do.
     """
-    if config.dry_run or _settings().import_dry_run:
+    with fault_as_failure():
+        dry_run = config.dry_run or load_settings().import_dry_run
+    if dry_run:
         context.log.info("a dry run: nothing is published")
         report_inspection(context, config)
     else:
@@ -61,11 +63,6 @@ def publish_partitions(
     # Events are logged and not yielded, as a run that is terminated while Dagster has the
     # turn leaves the generator as it stands, with its source, locks and record open.
     yield from ()
-
-
-def _settings() -> Settings:
-    with fault_as_failure():
-        return load_settings()
 
 
 def _import(context: dg.OpExecutionContext, config: ImportOptions, importing: Importing) -> None:
