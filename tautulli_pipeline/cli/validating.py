@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
@@ -47,7 +47,7 @@ def run_dry_run(settings: Settings, path: Path, *, salvaging: bool, as_json: boo
     report_unreadable(findings.unreadable, sys.stderr)
     if as_json:
         record = _as_record(findings, time.monotonic() - began_at)
-        print_json(record.summary() | {"warehouse": findings.warehouse.facts()})
+        print_json(record.summary() | {"warehouse": asdict(findings.warehouse)})
     else:
         _print_fates(findings)
 
