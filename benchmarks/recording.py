@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
@@ -18,11 +18,6 @@ from tautulli_pipeline.imports.plan import Destination, Finished, Plan, make_pla
 from tautulli_pipeline.imports.receipts import PUBLISHED, ROWS, Receipt
 from tautulli_pipeline.source.opening import OpenSource, open_source
 from tautulli_pipeline.source.survey import PartitionContent
-
-if TYPE_CHECKING:
-    import dagster as dg
-
-    from tautulli_pipeline.orchestration.options import ImportOptions
 
 _BATCH_SIZE = 1000
 _IMPORT_ID = "import"
@@ -67,19 +62,6 @@ def _receipt(part: PartitionWork) -> Receipt:
     return Receipt(_IMPORT_ID, part.key, "default", first + part.rows, now, table, 1.0)
 
 
-@dataclass(frozen=True)
-class _Importing:
-    """Gives the op its import."""
-
-    opened: FinishedImport
-
-    @contextmanager
-    def open(
-        self, _context: dg.OpExecutionContext, _options: ImportOptions
-    ) -> Iterator[FinishedImport]:
-        yield self.opened
-
-
 class _Stopwatch:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -112,7 +94,7 @@ def measure(database: Path, folder: Path) -> dict[str, Any]:
             job = defs.resolve_job_def("import_job")
             job.execute_in_process(
                 instance=instance,
-                resources={**job.resource_defs, "importing": _Importing(opened)},
+                resources={**job.resource_defs, "importing": lambda *_asked: nullcontext(opened)},
                 run_config=QUIET,
                 tags={**COMMAND_LINE_TAGS},
             )

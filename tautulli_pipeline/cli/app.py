@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from tautulli_pipeline.cli.auditing import duplicate_commands, letter_commands
 from tautulli_pipeline.cli.options import DEBUG, output_options
 from tautulli_pipeline.settings import WAREHOUSE_WAIT_SECONDS, load_settings
 
@@ -125,35 +126,5 @@ def demo(*, rows: int, as_json: bool) -> None:
     run_demo(load_settings(), rows, as_json=as_json)
 
 
-class _AuditGroup(click.Group):
-    """A group whose commands, and DuckDB with them, are loaded when one of them is wanted."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        self._load()
-        return super().list_commands(ctx)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        self._load()
-        return super().get_command(ctx, cmd_name)
-
-    def _load(self) -> None:
-        from tautulli_pipeline.cli.auditing import COMMANDS
-
-        for command in COMMANDS[self.name]:
-            self.add_command(command)
-
-
-@application.group(cls=_AuditGroup)
-def duplicates() -> None:
-    """Look at the discarded duplicates, confirm or undo them.
-
-    An ID may be given by its beginning.
-    """
-
-
-@application.group("dead-letters", cls=_AuditGroup)
-def dead_letters() -> None:
-    """Look at what could not become an event, and try it again.
-
-    An ID may be given by its beginning.
-    """
+application.add_command(duplicate_commands)
+application.add_command(letter_commands)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from tautulli_pipeline.cli.importing import database_path
 from tautulli_pipeline.cli.options import output_options
 from tautulli_pipeline.cli.reporting import print_json, print_line
-from tautulli_pipeline.cli.tables import Column, print_fields, print_page, print_rows, printable
+from tautulli_pipeline.cli.tables import Column, print_fields, print_page, print_rows
 from tautulli_pipeline.settings import load_settings
 from tautulli_pipeline.warehouse.audit_words import LAYERS, REASONS, STATUSES
 
@@ -31,6 +31,22 @@ _OF_IMPORT = click.option(
 )
 
 
+@click.group("duplicates")
+def duplicate_commands() -> None:
+    """Look at the discarded duplicates, confirm or undo them.
+
+    An ID may be given by its beginning.
+    """
+
+
+@click.group("dead-letters")
+def letter_commands() -> None:
+    """Look at what could not become an event, and try it again.
+
+    An ID may be given by its beginning.
+    """
+
+
 def _paged(command: Callable[..., None]) -> Callable[..., None]:
     limit = click.IntRange(1, 100_000)
     for option in (
@@ -41,7 +57,7 @@ def _paged(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@click.command("list", short_help="List discarded duplicates, the newest first.")
+@duplicate_commands.command("list", short_help="List discarded duplicates, the newest first.")
 @click.option(
     "--reason",
     metavar="KEY",
@@ -73,14 +89,13 @@ def list_duplicates(
     item, at the same time, stamped differently. Nothing is done to them.
     """
     from tautulli_pipeline.warehouse import duplicates
-    from tautulli_pipeline.warehouse.near_matches import list_near_matches
     from tautulli_pipeline.warehouse.reading import Page
 
     if near and any(wanted.values()):
         raise click.UsageError("--near goes with --limit and --offset alone")
     page = Page(limit, offset)
     if near:
-        near_matches = _listed(lambda found: list_near_matches(found, page))
+        near_matches = _listed(lambda found: duplicates.list_near_matches(found, page))
         _print_listing("near_matches", near_matches, page, _NEAR_COLUMNS, as_json=as_json)
         return
     audit = duplicates.AuditFilter(**wanted)
@@ -88,7 +103,7 @@ def list_duplicates(
     _print_listing("duplicates", listing, page, _DUPLICATE_COLUMNS, as_json=as_json)
 
 
-@click.command("show", short_help="Show one duplicate and the row it matched.")
+@duplicate_commands.command("show", short_help="Show one duplicate and the row it matched.")
 @_ID
 @output_options
 def show_duplicate(*, given: str, as_json: bool) -> None:
@@ -98,7 +113,7 @@ def show_duplicate(*, given: str, as_json: bool) -> None:
     with _existing(duplicates.KIND, given) as connection:
         facts = duplicates.show_duplicate(connection, given)
     if as_json:
-        print_json(printable(facts))
+        print_json(facts)
         return
     payload, differences = facts.pop("payload"), facts.pop("differences")
     print_fields(facts)
@@ -115,7 +130,7 @@ def show_duplicate(*, given: str, as_json: bool) -> None:
         print_line("it says what the row it matched says")
 
 
-@click.command(short_help="Bring discarded events into the table.")
+@duplicate_commands.command(short_help="Bring discarded events into the table.")
 @_IDS
 @output_options
 def restore(*, given: tuple[str, ...], as_json: bool) -> None:
@@ -124,37 +139,47 @@ def restore(*, given: tuple[str, ...], as_json: bool) -> None:
     They are marked as restored. What has the event id of a stored play is that
     play, and is not restored.
     """
-    from tautulli_pipeline.orchestration.upkeep import open_for_upkeep, restore_duplicates
     from tautulli_pipeline.warehouse import duplicates
 
-    with open_for_upkeep(load_settings(), duplicates.KIND, given) as connection:
-        resolved = restore_duplicates(connection, given)
-    if as_json:
-        print_json({"restored": [{"id": one.id, "added": one.changed} for one in resolved]})
-        return
-    for one in resolved:
-        done = "restored, and read back" if one.changed else "is in the table already"
-        print_line(f"{one.id}: {done}")
+    words = {True: "restored, and read back", False: "is in the table already"}
+    _resolve(duplicates.restore, given, ("restored", "added"), words, as_json=as_json)
 
 
-@click.command()
+@duplicate_commands.command()
 @_IDS
 @output_options
 def confirm(*, given: tuple[str, ...], as_json: bool) -> None:
     """Confirm that these are duplicates."""
-    from tautulli_pipeline.orchestration.upkeep import confirm_duplicates, open_for_upkeep
     from tautulli_pipeline.warehouse import duplicates
 
-    with open_for_upkeep(load_settings(), duplicates.KIND, given) as connection:
-        resolved = confirm_duplicates(connection, given)
+    words = {True: "confirmed", False: "was confirmed before"}
+    _resolve(duplicates.confirm, given, ("confirmed", "changed"), words, as_json=as_json)
+
+
+def _resolve(
+    resolve: Callable[[OpenWarehouse, Sequence[str], datetime], list[tuple[str, bool]]],
+    given: Sequence[str],
+    names: tuple[str, str],
+    words: Mapping[bool, str],
+    *,
+    as_json: bool,
+) -> None:
+    """Decide about these duplicates; JSON names the list, and what is true of each, by `names`."""
+    from tautulli_pipeline.orchestration.upkeep import open_for_upkeep
+    from tautulli_pipeline.warehouse.duplicates import KIND
+    from tautulli_pipeline.warehouse.writer import utc_now
+
+    with open_for_upkeep(load_settings(), KIND, given) as connection:
+        resolved = resolve(connection, given, utc_now())
     if as_json:
-        print_json({"confirmed": [{"id": one.id, "changed": one.changed} for one in resolved]})
+        listed, told = names
+        print_json({listed: [{"id": row_id, told: new} for row_id, new in resolved]})
         return
-    for one in resolved:
-        print_line(f"{one.id}: {'confirmed' if one.changed else 'was confirmed before'}")
+    for row_id, new in resolved:
+        print_line(f"{row_id}: {words[new]}")
 
 
-@click.command("list", short_help="List dead letters, the newest first.")
+@letter_commands.command("list", short_help="List dead letters, the newest first.")
 @click.option("--reason", metavar="TEXT", help="Only reasons starting with TEXT.")
 @click.option("--origin", help="session_history, or the subject of a message.")
 @_OF_IMPORT
@@ -180,7 +205,7 @@ def list_letters(*, limit: int, offset: int, as_json: bool, **wanted: Any) -> No
     _print_listing("dead_letters", listing, page, columns, told, as_json=as_json)
 
 
-@click.command("show")
+@letter_commands.command("show")
 @_ID
 @output_options
 def show_letter(*, given: str, as_json: bool) -> None:
@@ -190,7 +215,7 @@ def show_letter(*, given: str, as_json: bool) -> None:
     with _existing(dead_letters.KIND, given) as connection:
         facts = dead_letters.show_letter(connection, given)
     if as_json:
-        print_json(printable(facts))
+        print_json(facts)
         return
     record = facts.pop("record")
     print_fields(facts)
@@ -201,7 +226,7 @@ def show_letter(*, given: str, as_json: bool) -> None:
         print_fields(value if isinstance(value, dict) else {"": value})
 
 
-@click.command(short_help="Try dead letters again.")
+@letter_commands.command(short_help="Try dead letters again.")
 @click.argument("given", metavar="[ID...]", nargs=-1)
 @click.option(
     "--database",
@@ -218,6 +243,7 @@ def replay(*, given: tuple[str, ...], database: Path | None, as_json: bool) -> N
     becomes an event is brought into the table, once; the rest stays, with its
     reason as it is now.
     """
+    from tautulli_pipeline.cli.importing import database_path
     from tautulli_pipeline.orchestration.upkeep import open_for_upkeep, replay_letters
     from tautulli_pipeline.warehouse import dead_letters
 
@@ -298,7 +324,7 @@ def _print_listing(
 ) -> None:
     if as_json:
         facts = {"total": listing.total, "limit": page.limit, "offset": page.offset}
-        print_json(facts | {name: [printable(row) for row in listing.rows]})
+        print_json(facts | {name: listing.rows})
     else:
         print_page(listing, page, columns, told or name.replace("_", " "))
 
@@ -312,9 +338,3 @@ def _existing(kind: str, given: str) -> Iterator[OpenWarehouse]:
         raise no_such(kind, given)
     with open_to_read(path) as connection:
         yield connection
-
-
-COMMANDS: Final[Mapping[str | None, Sequence[click.Command]]] = {
-    "duplicates": (list_duplicates, show_duplicate, restore, confirm),
-    "dead-letters": (list_letters, show_letter, replay),
-}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import asdict
 from typing import Final
+
+import click
 
 from tautulli_pipeline.cli.reporting import print_json, print_line
 from tautulli_pipeline.errors import ConfigurationError
@@ -51,8 +52,7 @@ def _request(log: ImportLog, claim: Claim) -> None:
             f"cannot ask process {claim.process_id} to stop: {error.strerror}",
             hint="see that the data directory can be written, or press Ctrl-C where it runs",
         ) from error
-    sys.stderr.write(f"asked process {claim.process_id} to stop after the batch in hand\n")
-    sys.stderr.flush()
+    click.echo(f"asked process {claim.process_id} to stop after the batch in hand", err=True)
 
 
 def _wait(log: ImportLog, claim: Claim, waits_seconds: float, poll_seconds: float) -> None:

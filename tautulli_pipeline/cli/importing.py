@@ -51,7 +51,13 @@ def run_import(
             wait_seconds=wait_seconds,
         )
         with open_import(
-            settings, request, consumer, audience=progress, stop=stop, began_at=began_at
+            settings,
+            request,
+            consumer,
+            show=progress.show,
+            say=progress.say,
+            stop=stop,
+            began_at=began_at,
         ) as opened:
             import_by_jobs(opened, settings, stop)
         record = opened.record

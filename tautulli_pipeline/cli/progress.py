@@ -6,15 +6,12 @@ import io
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final, TextIO, cast
+from typing import Any, Final, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from tautulli_pipeline.imports.record import ImportRecord
-
-if TYPE_CHECKING:
-    from tautulli_pipeline.imports.coordinator import Audience
 
 _LINE_EVERY_SECONDS: Final = 5.0
 
@@ -40,7 +37,7 @@ class Pace:
 
 
 @contextmanager
-def open_progress(stream: TextIO, pace: Pace | None = None) -> Iterator[Audience]:
+def open_progress(stream: TextIO, pace: Pace | None = None) -> Iterator[_Bar | _Lines]:
     """The view that suits `stream`."""
     lasting = cast("TextIO", _Lasting(stream))
     if not stream.isatty():
@@ -75,15 +72,11 @@ class _Lasting(io.TextIOBase):
     def isatty(self) -> bool:
         return self._stream.isatty()
 
-    def fileno(self) -> int:
-        return self._stream.fileno()
-
 
 class _Bar:
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
         self._task = bar.add_task("import", total=None, figures="reading the database")
-        self._said = ""
 
     def show(self, record: ImportRecord) -> None:
         if record.total_records:
@@ -95,30 +88,22 @@ class _Bar:
             )
 
     def say(self, words: str) -> None:
-        if words != self._said:
-            self._said = words
-            self._bar.console.print(
-                words, soft_wrap=True, highlight=False, markup=False, emoji=False
-            )
+        self._bar.console.print(words, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 class _Lines:
     def __init__(self, stream: TextIO, pace: Pace) -> None:
         self._stream = stream
         self._pace = pace
-        self._said = ""
 
     def show(self, record: ImportRecord) -> None:
         if record.total_records and self._pace.is_due():
             percent = record.summary()["progress"]
-            self._stream.write(f"{percent} %  {_figures(record)}\n")
-            self._stream.flush()
+            self.say(f"{percent} %  {_figures(record)}")
 
     def say(self, words: str) -> None:
-        if words != self._said:
-            self._said = words
-            self._stream.write(f"{words}\n")
-            self._stream.flush()
+        self._stream.write(f"{words}\n")
+        self._stream.flush()
 
 
 def _figures(record: ImportRecord) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 import orjson
 from rich.console import Console
@@ -16,10 +16,14 @@ from tautulli_pipeline.imports.record import PENDING_SUMMARY, RUNNING, ImportLog
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.source.damage import in_words
 
+# The warehouse gives times without a zone.
+TIMES_IN_UTC: Final = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
+
 
 def print_json(facts: Mapping[str, Any]) -> None:
-    """Exactly one JSON object on standard output."""
-    sys.stdout.write(orjson.dumps(facts, option=orjson.OPT_INDENT_2).decode() + "\n")
+    """Exactly one JSON object on standard output; times are UTC."""
+    text = orjson.dumps(facts, option=orjson.OPT_INDENT_2 | TIMES_IN_UTC).decode()
+    sys.stdout.write(f"{text}\n")
 
 
 def print_line(words: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import sys
+from functools import partial
+
+import click
 
 from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.settings import Settings
@@ -14,10 +16,5 @@ def run_up(settings: Settings, port: int) -> None:
     with stop.heard():
         from tautulli_pipeline.orchestration.serving import Serving
 
-        Serving(settings, port, stop, _say).run()
+        Serving(settings, port, stop, partial(click.echo, err=True)).run()
     stop.require_none()
-
-
-def _say(words: str) -> None:
-    sys.stderr.write(f"{words}\n")
-    sys.stderr.flush()

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tautulli_pipeline.cli.faults import without_controls
-from tautulli_pipeline.cli.reporting import print_line
+from tautulli_pipeline.cli.reporting import TIMES_IN_UTC, print_line
 
 if TYPE_CHECKING:
     from tautulli_pipeline.warehouse.reading import Listing, Page
@@ -73,19 +73,11 @@ def print_rows(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     Console(highlight=False).print(table)
 
 
-def printable(value: Any) -> Any:  # noqa: ANN401 - any value of a table, or JSON
-    """The value as JSON gives it; times are UTC."""
-    if isinstance(value, datetime):
-        return f"{value.isoformat()}Z"
-    if isinstance(value, dict):
-        return {name: printable(inner) for name, inner in value.items()}
-    return value
-
-
 def _cell(value: Any) -> Text:  # noqa: ANN401 - any value of a table, or JSON
-    value = printable(value)
+    if isinstance(value, datetime):
+        value = f"{value.isoformat()}Z"
     if isinstance(value, bool):
         value = "yes" if value else "no"
     if isinstance(value, dict | list):
-        value = orjson.dumps(value).decode()
+        value = orjson.dumps(value, option=TIMES_IN_UTC).decode()
     return Text("-" if value is None else without_controls(str(value)))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final
+
+import click
 
 from tautulli_pipeline.cli.importing import database_path
 from tautulli_pipeline.cli.progress import Pace
@@ -45,36 +47,27 @@ def run_dry_run(settings: Settings, path: Path, *, salvaging: bool, as_json: boo
     report_unreadable(findings.unreadable, sys.stderr)
     if as_json:
         record = _as_record(findings, time.monotonic() - began_at)
-        print_json(record.summary() | {"warehouse": findings.warehouse.facts()})
+        print_json(record.summary() | {"warehouse": asdict(findings.warehouse)})
     else:
         _print_fates(findings)
 
 
 def _validate(settings: Settings, path: Path, pace: Pace, *, salvaging: bool = False) -> Findings:
     stop = Stop("stopped; nothing was written")
-    reading = _Reading(sys.stderr, pace)
+
+    def show(done: int, total: int) -> None:
+        if pace.is_due():
+            click.echo(f"read {done:,} of {total:,} plays", err=True)
+
     with stop.heard(), stop.interruptible():
         return validate(
             path,
             settings.data_dir / "snapshots",
             warehouse=settings.warehouse_path,
             server_id=settings.import_server_id,
-            on_read=reading.show,
+            on_read=show,
             salvaging=salvaging,
         )
-
-
-class _Reading:
-    """Writes a line now and then about how far the reading is."""
-
-    def __init__(self, stream: TextIO, pace: Pace) -> None:
-        self._stream = stream
-        self._pace = pace
-
-    def show(self, done: int, total: int) -> None:
-        if self._pace.is_due():
-            self._stream.write(f"read {done:,} of {total:,} plays\n")
-            self._stream.flush()
 
 
 def _as_record(findings: Findings, elapsed_seconds: float) -> ImportRecord:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import duckdb
 
@@ -43,13 +43,9 @@ _FIRST: Final = """
 class Comparison:
     """What the present table was compared with, or why it was not."""
 
-    path: Path
+    path: str
     compared: bool
     reason: str
-
-    def facts(self) -> dict[str, Any]:
-        """As JSON gives it."""
-        return {"path": str(self.path), "compared": self.compared, "reason": self.reason}
 
 
 @dataclass(frozen=True)
@@ -72,19 +68,19 @@ def compare(connection: duckdb.DuckDBPyConnection, warehouse: Path) -> tuple[Out
 
 def _add_stored(connection: duckdb.DuckDBPyConnection, warehouse: Path) -> Comparison:
     if not warehouse.exists():
-        return Comparison(warehouse, True, "there is no table yet")
+        return Comparison(str(warehouse), True, "there is no table yet")
     try:
         with explained(warehouse, "read"):
             connection.execute(f"ATTACH {quote_literal(str(warehouse))} AS warehouse (READ_ONLY)")
     except WarehouseError as error:
-        return Comparison(warehouse, False, error.message)
+        return Comparison(str(warehouse), False, error.message)
     try:
         connection.execute(_ADD_STORED)
     except (duckdb.CatalogException, duckdb.BinderException):
-        return Comparison(warehouse, False, f"{warehouse} has no table playback_events")
+        return Comparison(str(warehouse), False, f"{warehouse} has no table playback_events")
     finally:
         connection.execute("DETACH warehouse")
-    return Comparison(warehouse, True, "")
+    return Comparison(str(warehouse), True, "")
 
 
 def _judge(connection: duckdb.DuckDBPyConnection) -> Outcome:

@@ -56,14 +56,17 @@ class PartitionHistory(Protocol):
         """Remember a published partition."""
 
 
-class Audience(Protocol):
-    """Who watches an import; called from several threads."""
+def each_once(say: Callable[[str], None]) -> Callable[[str], None]:
+    """`say`, but for what was said last already: who waits says so again and again."""
+    last = ""
 
-    def show(self, record: ImportRecord) -> None:
-        """The record as it is now."""
+    def say_news(words: str) -> None:
+        nonlocal last
+        if words != last:
+            last = words
+            say(words)
 
-    def say(self, words: str) -> None:
-        """Something that a person should know: what it waits for above all."""
+    return say_news
 
 
 @dataclass(frozen=True)
@@ -255,9 +258,10 @@ def open_import(
     request: ImportRequest,
     consumer_process: subprocess.Popen[bytes],
     *,
-    audience: Audience,
+    say: Callable[[str], None],
     stop: Stop,
     began_at: float,
+    show: Callable[[ImportRecord], None] = lambda _record: None,
 ) -> Iterator[Import]:
     """Begin or resume an import: its lock, source, record, consumer and stream.
 
@@ -265,15 +269,17 @@ def open_import(
         settings: name the data directory, the warehouse and the stream.
         request: what is imported.
         consumer_process: a consumer that waits for its orders.
-        audience: watches.
+        say: hears what a person should know, what the import waits for above all.
         stop: heeded from here on.
         began_at: when a person began to wait, by `time.monotonic`.
+        show: sees the record whenever it changes; like `say`, called from several threads.
 
     Raises:
         PipelineError: one of its faults; what was done so far is kept, and the next import
             resumes it.
     """
     check_login(settings)
+    say = each_once(say)
     log = ImportLog(settings.data_dir)
     with ExitStack() as stack:
         stack.enter_context(explained_faults(settings.data_dir))
@@ -290,15 +296,13 @@ def open_import(
             log.continue_or_begin(source.path, fresh=request.fresh),
             unreadable=tuple(damage.facts() for damage in source.salvage.damages),
             began_at=began_at,
-            observe=audience.show,
+            observe=show,
         )
         stack.enter_context(running.until_ended())
-        consumer = ConsumerClient(
-            consumer_process, on_progress=running.progressed, on_wait=audience.say
-        )
+        consumer = ConsumerClient(consumer_process, on_progress=running.progressed, on_wait=say)
         stack.callback(consumer.finish, None)
         stack.enter_context(consumer.ended_after_failure())
-        control = _Control(stop, consumer, audience.say)
+        control = _Control(stop, consumer, say)
         with stop.interruptible():
             address = stack.enter_context(stream_address(settings))
         # Before the consumer: what is wrong with the stream shows here within seconds.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -116,7 +116,7 @@ class Findings:
             "duplicates": self.outcome.duplicates,
             "rejected": self.rejected,
             "rejected_reasons": self.rejected_reasons,
-            "warehouse": self.warehouse.facts(),
+            "warehouse": asdict(self.warehouse),
         }
 
 
@@ -157,23 +157,18 @@ def judge(
     on_read: OnRead = lambda _done, _total: None,
 ) -> Findings:
     """Judge every play of an open source; see `validate`."""
-    with _scratch(source) as connection:
+    # Tables in memory that spill into the folder of the private copy.
+    scratch: dict[str, Any] = {
+        **SETTINGS,
+        "memory_limit": "256MB",
+        "temp_directory": str(source.snapshot.path.with_name("spilled")),
+        "preserve_insertion_order": False,
+    }
+    with duckdb.connect(config=scratch) as connection:
         with source.naming_damage():
             _read_plays(connection, source, server_id, on_read)
         outcome, comparison = compare(connection, warehouse)
         return _findings(connection, source, outcome, comparison)
-
-
-def _scratch(source: OpenSource) -> duckdb.DuckDBPyConnection:
-    """Tables in memory that spill into the folder of the private copy."""
-    return duckdb.connect(
-        config={
-            **SETTINGS,
-            "memory_limit": "256MB",
-            "temp_directory": str(source.snapshot.path.with_name("spilled")),
-            "preserve_insertion_order": False,
-        }
-    )
 
 
 def _read_plays(

@@ -18,9 +18,9 @@ from tautulli_pipeline.orchestration.history import (
 from tautulli_pipeline.orchestration.inspection import report_inspection
 from tautulli_pipeline.orchestration.options import ImportOptions
 from tautulli_pipeline.orchestration.resources import Consuming, Importing, Warehouse
-from tautulli_pipeline.orchestration.run_tables import arrival_metadata, source_metadata
+from tautulli_pipeline.orchestration.run_tables import source_metadata
 from tautulli_pipeline.orchestration.stops import fault_as_failure, stop_as_cancellation
-from tautulli_pipeline.settings import Settings, load_settings
+from tautulli_pipeline.settings import load_settings
 
 GROUP: Final = "tautulli"
 OWNERS: Final = ("team:tautulli",)
@@ -52,7 +52,9 @@ def publish_partitions(
     The import is complete when the last of its rows is stored. A dry run only says what an
     import would do.
     """
-    if config.dry_run or _settings().import_dry_run:
+    with fault_as_failure():
+        dry_run = config.dry_run or load_settings().import_dry_run
+    if dry_run:
         context.log.info("a dry run: nothing is published")
         report_inspection(context, config)
     else:
@@ -63,13 +65,8 @@ def publish_partitions(
     yield from ()
 
 
-def _settings() -> Settings:
-    with fault_as_failure():
-        return load_settings()
-
-
 def _import(context: dg.OpExecutionContext, config: ImportOptions, importing: Importing) -> None:
-    with stop_as_cancellation(context), importing.open(context, config) as opened:
+    with stop_as_cancellation(context), importing(context, config) as opened:
         history = DagsterHistory(context.instance, context.log_event)
         plan = opened.prepare(history, _chosen(context))
         _observe(context, opened, plan)
@@ -149,6 +146,4 @@ def playback_events(
 ) -> dg.MaterializeResult[None]:
     """Consume the stream into the table."""
     with stop_as_cancellation(context):
-        consumed = consuming.consume(context, warehouse)
-    metadata = {**consumed.facts, **arrival_metadata(consumed.arrivals)}
-    return dg.MaterializeResult(metadata=metadata)
+        return dg.MaterializeResult(metadata=consuming(context, warehouse))

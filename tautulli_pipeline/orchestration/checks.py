@@ -10,8 +10,8 @@ from tautulli_pipeline.errors import StreamError
 from tautulli_pipeline.imports.connections import stream_address
 from tautulli_pipeline.orchestration.column_schemas import TABLE_KEY
 from tautulli_pipeline.orchestration.resources import Warehouse
-from tautulli_pipeline.settings import Settings, load_settings
-from tautulli_pipeline.stream.position import ConsumerPosition, read_position
+from tautulli_pipeline.settings import load_settings
+from tautulli_pipeline.stream.position import read_position
 from tautulli_pipeline.warehouse.integrity import (
     backward_plays,
     misnamed_events,
@@ -94,8 +94,11 @@ def _result(rule: _Rule, offences: Listing) -> dg.AssetCheckResult:
 def consumer_position_matches(warehouse: Warehouse) -> dg.AssetCheckResult:
     """Compare the position in the table with the consumer's on the stream."""
     settings = load_settings()
+    position = None
     try:
-        position = _position(settings)
+        if settings.nats_url is not None or settings.layout.stream.is_dir():
+            with stream_address(settings) as address:
+                position = read_position(address)
     except StreamError as error:
         return dg.AssetCheckResult(
             passed=False,
@@ -121,10 +124,3 @@ def consumer_position_matches(warehouse: Warehouse) -> dg.AssetCheckResult:
             "unacked": position.unacked,
         },
     )
-
-
-def _position(settings: Settings) -> ConsumerPosition | None:
-    if settings.nats_url is None and not settings.layout.stream.is_dir():
-        return None
-    with stream_address(settings) as address:
-        return read_position(address)

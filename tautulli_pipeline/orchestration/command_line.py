@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import dagster as dg
 
@@ -22,33 +21,10 @@ from tautulli_pipeline.orchestration.instance import (
     unheard,
 )
 from tautulli_pipeline.orchestration.options import ImportOptions
-from tautulli_pipeline.orchestration.resources import RESUME_HINT, Consumed, Warehouse
+from tautulli_pipeline.orchestration.resources import RESUME_HINT
+from tautulli_pipeline.orchestration.run_tables import arrival_metadata
 from tautulli_pipeline.orchestration.workers import bury_dead_runs, own_process_tag
 from tautulli_pipeline.settings import Settings
-
-
-@dataclass(frozen=True)
-class _Opened:
-    """The import that the command line has opened."""
-
-    opened: Import
-    stop: Stop
-
-    @contextmanager
-    def open(self, _context: dg.OpExecutionContext, _options: ImportOptions) -> Iterator[Import]:
-        # Dagster takes the signals for each step.
-        with self.stop.heard(), self.opened.consumer_ended_after_failure():
-            yield self.opened
-
-
-@dataclass(frozen=True)
-class _ConsumedByImport:
-    """What the consumer process of the import has brought into the warehouse."""
-
-    consumed: Consumed
-
-    def consume(self, _context: dg.AssetExecutionContext, _warehouse: Warehouse) -> Consumed:
-        return self.consumed
 
 
 def import_by_jobs(opened: Import, settings: Settings, stop: Stop) -> None:
@@ -59,6 +35,12 @@ def import_by_jobs(opened: Import, settings: Settings, stop: Stop) -> None:
         PipelineError: one of its faults; likewise.
     """
     from tautulli_pipeline.definitions import defs
+
+    @contextmanager
+    def importing(_context: dg.OpExecutionContext, _options: ImportOptions) -> Iterator[Import]:
+        # Dagster takes the signals for each step.
+        with stop.heard(), opened.consumer_ended_after_failure():
+            yield opened
 
     with open_instance(settings.data_dir) as instance, unheard():
         bury_dead_runs(instance)
@@ -71,7 +53,7 @@ def import_by_jobs(opened: Import, settings: Settings, stop: Stop) -> None:
         }
         if opened.prepare(history).work:
             job = defs.resolve_job_def("import_job")
-            _execute(job, {"importing": _Opened(opened, stop)}, instance, tags)
+            _execute(job, {"importing": importing}, instance, tags)
         else:
             opened.publish(history)
         arrivals = opened.finish(last_materialized_at(instance))
@@ -80,8 +62,8 @@ def import_by_jobs(opened: Import, settings: Settings, stop: Stop) -> None:
             job = defs.resolve_job_def("consume_job").get_subset(
                 asset_selection={TABLE_KEY}, asset_check_selection=set()
             )
-            consuming = _ConsumedByImport(Consumed(arrivals))
-            _execute(job, {"consuming": consuming}, instance, tags)
+            metadata = arrival_metadata(arrivals)
+            _execute(job, {"consuming": lambda _context, _warehouse: metadata}, instance, tags)
 
 
 def _execute(

@@ -143,27 +143,20 @@ def _grid_of(key: str) -> Grid | None:
         return None  # a person made it up
 
 
-def add_partitions(instance: dg.DagsterInstance, keys: Iterable[str]) -> None:
-    """Make partitions known besides those that are, in key order.
+def show_partitions(instance: dg.DagsterInstance, keys: Iterable[str]) -> None:
+    """Make exactly these partitions known; what was recorded of others stays recorded.
 
     Dagster shows and ranges over partitions in the order in which they were added, so
     those that come after a new one are added again.
     """
-    name = PARTITIONS.name or ""
-    known = instance.get_dynamic_partitions(name)
-    wanted = sorted({*known, *keys})
-    for key in known[_same(known, wanted) :]:
-        instance.delete_dynamic_partition(name, key)
-    instance.add_dynamic_partitions(name, wanted)
-
-
-def show_partitions(instance: dg.DagsterInstance, keys: Iterable[str]) -> None:
-    """Make exactly these partitions known; what was recorded of others stays recorded."""
     name, wanted = PARTITIONS.name or "", set(keys)
-    for key in instance.get_dynamic_partitions(name):
-        if key not in wanted:
+    known = instance.get_dynamic_partitions(name)
+    kept, ordered = [key for key in known if key in wanted], sorted(wanted)
+    stays = set(kept[: _same(kept, ordered)])
+    for key in known:
+        if key not in stays:
             instance.delete_dynamic_partition(name, key)
-    add_partitions(instance, wanted)
+    instance.add_dynamic_partitions(name, ordered)
 
 
 def _same(known: Sequence[str], wanted: Sequence[str]) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import dagster as dg
 
@@ -29,16 +28,9 @@ from tautulli_pipeline.source.opening import SourceFacts, open_source
 from tautulli_pipeline.source.survey import PartitionContent
 
 
-@dataclass(frozen=True)
-class Inspected:
-    """What a dry run found out."""
-
-    facts: SourceFacts
-    contents: tuple[PartitionContent, ...]
-    findings: Findings
-
-
-def inspect(instance: dg.DagsterInstance, options: SourceOptions) -> Inspected:
+def inspect(
+    instance: dg.DagsterInstance, options: SourceOptions
+) -> tuple[SourceFacts, list[PartitionContent], Findings]:
     """Read all of the source; the table is only read, and only where nobody holds it.
 
     Raises:
@@ -56,14 +48,14 @@ def inspect(instance: dg.DagsterInstance, options: SourceOptions) -> Inspected:
         findings = judge(
             source, warehouse=settings.warehouse_path, server_id=settings.import_server_id
         )
-        return Inspected(source.describe(contents), tuple(contents), findings)
+        return source.describe(contents), contents, findings
 
 
-def report_inspection(context: dg.OpExecutionContext, options: SourceOptions) -> Findings:
+def report_inspection(context: dg.OpExecutionContext, options: SourceOptions) -> None:
     """Record what an import would do, and make the ranges stale that changed."""
     with fault_as_failure():
-        inspected = inspect(context.instance, options)
-    contents = {content.key: content for content in inspected.contents}
+        facts, surveyed, findings = inspect(context.instance, options)
+    contents = {content.key: content for content in surveyed}
     finished = finished_partitions(context.instance)
     published = {key: last.content for key, last in finished.items()}
     new = [key for key in contents if key not in published]
@@ -77,10 +69,10 @@ def report_inspection(context: dg.OpExecutionContext, options: SourceOptions) ->
         dg.AssetObservation(
             DATABASE_KEY,
             metadata={
-                **source_metadata(inspected.facts),
+                **source_metadata(facts),
                 "due": dg.MetadataValue.md(ranges_in_words(new, changed, gone)),
             },
-            tags={DATA_VERSION: inspected.facts.fingerprint},
+            tags={DATA_VERSION: facts.fingerprint},
         )
     )
     _make_stale(context, [contents[key] for key in changed], read_contents(context.instance))
@@ -88,10 +80,9 @@ def report_inspection(context: dg.OpExecutionContext, options: SourceOptions) ->
         dg.AssetObservation(
             TABLE_KEY,
             description="A dry run; nothing was published.",
-            metadata=verdict_metadata(inspected.findings),
+            metadata=verdict_metadata(findings),
         )
     )
-    return inspected.findings
 
 
 def _make_stale(

@@ -9,12 +9,10 @@ import dagster as dg
 from pydantic import Field
 
 from tautulli_pipeline.orchestration.resources import Warehouse
-from tautulli_pipeline.orchestration.upkeep import (
-    confirm_duplicates,
-    replay_letters,
-    restore_duplicates,
-)
+from tautulli_pipeline.orchestration.upkeep import replay_letters
 from tautulli_pipeline.settings import load_settings
+from tautulli_pipeline.warehouse.duplicates import confirm, restore
+from tautulli_pipeline.warehouse.writer import utc_now
 
 
 class Duplicates(dg.Config):
@@ -36,12 +34,9 @@ class DeadLetters(dg.Config):
 def restore_plays(context: dg.OpExecutionContext, config: Duplicates, warehouse: Warehouse) -> None:
     """Bring discarded events into the table, as plays of their own."""
     with warehouse.get_connection() as connection:
-        resolved = restore_duplicates(connection, config.ids)
-    context.add_output_metadata({one.id: _added(one.changed) for one in resolved})
-
-
-def _added(changed: bool) -> str:
-    return "restored" if changed else "in the table already"
+        resolved = restore(connection, config.ids, utc_now())
+    told = {True: "restored", False: "in the table already"}
+    context.add_output_metadata({row_id: told[added] for row_id, added in resolved})
 
 
 @dg.op(pool="duckdb")
@@ -50,8 +45,8 @@ def confirm_decisions(
 ) -> None:
     """Note that these are duplicates indeed."""
     with warehouse.get_connection() as connection:
-        resolved = confirm_duplicates(connection, config.ids)
-    context.add_output_metadata({"confirmed": [one.id for one in resolved]})
+        resolved = confirm(connection, config.ids, utc_now())
+    context.add_output_metadata({"confirmed": [row_id for row_id, _ in resolved]})
 
 
 @dg.op(pool="duckdb")

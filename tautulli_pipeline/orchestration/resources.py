@@ -6,12 +6,10 @@ Settings are read when a run begins, so that loading the definitions needs none.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
-from logging import Logger
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import dagster as dg
 import duckdb
@@ -26,98 +24,47 @@ from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.imports.connections import open_as_consumer
 from tautulli_pipeline.imports.consumer_client import spawned_consumer
 from tautulli_pipeline.imports.consuming import consume_backlog
-from tautulli_pipeline.imports.coordinator import Import, ImportRequest, open_import
-from tautulli_pipeline.imports.record import ImportRecord
+from tautulli_pipeline.imports.coordinator import Import, ImportRequest, each_once, open_import
 from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.orchestration.history import last_materialized_at
 from tautulli_pipeline.orchestration.options import ImportOptions
+from tautulli_pipeline.orchestration.run_tables import arrival_metadata
 from tautulli_pipeline.orchestration.stops import fault_as_failure
 from tautulli_pipeline.orchestration.workers import bury_dead_runs
 from tautulli_pipeline.settings import WAREHOUSE_WAIT_SECONDS, Settings, load_settings
-from tautulli_pipeline.warehouse.arrivals import Arrivals, arrivals_since
+from tautulli_pipeline.warehouse.arrivals import arrivals_since
 
 RESUME_HINT: Final = "import again to resume it"
 
 
-class Importing(Protocol):
-    """Where the op gets the import that it runs."""
-
-    def open(
-        self, context: dg.OpExecutionContext, options: ImportOptions
-    ) -> AbstractContextManager[Import]:
-        """The open import."""
+# Where the op gets the import that it runs.
+Importing = Callable[[dg.OpExecutionContext, ImportOptions], AbstractContextManager[Import]]
 
 
-@dataclass(frozen=True)
-class Consumed:
-    """What came of consuming.
-
-    Attributes:
-        arrivals: what came into the warehouse since the table was recorded last.
-        facts: what the materialization says besides.
-    """
-
-    arrivals: Arrivals
-    facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-class Consuming(Protocol):
-    """The consuming half, as the asset uses it."""
-
-    def consume(self, context: dg.AssetExecutionContext, warehouse: Warehouse) -> Consumed:
-        """Consume what is on the stream."""
-
-
-def import_stop() -> Stop:
-    """The way to stop an import."""
-    return Stop("the import was stopped", hint=RESUME_HINT)
-
-
-class RunLog:
-    """Tells the log of a run what an import has to say, each thing once at a time."""
-
-    def __init__(self, log: Logger) -> None:
-        self._log = log
-        self._said = ""
-
-    def show(self, record: ImportRecord) -> None:
-        """The record is for `status`."""
-
-    def say(self, words: str) -> None:
-        """See `Audience`."""
-        if words != self._said:
-            self._said = words
-            self._log.info(words)
-
-
-class ImportBySettings:
-    """Imports the database of the run's options or of `IMPORT_DB_PATH`."""
-
-    @contextmanager
-    def open(self, context: dg.OpExecutionContext, options: ImportOptions) -> Iterator[Import]:
-        """See `Importing`."""
-        began_at = time.monotonic()
-        stop = import_stop()
-        with ExitStack() as stack:
-            stack.enter_context(fault_as_failure())
-            stack.enter_context(stop.heard())
-            settings = load_settings()
-            bury_dead_runs(context.instance, "import_job")
-            request = ImportRequest(
-                source=source_path(settings, options.source),
-                server_id=settings.import_server_id,
-                # A run that takes up another one resumes its import.
-                fresh=options.fresh and context.run.root_run_id is None,
-                salvage=options.salvage,
-                wait_seconds=options.wait,
+@contextmanager
+def import_by_settings(context: dg.OpExecutionContext, options: ImportOptions) -> Iterator[Import]:
+    """Import the database of the run's options or of `IMPORT_DB_PATH`."""
+    began_at = time.monotonic()
+    stop = Stop("the import was stopped", hint=RESUME_HINT)
+    with ExitStack() as stack:
+        stack.enter_context(fault_as_failure())
+        stack.enter_context(stop.heard())
+        settings = load_settings()
+        bury_dead_runs(context.instance, "import_job")
+        request = ImportRequest(
+            source=source_path(settings, options.source),
+            server_id=settings.import_server_id,
+            # A run that takes up another one resumes its import.
+            fresh=options.fresh and context.run.root_run_id is None,
+            salvage=options.salvage,
+            wait_seconds=options.wait,
+        )
+        consumer = stack.enter_context(spawned_consumer())
+        yield stack.enter_context(
+            open_import(
+                settings, request, consumer, say=context.log.info, stop=stop, began_at=began_at
             )
-            consumer = stack.enter_context(spawned_consumer())
-            audience = RunLog(context.log)
-            yield stack.enter_context(
-                open_import(
-                    settings, request, consumer, audience=audience, stop=stop, began_at=began_at
-                )
-            )
+        )
 
 
 def source_path(settings: Settings, named: str | None) -> Path:
@@ -133,27 +80,6 @@ def source_path(settings: Settings, named: str | None) -> Path:
             hint="set IMPORT_DB_PATH for the Dagster processes, or `source` in the run's config",
         )
     return path
-
-
-class BacklogConsuming:
-    """Consumes what is on the stream, in the process of the run."""
-
-    def consume(self, context: dg.AssetExecutionContext, warehouse: Warehouse) -> Consumed:
-        """See `Consuming`.
-
-        Raises:
-            StoppedError: somebody asked to stop, or another consumer waits to begin.
-        """
-        stop = Stop("consuming was stopped", hint="what is left is consumed by the next run")
-        with fault_as_failure(), stop.heard():
-            settings = load_settings()
-            since = last_materialized_at(context.instance)
-            with explained_faults(settings.data_dir), warehouse.get_connection() as connection:
-                lost = consume_backlog(
-                    settings, connection, stop=stop, on_wait=RunLog(context.log).say
-                )
-                arrivals = arrivals_since(connection, since)
-        return Consumed(arrivals, {"lost_on_the_stream": lost} if lost else {})
 
 
 class Warehouse(DuckDBResource):
@@ -178,16 +104,38 @@ class Warehouse(DuckDBResource):
             with open_as_consumer(
                 settings,
                 wait_seconds=WAREHOUSE_WAIT_SECONDS,
-                on_wait=RunLog(dg.get_dagster_logger()).say,
+                on_wait=each_once(dg.get_dagster_logger().info),
                 config={"custom_user_agent": "dagster", **self.connection_config},
             ) as connection:
                 yield connection
 
 
+# What the materialization of the table says, once the stream is consumed.
+Consuming = Callable[[dg.AssetExecutionContext, Warehouse], dict[str, Any]]
+
+
+def consume_stream(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dict[str, Any]:
+    """Consume what is on the stream, in the process of the run.
+
+    Raises:
+        StoppedError: somebody asked to stop, or another consumer waits to begin.
+    """
+    stop = Stop("consuming was stopped", hint="what is left is consumed by the next run")
+    with fault_as_failure(), stop.heard():
+        settings = load_settings()
+        since = last_materialized_at(context.instance)
+        with explained_faults(settings.data_dir), warehouse.get_connection() as connection:
+            say = each_once(context.log.info)
+            lost = consume_backlog(settings, connection, stop=stop, on_wait=say)
+            arrivals = arrivals_since(connection, since)
+    facts = {"lost_on_the_stream": lost} if lost else {}
+    return {**facts, **arrival_metadata(arrivals)}
+
+
 def resources_of_settings() -> dict[str, object]:
     """Resources of the definitions."""
     return {
-        "importing": ImportBySettings(),
-        "consuming": BacklogConsuming(),
+        "importing": import_by_settings,
+        "consuming": consume_stream,
         "warehouse": Warehouse(),
     }

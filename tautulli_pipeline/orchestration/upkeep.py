@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -18,46 +17,11 @@ from tautulli_pipeline.imports.replay import Tried, replay
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.source.opening import open_source
 from tautulli_pipeline.warehouse.dead_letters import KIND, TABLE, are_of_rows, open_ids
-from tautulli_pipeline.warehouse.duplicates import Restoring, choose_to_confirm, confirm
 from tautulli_pipeline.warehouse.reading import find_id, no_such, open_to_read
-from tautulli_pipeline.warehouse.schema import connect, explained
-from tautulli_pipeline.warehouse.writer import utc_now
+from tautulli_pipeline.warehouse.schema import open_warehouse
 
 # A person does not want to wait for a consumer that goes on.
 _PATIENCE_SECONDS: Final = 1.0
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """A duplicate that was restored or confirmed; `changed` is false where it was before."""
-
-    id: str
-    changed: bool
-
-
-def restore_duplicates(
-    connection: DuckDBPyConnection, given: Sequence[str]
-) -> tuple[Resolved, ...]:
-    """Bring discarded events into the table; all of them are looked up before the first one.
-
-    Raises:
-        ConfigurationError: there is no such duplicate, or it is the very play that is stored.
-    """
-    restoring = Restoring(connection)
-    chosen = [restoring.choose(beginning) for beginning in given]
-    return tuple(Resolved(row_id, restoring.restore(row_id, utc_now())) for row_id in chosen)
-
-
-def confirm_duplicates(
-    connection: DuckDBPyConnection, given: Sequence[str]
-) -> tuple[Resolved, ...]:
-    """Note that a person finds these decisions right.
-
-    Raises:
-        ConfigurationError: there is no such duplicate, or it was restored.
-    """
-    chosen = [choose_to_confirm(connection, beginning) for beginning in given]
-    return tuple(Resolved(row_id, confirm(connection, row_id, utc_now())) for row_id in chosen)
 
 
 def replay_letters(
@@ -114,9 +78,7 @@ def open_for_upkeep(
     with ExitStack() as stack:
         stack.enter_context(explained_faults(settings.data_dir))
         _keep_consumers_away(settings, stack, patience_seconds)
-        connection = stack.enter_context(connect(path, {}))
-        stack.enter_context(explained(path, "write"))
-        yield connection
+        yield stack.enter_context(open_warehouse(path))
 
 
 def _keep_consumers_away(settings: Settings, stack: ExitStack, patience_seconds: float) -> None:

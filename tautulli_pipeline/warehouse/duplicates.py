@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -18,6 +19,7 @@ from tautulli_pipeline.warehouse.reading import (
     fetch_dicts,
     fetch_row,
     find_id,
+    list_found,
     list_page,
     parsed,
 )
@@ -47,6 +49,12 @@ _SAID: Final = f"""
     )
     {whole_content_query()}
 """
+_NEAR: Final = """
+    SELECT * REPLACE (
+        first_event_id::VARCHAR AS first_event_id, second_event_id::VARCHAR AS second_event_id
+    )
+    FROM near_matches ORDER BY first_started_at DESC, first_event_id, second_event_id
+"""
 # Keys of the row itself, which differ between any two.
 _OWN: Final = frozenset({"session_key", "correlation_key", "source_row_id"})
 
@@ -72,6 +80,11 @@ def list_duplicates(
         "import_id": wanted.import_id,
     }
     return list_page(connection, _AUDIT, _LISTED, filters, page)
+
+
+def list_near_matches(connection: duckdb.DuckDBPyConnection, page: Page) -> Listing:
+    """Pairs of stored plays that are likely one and the same, the latest first."""
+    return list_found(connection, _NEAR, page)
 
 
 def show_duplicate(connection: duckdb.DuckDBPyConnection, given: str) -> dict[str, Any]:
@@ -108,12 +121,22 @@ def _stored(connection: duckdb.DuckDBPyConnection, event_id: str) -> list[dict[s
     return fetch_dicts(connection, sql, {"id": event_id})
 
 
-def choose_to_confirm(connection: duckdb.DuckDBPyConnection, given: str) -> str:
-    """The id of the duplicate whose id begins with `given`, if it can be confirmed.
+def confirm(
+    connection: duckdb.DuckDBPyConnection, given: Sequence[str], now: datetime
+) -> list[tuple[str, bool]]:
+    """Note that a person finds the decisions right whose ids begin with `given`.
+
+    Returns:
+        Each one's id, and whether that is new.
 
     Raises:
-        ConfigurationError: there is none, or it was restored.
+        ConfigurationError: there is no such duplicate, or it was restored.
     """
+    chosen = [_to_confirm(connection, beginning) for beginning in given]
+    return [(row_id, _confirm(connection, row_id, now)) for row_id in chosen]
+
+
+def _to_confirm(connection: duckdb.DuckDBPyConnection, given: str) -> str:
     row_id = find_id(connection, _AUDIT, given, KIND)
     if fetch_row(connection, _AUDIT, "status", row_id)["status"] == "user_restored":
         raise ConfigurationError(
@@ -123,90 +146,89 @@ def choose_to_confirm(connection: duckdb.DuckDBPyConnection, given: str) -> str:
     return row_id
 
 
-def confirm(connection: duckdb.DuckDBPyConnection, row_id: str, now: datetime) -> bool:
-    """Note that a person finds the decision right; gives whether that is new."""
+def _confirm(connection: duckdb.DuckDBPyConnection, row_id: str, now: datetime) -> bool:
     new = fetch_row(connection, _AUDIT, "status", row_id) != {"status": "user_confirmed"}
     if new:
         _resolve(connection, row_id, "user_confirmed", now)
     return new
 
 
-class Restoring:
-    """Brings discarded events into the table, each in a transaction of its own."""
+def restore(
+    connection: duckdb.DuckDBPyConnection, given: Sequence[str], now: datetime
+) -> list[tuple[str, bool]]:
+    """Bring the discarded events whose ids begin with `given` into the table, and read them back.
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        self._connection = connection
-        self._log = WriteAheadLog(connection)
+    Safe to repeat: an event that is in the table is not brought there again. Its
+    correlation key and its item, user and start may be those of another row, so it
+    stands outside the two unique indexes.
 
-    def choose(self, given: str) -> str:
-        """The id of the duplicate whose id begins with `given`, if it can be restored.
+    Returns:
+        Each one's id, and whether a row was added.
 
-        Raises:
-            ConfigurationError: there is none, or it is the very play that is in the table.
-        """
-        row_id = find_id(self._connection, _AUDIT, given, KIND)
-        reason = fetch_row(self._connection, _AUDIT, "dedupe_reason", row_id)
-        if reason["dedupe_reason"] == "event_id":
-            raise ConfigurationError(
-                f"cannot restore the duplicate {row_id}: it has the event id of the row "
-                "that it matched, so it is the same play",
-                hint="`tautulli-pipeline duplicates show` tells where its content differs",
-            )
-        return row_id
+    Raises:
+        ConfigurationError: there is no such duplicate, or it is the very play that is stored.
+        WarehouseError: what was written does not read back as the event.
+    """
+    chosen = [_to_restore(connection, beginning) for beginning in given]
+    log = WriteAheadLog(connection)
+    return [(row_id, _restore(connection, log, row_id, now)) for row_id in chosen]
 
-    def restore(self, row_id: str, now: datetime) -> bool:
-        """Bring a duplicate that was chosen into the table and read it back.
 
-        Safe to repeat: an event that is in the table is not brought there again. Its
-        correlation key and its item, user and start may be those of another row, so it
-        stands outside the two unique indexes.
-
-        Returns:
-            Whether a row was added.
-
-        Raises:
-            WarehouseError: what was written does not read back as the event.
-        """
-        connection = self._connection
-        facts = fetch_row(connection, _AUDIT, f"{_FACTS}, discarded_payload", row_id)
-        missing = not _stored(connection, facts["discarded_event_id"])
-        if not missing and facts["status"] == "user_restored":
-            return False
-        self._log.admit(int(missing), len(facts["discarded_payload"].encode()))
-        with transaction(connection):
-            if missing:
-                self._insert(row_id, now)
-            _resolve(connection, row_id, "user_restored", now)
-        return missing
-
-    def _insert(self, row_id: str, now: datetime) -> None:
-        """Add the event to the table, marked as restored, and see that it is there as it was."""
-        said = f"CREATE OR REPLACE TEMP TABLE restored AS {_SAID}"
-        self._connection.execute(said, {"id": row_id})
-        self._connection.execute(
-            f"""
-            INSERT INTO playback_events (id, {_columns()}, import_id, stream_id,
-                stream_sequence, payload_hash, created_at, restored_at)
-            SELECT r.id, {_columns("r")}, r.import_id, a.stream_id, a.stream_sequence,
-                r.payload_hash, $now, $now
-            FROM restored r, dedupe_audit_log a WHERE a.id = $id::UUID
-            """,
-            {"now": now, "id": row_id},
+def _to_restore(connection: duckdb.DuckDBPyConnection, given: str) -> str:
+    row_id = find_id(connection, _AUDIT, given, KIND)
+    reason = fetch_row(connection, _AUDIT, "dedupe_reason", row_id)
+    if reason["dedupe_reason"] == "event_id":
+        raise ConfigurationError(
+            f"cannot restore the duplicate {row_id}: it has the event id of the row "
+            "that it matched, so it is the same play",
+            hint="`tautulli-pipeline duplicates show` tells where its content differs",
         )
-        read_back = self._connection.execute(
-            f"""
-            SELECT 1 FROM restored r JOIN playback_events t ON t.id = r.id
-            WHERE t.restored_at = $now AND t.payload_hash = r.payload_hash
-                AND row({_columns("t")}) IS NOT DISTINCT FROM row({_columns("r")})
-            """,
-            {"now": now},
-        ).fetchall()
-        if len(read_back) != 1:
-            raise WarehouseError(
-                f"cannot restore the duplicate {row_id}: what was written does not "
-                "read back as the event",
-                hint="nothing was changed; see that the disk is sound",
-            )
+    return row_id
+
+
+def _restore(
+    connection: duckdb.DuckDBPyConnection, log: WriteAheadLog, row_id: str, now: datetime
+) -> bool:
+    facts = fetch_row(connection, _AUDIT, f"{_FACTS}, discarded_payload", row_id)
+    missing = not _stored(connection, facts["discarded_event_id"])
+    if not missing and facts["status"] == "user_restored":
+        return False
+    log.admit(int(missing), len(facts["discarded_payload"].encode()))
+    with transaction(connection):
+        if missing:
+            _insert(connection, row_id, now)
+        _resolve(connection, row_id, "user_restored", now)
+    return missing
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, row_id: str, now: datetime) -> None:
+    """Add the event to the table, marked as restored, and see that it is there as it was."""
+    said = f"CREATE OR REPLACE TEMP TABLE restored AS {_SAID}"
+    connection.execute(said, {"id": row_id})
+    connection.execute(
+        f"""
+        INSERT INTO playback_events (id, {_columns()}, import_id, stream_id,
+            stream_sequence, payload_hash, created_at, restored_at)
+        SELECT r.id, {_columns("r")}, r.import_id, a.stream_id, a.stream_sequence,
+            r.payload_hash, $now, $now
+        FROM restored r, dedupe_audit_log a WHERE a.id = $id::UUID
+        """,
+        {"now": now, "id": row_id},
+    )
+    read_back = connection.execute(
+        f"""
+        SELECT 1 FROM restored r JOIN playback_events t ON t.id = r.id
+        WHERE t.restored_at = $now AND t.payload_hash = r.payload_hash
+            AND row({_columns("t")}) IS NOT DISTINCT FROM row({_columns("r")})
+        """,
+        {"now": now},
+    ).fetchall()
+    if len(read_back) != 1:
+        raise WarehouseError(
+            f"cannot restore the duplicate {row_id}: what was written does not "
+            "read back as the event",
+            hint="nothing was changed; see that the disk is sound",
+        )
 
 
 def _columns(alias: str = "") -> str:

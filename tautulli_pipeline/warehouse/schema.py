@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -97,29 +97,18 @@ def open_warehouse(
         WarehouseHeldError: another process still holds the file.
         WarehouseError: it cannot be opened or written.
     """
-    connection = _connect_patiently(path, config or {}, wait_seconds, on_wait)
-    try:
-        with explained(path, "write"):
-            yield connection
-    finally:
-        connection.close()
-
-
-def _connect_patiently(
-    path: Path,
-    config: Mapping[str, Any],
-    wait_seconds: float,
-    on_wait: Callable[[str], None],
-) -> duckdb.DuckDBPyConnection:
     deadline = time.monotonic() + wait_seconds
     while True:
         try:
-            return connect(path, config)
+            connection = connect(path, config or {})
+            break
         except WarehouseHeldError as error:
             if time.monotonic() >= deadline:
                 raise
             on_wait(f"{error.message}; waiting until it is closed")
         time.sleep(_POLL_SECONDS)
+    with connection, explained(path, "write"):
+        yield connection
 
 
 def _make_folder(path: Path) -> None:
@@ -162,7 +151,8 @@ def _require_room_for_tables(connection: duckdb.DuckDBPyConnection, path: Path) 
         columns.setdefault(table, set()).add(column)
     foreign = {_MIGRATIONS} if columns.get(_MIGRATIONS, _RECORD) != _RECORD else set()
     if not foreign:
-        foreign = _made_by(_outstanding(connection, columns)) & columns.keys()
+        outstanding = _outstanding(connection) if _MIGRATIONS in columns else migrations()
+        foreign = _made_by(outstanding.values()) & columns.keys()
     if foreign:
         raise WarehouseError(
             f"cannot use the warehouse {path}: its {min(foreign)} is not of this pipeline",
@@ -170,12 +160,10 @@ def _require_room_for_tables(connection: duckdb.DuckDBPyConnection, path: Path) 
         )
 
 
-def _outstanding(connection: duckdb.DuckDBPyConnection, tables: Container[str]) -> list[str]:
+def _outstanding(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     """The migrations that were not applied yet."""
-    if _MIGRATIONS not in tables:
-        return list(migrations().values())
     rows = connection.execute(f"SELECT name FROM {_MIGRATIONS}").fetchall()
-    return [sql for name, sql in migrations().items() if (name,) not in rows]
+    return {name: sql for name, sql in migrations().items() if (name,) not in rows}
 
 
 def _made_by(scripts: Iterable[str]) -> set[str]:
@@ -197,14 +185,12 @@ def migrate(connection: duckdb.DuckDBPyConnection) -> None:
         "CREATE TABLE IF NOT EXISTS schema_migrations "
         "(name VARCHAR PRIMARY KEY, applied_at TIMESTAMP NOT NULL)"
     )
-    done = {name for (name,) in connection.execute("SELECT name FROM schema_migrations").fetchall()}
-    for name, sql in migrations().items():
-        if name not in done:
-            with transaction(connection):
-                connection.execute(sql)
-                connection.execute(
-                    "INSERT INTO schema_migrations VALUES (?, epoch_ms(epoch_ms(now())))", [name]
-                )
+    for name, sql in _outstanding(connection).items():
+        with transaction(connection):
+            connection.execute(sql)
+            connection.execute(
+                "INSERT INTO schema_migrations VALUES (?, epoch_ms(epoch_ms(now())))", [name]
+            )
 
 
 def migrations() -> dict[str, str]:

@@ -78,11 +78,11 @@ def test_lines_come_now_and_then_however_often_the_record_changes():
 
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
-def test_what_is_waited_for_is_said_once_until_it_is_something_else(stream):
-    words = ("the stream is away", "the stream is away", "it is full", "the stream is away")
+def test_what_is_waited_for_is_said_on_a_line_of_its_own(stream):
+    words = ("the stream is away", "it is full", "the stream is away")
     shown = shown_in(stream(), *(lambda view, said=said: view.say(said) for said in words))
     found = [line.strip() for line in shown.splitlines() if "stream" in line or "full" in line]
-    assert found == ["the stream is away", "it is full", "the stream is away"]
+    assert found == [*words]
 
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])

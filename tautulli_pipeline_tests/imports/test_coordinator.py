@@ -17,7 +17,13 @@ from tautulli_pipeline.errors import (
     WarehouseError,
 )
 from tautulli_pipeline.imports.consumer_protocol import Drained, Ready
-from tautulli_pipeline.imports.coordinator import Import, ImportRequest, _Control, open_import
+from tautulli_pipeline.imports.coordinator import (
+    Import,
+    ImportRequest,
+    _Control,
+    each_once,
+    open_import,
+)
 from tautulli_pipeline.imports.plan import Destination, Finished
 from tautulli_pipeline.imports.receipts import ReceiptFolder
 from tautulli_pipeline.imports.record import Fates, ImportLog, ImportRecord, Status
@@ -242,14 +248,17 @@ def test_rows_that_never_arrive_are_given_up_after_three_fruitless_rounds(room, 
     assert "NATS_DURABLE_NAME" in caught.value.hint
 
 
-class Nobody:
-    """An audience that nothing reaches."""
+def nobody(words):
+    """Hears nothing, as nothing is to be heard."""
+    raise AssertionError(words)
 
-    def show(self, record):
-        raise AssertionError(record)
 
-    def say(self, words):
-        raise AssertionError(words)
+def test_what_is_waited_for_is_said_once_until_it_is_something_else():
+    heard = []
+    say = each_once(heard.append)
+    for words in ("the stream is away", "the stream is away", "it is full", "the stream is away"):
+        say(words)
+    assert heard == ["the stream is away", "it is full", "the stream is away"]
 
 
 @pytest.fixture
@@ -266,7 +275,8 @@ def refused(tmp_path):
                 given,
                 ImportRequest(source, "default"),
                 None,
-                audience=Nobody(),
+                show=nobody,
+                say=nobody,
                 stop=stop,
                 began_at=0.0,
             ),

@@ -20,7 +20,6 @@ from tautulli_pipeline.orchestration.column_schemas import HISTORY_KEY, STREAM_K
 from tautulli_pipeline.orchestration.history import (
     DATA_VERSION,
     DagsterHistory,
-    add_partitions,
     finished_partitions,
     forget_partitions,
     known_grid,
@@ -49,9 +48,10 @@ def publish(instance, key):
 
 def test_partitions_are_known_in_the_order_of_their_ids_whatever_order_they_came_in(instance):
     """Dagster's ranges go by the order in which keys were added."""
-    add_partitions(instance, [THIRD, "other"])
-    add_partitions(instance, [FIRST])
-    add_partitions(instance, [SECOND])
+    show_partitions(instance, [THIRD, "other"])
+    show_partitions(instance, [FIRST, THIRD, "other"])
+    instance.add_dynamic_partitions("history_ranges", [SECOND])  # as the sensor does
+    show_partitions(instance, [FIRST, SECOND, THIRD, "other"])
     assert known(instance) == [FIRST, SECOND, THIRD, "other"]
 
 
@@ -106,7 +106,7 @@ def test_a_partition_that_does_not_tell_the_width_is_passed_over(instance):
     last = Grid(7).partition_of(LAST_GRID_ID).key
     show_partitions(instance, [last, "other"])
     assert known_grid(instance) is None
-    add_partitions(instance, [Grid(7).partition_of(1).key])
+    show_partitions(instance, [Grid(7).partition_of(1).key, last, "other"])
     assert known_grid(instance) == Grid(7)
 
 
@@ -215,8 +215,8 @@ def test_whatever_is_added_and_shown_is_known_once_and_in_order(instance, steps)
     show_partitions(instance, [])
     expected = set()
     for only, keys in steps:
-        (show_partitions if only else add_partitions)(instance, keys)
         expected = keys if only else expected | keys
+        show_partitions(instance, expected)
         assert known(instance) == sorted(expected)
 
 

@@ -7,22 +7,9 @@ import pytest
 
 from tautulli_pipeline.data_dir.consumer_lock import consumer_lock, is_consumer_running
 from tautulli_pipeline.errors import ConfigurationError, WarehouseError
-from tautulli_pipeline.orchestration.upkeep import (
-    Resolved,
-    confirm_duplicates,
-    open_for_upkeep,
-    replay_letters,
-    restore_duplicates,
-)
+from tautulli_pipeline.orchestration.upkeep import open_for_upkeep, replay_letters
 from tautulli_pipeline.settings import Settings
-from tautulli_pipeline_tests.warehouse.plays import (
-    batch,
-    event,
-    message,
-    rows,
-    uuid_of,
-    writer,
-)
+from tautulli_pipeline_tests.warehouse.plays import rows
 
 
 @pytest.mark.parametrize("kind", ["duplicate", "dead letter"])
@@ -62,51 +49,9 @@ def test_a_write_that_fails_names_the_warehouse(settings):
     assert not is_consumer_running(settings.layout)
 
 
-@pytest.fixture
-def audited(warehouse):
-    """A warehouse with two plays and a duplicate of each, of other events; and their ids."""
-    twins = [event(n, event_id=uuid_of(n + 2), session_key=f"other-{n}") for n in (1, 2)]
-    sent = [event(1), event(2), *twins]
-    writer(warehouse).write(batch(message(n, one) for n, one in enumerate(sent, 1)))
-    ids = rows(warehouse, "SELECT id FROM dedupe_audit_log ORDER BY stream_sequence")
-    return warehouse, [row_id for (row_id,) in ids]
-
-
-def stored(connection):
-    ((count,),) = rows(connection, "SELECT count(*) FROM playback_events")
-    return count
-
-
-def statuses(connection):
-    found = rows(connection, "SELECT status FROM dedupe_audit_log ORDER BY stream_sequence")
-    return [status for (status,) in found]
-
-
-def test_a_duplicate_restored_or_confirmed_twice_is_changed_once(audited):
-    connection, (first, second) = audited
-    assert stored(connection) == 2
-    assert restore_duplicates(connection, [first]) == (Resolved(first, True),)
-    assert restore_duplicates(connection, [first]) == (Resolved(first, False),)
-    assert confirm_duplicates(connection, [second]) == (Resolved(second, True),)
-    assert confirm_duplicates(connection, [second]) == (Resolved(second, False),)
-    assert stored(connection) == 3
-    assert statuses(connection) == ["user_restored", "user_confirmed"]
-
-
-@pytest.mark.parametrize("resolve", [restore_duplicates, confirm_duplicates])
-def test_nothing_is_changed_where_one_of_the_duplicates_does_not_exist(audited, resolve):
-    connection, (first, _) = audited
-    before = statuses(connection)
-    with pytest.raises(ConfigurationError, match="there is no duplicate with the id 'none'"):
-        resolve(connection, [first, "none"])
-    assert statuses(connection) == before
-    assert stored(connection) == 2
-
-
-def test_all_open_letters_are_tried_where_none_is_named_and_there_may_be_none(audited, settings):
-    connection, _ = audited
+def test_all_open_letters_are_tried_where_none_is_named_and_there_may_be_none(warehouse, settings):
     # No source is opened where no row of it is to be read.
     missing = settings.data_dir / "none.db"
-    assert replay_letters(connection, settings, [], missing) == ()
+    assert replay_letters(warehouse, settings, [], missing) == ()
     with pytest.raises(ConfigurationError, match="there is no dead letter with the id 'abc'"):
-        replay_letters(connection, settings, ["abc"], missing)
+        replay_letters(warehouse, settings, ["abc"], missing)

@@ -7,11 +7,10 @@ from itertools import pairwise
 import pytest
 
 from tautulli_pipeline.errors import ConfigurationError, WarehouseError
+from tautulli_pipeline.warehouse import duplicates
 from tautulli_pipeline.warehouse.decoder import CONTENT_COLUMNS
 from tautulli_pipeline.warehouse.duplicates import (
     AuditFilter,
-    Restoring,
-    choose_to_confirm,
     confirm,
     list_duplicates,
     show_duplicate,
@@ -57,8 +56,8 @@ def audit_ids(warehouse):
 
 
 def restore(warehouse, given, now=NOW):
-    restoring = Restoring(warehouse)
-    return restoring.restore(restoring.choose(given), now)
+    ((_, added),) = duplicates.restore(warehouse, [given], now)
+    return added
 
 
 def statuses(warehouse):
@@ -158,16 +157,31 @@ def test_what_does_not_read_back_is_not_restored(warehouse):
 def test_a_confirmed_duplicate_is_one_and_may_still_be_restored(warehouse):
     write(warehouse, FIRST, TWIN)
     (row_id,) = audit_ids(warehouse)
-    assert [confirm(warehouse, choose_to_confirm(warehouse, row_id), t) for t in (NOW, LATER)] == [
-        True,
-        False,
-    ]
+    confirmed = [confirm(warehouse, [row_id], moment) for moment in (NOW, LATER)]
+    assert confirmed == [[(row_id, True)], [(row_id, False)]]
     assert statuses(warehouse) == [("user_confirmed", NOW)]
     assert sequences(warehouse) == [1]
     assert restore(warehouse, row_id, LATER)
     assert statuses(warehouse) == [("user_restored", LATER)]
     with pytest.raises(ConfigurationError, match="it was restored and is in the table"):
-        choose_to_confirm(warehouse, row_id)
+        confirm(warehouse, [row_id], LATER)
+
+
+def test_a_duplicate_that_is_given_twice_is_changed_once(warehouse):
+    write(warehouse, FIRST, TWIN)
+    (row_id,) = audit_ids(warehouse)
+    for resolve in (confirm, duplicates.restore):
+        assert resolve(warehouse, [row_id, row_id], NOW) == [(row_id, True), (row_id, False)]
+    assert sequences(warehouse) == [1, 2]
+
+
+@pytest.mark.parametrize("resolve", [duplicates.restore, confirm])
+def test_nothing_is_changed_where_one_of_the_duplicates_does_not_exist(warehouse, resolve):
+    write(warehouse, FIRST, TWIN)
+    before = table(warehouse), rows(warehouse, "FROM dedupe_audit_log")
+    with pytest.raises(ConfigurationError, match="there is no duplicate with the id 'none'"):
+        resolve(warehouse, [*audit_ids(warehouse), "none"], NOW)
+    assert (table(warehouse), rows(warehouse, "FROM dedupe_audit_log")) == before
 
 
 def test_the_beginning_of_an_id_is_enough_where_it_is_of_one(warehouse):

@@ -16,7 +16,7 @@ from tautulli_pipeline.imports.receipts import (
     UNREADABLE,
 )
 from tautulli_pipeline.warehouse import ledger as ledger_module
-from tautulli_pipeline.warehouse.duplicates import Restoring
+from tautulli_pipeline.warehouse.duplicates import restore
 from tautulli_pipeline.warehouse.ledger import Ledger, LedgerEntry
 from tautulli_pipeline.warehouse.schema import connect
 from tautulli_pipeline_tests.warehouse.plays import (
@@ -206,9 +206,8 @@ def test_a_play_that_a_person_restored_stays_the_duplicate_it_was(warehouse, led
     same = {"rating_key": "1", "started_at": event(1)["started_at"]}
     consume(warehouse, (1, 1, {}), (2, 2, same), entries=0)
     before = ledger.settle([entry(Row(1), Row(2))], SETTLED_AT), lines(warehouse)
-    restoring = Restoring(warehouse)
     ((row_id,),) = rows(warehouse, "SELECT id FROM dedupe_audit_log")
-    assert restoring.restore(restoring.choose(row_id), SETTLED_AT)
+    assert restore(warehouse, [row_id], SETTLED_AT) == [(row_id, True)]
     assert (ledger.settle([entry(Row(1), Row(2))], SETTLED_AT), lines(warehouse)) == before
     assert totals(ledger) == {"published": 2, "imported": 1, "duplicates_database": 1}
 

@@ -25,7 +25,7 @@ from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.imports.receipts import DUPLICATE, PUBLISHED, ROWS
 from tautulli_pipeline.warehouse.cache import DedupCache
 from tautulli_pipeline.warehouse.dedup import Deduplicator
-from tautulli_pipeline.warehouse.duplicates import Restoring, choose_to_confirm, confirm
+from tautulli_pipeline.warehouse.duplicates import confirm, restore
 from tautulli_pipeline.warehouse.integrity import repeated_keys, unbalanced_partitions
 from tautulli_pipeline.warehouse.ledger import Ledger, LedgerEntry
 from tautulli_pipeline.warehouse.writer import Writer
@@ -179,13 +179,12 @@ class Lifecycle(RuleBasedStateMachine):
         """As a process of its own, while no consumer is at work."""
         audit = self.audit()
         row_id, _, event_id, _, reason, *_ = audit[place % len(audit)]
-        restoring = Restoring(self.warehouse)
         if reason == "event_id":
             with pytest.raises(ConfigurationError):
-                restoring.choose(row_id)
+                restore(self.warehouse, [row_id], self.now())
             return
         stored = {name for (name,) in rows(self.warehouse, "SELECT id FROM playback_events")}
-        added = restoring.restore(restoring.choose(row_id), self.now())
+        ((_, added),) = restore(self.warehouse, [row_id], self.now())
         assert added == (event_id not in stored)
         if added:
             self.restored.add(event_id)
@@ -198,9 +197,9 @@ class Lifecycle(RuleBasedStateMachine):
         row_id, *_, status, _, _ = audit[place % len(audit)]
         if status == "user_restored":
             with pytest.raises(ConfigurationError):
-                choose_to_confirm(self.warehouse, row_id)
+                confirm(self.warehouse, [row_id], self.now())
         else:
-            confirm(self.warehouse, choose_to_confirm(self.warehouse, row_id), self.now())
+            confirm(self.warehouse, [row_id], self.now())
 
     @precondition(lambda self: self.acked == len(self.stream))
     @rule()

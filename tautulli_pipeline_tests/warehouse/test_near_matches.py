@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tautulli_pipeline.warehouse.near_matches import list_near_matches
+from tautulli_pipeline.warehouse.duplicates import list_near_matches
 from tautulli_pipeline.warehouse.reading import Page
 from tautulli_pipeline_tests.warehouse.plays import (
     batch,
