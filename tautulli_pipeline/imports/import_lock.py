@@ -6,7 +6,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Final
 
 import orjson
 from filelock import FileLock
+from pydantic import TypeAdapter
 
 from tautulli_pipeline.data_dir.files import write_atomically
 from tautulli_pipeline.source.faults import spelled_out
@@ -38,6 +39,9 @@ class Claim:
     process_id: int
     source: str
     started_at: datetime
+
+
+_CLAIM: Final = TypeAdapter(Claim)
 
 
 class ImportLock:
@@ -86,14 +90,9 @@ class ImportLock:
         """Who is at work; None for nobody."""
         deadline = time.monotonic() + _PROBE_SECONDS
         while self.is_held() and time.monotonic() < deadline:
-            try:
-                fields = orjson.loads(self._file.read_bytes())
-            except FileNotFoundError:
-                time.sleep(_POLL_SECONDS)  # it has the lock and writes its claim
-            else:
-                return Claim(
-                    **fields | {"started_at": datetime.fromisoformat(fields["started_at"])}
-                )
+            with suppress(FileNotFoundError):
+                return _CLAIM.validate_json(self._file.read_bytes())
+            time.sleep(_POLL_SECONDS)  # it has the lock and writes its claim
         return None
 
     def has_recorded(self) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import orjson
 from filelock import Timeout
+from pydantic import TypeAdapter, ValidationError
 
 from tautulli_pipeline.data_dir.files import write_atomically
 from tautulli_pipeline.errors import ConfigurationError, ImportRunningError
@@ -159,16 +160,7 @@ PENDING_SUMMARY: Final[dict[str, Any]] = ImportRecord(
 ).summary() | {"source": None, "start_time": None}
 
 
-def _parsed(stored: bytes) -> ImportRecord:
-    fields = orjson.loads(stored)
-    fields["started_at"] = datetime.fromisoformat(fields["started_at"])
-    if ended_at := fields.get("ended_at"):
-        fields["ended_at"] = datetime.fromisoformat(ended_at)
-    fields["status"] = Status(fields["status"])
-    fields["fates"] = Fates(**fields["fates"])
-    for name in ("covered", "unreadable"):
-        fields[name] = tuple(fields.get(name, ()))
-    return ImportRecord(**fields)
+_STORED: Final = TypeAdapter(ImportRecord)
 
 
 class ImportLog:
@@ -185,12 +177,14 @@ class ImportLog:
             ConfigurationError: what is stored is no such record.
         """
         try:
-            record = _parsed(self._file.read_bytes())
+            record = _STORED.validate_json(self._file.read_bytes())
         except FileNotFoundError:
             return None
-        except (KeyError, TypeError, ValueError) as error:
+        except ValidationError as error:
+            fault = error.errors()[0]
+            cause = ": ".join([*map(str, fault["loc"]), fault["msg"]])
             raise ConfigurationError(
-                f"cannot read the saved progress in {self._file}: {str(error).splitlines()[0]}",
+                f"cannot read the saved progress in {self._file}: {cause}",
                 hint="`tautulli-pipeline reset` starts over; the table stays",
             ) from error
         if record.status in RUNNING or record.is_published_only:
