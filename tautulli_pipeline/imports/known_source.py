@@ -14,16 +14,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-import orjson
+from pydantic import TypeAdapter, ValidationError
 
 from tautulli_pipeline.data_dir.files import write_atomically
+from tautulli_pipeline.source.faults import spelled_out
 from tautulli_pipeline.source.opening import KnownContents, OpenSource, open_source
 from tautulli_pipeline.source.original import Observed, locate, observe
-from tautulli_pipeline.source.partitions import Grid, Partition
+from tautulli_pipeline.source.partitions import Grid
 from tautulli_pipeline.source.survey import PartitionContent
 
 # Another version may see more in the same bytes.
 _VERSION: Final = version("tautulli-pipeline")
+# The name of a look, and what was found then.
+_MEMORY: Final = TypeAdapter(tuple[str, KnownContents])
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,8 @@ def open_known_source(
 
     def keep(grid: Grid, contents: Sequence[PartitionContent]) -> None:
         if look.files.settled_at(look.time_ns) and _Look.at(path).name == look.name:
-            _remember(memory, look, KnownContents(look.original, grid, tuple(contents)))
+            known = KnownContents(spelled_out(look.original), grid, tuple(contents))
+            write_atomically(memory, _MEMORY.dump_json((look.name, known)))
 
     known = None if salvaging else _recall(memory, look)
     with open_source(
@@ -73,29 +77,10 @@ def open_known_source(
         yield source
 
 
-def _remember(memory: Path, look: _Look, known: KnownContents) -> None:
-    contents = [
-        [content.key, content.rows, content.digest, content.started] for content in known.contents
-    ]
-    facts = {"source": look.name, "width": known.grid.width, "contents": contents}
-    write_atomically(memory, orjson.dumps(facts))
-
-
 def _recall(memory: Path, look: _Look) -> KnownContents | None:
     """What is remembered of exactly these files; nothing where it cannot be read."""
-    with suppress(OSError, ValueError, TypeError, KeyError):
-        kept = orjson.loads(memory.read_bytes())
-        if kept["source"] == look.name:
-            contents = tuple(
-                PartitionContent(Partition.parse(key), rows, digest, _span(started))
-                for key, rows, digest, started in kept["contents"]
-            )
-            return KnownContents(look.original, Grid(kept["width"]), contents)
+    with suppress(OSError, ValidationError):
+        name, known = _MEMORY.validate_json(memory.read_bytes())
+        if name == look.name:
+            return known
     return None
-
-
-def _span(started: list[int] | None) -> tuple[int, int] | None:
-    if started is None:
-        return None
-    first, last = started
-    return first, last

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from tautulli_pipeline.errors import SourceDamagedError
 from tautulli_pipeline.source.damage import damaged, in_words
-from tautulli_pipeline.source.faults import spelled_out
 from tautulli_pipeline.source.header import accept_length, require_whole
 from tautulli_pipeline.source.partitions import Grid, Partition
 from tautulli_pipeline.source.salvage import NOTHING_LOST, Salvage, salvage
@@ -49,11 +48,11 @@ class KnownContents:
     """What a source holds that was surveyed before and is unchanged since.
 
     Attributes:
-        original: its file, with links resolved.
+        source: its path, as `Snapshot` has it.
         contents: its partitions with rows, on `grid`.
     """
 
-    original: Path
+    source: Path
     grid: Grid
     contents: tuple[PartitionContent, ...]
 
@@ -118,7 +117,7 @@ class OpenSource:
     @property
     def path(self) -> Path:
         """The original, with links resolved and bytes that are no UTF-8 spelled out."""
-        return spelled_out(self._known.original) if self._known else self.snapshot.source
+        return self._known.source if self._known else self.snapshot.source
 
     def survey(self, grid: Grid | None, batch_size: int) -> list[PartitionContent]:
         """Its partitions with rows, readable or not, on `grid` or, without one, on one that fits.
