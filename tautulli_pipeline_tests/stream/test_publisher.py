@@ -15,7 +15,7 @@ from tautulli_pipeline.stream.address import StreamAddress
 from tautulli_pipeline.stream.connection import connect
 from tautulli_pipeline.stream.guardian import CONNECTION_FILE
 from tautulli_pipeline.stream.publisher import Publisher, Window, open_publisher
-from tautulli_pipeline.stream.server import EmbeddedServer
+from tautulli_pipeline.stream.server import embedded_server
 from tautulli_pipeline.stream.wire import header_block
 from tautulli_pipeline_tests.stream.servers import (
     address_on,
@@ -166,7 +166,7 @@ def test_a_server_killed_in_the_middle_loses_and_doubles_nothing(tmp_path):
                 stored = await stream.context.get_msg(address.stream, sequence)
                 assert stored.data == messages[position].payload
 
-    with EmbeddedServer(tmp_path) as server:
+    with embedded_server(tmp_path) as server:
         asyncio.run(check(server))
 
 
