@@ -134,8 +134,7 @@ class DurableConsumer:
             StreamError: the server stays away, or the stream is gone.
         """
         info = await self._stream.patient_consumer_info()
-        floor = info.ack_floor.stream_seq if info.ack_floor else 0
-        return info.num_pending or 0, info.num_ack_pending or 0, floor
+        return info["num_pending"], info["num_ack_pending"], info["ack_floor"]["stream_seq"]
 
 
 def _is_unheard(frame: Frame) -> bool:

@@ -12,7 +12,6 @@ from nats.errors import Error as NatsError
 from nats.js.api import (
     AckPolicy,
     ConsumerConfig,
-    ConsumerInfo,
     DiscardPolicy,
     RetentionPolicy,
     StorageType,
@@ -91,7 +90,7 @@ class JetStream:
         check_consumer(consumer, info.config, int(info.state.last_seq))
         assert info.created is not None
         self.limits = Limits.of(info.config, consumer["config"])
-        self.pending = consumer["num_pending"] + consumer["num_ack_pending"]
+        self.pending = unconsumed(consumer)
         self.identity = StreamIdentity(self.address.stream, info.created)
         return self.identity
 
@@ -114,12 +113,11 @@ class JetStream:
 
     async def consumer(self) -> dict[str, Any]:
         """What the server tells of the durable consumer, made if there is none."""
-        address = self.address
         try:
-            return await self._request(f"CONSUMER.INFO.{address.stream}.{address.durable_name}")
+            return await self.consumer_info()
         except NotFoundError:
             config = ConsumerConfig(
-                durable_name=address.durable_name,
+                durable_name=self.address.durable_name,
                 filter_subject=SUBJECTS,
                 ack_policy=AckPolicy.EXPLICIT,
                 ack_wait=ACK_WAIT_SECONDS,
@@ -160,27 +158,25 @@ class JetStream:
         except (NatsError, OSError) as error:
             raise self.fault(operation, error) from error
 
-    async def consumer_info(self) -> ConsumerInfo:
-        """State of the durable consumer."""
-        info: ConsumerInfo = await self.context.consumer_info(
-            self.address.stream, self.address.durable_name
+    async def consumer_info(self) -> dict[str, Any]:
+        """What the server tells of the durable consumer."""
+        return await self._request(
+            f"CONSUMER.INFO.{self.address.stream}.{self.address.durable_name}"
         )
-        return info
 
-    async def patient_consumer_info(self) -> ConsumerInfo:
-        """State of the durable consumer, made anew where somebody deleted it.
+    async def patient_consumer_info(self) -> dict[str, Any]:
+        """The same, of a consumer that is made anew where somebody deleted it.
 
         Raises:
             StreamError: the server stays away, or the stream is gone.
         """
 
-        async def ask() -> ConsumerInfo:
+        async def ask() -> dict[str, Any]:
             try:
                 return await self.consumer_info()
             except NotFoundError:
                 await self.see_stream()
-                await self.consumer()
-                return await self.consumer_info()
+                return await self.consumer()
 
         return await self.patiently("see the consumer of", ask)
 
@@ -227,9 +223,9 @@ class JetStream:
         )
 
 
-def unconsumed(info: ConsumerInfo) -> int:
+def unconsumed(info: Mapping[str, Any]) -> int:
     """Messages that the consumer has not acked, delivered or not."""
-    return (info.num_pending or 0) + (info.num_ack_pending or 0)
+    return int(info["num_pending"] + info["num_ack_pending"])
 
 
 def _gone(name: str, what: str) -> StreamError:
