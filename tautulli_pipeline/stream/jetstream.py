@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -30,13 +31,14 @@ from tautulli_pipeline.stream.adoption import (
     check_stream,
 )
 from tautulli_pipeline.stream.limits import Limits
-from tautulli_pipeline.stream.patience import Answer, ask_patiently, unless
+from tautulli_pipeline.stream.patience import AWAY, PASSING, Answer, unless
 from tautulli_pipeline.stream.subjects import SUBJECTS
 from tautulli_pipeline.stream.wire import WireClient
 
 ACK_WAIT_SECONDS: Final = 30.0
 MAX_UNACKED_MESSAGES: Final = 50_000
 _REQUEST_TIMEOUT_SECONDS: Final = 5.0
+_PAUSE_SECONDS: Final = 0.5
 
 
 class JetStream:
@@ -144,19 +146,24 @@ class JetStream:
         return answer
 
     async def patiently(self, operation: str, request: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Ask, and wait for a server that is away.
+        """Ask, and ask again while the server is away.
+
+        Args:
+            operation: what is asked for, in the words of the fault.
+            request: safe to repeat.
 
         Raises:
             StreamError: it did not come back in time, or what is asked for is gone.
         """
-        try:
-            return await ask_patiently(
-                request,
-                on_wait=self.on_wait,
-                give_up_after_seconds=self.address.patience_seconds,
-            )
-        except (NatsError, OSError) as error:
-            raise self.fault(operation, error) from error
+        deadline = time.monotonic() + self.address.patience_seconds
+        while True:
+            try:
+                return await request()
+            except (NatsError, OSError) as error:
+                if not isinstance(error, PASSING) or time.monotonic() > deadline:
+                    raise self.fault(operation, error) from error
+            self.on_wait(AWAY)
+            await asyncio.sleep(_PAUSE_SECONDS)
 
     async def consumer_info(self) -> dict[str, Any]:
         """What the server tells of the durable consumer."""
