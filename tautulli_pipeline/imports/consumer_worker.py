@@ -80,7 +80,7 @@ class _Orders:
 
 @dataclass
 class _Reporting:
-    """Passes orders to the consumption and its progress to the importer."""
+    """Passes the progress of the consumption to the importer."""
 
     orders: _Orders
     replies: IO[bytes]
@@ -88,14 +88,6 @@ class _Reporting:
     import_id: str
     unsettled: dict[str, list[int]] = field(default_factory=dict)
     fates: Fates | None = None
-
-    @property
-    def stopped(self) -> bool:
-        return self.orders.stopped
-
-    @property
-    def last_sequence(self) -> int | None:
-        return self.orders.last_sequence
 
     def report(self, _written: Written, unsettled: Unsettled) -> None:
         # Those of an import left unfinished before are its own to publish again.
@@ -134,11 +126,11 @@ def consume(
         with open_consumption(settings, connection, on_wait=wait) as consumption:
             send(replies, Ready(warehouse_id(connection)))
             reporting = _Reporting(orders, replies, consumption.ledger, begin.import_id)
-            consumption.run(reporting)
+            consumption.run(orders, reporting.report)
             while not orders.stopped:
                 reporting.drained()
                 if orders.await_another():
-                    consumption.run(reporting)
+                    consumption.run(orders, reporting.report)
         return arrivals_since(connection, orders.since) if orders.since else None
 
 
