@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ import orjson
 from filelock import FileLock
 from pydantic import TypeAdapter
 
-from tautulli_pipeline.data_dir.files import write_atomically
+from tautulli_pipeline.data_dir.files import is_free, write_atomically
 from tautulli_pipeline.source.faults import spelled_out
 
 RECORD: Final = "import.json"
@@ -72,19 +71,7 @@ class ImportLock:
 
     def is_held(self) -> bool:
         """Whether an import is at work, this process's or another's."""
-        if self._lock.is_locked:
-            return True
-        try:
-            file = os.open(self._lock.lock_file, os.O_RDONLY)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(file)
-        return False
+        return not is_free(Path(self._lock.lock_file))
 
     def holder(self) -> Claim | None:
         """Who is at work; None for nobody."""
