@@ -33,7 +33,6 @@ from tautulli_pipeline.source.sqlite_locks import await_unlocked, lock_holder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from io import FileIO
     from pathlib import Path
 
     from tautulli_pipeline.source.original import Observed, ObservedFile
@@ -170,18 +169,13 @@ def copy_file(original: Path, target: Path, seen: ObservedFile | None) -> str:
     if seen is None:
         return ""
     digest = hashlib.sha256()
-    with target.open("xb", buffering=0) as copy, ThreadPoolExecutor(1) as beside_it:
+    with target.open("xb") as copy, ThreadPoolExecutor(1) as beside_it:
         for chunk in chunks(original, seen.size):
             # Either takes as long as the other, and both let other threads run.
             digesting = beside_it.submit(digest.update, chunk)
-            _write_whole(copy, chunk)
+            copy.write(chunk)
             digesting.result()
     return digest.hexdigest()
-
-
-def _write_whole(copy: FileIO, chunk: memoryview) -> None:
-    while chunk:
-        chunk = chunk[copy.write(chunk) :]
 
 
 def _require_no_super_journal(journal: Path) -> None:
