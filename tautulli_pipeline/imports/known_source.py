@@ -7,8 +7,8 @@ seeing by the files' times, sizes and headers that nothing was written.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -48,10 +48,9 @@ class _Look:
         return f"{_VERSION} {self.files.name_at(self.original)}"
 
 
-@contextmanager
 def open_known_source(
     path: Path, snapshots_dir: Path, memory: Path, *, salvaging: bool = False
-) -> Iterator[OpenSource]:
+) -> AbstractContextManager[OpenSource]:
     """Open the source for an import; where it is unchanged, without a copy until one is needed.
 
     Args:
@@ -71,10 +70,7 @@ def open_known_source(
             write_atomically(memory, _MEMORY.dump_json((look.name, known)))
 
     known = None if salvaging else _recall(memory, look)
-    with open_source(
-        path, snapshots_dir, salvaging=salvaging, known=known, on_survey=keep
-    ) as source:
-        yield source
+    return open_source(path, snapshots_dir, salvaging=salvaging, known=known, on_survey=keep)
 
 
 def _recall(memory: Path, look: _Look) -> KnownContents | None:
