@@ -65,11 +65,6 @@ class JetStream:
         self.context: JetStreamContext = client.jetstream(timeout=_REQUEST_TIMEOUT_SECONDS)
         self._refused = asyncio.Event()
 
-    @property
-    def max_payload_bytes(self) -> int:
-        """The largest message the server takes, headers included."""
-        return self.client.max_payload
-
     def deny(self, words: str) -> None:
         """Note what this account may not do; requests are then given no answer."""
         self.denied = words.removeprefix("nats: ")

@@ -174,8 +174,8 @@ class Publisher:
                 await self._await_room(state)
             subject, payload, headers = messages[index]
             header = header_block(headers)
-            if len(header) + len(payload) > self._stream.max_payload_bytes:
-                limit = self._stream.max_payload_bytes
+            limit = self._client.max_payload
+            if len(header) + len(payload) > limit:
                 raise self._refused(f"its {len(payload)} bytes exceed the server's {limit}")
             frames += publish_frame(subject, f"{inbox}.{index}", header, payload)
             state.in_flight += 1

@@ -258,7 +258,7 @@ def test_a_message_over_the_servers_limit_is_a_fault_at_once(address):
 def test_a_message_may_be_as_large_as_the_server_takes_with_its_headers(address):
     async def check():
         async with prepared(address) as stream, open_publisher(stream) as publisher:
-            room = stream.max_payload_bytes - len(header_block(outgoing(1).headers))
+            room = stream.client.max_payload - len(header_block(outgoing(1).headers))
             fitting = outgoing(1, payload=b"x" * room)
             assert (await publisher.publish([fitting])).sequences == [1]
             with pytest.raises(StreamError, match="exceed the server's"):
