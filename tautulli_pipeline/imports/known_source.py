@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -17,35 +16,17 @@ from typing import Final
 from pydantic import TypeAdapter, ValidationError
 
 from tautulli_pipeline.data_dir.files import write_atomically
+from tautulli_pipeline.imports.newness import fingerprint
 from tautulli_pipeline.source.faults import spelled_out
 from tautulli_pipeline.source.opening import KnownContents, OpenSource, open_source
-from tautulli_pipeline.source.original import Observed, locate, observe
+from tautulli_pipeline.source.original import locate, observe
 from tautulli_pipeline.source.partitions import Grid
 from tautulli_pipeline.source.survey import PartitionContent
 
 # Another version may see more in the same bytes.
 _VERSION: Final = version("tautulli-pipeline")
-# The name of a look, and what was found then.
-_MEMORY: Final = TypeAdapter(tuple[str, KnownContents])
-
-
-@dataclass(frozen=True)
-class _Look:
-    """The source's files at one moment."""
-
-    original: Path
-    files: Observed
-    time_ns: int
-
-    @classmethod
-    def at(cls, path: Path) -> _Look:
-        original = locate(path)
-        now = time.time_ns()
-        return cls(original, observe(original), now)
-
-    @property
-    def name(self) -> str:
-        return f"{_VERSION} {self.files.name_at(self.original)}"
+# Version and state of the files, and what was found in them.
+_MEMORY: Final = TypeAdapter(tuple[str, str, KnownContents])
 
 
 def open_known_source(
@@ -62,21 +43,23 @@ def open_known_source(
     Raises:
         SourceError: there is no readable Tautulli database.
     """
-    look = _Look.at(path)
+    original, looked_at_ns = locate(path), time.time_ns()
+    files = observe(original)
+    name = files.name_at(original)
 
     def keep(grid: Grid, contents: Sequence[PartitionContent]) -> None:
-        if look.files.settled_at(look.time_ns) and _Look.at(path).name == look.name:
-            known = KnownContents(spelled_out(look.original), grid, tuple(contents))
-            write_atomically(memory, _MEMORY.dump_json((look.name, known)))
+        if files.settled_at(looked_at_ns) and fingerprint(path) == name:
+            known = KnownContents(spelled_out(original), grid, tuple(contents))
+            write_atomically(memory, _MEMORY.dump_json((_VERSION, name, known)))
 
-    known = None if salvaging else _recall(memory, look)
+    known = None if salvaging else _recall(memory, name)
     return open_source(path, snapshots_dir, salvaging=salvaging, known=known, on_survey=keep)
 
 
-def _recall(memory: Path, look: _Look) -> KnownContents | None:
+def _recall(memory: Path, name: str) -> KnownContents | None:
     """What is remembered of exactly these files; nothing where it cannot be read."""
     with suppress(OSError, ValidationError):
-        name, known = _MEMORY.validate_json(memory.read_bytes())
-        if name == look.name:
+        *kept, known = _MEMORY.validate_json(memory.read_bytes())
+        if kept == [_VERSION, name]:
             return known
     return None

@@ -153,9 +153,9 @@ def test_a_memory_that_cannot_be_read_is_replaced(database, kept):
 def test_a_memory_of_another_form_is_replaced(database, content):
     first, _ = survey(database)
     memory = database.with_name("survey.json")
-    name, kept = orjson.loads(memory.read_bytes())
+    *look, kept = orjson.loads(memory.read_bytes())
     kept["contents"][0] = content
-    memory.write_bytes(orjson.dumps([name, kept]))
+    memory.write_bytes(orjson.dumps([*look, kept]))
     assert survey(database) == (first, True)
     assert survey(database) == (first, False)
 
