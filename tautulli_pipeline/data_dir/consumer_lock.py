@@ -41,17 +41,15 @@ def consumer_lock(
     lock = FileLock(data_dir.consumer_lock, mode=0o600)
     try:
         with _waiting(data_dir) if patience_seconds else nullcontext():
-            lock.acquire(timeout=max(patience_seconds, _PROBE_SECONDS))
+            held = lock.acquire(timeout=max(patience_seconds, _PROBE_SECONDS))
     except Timeout:
         raise WarehouseError(
             f"cannot write the warehouse {warehouse}: "
             "another consumer of this data directory is running",
             hint="wait until it is done; `tautulli-pipeline status` shows its progress",
         ) from None
-    try:
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager

@@ -92,7 +92,8 @@ def take_snapshot(
     remove_stale_snapshots(snapshots_dir)
     with ExitStack() as stack:
         with _copy_faults(original, snapshots_dir, needed_bytes):
-            _require_room(snapshots_dir, needed_bytes)
+            if _free_bytes(snapshots_dir) < needed_bytes:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             folder = stack.enter_context(private_folder(snapshots_dir))
             snapshot = _copy_at_rest(original, folder, attempts, pause_seconds, patience_seconds)
             _unpack(snapshot)
@@ -215,13 +216,9 @@ def _settle(snapshot: Snapshot) -> None:
     beside(snapshot.path, "-journal").unlink(missing_ok=True)
 
 
-def _require_room(snapshots_dir: Path, needed_bytes: int) -> None:
-    if shutil.disk_usage(_existing(snapshots_dir)).free < needed_bytes:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def _existing(folder: Path) -> Path:
-    return next(path for path in (folder, *folder.parents) if path.exists())
+def _free_bytes(folder: Path) -> int:
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(there).free
 
 
 @contextmanager
@@ -231,8 +228,8 @@ def _copy_faults(original: Path, snapshots_dir: Path, needed_bytes: int) -> Iter
     except OSError as error:
         reason, hint = cause(error), "PIPELINE_DATA_DIR says where copies are made"
         if error.errno in _NO_ROOM:
-            free = shutil.disk_usage(_existing(snapshots_dir)).free
-            reason = f"it needs {_megabytes(needed_bytes)}, {_megabytes(free)} are free"
+            free_bytes = _free_bytes(snapshots_dir)
+            reason = f"it needs {_megabytes(needed_bytes)}, {_megabytes(free_bytes)} are free"
             hint = "make room, or set PIPELINE_DATA_DIR to a larger disk"
         raise ConfigurationError(
             f"cannot copy {shown(original)} to {shown(snapshots_dir)}: {reason}", hint=hint
