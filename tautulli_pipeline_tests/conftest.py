@@ -96,9 +96,9 @@ def duck() -> Iterator[duckdb.DuckDBPyConnection]:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerAddress]:
     """An embedded stream server; tests delete the streams that they make on it."""
-    from tautulli_pipeline.stream.server import EmbeddedServer
+    from tautulli_pipeline.stream.server import embedded_server
 
-    with EmbeddedServer(tmp_path_factory.mktemp("stream")) as address:
+    with embedded_server(tmp_path_factory.mktemp("stream")) as address:
         yield address
 
 

@@ -18,7 +18,7 @@ from nats.aio.msg import Msg
 
 from benchmarks.adr.publisher import STREAM, SUBJECTS
 from benchmarks.adr.records import BATCH_ROWS, COLUMNS, table_ddl
-from tautulli_pipeline.stream.server import EmbeddedServer
+from tautulli_pipeline.stream.server import embedded_server
 
 _CACHED_EVENTS: Final = 10_000
 _WINDOW_SECONDS: Final = 300.0
@@ -68,7 +68,10 @@ class Table:
 
 async def consume(folder: Path) -> None:
     """Say that it is ready, consume up to the sequence read from standard input, say how many."""
-    with EmbeddedServer(folder) as server, duckdb.connect(str(folder / "adr.duckdb")) as connection:
+    with (
+        embedded_server(folder) as server,
+        duckdb.connect(str(folder / "adr.duckdb")) as connection,
+    ):
         client = await nats.connect(server.url, user=server.user, password=server.password)
         stream = client.jetstream()
         pull = await stream.pull_subscribe(SUBJECTS, durable="consumer", stream=STREAM)

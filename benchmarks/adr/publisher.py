@@ -15,7 +15,7 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 
 from benchmarks.adr.records import SOURCE, open_source, read_batch, to_event
-from tautulli_pipeline.stream.server import EmbeddedServer, ServerAddress
+from tautulli_pipeline.stream.server import ServerAddress, embedded_server
 
 STREAM: Final = "MEDIA_EVENTS"
 SUBJECTS: Final = "playback.>"
@@ -24,7 +24,7 @@ SUBJECTS: Final = "playback.>"
 def measure(database: Path, folder: Path) -> dict[str, float]:
     """Seconds from the first read to the last commit, and how many rows were stored."""
     command = [sys.executable, "-m", "benchmarks.adr.consumer", str(folder)]
-    with EmbeddedServer(folder) as server, asyncio.Runner() as loop:
+    with embedded_server(folder) as server, asyncio.Runner() as loop:
         client, stream = loop.run(_connect(server))
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as consumer:
             assert consumer.stdin is not None

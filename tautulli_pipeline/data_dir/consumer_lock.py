@@ -10,9 +10,10 @@ from typing import Final
 
 from filelock import FileLock, Timeout
 
+from tautulli_pipeline.data_dir.files import is_free
 from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.errors import WarehouseError
-from tautulli_pipeline.stream.guardian import open_private, try_lock
+from tautulli_pipeline.stream.guardian import open_private
 
 # A consumer whose parent was killed ends after its current batch.
 _CONSUMER_ENDS_WITHIN_SECONDS: Final = 20.0
@@ -40,17 +41,15 @@ def consumer_lock(
     lock = FileLock(data_dir.consumer_lock, mode=0o600)
     try:
         with _waiting(data_dir) if patience_seconds else nullcontext():
-            lock.acquire(timeout=max(patience_seconds, _PROBE_SECONDS))
+            held = lock.acquire(timeout=max(patience_seconds, _PROBE_SECONDS))
     except Timeout:
         raise WarehouseError(
             f"cannot write the warehouse {warehouse}: "
             "another consumer of this data directory is running",
             hint="wait until it is done; `tautulli-pipeline status` shows its progress",
         ) from None
-    try:
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager
@@ -63,17 +62,9 @@ def _waiting(data_dir: DataDir) -> Iterator[None]:
 
 def is_consumer_awaited(data_dir: DataDir) -> bool:
     """Whether another process waits to be the consumer."""
-    return not _is_free(data_dir.consumer_queue, fcntl.LOCK_EX)
+    return not is_free(data_dir.consumer_queue, fcntl.LOCK_EX)
 
 
 def is_consumer_running(data_dir: DataDir) -> bool:
     """Whether some process consumes."""
-    return not _is_free(data_dir.consumer_lock, fcntl.LOCK_SH)
-
-
-def _is_free(file: Path, operation: int) -> bool:
-    try:
-        with file.open() as lock:
-            return try_lock(lock, operation)
-    except FileNotFoundError:
-        return True
+    return not is_free(data_dir.consumer_lock)

@@ -1,8 +1,11 @@
-"""Files that are replaced whole or not at all."""
+"""Files that are replaced whole or not at all, and files that are locked."""
 
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
+
+from tautulli_pipeline.stream.guardian import try_lock
 
 
 def write_atomically(file: Path, content: bytes) -> None:
@@ -18,3 +21,12 @@ def write_atomically(file: Path, content: bytes) -> None:
     except OSError:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def is_free(file: Path, operation: int = fcntl.LOCK_SH) -> bool:
+    """Whether the kernel lock of a file could be taken now; one that is not there is free."""
+    try:
+        with file.open() as lock:
+            return try_lock(lock, operation)
+    except (FileNotFoundError, NotADirectoryError):
+        return True

@@ -13,7 +13,7 @@ from tautulli_pipeline.data_dir.consumer_lock import consumer_lock
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.stream.address import StreamAddress
 from tautulli_pipeline.stream.login import login_options
-from tautulli_pipeline.stream.server import EmbeddedServer
+from tautulli_pipeline.stream.server import embedded_server
 from tautulli_pipeline.warehouse.cache import DedupCache
 from tautulli_pipeline.warehouse.dedup import Deduplicator
 from tautulli_pipeline.warehouse.schema import open_warehouse
@@ -29,7 +29,7 @@ def stream_address(settings: Settings) -> Iterator[StreamAddress]:
     if settings.nats_url is not None:
         yield _external_address(settings, settings.nats_url)
         return
-    with EmbeddedServer(settings.data_dir) as server:
+    with embedded_server(settings.data_dir) as server:
         yield replace(
             _names(settings, server.url), user=server.user, password=server.password, private=True
         )

@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import IO, Final, TypeVar
 
-from tautulli_pipeline import errors
 from tautulli_pipeline.errors import PipelineError
 from tautulli_pipeline.imports.consumer_protocol import (
     Begin,
@@ -37,15 +36,7 @@ _POLL_SECONDS: Final = 0.1
 _ENDED: Final = Failed(
     1, "the consumer ended unexpectedly", "import again to resume; --debug shows its last words"
 )
-_KINDS: Final = {
-    kind.exit_code: kind
-    for kind in (
-        errors.ConfigurationError,
-        errors.SourceError,
-        errors.StreamError,
-        errors.WarehouseError,
-    )
-}
+_KINDS: Final = {kind.exit_code: kind for kind in PipelineError.__subclasses__()}
 
 Awaited = TypeVar("Awaited", Ready, Drained, Finished)
 

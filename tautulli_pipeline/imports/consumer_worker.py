@@ -5,7 +5,6 @@ When its orders end, whoever gave them is gone: it finishes its current batch an
 
 from __future__ import annotations
 
-import queue
 import threading
 import traceback
 from dataclasses import dataclass, field
@@ -41,20 +40,18 @@ from tautulli_pipeline.warehouse.writer import Written
 
 @dataclass
 class _Orders:
-    """What the importer wants, read line by line in a thread."""
+    """What the importer wants, read line by line in a thread.
+
+    Attributes:
+        changed: released for each order after the first one to drain, and for the last.
+    """
 
     lines: FileIO
     stopped: bool = False
     last_sequence: int | None = None
     covered: list[str] | None = None
     since: datetime | None = None
-    _others: queue.Queue[bool] = field(default_factory=queue.Queue)
-
-    def await_begin(self) -> Begin | None:
-        """Wait for the first order; None where there will be none."""
-        line = self.lines.readline()
-        order = parse(line) if line else None
-        return order if isinstance(order, Begin) else None
+    changed: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
     def listen(self) -> None:
         for line in self.lines:
@@ -69,18 +66,14 @@ class _Orders:
             is_another = self.last_sequence is not None
             self.last_sequence = order.last_sequence
             if is_another:
-                self._others.put(True)
+                self.changed.release()
         self.stopped = True
-        self._others.put(False)
-
-    def await_another(self) -> bool:
-        """Wait for an order to drain after one that is carried out; False when it is over."""
-        return self._others.get()
+        self.changed.release()
 
 
 @dataclass
 class _Reporting:
-    """Passes orders to the consumption and its progress to the importer."""
+    """Passes the progress of the consumption to the importer."""
 
     orders: _Orders
     replies: IO[bytes]
@@ -88,14 +81,6 @@ class _Reporting:
     import_id: str
     unsettled: dict[str, list[int]] = field(default_factory=dict)
     fates: Fates | None = None
-
-    @property
-    def stopped(self) -> bool:
-        return self.orders.stopped
-
-    @property
-    def last_sequence(self) -> int | None:
-        return self.orders.last_sequence
 
     def report(self, _written: Written, unsettled: Unsettled) -> None:
         # Those of an import left unfinished before are its own to publish again.
@@ -134,11 +119,11 @@ def consume(
         with open_consumption(settings, connection, on_wait=wait) as consumption:
             send(replies, Ready(warehouse_id(connection)))
             reporting = _Reporting(orders, replies, consumption.ledger, begin.import_id)
-            consumption.run(reporting)
+            consumption.run(orders, reporting.report)
             while not orders.stopped:
                 reporting.drained()
-                if orders.await_another():
-                    consumption.run(reporting)
+                orders.changed.acquire()
+                consumption.run(orders, reporting.report)
         return arrivals_since(connection, orders.since) if orders.since else None
 
 
@@ -152,10 +137,11 @@ def serve(lines: FileIO, replies: IO[bytes]) -> int:
     Returns:
         The exit code.
     """
-    orders = _Orders(lines)
-    begin = orders.await_begin()
-    if begin is None:
+    first = lines.readline()
+    begin = parse(first) if first else None
+    if not isinstance(begin, Begin):
         return 0
+    orders = _Orders(lines)
     threading.Thread(target=orders.listen, daemon=True).start()
     try:
         arrivals = consume(load_settings(), orders, replies, begin)

@@ -86,7 +86,7 @@ def consume_backlog(
 
     with open_consumption(settings, connection, on_wait=wait) as consumption:
         backlog = _WhatIsThere(settings, stop, consumption.session.last_sequence())
-        consumption.run(backlog)
+        consumption.run(backlog, backlog.report)
         _settle_last_import(settings, consumption.ledger)
     stop.require_none()
     if backlog.is_awaited:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +35,7 @@ _ACK_POLLS: Final = 50
 
 
 class Control(Protocol):
-    """Who runs the consumer says how long, and hears how it goes."""
+    """Who runs the consumer says how long."""
 
     @property
     def stopped(self) -> bool:
@@ -44,9 +44,6 @@ class Control(Protocol):
     @property
     def last_sequence(self) -> int | None:
         """Where the stream ends for this consumer; None while that is open."""
-
-    def report(self, written: Written, unsettled: Unsettled, /) -> None:
-        """A batch is committed; `unsettled` names the rows without a fate."""
 
 
 @dataclass
@@ -63,8 +60,11 @@ class Consumption:
     _pulling: Future[list[Delivered]] | None = None
     _settle_at: float = 0.0
 
-    def run(self, control: Control) -> None:
-        """Consume until `control` says stop, or all up to its last sequence is done."""
+    def run(self, control: Control, report: Callable[[Written, Unsettled], None]) -> None:
+        """Consume until `control` says stop, or all up to its last sequence is done.
+
+        `report` hears of each batch that is committed, and which rows are without a fate.
+        """
         while True:
             ending = self._fill(control)
             if control.stopped:
@@ -77,7 +77,7 @@ class Consumption:
             if drained or not batch or time.monotonic() >= self._settle_at:
                 self._settle()
                 self._settle_at = time.monotonic() + _SETTLE_EVERY_SECONDS
-            control.report(written, self._unsettled)
+            report(written, self._unsettled)
             if drained:
                 return
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,8 +13,9 @@ from typing import Final
 
 import orjson
 from filelock import FileLock
+from pydantic import TypeAdapter
 
-from tautulli_pipeline.data_dir.files import write_atomically
+from tautulli_pipeline.data_dir.files import is_free, write_atomically
 from tautulli_pipeline.source.faults import spelled_out
 
 RECORD: Final = "import.json"
@@ -38,6 +38,9 @@ class Claim:
     process_id: int
     source: str
     started_at: datetime
+
+
+_CLAIM: Final = TypeAdapter(Claim)
 
 
 class ImportLock:
@@ -68,32 +71,15 @@ class ImportLock:
 
     def is_held(self) -> bool:
         """Whether an import is at work, this process's or another's."""
-        if self._lock.is_locked:
-            return True
-        try:
-            file = os.open(self._lock.lock_file, os.O_RDONLY)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(file)
-        return False
+        return not is_free(Path(self._lock.lock_file))
 
     def holder(self) -> Claim | None:
         """Who is at work; None for nobody."""
         deadline = time.monotonic() + _PROBE_SECONDS
         while self.is_held() and time.monotonic() < deadline:
-            try:
-                fields = orjson.loads(self._file.read_bytes())
-            except FileNotFoundError:
-                time.sleep(_POLL_SECONDS)  # it has the lock and writes its claim
-            else:
-                return Claim(
-                    **fields | {"started_at": datetime.fromisoformat(fields["started_at"])}
-                )
+            with suppress(FileNotFoundError):
+                return _CLAIM.validate_json(self._file.read_bytes())
+            time.sleep(_POLL_SECONDS)  # it has the lock and writes its claim
         return None
 
     def has_recorded(self) -> bool:

@@ -7,48 +7,31 @@ seeing by the files' times, sizes and headers that nothing was written.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-import orjson
+from pydantic import TypeAdapter, ValidationError
 
 from tautulli_pipeline.data_dir.files import write_atomically
+from tautulli_pipeline.imports.newness import fingerprint
+from tautulli_pipeline.source.faults import spelled_out
 from tautulli_pipeline.source.opening import KnownContents, OpenSource, open_source
-from tautulli_pipeline.source.original import Observed, locate, observe
-from tautulli_pipeline.source.partitions import Grid, Partition
+from tautulli_pipeline.source.original import locate, observe
+from tautulli_pipeline.source.partitions import Grid
 from tautulli_pipeline.source.survey import PartitionContent
 
 # Another version may see more in the same bytes.
 _VERSION: Final = version("tautulli-pipeline")
+# Version and state of the files, and what was found in them.
+_MEMORY: Final = TypeAdapter(tuple[str, str, KnownContents])
 
 
-@dataclass(frozen=True)
-class _Look:
-    """The source's files at one moment."""
-
-    original: Path
-    files: Observed
-    time_ns: int
-
-    @classmethod
-    def at(cls, path: Path) -> _Look:
-        original = locate(path)
-        now = time.time_ns()
-        return cls(original, observe(original), now)
-
-    @property
-    def name(self) -> str:
-        return f"{_VERSION} {self.files.name_at(self.original)}"
-
-
-@contextmanager
 def open_known_source(
     path: Path, snapshots_dir: Path, memory: Path, *, salvaging: bool = False
-) -> Iterator[OpenSource]:
+) -> AbstractContextManager[OpenSource]:
     """Open the source for an import; where it is unchanged, without a copy until one is needed.
 
     Args:
@@ -60,42 +43,23 @@ def open_known_source(
     Raises:
         SourceError: there is no readable Tautulli database.
     """
-    look = _Look.at(path)
+    original, looked_at_ns = locate(path), time.time_ns()
+    files = observe(original)
+    name = files.name_at(original)
 
     def keep(grid: Grid, contents: Sequence[PartitionContent]) -> None:
-        if look.files.settled_at(look.time_ns) and _Look.at(path).name == look.name:
-            _remember(memory, look, KnownContents(look.original, grid, tuple(contents)))
+        if files.settled_at(looked_at_ns) and fingerprint(path) == name:
+            known = KnownContents(spelled_out(original), grid, tuple(contents))
+            write_atomically(memory, _MEMORY.dump_json((_VERSION, name, known)))
 
-    known = None if salvaging else _recall(memory, look)
-    with open_source(
-        path, snapshots_dir, salvaging=salvaging, known=known, on_survey=keep
-    ) as source:
-        yield source
+    known = None if salvaging else _recall(memory, name)
+    return open_source(path, snapshots_dir, salvaging=salvaging, known=known, on_survey=keep)
 
 
-def _remember(memory: Path, look: _Look, known: KnownContents) -> None:
-    contents = [
-        [content.key, content.rows, content.digest, content.started] for content in known.contents
-    ]
-    facts = {"source": look.name, "width": known.grid.width, "contents": contents}
-    write_atomically(memory, orjson.dumps(facts))
-
-
-def _recall(memory: Path, look: _Look) -> KnownContents | None:
+def _recall(memory: Path, name: str) -> KnownContents | None:
     """What is remembered of exactly these files; nothing where it cannot be read."""
-    with suppress(OSError, ValueError, TypeError, KeyError):
-        kept = orjson.loads(memory.read_bytes())
-        if kept["source"] == look.name:
-            contents = tuple(
-                PartitionContent(Partition.parse(key), rows, digest, _span(started))
-                for key, rows, digest, started in kept["contents"]
-            )
-            return KnownContents(look.original, Grid(kept["width"]), contents)
+    with suppress(OSError, ValidationError):
+        *kept, known = _MEMORY.validate_json(memory.read_bytes())
+        if kept == [_VERSION, name]:
+            return known
     return None
-
-
-def _span(started: list[int] | None) -> tuple[int, int] | None:
-    if started is None:
-        return None
-    first, last = started
-    return first, last

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Final
 
@@ -56,15 +56,9 @@ class Mapper:
     ) -> Iterator[pa.Table]:
         connection.register("batch", feed.reader())
         with feed.own_faults():
-            mapped = connection.execute(self._query).to_arrow_reader(ROWS_PER_PIECE)
-        while True:
-            rows = None
-            with feed.own_faults(), suppress(StopIteration):
-                rows = mapped.read_next_batch()
-            if rows is None:
-                return
-            raw = feed.take(rows.num_rows)
-            yield pa.Table.from_batches([rows]).append_column("record", self._records(raw, rows))
+            for rows in connection.execute(self._query).to_arrow_reader(ROWS_PER_PIECE):
+                records = self._records(feed.take(rows.num_rows), rows)
+                yield pa.Table.from_batches([rows]).append_column("record", records)
 
     def _records(self, raw: pa.Table, rows: pa.RecordBatch) -> pa.Array:
         """The raw rows that became no event, each in its place."""

@@ -7,12 +7,13 @@ publishes these and the caller records the ones before.
 from __future__ import annotations
 
 import os
-import queue
 import sys
 import threading
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -110,35 +111,23 @@ class Publication:
 
 
 @contextmanager
-def _ahead(items: Iterable[Piece]) -> Iterator[Iterator[Piece]]:
-    """Make `items` in a thread, one ahead of who takes them."""
-    ready: queue.Queue[Piece | BaseException | None] = queue.Queue(maxsize=1)
-    stopped = threading.Event()
+def _ahead(items: Iterator[Piece]) -> Iterator[Iterator[Piece]]:
+    """Make `items` in a thread, two ahead of who takes them."""
+    thread = ThreadPoolExecutor(1, "read-and-map", _give_way)
 
-    def make() -> None:
-        _give_way()
-        last: BaseException | None = None
-        try:
-            for item in items:
-                if not _put(ready, item, stopped):
-                    return
-        except BaseException as error:  # raised again where it is awaited
-            last = error
-        _put(ready, last, stopped)
+    def make() -> Future[Piece | None]:
+        return thread.submit(next, items, None)
 
     def take() -> Iterator[Piece]:
-        while (item := ready.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
+        made = deque([make(), make()])
+        while (item := made.popleft().result()) is not None:
+            made.append(make())
             yield item
 
-    thread = threading.Thread(target=make, name="read-and-map", daemon=True)
-    thread.start()
     try:
         yield take()
     finally:
-        stopped.set()
-        thread.join()
+        thread.shutdown(cancel_futures=True)
 
 
 def _give_way() -> None:
@@ -150,17 +139,3 @@ def _give_way() -> None:
         thread = threading.get_native_id()
         niceness = os.getpriority(os.PRIO_PROCESS, thread)
         os.setpriority(os.PRIO_PROCESS, thread, niceness + _NICER)
-
-
-def _put(
-    ready: queue.Queue[Piece | BaseException | None],
-    item: Piece | BaseException | None,
-    stopped: threading.Event,
-) -> bool:
-    while not stopped.is_set():
-        try:
-            ready.put(item, timeout=0.1)
-        except queue.Full:
-            continue
-        return True
-    return False

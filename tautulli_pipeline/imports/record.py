@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import orjson
 from filelock import Timeout
+from pydantic import TypeAdapter, ValidationError
 
 from tautulli_pipeline.data_dir.files import write_atomically
 from tautulli_pipeline.errors import ConfigurationError, ImportRunningError
@@ -48,14 +49,7 @@ class Fates:
     @property
     def processed(self) -> int:
         """Rows whose fate is settled."""
-        return (
-            self.imported
-            + self.duplicates_stream
-            + self.duplicates_cache
-            + self.duplicates_database
-            + self.rejected
-            + self.errors
-        )
+        return self.imported + self.duplicates + self.rejected + self.errors
 
     @property
     def duplicates(self) -> int:
@@ -110,14 +104,15 @@ class ImportRecord:
         """The numbers as users get them."""
         fates, total = self.fates, self.total_records
         rate = fates.processed / self.elapsed_seconds if self.elapsed_seconds else 0.0
-        left = total - fates.processed
+        left = total - fates.processed if self.status in RUNNING else 0
+        progress_of_nothing = 100.0 if self.status is Status.COMPLETED else 0.0
         return {
             "status": self.status.value,
             "dry_run": self.dry_run,
             "import_id": self.import_id or None,
             "source": self.source,
             # Rounded down: 100 means done.
-            "progress": 1000 * fates.processed // total / 10 if total else self._empty_progress,
+            "progress": 1000 * fates.processed // total / 10 if total else progress_of_nothing,
             "total_records": total,
             "unchanged": self.unchanged,
             "pending": self.pending,
@@ -134,7 +129,7 @@ class ImportRecord:
             "unreadable": list(self.unreadable),
             "records_per_second": round(rate, 1),
             "elapsed_seconds": round(self.elapsed_seconds, 3),
-            "estimated_remaining_seconds": round(left / rate, 1) if self._goes_on and rate else 0.0,
+            "estimated_remaining_seconds": round(left / rate, 1) if rate else 0.0,
             "start_time": self.started_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "last_processed_id": self.last_processed_id,
         }
@@ -144,14 +139,6 @@ class ImportRecord:
         """Whether 0.1.0 left it to a later run to consume what it had published."""
         return self.status is Status.PENDING and self.total_records > 0
 
-    @property
-    def _goes_on(self) -> bool:
-        return self.status in RUNNING
-
-    @property
-    def _empty_progress(self) -> float:
-        return 100.0 if self.status is Status.COMPLETED else 0.0
-
 
 # What is known before the first import.
 PENDING_SUMMARY: Final[dict[str, Any]] = ImportRecord(
@@ -159,16 +146,7 @@ PENDING_SUMMARY: Final[dict[str, Any]] = ImportRecord(
 ).summary() | {"source": None, "start_time": None}
 
 
-def _parsed(stored: bytes) -> ImportRecord:
-    fields = orjson.loads(stored)
-    fields["started_at"] = datetime.fromisoformat(fields["started_at"])
-    if ended_at := fields.get("ended_at"):
-        fields["ended_at"] = datetime.fromisoformat(ended_at)
-    fields["status"] = Status(fields["status"])
-    fields["fates"] = Fates(**fields["fates"])
-    for name in ("covered", "unreadable"):
-        fields[name] = tuple(fields.get(name, ()))
-    return ImportRecord(**fields)
+_STORED: Final = TypeAdapter(ImportRecord)
 
 
 class ImportLog:
@@ -185,12 +163,14 @@ class ImportLog:
             ConfigurationError: what is stored is no such record.
         """
         try:
-            record = _parsed(self._file.read_bytes())
+            record = _STORED.validate_json(self._file.read_bytes())
         except FileNotFoundError:
             return None
-        except (KeyError, TypeError, ValueError) as error:
+        except ValidationError as error:
+            fault = error.errors()[0]
+            cause = ": ".join([*map(str, fault["loc"]), fault["msg"]])
             raise ConfigurationError(
-                f"cannot read the saved progress in {self._file}: {str(error).splitlines()[0]}",
+                f"cannot read the saved progress in {self._file}: {cause}",
                 hint="`tautulli-pipeline reset` starts over; the table stays",
             ) from error
         if record.status in RUNNING or record.is_published_only:
@@ -279,17 +259,11 @@ class ImportLog:
                 hint="import again in a moment",
             )
         summary = record.summary()
+        doing = "stopping" if record.status is Status.STOPPING else "running"
         return ImportRunningError(
-            f"an import of {record.source} is already {_doing(record)} "
+            f"an import of {record.source} is already {doing} "
             f"(process {record.process_id}, {summary['progress']} %, "
             f"{summary['processed']:,} of {summary['total_records']:,} plays)",
-            hint=_RUNNING_HINT,
+            hint="wait for it, see `tautulli-pipeline status`, or `tautulli-pipeline stop` it",
             progress=summary,
         )
-
-
-def _doing(record: ImportRecord) -> str:
-    return "stopping" if record.status is Status.STOPPING else "running"
-
-
-_RUNNING_HINT: Final = "wait for it, see `tautulli-pipeline status`, or `tautulli-pipeline stop` it"

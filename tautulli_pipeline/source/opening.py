@@ -10,7 +10,6 @@ from pathlib import Path
 
 from tautulli_pipeline.errors import SourceDamagedError
 from tautulli_pipeline.source.damage import damaged, in_words
-from tautulli_pipeline.source.faults import spelled_out
 from tautulli_pipeline.source.header import accept_length, require_whole
 from tautulli_pipeline.source.partitions import Grid, Partition
 from tautulli_pipeline.source.salvage import NOTHING_LOST, Salvage, salvage
@@ -49,11 +48,11 @@ class KnownContents:
     """What a source holds that was surveyed before and is unchanged since.
 
     Attributes:
-        original: its file, with links resolved.
+        source: its path, as `Snapshot` has it.
         contents: its partitions with rows, on `grid`.
     """
 
-    original: Path
+    source: Path
     grid: Grid
     contents: tuple[PartitionContent, ...]
 
@@ -74,6 +73,7 @@ class Copied:
 OnSurvey = Callable[[Grid, Sequence[PartitionContent]], None]
 
 
+@dataclass
 class OpenSource:
     """A source to read; of one that is known, a copy is made when it is first needed.
 
@@ -83,16 +83,12 @@ class OpenSource:
         on_survey: hears what a survey of the whole, undamaged source found.
     """
 
-    def __init__(
-        self,
-        copy: Callable[[], Copied],
-        known: KnownContents | None = None,
-        on_survey: OnSurvey = lambda _grid, _contents: None,
-    ) -> None:
-        self._copy = copy
-        self._known = known
-        self._on_survey = on_survey
-        if known is None:
+    _copy: Callable[[], Copied]
+    _known: KnownContents | None = None
+    _on_survey: OnSurvey = lambda _grid, _contents: None
+
+    def __post_init__(self) -> None:
+        if self._known is None:
             self.copied  # noqa: B018 - what is no database shows here
 
     @cached_property
@@ -118,7 +114,7 @@ class OpenSource:
     @property
     def path(self) -> Path:
         """The original, with links resolved and bytes that are no UTF-8 spelled out."""
-        return spelled_out(self._known.original) if self._known else self.snapshot.source
+        return self._known.source if self._known else self.snapshot.source
 
     def survey(self, grid: Grid | None, batch_size: int) -> list[PartitionContent]:
         """Its partitions with rows, readable or not, on `grid` or, without one, on one that fits.
@@ -228,16 +224,13 @@ def open_source(
 
         def copy() -> Copied:
             snapshot = stack.enter_context(take_snapshot(path, snapshots_dir, prepare=prepare))
-            copied = Copied(snapshot, read_schema(snapshot.path, named=snapshot.source))
-            return _salvaged(copied) if salvaging else copied
+            schema = read_schema(snapshot.path, named=snapshot.source)
+            if not salvaging:
+                return Copied(snapshot, schema)
+            # What can be read takes the place of the copied file.
+            sound_copy = snapshot.path.with_name("salvaged.db")
+            found = salvage(snapshot.path, schema, sound_copy, named=snapshot.source)
+            snapshot.path.unlink()
+            return Copied(replace(snapshot, path=sound_copy), schema, found)
 
         yield OpenSource(copy, known, on_survey)
-
-
-def _salvaged(copied: Copied) -> Copied:
-    """A copy of what can be read in place of the copied file."""
-    snapshot = copied.snapshot
-    sound_copy = snapshot.path.with_name("salvaged.db")
-    found = salvage(snapshot.path, copied.schema, sound_copy, named=snapshot.source)
-    snapshot.path.unlink()
-    return replace(copied, snapshot=replace(snapshot, path=sound_copy), salvage=found)

@@ -7,7 +7,7 @@ import fcntl
 import os
 import secrets
 import shutil
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
 from tautulli_pipeline.errors import ConfigurationError
@@ -48,10 +48,10 @@ def remove_stale_snapshots(snapshots_dir: Path) -> None:
     for folder in sorted(snapshots_dir / name for name in names):
         try:
             with _lock_of(folder).open("a") as lock:
-                if _locks(lock):
-                    _discard(folder)
-        except FileNotFoundError:
-            continue  # another owner that left took the empty parent along
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _discard(folder)
+        except (FileNotFoundError, BlockingIOError):
+            continue  # it is live, or another owner that left took the empty parent along
         except OSError as error:
             raise ConfigurationError(
                 f"cannot delete the stale copy {shown(folder)}: {cause(error)}",
@@ -65,11 +65,12 @@ def _claim(parent: Path) -> tuple[Path, IO[str]]:
         _make_private(parent)
         folder = parent / f"snapshot-{secrets.token_hex(8)}"
         # Another owner that leaves may take the empty parent along.
-        with suppress(FileNotFoundError):
-            lock = _lock_of(folder).open("x")
-            if _locks(lock) and os.fstat(lock.fileno()).st_nlink:
+        with suppress(FileNotFoundError, BlockingIOError), ExitStack() as unless_claimed:
+            lock = unless_claimed.enter_context(_lock_of(folder).open("x"))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(lock.fileno()).st_nlink:
+                unless_claimed.pop_all()
                 return folder, lock
-            lock.close()
     raise OSError(errno.EBUSY, "other processes keep removing it")
 
 
@@ -81,14 +82,6 @@ def _make_private(folder: Path) -> None:
 
 def _lock_of(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.lock")
-
-
-def _locks(lock: IO[str]) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _discard(folder: Path) -> None:

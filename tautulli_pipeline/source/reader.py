@@ -83,13 +83,8 @@ class HistoryReader:
         """
         for ids in ranges:
             with self._naming_damage(ids):
-                batches = self._execute(ids).to_arrow_reader(batch_rows)
-            while True:
-                with self._naming_damage(ids):
-                    batch = next(batches, None)
-                if batch is None:
-                    break
-                yield from _as_utf8(pa.Table.from_batches([batch])).to_batches()
+                for batch in self._execute(ids).to_arrow_reader(batch_rows):
+                    yield from _as_utf8(pa.Table.from_batches([batch])).to_batches()
 
     @property
     def columns(self) -> pa.Schema:

@@ -33,7 +33,6 @@ from tautulli_pipeline.source.sqlite_locks import await_unlocked, lock_holder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from io import FileIO
     from pathlib import Path
 
     from tautulli_pipeline.source.original import Observed, ObservedFile
@@ -93,7 +92,8 @@ def take_snapshot(
     remove_stale_snapshots(snapshots_dir)
     with ExitStack() as stack:
         with _copy_faults(original, snapshots_dir, needed_bytes):
-            _require_room(snapshots_dir, needed_bytes)
+            if _free_bytes(snapshots_dir) < needed_bytes:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             folder = stack.enter_context(private_folder(snapshots_dir))
             snapshot = _copy_at_rest(original, folder, attempts, pause_seconds, patience_seconds)
             _unpack(snapshot)
@@ -170,18 +170,13 @@ def copy_file(original: Path, target: Path, seen: ObservedFile | None) -> str:
     if seen is None:
         return ""
     digest = hashlib.sha256()
-    with target.open("xb", buffering=0) as copy, ThreadPoolExecutor(1) as beside_it:
+    with target.open("xb") as copy, ThreadPoolExecutor(1) as beside_it:
         for chunk in chunks(original, seen.size):
             # Either takes as long as the other, and both let other threads run.
             digesting = beside_it.submit(digest.update, chunk)
-            _write_whole(copy, chunk)
+            copy.write(chunk)
             digesting.result()
     return digest.hexdigest()
-
-
-def _write_whole(copy: FileIO, chunk: memoryview) -> None:
-    while chunk:
-        chunk = chunk[copy.write(chunk) :]
 
 
 def _require_no_super_journal(journal: Path) -> None:
@@ -221,13 +216,9 @@ def _settle(snapshot: Snapshot) -> None:
     beside(snapshot.path, "-journal").unlink(missing_ok=True)
 
 
-def _require_room(snapshots_dir: Path, needed_bytes: int) -> None:
-    if shutil.disk_usage(_existing(snapshots_dir)).free < needed_bytes:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def _existing(folder: Path) -> Path:
-    return next(path for path in (folder, *folder.parents) if path.exists())
+def _free_bytes(folder: Path) -> int:
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(there).free
 
 
 @contextmanager
@@ -237,8 +228,8 @@ def _copy_faults(original: Path, snapshots_dir: Path, needed_bytes: int) -> Iter
     except OSError as error:
         reason, hint = cause(error), "PIPELINE_DATA_DIR says where copies are made"
         if error.errno in _NO_ROOM:
-            free = shutil.disk_usage(_existing(snapshots_dir)).free
-            reason = f"it needs {_megabytes(needed_bytes)}, {_megabytes(free)} are free"
+            free_bytes = _free_bytes(snapshots_dir)
+            reason = f"it needs {_megabytes(needed_bytes)}, {_megabytes(free_bytes)} are free"
             hint = "make room, or set PIPELINE_DATA_DIR to a larger disk"
         raise ConfigurationError(
             f"cannot copy {shown(original)} to {shown(snapshots_dir)}: {reason}", hint=hint

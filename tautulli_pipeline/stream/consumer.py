@@ -88,19 +88,16 @@ class DurableConsumer:
             "max_bytes": max_bytes,
             "expires": int(linger_seconds * 1e9),
         }
-        await self._send(self._pull_subject, orjson.dumps(request), reply=self._inbox)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._enough.wait(), linger_seconds + _GRACE_SECONDS)
-        batch, self._arrived = self._arrived, []
-        return batch
-
-    async def _send(self, subject: str, payload: bytes, *, reply: str) -> None:
         try:
-            await self._client.publish(subject, payload, reply=reply)
+            await self._client.publish(self._pull_subject, orjson.dumps(request), reply=self._inbox)
         except OutboundBufferLimitError:
             pass  # the server is away; whoever asks for what is pending waits for it
         except ConnectionClosedError as error:
             raise self._stream.fault("pull from", error) from error
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._enough.wait(), linger_seconds + _GRACE_SECONDS)
+        batch, self._arrived = self._arrived, []
+        return batch
 
     async def _look_after_consumer(self) -> None:
         """See that stream and consumer are there; a consumer is made anew where it is not."""
@@ -134,8 +131,7 @@ class DurableConsumer:
             StreamError: the server stays away, or the stream is gone.
         """
         info = await self._stream.patient_consumer_info()
-        floor = info.ack_floor.stream_seq if info.ack_floor else 0
-        return info.num_pending or 0, info.num_ack_pending or 0, floor
+        return info["num_pending"], info["num_ack_pending"], info["ack_floor"]["stream_seq"]
 
 
 def _is_unheard(frame: Frame) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -12,7 +13,6 @@ from nats.errors import Error as NatsError
 from nats.js.api import (
     AckPolicy,
     ConsumerConfig,
-    ConsumerInfo,
     DiscardPolicy,
     RetentionPolicy,
     StorageType,
@@ -31,13 +31,14 @@ from tautulli_pipeline.stream.adoption import (
     check_stream,
 )
 from tautulli_pipeline.stream.limits import Limits
-from tautulli_pipeline.stream.patience import Answer, ask_patiently, unless
+from tautulli_pipeline.stream.patience import AWAY, PASSING, Answer, unless
 from tautulli_pipeline.stream.subjects import SUBJECTS
 from tautulli_pipeline.stream.wire import WireClient
 
 ACK_WAIT_SECONDS: Final = 30.0
 MAX_UNACKED_MESSAGES: Final = 50_000
 _REQUEST_TIMEOUT_SECONDS: Final = 5.0
+_PAUSE_SECONDS: Final = 0.5
 
 
 class JetStream:
@@ -64,11 +65,6 @@ class JetStream:
         self.context: JetStreamContext = client.jetstream(timeout=_REQUEST_TIMEOUT_SECONDS)
         self._refused = asyncio.Event()
 
-    @property
-    def max_payload_bytes(self) -> int:
-        """The largest message the server takes, headers included."""
-        return self.client.max_payload
-
     def deny(self, words: str) -> None:
         """Note what this account may not do; requests are then given no answer."""
         self.denied = words.removeprefix("nats: ")
@@ -91,7 +87,7 @@ class JetStream:
         check_consumer(consumer, info.config, int(info.state.last_seq))
         assert info.created is not None
         self.limits = Limits.of(info.config, consumer["config"])
-        self.pending = consumer["num_pending"] + consumer["num_ack_pending"]
+        self.pending = unconsumed(consumer)
         self.identity = StreamIdentity(self.address.stream, info.created)
         return self.identity
 
@@ -114,12 +110,11 @@ class JetStream:
 
     async def consumer(self) -> dict[str, Any]:
         """What the server tells of the durable consumer, made if there is none."""
-        address = self.address
         try:
-            return await self._request(f"CONSUMER.INFO.{address.stream}.{address.durable_name}")
+            return await self.consumer_info()
         except NotFoundError:
             config = ConsumerConfig(
-                durable_name=address.durable_name,
+                durable_name=self.address.durable_name,
                 filter_subject=SUBJECTS,
                 ack_policy=AckPolicy.EXPLICIT,
                 ack_wait=ACK_WAIT_SECONDS,
@@ -146,41 +141,44 @@ class JetStream:
         return answer
 
     async def patiently(self, operation: str, request: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Ask, and wait for a server that is away.
+        """Ask, and ask again while the server is away.
+
+        Args:
+            operation: what is asked for, in the words of the fault.
+            request: safe to repeat.
 
         Raises:
             StreamError: it did not come back in time, or what is asked for is gone.
         """
-        try:
-            return await ask_patiently(
-                request,
-                on_wait=self.on_wait,
-                give_up_after_seconds=self.address.patience_seconds,
-            )
-        except (NatsError, OSError) as error:
-            raise self.fault(operation, error) from error
+        deadline = time.monotonic() + self.address.patience_seconds
+        while True:
+            try:
+                return await request()
+            except (NatsError, OSError) as error:
+                if not isinstance(error, PASSING) or time.monotonic() > deadline:
+                    raise self.fault(operation, error) from error
+            self.on_wait(AWAY)
+            await asyncio.sleep(_PAUSE_SECONDS)
 
-    async def consumer_info(self) -> ConsumerInfo:
-        """State of the durable consumer."""
-        info: ConsumerInfo = await self.context.consumer_info(
-            self.address.stream, self.address.durable_name
+    async def consumer_info(self) -> dict[str, Any]:
+        """What the server tells of the durable consumer."""
+        return await self._request(
+            f"CONSUMER.INFO.{self.address.stream}.{self.address.durable_name}"
         )
-        return info
 
-    async def patient_consumer_info(self) -> ConsumerInfo:
-        """State of the durable consumer, made anew where somebody deleted it.
+    async def patient_consumer_info(self) -> dict[str, Any]:
+        """The same, of a consumer that is made anew where somebody deleted it.
 
         Raises:
             StreamError: the server stays away, or the stream is gone.
         """
 
-        async def ask() -> ConsumerInfo:
+        async def ask() -> dict[str, Any]:
             try:
                 return await self.consumer_info()
             except NotFoundError:
                 await self.see_stream()
-                await self.consumer()
-                return await self.consumer_info()
+                return await self.consumer()
 
         return await self.patiently("see the consumer of", ask)
 
@@ -227,9 +225,9 @@ class JetStream:
         )
 
 
-def unconsumed(info: ConsumerInfo) -> int:
+def unconsumed(info: Mapping[str, Any]) -> int:
     """Messages that the consumer has not acked, delivered or not."""
-    return (info.num_pending or 0) + (info.num_ack_pending or 0)
+    return int(info["num_pending"] + info["num_ack_pending"])
 
 
 def _gone(name: str, what: str) -> StreamError:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Final, TypeVar
 
 from nats.errors import ConnectionReconnectingError, NoRespondersError, OutboundBufferLimitError
@@ -20,35 +19,8 @@ PASSING: Final = (
     OutboundBufferLimitError,
     OSError,
 )
-_PAUSE_SECONDS: Final = 0.5
 
 Answer = TypeVar("Answer")
-
-
-async def ask_patiently(
-    request: Callable[[], Awaitable[Answer]],
-    *,
-    on_wait: Callable[[str], None],
-    give_up_after_seconds: float,
-    pause_seconds: float = _PAUSE_SECONDS,
-) -> Answer:
-    """Repeat a request while the server is away.
-
-    Args:
-        request: safe to repeat.
-        on_wait: hears why it waits, and may raise to end that.
-        give_up_after_seconds: then the last fault is raised.
-        pause_seconds: how long to wait between two attempts.
-    """
-    deadline = time.monotonic() + give_up_after_seconds
-    while True:
-        try:
-            return await request()
-        except PASSING:
-            if time.monotonic() > deadline:
-                raise
-        on_wait(AWAY)
-        await asyncio.sleep(pause_seconds)
 
 
 async def unless(

@@ -49,11 +49,10 @@ async def _position(stream: JetStream) -> ConsumerPosition | None:
     except (NatsError, TimeoutError) as error:
         raise stream.fault("see the consumer of", error) from error
     assert info.created is not None
-    floor = consumer.ack_floor.stream_seq if consumer.ack_floor else 0
     return ConsumerPosition(
         str(StreamIdentity(stream.address.stream, info.created)),
         int(info.state.last_seq),
-        floor,
-        consumer.num_pending or 0,
-        consumer.num_ack_pending or 0,
+        consumer["ack_floor"]["stream_seq"],
+        consumer["num_pending"],
+        consumer["num_ack_pending"],
     )

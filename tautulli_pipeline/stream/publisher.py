@@ -68,7 +68,7 @@ class _Round:
     acks: PubAcks
     sizes: list[int]
     unanswered: set[int]
-    refused: list[int] = field(default_factory=list)
+    refused: bool = False
     fault: str = ""
     full: bool = False
     waiting_for: str = AWAY
@@ -142,7 +142,7 @@ class Publisher:
         if index not in state.unanswered:
             return
         if "error" in answer:
-            state.refused.append(index)
+            state.refused = True
             self._judge(answer["error"], state)
         else:
             state.unanswered.discard(index)
@@ -174,8 +174,8 @@ class Publisher:
                 await self._await_room(state)
             subject, payload, headers = messages[index]
             header = header_block(headers)
-            if len(header) + len(payload) > self._stream.max_payload_bytes:
-                limit = self._stream.max_payload_bytes
+            limit = self._client.max_payload
+            if len(header) + len(payload) > limit:
                 raise self._refused(f"its {len(payload)} bytes exceed the server's {limit}")
             frames += publish_frame(subject, f"{inbox}.{index}", header, payload)
             state.in_flight += 1
@@ -225,16 +225,11 @@ class Publisher:
         """Positions still unanswered, after a pause where the server had no room."""
         if not state.unanswered:
             return []
-        if state.refused:
-            state.waiting_for = await self._reason(state)
-            self._stream.on_wait(state.waiting_for)
+        state.waiting_for = await self._reason(state) if state.refused else AWAY
+        self._stream.on_wait(state.waiting_for)
+        if state.refused or not self._client.is_connected:
             await asyncio.sleep(_PAUSE_SECONDS)
-            state.refused.clear()
-        else:
-            state.waiting_for = AWAY
-            self._stream.on_wait(AWAY)
-            if not self._client.is_connected:
-                await asyncio.sleep(_PAUSE_SECONDS)
+        state.refused = False
         state.in_flight = 0
         state.bytes_in_flight = 0
         return sorted(state.unanswered)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -21,7 +21,6 @@ from tautulli_pipeline.stream.guardian import open_private, try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
 _POLL_SECONDS = 0.02
 _MIN_FREE_BYTES = 32 * 1024 * 1024
@@ -36,44 +35,24 @@ class ServerAddress:
     password: str = field(repr=False)
 
 
-class EmbeddedServer:
-    """The server of a data directory, in use from enter to exit.
+@contextmanager
+def embedded_server(
+    data_dir: Path, start_timeout_seconds: float = 60, *, binary: str = "nats-server"
+) -> Iterator[ServerAddress]:
+    """Join the running server of a data directory or start it, and use it within the context.
 
     The first user starts it, all processes share it, and it ends when its last user is gone,
     however that user ended. Port and password are new whenever it was gone in between.
+
+    Raises:
+        ConfigurationError: the data directory cannot be made or written.
+        StreamError: the server fails to start, which is noticed at once, or is not ready
+            within the timeout, which has to cover the recovery of a large stream.
     """
-
-    def __init__(
-        self, data_dir: Path, start_timeout_seconds: float = 60, *, binary: str = "nats-server"
-    ) -> None:
-        self._data_dir = data_dir
-        self._binary = binary
-        self._start_timeout_seconds = start_timeout_seconds
-        self._use = ExitStack()
-
-    def __enter__(self) -> ServerAddress:
-        """Join the running server or start it.
-
-        Raises:
-            ConfigurationError: the data directory cannot be made or written.
-            StreamError: the server fails to start, which is noticed at once, or is not ready
-                within the timeout, which has to cover the recovery of a large stream.
-        """
-        deadline = time.monotonic() + self._start_timeout_seconds
-        with ExitStack() as use:
-            directory = _make_directory(self._data_dir)
-            use.enter_context(_shared_use(directory, deadline))
-            address = _join_or_start(directory, self._binary, deadline)
-            self._use = use.pop_all()
-        return address
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._use.close()
+    deadline = time.monotonic() + start_timeout_seconds
+    directory = _make_directory(data_dir)
+    with _shared_use(directory, deadline):
+        yield _join_or_start(directory, binary, deadline)
 
 
 def running_server(data_dir: Path) -> ServerAddress | None:

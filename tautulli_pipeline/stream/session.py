@@ -41,7 +41,7 @@ class PublishingSession(_Session):
     @property
     def max_payload_bytes(self) -> int:
         """The largest message the server takes, headers included."""
-        return self._stream.max_payload_bytes
+        return self._stream.client.max_payload
 
     def publish(self, messages: Sequence[Outgoing]) -> Future[PubAcks]:
         """Start publishing; at most one batch at a time. See `Publisher.publish`."""

@@ -27,9 +27,9 @@ async def refuse_company(stream: JetStream) -> None:
     delivered, at_work = None, False
     for watch in range(_WATCHES):
         now = await stream.patient_consumer_info()
-        moved = delivered is not None and now.delivered != delivered
-        at_work |= watch >= _FIRST_THAT_COUNTS and (bool(now.num_waiting) or moved)
-        delivered = now.delivered
+        moved = delivered is not None and now["delivered"] != delivered
+        at_work |= watch >= _FIRST_THAT_COUNTS and (bool(now["num_waiting"]) or moved)
+        delivered = now["delivered"]
         await asyncio.sleep(_WATCH_EVERY_SECONDS)
     if at_work:
         address = stream.address

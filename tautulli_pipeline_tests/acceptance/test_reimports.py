@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from tautulli_pipeline.stream.server import EmbeddedServer
+from tautulli_pipeline.stream.server import embedded_server
 from tautulli_pipeline_tests.cases import DEFAULT_STARTED_AT, Play, make_database, play
 from tautulli_pipeline_tests.command import fates, imported, nothing_runs, query
 
@@ -101,7 +101,7 @@ def test_renumbered_plays_and_a_lost_stream_change_nothing(data_dir: Path) -> No
 
 def test_what_the_stream_drops_is_settled_by_the_table_or_published_again(data_dir: Path) -> None:
     database = write(data_dir, PLAYS)
-    with EmbeddedServer(data_dir):  # it remembers message ids for as long as it runs
+    with embedded_server(data_dir):  # it remembers message ids for as long as it runs
         imported(database, data_dir=data_dir)
         before = query(data_dir, CONTENT)
 

@@ -103,7 +103,9 @@ class Rounds:
             control.last_sequence = session.last_sequence()
             deduplicator = Deduplicator(DedupCache(300, self.cache_entries))
             writer = Writer(connection, deduplicator, str(session.identity))
-            Consumption(session, writer, Ledger(connection), self.receipts).run(control)
+            Consumption(session, writer, Ledger(connection), self.receipts).run(
+                control, control.report
+            )
         return control
 
     @contextmanager

@@ -69,7 +69,7 @@ def _settled_each_time(monkeypatch):
 
 def consume(stream, warehouse, receipts, control=None):
     control = control or UntilDrained(last_sequence=sum(map(len, stream.batches)))
-    Consumption(stream, writer(warehouse), Ledger(warehouse), receipts).run(control)
+    Consumption(stream, writer(warehouse), Ledger(warehouse), receipts).run(control, control.report)
     return control
 
 
@@ -151,7 +151,7 @@ def test_rows_whose_messages_are_missing_are_reported_until_they_arrive(warehous
     run = Consumption(
         Stream([[delivered(1), delivered(3)]]), writer(warehouse), Ledger(warehouse), tmp_path
     )
-    run.run(later)
+    run.run(later, later.report)
     assert later.unsettled == {}
     assert Ledger(warehouse).totals("import-1")["imported"] == 3
 

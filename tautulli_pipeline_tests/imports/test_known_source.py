@@ -125,7 +125,7 @@ def test_a_survey_by_another_version_does_not_count(database, monkeypatch):
 
 
 @pytest.mark.usefixtures("settled")
-@pytest.mark.parametrize("kept", [b"", b"{", b"[]", b"null", b'{"source": 1}'])
+@pytest.mark.parametrize("kept", [b"", b"{", b"[]", b"null", b"\xff", b'{"source": 1}'])
 def test_a_memory_that_cannot_be_read_is_replaced(database, kept):
     survey(database)
     database.with_name("survey.json").write_bytes(kept)
@@ -138,17 +138,24 @@ def test_a_memory_that_cannot_be_read_is_replaced(database, kept):
     "content",
     [
         {"key": "0000000001-0000000010", "rows": 10, "digest": "d", "started": None},  # as of 0.1.0
-        ["0000000001-0000000011x", 10, "d", None],
-        ["0000000001-0000000010", 10, "d"],
-        ["0000000001-0000000010", 10, "d", 7],
+        ["0000000001-0000000010", 10, "d", None],
+        {"partition": {"ranges": [{"first": 1}]}, "rows": 10, "digest": "d", "started": None},
+        {"partition": {"ranges": []}, "rows": "many", "digest": "d", "started": None},
+        {
+            "partition": {"ranges": [{"first": 1, "last": 10}]},
+            "rows": 10,
+            "digest": "d",
+            "started": 7,
+        },
         None,
     ],
 )
 def test_a_memory_of_another_form_is_replaced(database, content):
     first, _ = survey(database)
     memory = database.with_name("survey.json")
-    kept = orjson.loads(memory.read_bytes())
-    memory.write_bytes(orjson.dumps(kept | {"contents": [content, *kept["contents"][1:]]}))
+    *look, kept = orjson.loads(memory.read_bytes())
+    kept["contents"][0] = content
+    memory.write_bytes(orjson.dumps([*look, kept]))
     assert survey(database) == (first, True)
     assert survey(database) == (first, False)
 

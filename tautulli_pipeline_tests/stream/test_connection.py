@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 from nats.js.api import (
     AckPolicy,
-    ConsumerConfig,
     DiscardPolicy,
     RetentionPolicy,
     StorageType,
@@ -17,7 +16,6 @@ from tautulli_pipeline.errors import StreamError
 from tautulli_pipeline.stream.address import StreamIdentity
 from tautulli_pipeline.stream.connection import connect
 from tautulli_pipeline.stream.consumer import open_consumer
-from tautulli_pipeline.stream.jetstream import ACK_WAIT_SECONDS
 from tautulli_pipeline.stream.publisher import open_publisher
 from tautulli_pipeline.stream.takeover import reclaim_unacked
 from tautulli_pipeline_tests.stream.servers import (
@@ -46,7 +44,9 @@ def test_a_stream_we_make_keeps_every_message_until_our_consumer_has_it(address)
     async def check():
         async with prepared(replace(address, duplicate_window_seconds=7.5)) as stream:
             config = (await stream.context.stream_info(address.stream)).config
-            consumer = (await stream.consumer_info()).config
+            consumer = (
+                await stream.context.consumer_info(address.stream, address.durable_name)
+            ).config
         assert config.subjects == ["playback.>"]
         assert config.retention == RetentionPolicy.INTEREST
         assert config.storage == StorageType.FILE
@@ -238,12 +238,10 @@ def test_a_server_without_jetstream_is_said_to_have_none(address, tmp_path):
 def test_an_ack_deadline_that_a_killed_consumer_left_short_is_restored(address):
     async def check():
         async with prepared(address) as stream:
-            short = ConsumerConfig(
-                **{**vars((await stream.consumer_info()).config), "ack_wait": 0.5}
-            )
-            await stream.context.add_consumer(address.stream, short)
+            config = (await stream.consumer_info())["config"]
+            await stream.configure_consumer(config | {"ack_wait": 500_000_000})
             await stream.prepare()
             await reclaim_unacked(stream)
-            assert (await stream.consumer_info()).config.ack_wait == ACK_WAIT_SECONDS
+            assert (await stream.consumer_info())["config"] == config
 
     asyncio.run(check())

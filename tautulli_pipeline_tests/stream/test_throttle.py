@@ -107,7 +107,7 @@ class Recorder:
 
 
 async def nothing_left():
-    return SimpleNamespace(num_pending=0, num_ack_pending=None)
+    return {"num_pending": 0, "num_ack_pending": 0}
 
 
 @settings(max_examples=50, deadline=None)
