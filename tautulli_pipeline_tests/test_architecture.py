@@ -22,9 +22,9 @@ INNER = {"errors", "settings", "memory"}
 ALLOWED = {
     "events": {"events"},
     "source": {"source", "events", "errors"},
-    "stream": {"stream", "errors"},
+    "stream": {"stream", "data_dir", "errors"},
     "warehouse": {"warehouse", "events", "errors"},
-    "data_dir": {"data_dir", "stream", "errors", "settings"},
+    "data_dir": {"data_dir", "errors", "settings"},
     "imports": {
         *("imports", "data_dir", "source", "events", "stream", "warehouse"),
         *("errors", "settings", "memory"),
@@ -120,6 +120,18 @@ def test_the_consumer_of_an_import_does_without_dagster():
         [sys.executable, "-c", f"{loads}; sys.exit('dagster' in sys.modules)"], check=False
     )
     assert done.returncode == 0
+
+
+def test_the_guardian_of_the_stream_server_stays_small():
+    """It lives as long as the server and is started by every first user of it."""
+    loads = "import sys, tautulli_pipeline.stream.guardian"
+    shown = "print(*(name for name in sys.modules if name.startswith('tautulli_pipeline.')))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{loads}; {shown}"], check=True, capture_output=True, text=True
+    )
+    rooms = {f"{PACKAGE.name}.stream", f"{PACKAGE.name}.data_dir"}
+    ours = {f"{PACKAGE.name}.stream.guardian", f"{PACKAGE.name}.data_dir.locks"}
+    assert set(done.stdout.split()) == rooms | ours
 
 
 def at_import_time(path):

@@ -10,10 +10,9 @@ from typing import Final
 
 from filelock import FileLock, Timeout
 
-from tautulli_pipeline.data_dir.files import is_free
 from tautulli_pipeline.data_dir.layout import DataDir
+from tautulli_pipeline.data_dir.locks import is_free, open_private
 from tautulli_pipeline.errors import WarehouseError
-from tautulli_pipeline.stream.guardian import open_private
 
 # A consumer whose parent was killed ends after its current batch.
 _CONSUMER_ENDS_WITHIN_SECONDS: Final = 20.0

@@ -1,11 +1,8 @@
-"""Files that are replaced whole or not at all, and files that are locked."""
+"""Files that are replaced whole or not at all."""
 
 from __future__ import annotations
 
-import fcntl
 from pathlib import Path
-
-from tautulli_pipeline.stream.guardian import try_lock
 
 
 def write_atomically(file: Path, content: bytes) -> None:
@@ -21,12 +18,3 @@ def write_atomically(file: Path, content: bytes) -> None:
     except OSError:
         unfinished.unlink(missing_ok=True)
         raise
-
-
-def is_free(file: Path, operation: int = fcntl.LOCK_SH) -> bool:
-    """Whether the kernel lock of a file could be taken now; one that is not there is free."""
-    try:
-        with file.open() as lock:
-            return try_lock(lock, operation)
-    except (FileNotFoundError, NotADirectoryError):
-        return True

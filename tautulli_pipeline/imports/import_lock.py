@@ -15,7 +15,8 @@ import orjson
 from filelock import FileLock
 from pydantic import TypeAdapter
 
-from tautulli_pipeline.data_dir.files import is_free, write_atomically
+from tautulli_pipeline.data_dir.files import write_atomically
+from tautulli_pipeline.data_dir.locks import is_free
 from tautulli_pipeline.source.faults import spelled_out
 
 RECORD: Final = "import.json"

@@ -1,7 +1,7 @@
 """Owns one nats-server: starts it, announces it, restarts it and ends it with its last user.
 
-Runs detached, from this file: ``guardian.py <nats dir> <nats-server> <lock fd>``. It imports
-nothing of the package, so it starts at once and stays small. Which kernel lock says what:
+Runs detached: ``python -m tautulli_pipeline.stream.guardian <nats dir> <nats-server> <lock fd>``.
+It imports almost nothing, so it starts at once and stays small. Which kernel lock says what:
 
 - ``users.lock``: shared by every user. The guardian that gets it alone is going down, and
   keeps it until it is gone.
@@ -28,6 +28,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import psutil
+
+from tautulli_pipeline.data_dir.locks import open_private, try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,20 +68,6 @@ logfile_max_num: 3
 _FAULT = re.compile(r"\[(?:ERR|FTL)\] ")
 _PR_SET_PDEATHSIG = 1
 _prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
-
-
-def open_private(name: str | Path, mode: str = "a") -> IO[str]:
-    """Open a text file for writing that only its owner can read."""
-    return open(name, mode, opener=lambda path, flags: os.open(path, flags, 0o600))
-
-
-def try_lock(file: IO[str], operation: int) -> bool:
-    """Take a kernel lock if it is free now."""
-    try:
-        fcntl.flock(file, operation | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 class Guardian:

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from tautulli_pipeline.data_dir.locks import open_private, try_lock
 from tautulli_pipeline.errors import ConfigurationError, StreamError
 from tautulli_pipeline.stream import guardian
-from tautulli_pipeline.stream.guardian import open_private, try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,7 +122,7 @@ def _start_guardian(directory: Path, binary: str, lock: IO[str]) -> None:
     located = _locate(binary)
     if shutil.disk_usage(directory).free < _MIN_FREE_BYTES:
         raise _failure(directory, "its disk is full", hint="free some space on it")
-    script = [sys.executable, "-P", guardian.__file__]
+    script = [sys.executable, "-P", "-m", guardian.__name__]
     with open_private(directory / guardian.GUARDIAN_LOG, "w") as log:
         subprocess.run(
             [*script, str(directory), located, str(lock.fileno())],

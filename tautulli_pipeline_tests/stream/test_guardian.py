@@ -15,8 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tautulli_pipeline.data_dir.locks import open_private, try_lock
 from tautulli_pipeline.stream import guardian
-from tautulli_pipeline.stream.guardian import Guardian, open_private, try_lock
+from tautulli_pipeline.stream.guardian import Guardian
 
 CREDENTIALS = {"user": "pipeline", "password": "5ecret"}
 

@@ -1,0 +1,36 @@
+"""Kernel locks on files, which end with the process that holds them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import IO
+
+
+def open_private(name: str | Path, mode: str = "a") -> IO[str]:
+    """Open a text file for writing that only its owner can read."""
+    return open(name, mode, opener=lambda path, flags: os.open(path, flags, 0o600))
+
+
+def try_lock(file: IO[str], operation: int) -> bool:
+    """Take a lock if it is free now.
+
+    Args:
+        file: an open file.
+        operation: `fcntl.LOCK_SH` or `fcntl.LOCK_EX`.
+    """
+    try:
+        fcntl.flock(file, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_free(file: Path, operation: int = fcntl.LOCK_SH) -> bool:
+    """Whether the lock of a file could be taken now; a file that does not exist is free."""
+    try:
+        with file.open() as lock:
+            return try_lock(lock, operation)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
