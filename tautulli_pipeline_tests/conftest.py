@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MEASURED = {
     "orchestration.test_checks",
     "orchestration.test_runs",
-    "orchestration.test_serving",
+    "serving.test_serving",
 }
 
 

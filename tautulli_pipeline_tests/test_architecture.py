@@ -17,12 +17,12 @@ import tautulli_pipeline
 PACKAGE = Path(tautulli_pipeline.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists())
-INNER = {"errors", "settings", "memory"}
+INNER = {"errors", "settings", "memory", "supervision"}
 # What each room may import of the package; what is pure knows no settings either.
 ALLOWED = {
     "events": {"events"},
     "source": {"source", "events", "errors"},
-    "stream": {"stream", "data_dir", "errors"},
+    "stream": {"stream", "data_dir", "errors", "supervision"},
     "warehouse": {"warehouse", "events", "errors"},
     "data_dir": {"data_dir", "errors", "settings"},
     "imports": {
@@ -30,12 +30,13 @@ ALLOWED = {
         *("errors", "settings", "memory"),
     },
     "demo": {"demo", "errors"},
-    "orchestration": {*ROOMS, *INNER, "definitions"} - {"cli"},
+    "orchestration": {*ROOMS, *INNER, "definitions"} - {"serving", "cli"},
+    "serving": {"serving", "orchestration", "imports", "data_dir", *INNER},
     "cli": {*ROOMS, *INNER, "definitions"} - {"events", "stream"},
 }
 DRIVERS = {
     "nats": {"stream"},
-    "dagster": {"orchestration", "definitions.py"},
+    "dagster": {"orchestration", "serving", "definitions.py"},
     "dagster_duckdb": {"orchestration"},
     "dagster_shared": set(),
     "sqlite3": {"source", "demo"},
@@ -107,7 +108,7 @@ def test_settings_know_the_paths_of_the_data_directory_and_no_more():
 
 def test_the_command_line_starts_without_dagster():
     """Only functions of it may reach what imports Dagster."""
-    heavy = {"orchestration", "definitions"}
+    heavy = {"orchestration", "serving", "definitions"}
     for path in [*in_room("cli"), PACKAGE / "__main__.py"]:
         names = {n.split(".")[1] for n in imported(at_import_time(path)) if n.count(".")}
         assert not names & heavy, path.name
@@ -130,7 +131,10 @@ def test_the_guardian_of_the_stream_server_stays_small():
         [sys.executable, "-c", f"{loads}; {shown}"], check=True, capture_output=True, text=True
     )
     rooms = {f"{PACKAGE.name}.stream", f"{PACKAGE.name}.data_dir"}
-    ours = {f"{PACKAGE.name}.stream.guardian", f"{PACKAGE.name}.data_dir.locks"}
+    ours = {
+        *(f"{PACKAGE.name}.stream.guardian", f"{PACKAGE.name}.data_dir.locks"),
+        f"{PACKAGE.name}.supervision",
+    }
     assert set(done.stdout.split()) == rooms | ours
 
 

@@ -14,7 +14,7 @@ def run_up(settings: Settings, port: int) -> None:
     """Serve the data directory until Ctrl-C."""
     stop = Stop("stopped; what was under way can be resumed")
     with stop.heard():
-        from tautulli_pipeline.orchestration.serving import Serving
+        from tautulli_pipeline.serving.up import Serving
 
         Serving(settings, port, stop, partial(click.echo, err=True)).run()
     stop.require_none()

@@ -12,7 +12,6 @@ It imports almost nothing, so it starts at once and stays small. Which kernel lo
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import fcntl
 import json
@@ -30,6 +29,7 @@ from typing import IO, TYPE_CHECKING
 import psutil
 
 from tautulli_pipeline.data_dir.locks import open_private, try_lock
+from tautulli_pipeline.supervision import Restarts, end_processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,6 @@ _READY_POLL_SECONDS = 0.02
 _USERS_POLL_SECONDS = 0.1
 _GRACE_SECONDS = 5
 _RESTART_PAUSE_SECONDS = 0.5
-_STEADY_SECONDS = 60
 _MAX_QUICK_RESTARTS = 20
 
 # Left to itself the server allows three quarters of the free disk and forgets what it already
@@ -79,7 +78,7 @@ class Guardian:
         self._users = open_private(USERS_LOCK)
         self._announcement: IO[str] | None = None
         self._port: int | None = None
-        self._quick_restarts = 0
+        self._restarts = Restarts(_MAX_QUICK_RESTARTS)
 
     def serve_until_unused(self) -> None:
         """Keep a server running for as long as anybody uses it."""
@@ -93,7 +92,7 @@ class Guardian:
                 time.sleep(_USERS_POLL_SECONDS if self._announcement else _READY_POLL_SECONDS)
         finally:
             self._withdraw()
-            _end(self._server)
+            end_processes([self._server.pid], _GRACE_SECONDS)
 
     def _is_unused(self) -> bool:
         return try_lock(self._users, fcntl.LOCK_EX) or self._is_removed()
@@ -111,7 +110,7 @@ class Guardian:
             for leftover in Path().glob("*.ports"):
                 leftover.unlink()
             _write_config(self._credentials, shutil.disk_usage(".").free)
-            self._started_at = time.monotonic()
+            self._restarts.started()
             self._server = subprocess.Popen(
                 [*self._command, *(["-p", str(self._port)] if self._port else [])],
                 stdin=subprocess.DEVNULL,
@@ -121,9 +120,7 @@ class Guardian:
 
     def _restart(self) -> None:
         self._withdraw()
-        steady = time.monotonic() - self._started_at > _STEADY_SECONDS
-        self._quick_restarts = 0 if steady else self._quick_restarts + 1
-        if self._port is None or self._quick_restarts > _MAX_QUICK_RESTARTS:
+        if self._port is None or not self._restarts.allow_another():
             code, cause = self._server.returncode, _last_words(self._server.pid)
             sys.exit(f"nats-server ended with code {code}: {cause}")
         time.sleep(_RESTART_PAUSE_SECONDS)
@@ -190,25 +187,13 @@ def _take_from_orphans(lock: IO[str], command: list[str]) -> None:
             sys.exit("a server left behind by an earlier guardian does not end")
         for process in psutil.process_iter(["cmdline"]):
             if _is_server(process.info["cmdline"] or [], command):
-                _end(process)
+                end_processes([process.pid], _GRACE_SECONDS)
         time.sleep(_READY_POLL_SECONDS)
 
 
 def _is_server(arguments: list[str], command: list[str]) -> bool:
     is_same_config = arguments[1:3] == command[1:3]
     return is_same_config and Path(arguments[0]).name == Path(command[0]).name
-
-
-def _end(
-    server: subprocess.Popen[bytes] | psutil.Process, grace_seconds: float = _GRACE_SECONDS
-) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        server.terminate()
-        try:
-            server.wait(grace_seconds)
-        except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
-            server.kill()
-            server.wait(grace_seconds)
 
 
 def _dying_with(guardian_pid: int) -> Callable[[], None] | None:

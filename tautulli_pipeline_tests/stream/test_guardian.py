@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -168,17 +167,3 @@ def test_an_announcement_is_locked_whole_and_gone_with_its_guardian(here):
             assert try_lock(file, fcntl.LOCK_SH)
         assert not (here / guardian.CONNECTION_FILE).exists()
         owner._withdraw()
-
-
-def test_a_process_that_does_not_heed_is_killed_in_the_end():
-    deaf = (
-        "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
-        "print('deaf', flush=True); signal.pause()"
-    )
-    with subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE) as process:
-        assert process.stdout.readline() == b"deaf\n"
-        began = time.monotonic()
-        guardian._end(process, grace_seconds=0.2)
-        assert process.returncode == -9
-        assert time.monotonic() - began < 5
-    guardian._end(process)

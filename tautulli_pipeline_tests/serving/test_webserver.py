@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tautulli_pipeline.errors import PipelineError
-from tautulli_pipeline.orchestration.webserver import answers, start_import
-from tautulli_pipeline_tests.orchestration.answering import launched, webserver
+from tautulli_pipeline.serving.webserver import answers, start_import
 from tautulli_pipeline_tests.served import LOCATION, free_port
+from tautulli_pipeline_tests.serving.answering import launched, webserver
 
 
 def loaded(**found):

@@ -25,9 +25,10 @@ from tautulli_pipeline.imports.connections import check_login, stream_address
 from tautulli_pipeline.imports.record import ImportLog
 from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.orchestration.instance import dagster_home, open_instance
-from tautulli_pipeline.orchestration.webserver import answers, start_import
 from tautulli_pipeline.orchestration.workers import bury_dead_runs, end_runs, unended_runs
+from tautulli_pipeline.serving.webserver import answers, start_import
 from tautulli_pipeline.settings import Settings
+from tautulli_pipeline.supervision import Restarts, end_processes
 
 HOST: Final = "127.0.0.1"
 _DEFINITIONS: Final = ("-m", "tautulli_pipeline.definitions", "--log-level", "warning")
@@ -63,14 +64,15 @@ class _Service:
     timings: Timings = Timings()
     max_log_bytes: int = _MAX_LOG_BYTES
     process: subprocess.Popen[bytes] | None = None
-    started_at: float = 0.0
-    quick_restarts: int = 0
     groups: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.restarts = Restarts(_MAX_QUICK_RESTARTS, self.timings.steady_seconds)
 
     def start(self) -> None:
         if self.log.exists() and self.log.stat().st_size > self.max_log_bytes:
             self.log.replace(self.log.with_suffix(".log.1"))
-        self.started_at = time.monotonic()
+        self.restarts.started()
         with self.log.open("ab") as log:
             # In a session of its own: Ctrl-C reaches the parent alone, which ends all in order.
             self.process = subprocess.Popen(
@@ -93,11 +95,9 @@ class _Service:
         code = self.process.poll()
         if code is None:
             return False
-        steady = time.monotonic() - self.started_at > self.timings.steady_seconds
-        self.quick_restarts = 0 if steady else self.quick_restarts + 1
-        if self.quick_restarts > _MAX_QUICK_RESTARTS:
+        if not self.restarts.allow_another():
             raise PipelineError(
-                f"{self.name} ended with code {code}, again and again", hint=f"see {self.log}"
+                f"{self.name} keeps exiting with code {code}", hint=f"see {self.log}"
             )
         say(f"{self.name} ended with code {code}; starting it again")
         time.sleep(self.timings.restart_pause_seconds)
@@ -208,7 +208,7 @@ class Serving:
         except Timeout:
             raise self._taken() from None
         try:
-            _end_tree(_left_behind(self._state), self.timings.ends_within_seconds)
+            end_processes(_left_behind(self._state), self.timings.ends_within_seconds)
             yield
             self._state.unlink(missing_ok=True)
         finally:
@@ -244,8 +244,8 @@ class Serving:
             end_runs(instance)
         finally:
             running = [s.process.pid for s in services if s.process and s.process.poll() is None]
-            _end_tree(running, patience)
-            _end_tree(_members(groups), patience)
+            end_processes(running, patience)
+            end_processes(_members(groups), patience)
 
 
 def _members(groups: set[int]) -> list[int]:
@@ -280,18 +280,3 @@ def _left_behind(state: Path) -> list[int]:
                 if abs(process.create_time() - created_at) < 1:
                     found.append(process.pid)
     return found
-
-
-def _end_tree(process_ids: Sequence[int], patience_seconds: float) -> None:
-    """End processes and all that they started, by force where they take too long."""
-    family: list[psutil.Process] = []
-    for process_id in process_ids:
-        with suppress(psutil.NoSuchProcess):
-            root = psutil.Process(process_id)
-            family += [root, *root.children(recursive=True)]
-            root.terminate()
-    _, alive = psutil.wait_procs(family, timeout=patience_seconds)
-    for process in alive:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(alive, timeout=patience_seconds)

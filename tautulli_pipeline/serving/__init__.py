@@ -1,0 +1,1 @@
+"""`up`: the stream server, Dagster's webserver and its daemon, side by side."""

@@ -1,0 +1,50 @@
+"""Restarting a child process, and ending processes for certain."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import psutil
+
+
+@dataclass
+class Restarts:
+    """Counts the restarts of a child process that ends again and again.
+
+    Attributes:
+        at_most: restarts in a row, each after a run shorter than `steady_seconds`.
+        steady_seconds: after a run of this length, restarts are counted from zero.
+    """
+
+    at_most: int
+    steady_seconds: float = 60.0
+    in_a_row: int = 0
+    started_at: float = field(default_factory=time.monotonic)
+
+    def started(self) -> None:
+        """Note that the child was started."""
+        self.started_at = time.monotonic()
+
+    def allow_another(self) -> bool:
+        """Count one more restart; False if that is one too many."""
+        was_steady = time.monotonic() - self.started_at > self.steady_seconds
+        self.in_a_row = 0 if was_steady else self.in_a_row + 1
+        return self.in_a_row <= self.at_most
+
+
+def end_processes(process_ids: Iterable[int], patience_seconds: float) -> None:
+    """End processes and their children, by force after `patience_seconds`."""
+    family: list[psutil.Process] = []
+    for process_id in process_ids:
+        with suppress(psutil.NoSuchProcess):
+            root = psutil.Process(process_id)
+            family += [root, *root.children(recursive=True)]
+            root.terminate()
+    _, alive = psutil.wait_procs(family, timeout=patience_seconds)
+    for process in alive:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=patience_seconds)
