@@ -41,14 +41,14 @@ class Run:
         rows: rows of the database.
         seconds: wall time.
         processes: each process by its role.
-        fates: what became of the rows, in words.
+        outcomes: what became of the rows, in words.
     """
 
     what: What
     rows: int
     seconds: float
     processes: Mapping[str, ProcessUse]
-    fates: str = ""
+    outcomes: str = ""
 
     @property
     def rows_per_second(self) -> float | None:

@@ -70,7 +70,16 @@ def _line(name: str, facts: Mapping[str, str]) -> str:
 
 
 def _runs(measured: Measurements) -> str:
-    heading = ["run", "fates", "peak MiB", "CPU s", "rows", "seconds", "rows/s", "of direct copy"]
+    heading = [
+        "run",
+        "outcomes",
+        "peak MiB",
+        "CPU s",
+        "rows",
+        "seconds",
+        "rows/s",
+        "of direct copy",
+    ]
     ordered = sorted(measured.runs, key=lambda run: run.rows)
     return table(heading, [_run(run, measured) for run in ordered], texts=4)
 
@@ -79,7 +88,7 @@ def _run(run: Run, measured: Measurements) -> list[str]:
     ratio = measured.ratio_to_direct_copy(run)
     return [
         run.what,
-        run.fates or "-",
+        run.outcomes or "-",
         _of_each({name: f"{use.peak_mib:.0f}" for name, use in _sorted(run)}),
         _of_each({name: f"{use.cpu_seconds:.1f}" for name, use in _sorted(run)}),
         f"{run.rows:,}",

@@ -30,10 +30,10 @@ def main() -> None:
     """Measure, and print what came out as JSON."""
     name, database, folder = sys.argv[1:]
     if name in _AS_IN_OUR_COMMANDS:
-        from tautulli_pipeline.memory import keep_memory_bounded, spare_pandas
+        from tautulli_pipeline.memory import block_pandas, keep_memory_bounded
 
         keep_memory_bounded()
-        spare_pandas()
+        block_pandas()
     result = import_module(name).measure(Path(database), Path(folder))
     sys.stdout.write(json.dumps(result) + "\n")
 

@@ -10,12 +10,12 @@ from tautulli_pipeline.orchestration.assets import (
     tautulli_database,
 )
 from tautulli_pipeline.orchestration.checks import consumer_position_matches, table_checks
-from tautulli_pipeline.orchestration.jobs import consume_job, dry_run_job, import_job
-from tautulli_pipeline.orchestration.maintenance import (
+from tautulli_pipeline.orchestration.curation_jobs import (
     confirm_duplicates_job,
     replay_dead_letters_job,
     restore_duplicates_job,
 )
+from tautulli_pipeline.orchestration.jobs import consume_job, dry_run_job, import_job
 from tautulli_pipeline.orchestration.resources import resources_of_settings
 from tautulli_pipeline.orchestration.schedules import import_schedule
 from tautulli_pipeline.orchestration.sensors import new_history_sensor, stream_backlog_sensor

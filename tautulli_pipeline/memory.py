@@ -40,7 +40,7 @@ def keep_memory_bounded() -> None:
         mallopt(_M_TRIM_THRESHOLD, 2**22)
 
 
-def spare_pandas() -> None:
+def block_pandas() -> None:
     """Have this process do without pandas, for which pyarrow looks at its first conversion.
 
     It takes 42 MiB and half a second, and nothing that the command line does needs it.
@@ -54,7 +54,7 @@ class _NoPandas(MetaPathFinder):
             raise ModuleNotFoundError("not loaded in this process", name=fullname)
 
 
-def hand_back_memory() -> None:
+def release_memory() -> None:
     """Give freed memory back to the system, which glibc keeps between pieces in use.
 
     Batches leave it in such pieces: without this a process that maps or writes them grows
@@ -65,7 +65,7 @@ def hand_back_memory() -> None:
         trim(0)
 
 
-def spare_collector() -> None:
+def freeze_gc() -> None:
     """Take what is there now, the imported modules above all, out of garbage collection.
 
     What comes by the batch holds no cycles; looking through it is not done as often.

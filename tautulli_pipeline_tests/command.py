@@ -93,7 +93,7 @@ def imported(*arguments: object, data_dir: Path, **variables: object) -> dict[st
     return Outcome(exit_code, stdout.getvalue(), stderr.getvalue()).json
 
 
-def fates(summary: dict[str, Any]) -> dict[str, int]:
+def outcomes(summary: dict[str, Any]) -> dict[str, int]:
     """What an import's summary counts, flat, but for those that are zero."""
     names = ("total_records", "unchanged", "processed", "imported", "rejected", "errors")
     flat = {name: summary[name] for name in names} | summary["duplicates"]

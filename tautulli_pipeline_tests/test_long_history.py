@@ -12,13 +12,13 @@ from tautulli_pipeline.demo.database import make_demo_database
 MIB = 2**20
 MEASURING = """
 import json, sys
-from tautulli_pipeline.memory import hand_back_memory, keep_memory_bounded
+from tautulli_pipeline.memory import release_memory, keep_memory_bounded
 keep_memory_bounded()
 from pathlib import Path
 import psutil
 
 def resident_bytes():
-    hand_back_memory()
+    release_memory()
     return psutil.Process().memory_info().rss
 """
 # The same 4,000 plays, read again and again, stand for a longer history.

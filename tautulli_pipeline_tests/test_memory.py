@@ -11,18 +11,18 @@ import pytest
 
 TUNED = """
 import json, os, sys
-from tautulli_pipeline.memory import hand_back_memory, keep_memory_bounded, spare_collector
+from tautulli_pipeline.memory import release_memory, keep_memory_bounded, freeze_gc
 keep_memory_bounded()
-hand_back_memory()
-spare_collector()
+release_memory()
+freeze_gc()
 import gc
 names = ("DUCKDB_JE_MALLOC_CONF", "GOMEMLIMIT")
 print(json.dumps([[os.environ[n] for n in names], gc.get_threshold()[0], gc.get_freeze_count()]))
 """
 WITHOUT_PANDAS = """
 import importlib.util, sys
-from tautulli_pipeline.memory import spare_pandas
-spare_pandas()
+from tautulli_pipeline.memory import block_pandas
+block_pandas()
 import pyarrow as pa
 table = pa.table({"a": pa.array([1, None]), "b": pa.array(["x", "y"])})
 assert table.to_pylist() == [{"a": 1, "b": "x"}, {"a": None, "b": "y"}]
@@ -39,7 +39,7 @@ assert "pandas" not in sys.modules
 # Small pieces that lie between others: glibc keeps them unless it is told to give them back.
 FREED = """
 import os
-from tautulli_pipeline.memory import hand_back_memory
+from tautulli_pipeline.memory import release_memory
 
 def resident_bytes():
     with open("/proc/self/statm") as file:
@@ -49,7 +49,7 @@ pieces = [bytes(10_000) for _ in range(10_000)]
 last = bytes(10_000)
 del pieces
 before = resident_bytes()
-hand_back_memory()
+release_memory()
 print(before - resident_bytes())
 """
 

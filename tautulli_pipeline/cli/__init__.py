@@ -22,9 +22,9 @@ def main() -> None:
         early.append(number)
 
     _on_stop_signals(note)
-    from tautulli_pipeline.memory import keep_memory_bounded, spare_pandas
+    from tautulli_pipeline.memory import block_pandas, keep_memory_bounded
 
-    spare_pandas()
+    block_pandas()
     # Here, as an exception in the middle of an import may get lost in Python itself.
     from tautulli_pipeline.cli.app import application
     from tautulli_pipeline.cli.faults import run_reporting_faults

@@ -165,11 +165,11 @@ def _resolve(
     as_json: bool,
 ) -> None:
     """Decide about these duplicates; JSON names the list, and what is true of each, by `names`."""
-    from tautulli_pipeline.orchestration.upkeep import open_for_upkeep
+    from tautulli_pipeline.imports.curation import open_for_curation
     from tautulli_pipeline.warehouse.duplicates import KIND
     from tautulli_pipeline.warehouse.writer import utc_now
 
-    with open_for_upkeep(load_settings(), KIND, given) as connection:
+    with open_for_curation(load_settings(), KIND, given) as connection:
         resolved = resolve(connection, given, utc_now())
     if as_json:
         listed, told = names
@@ -243,15 +243,15 @@ def replay(*, given: tuple[str, ...], database: Path | None, as_json: bool) -> N
     becomes an event is brought into the table, once; the rest stays, with its
     reason as it is now.
     """
-    from tautulli_pipeline.cli.importing import database_path
-    from tautulli_pipeline.orchestration.upkeep import open_for_upkeep, replay_letters
+    from tautulli_pipeline.cli.options import database_path
+    from tautulli_pipeline.imports.curation import open_for_curation, replay_letters
     from tautulli_pipeline.warehouse import dead_letters
 
     settings = load_settings()
     tried: Sequence[Any] = ()
     if given or settings.warehouse_path.exists():
         path = database_path(settings, database) if database else None
-        with open_for_upkeep(settings, dead_letters.KIND, given) as connection:
+        with open_for_curation(settings, dead_letters.KIND, given) as connection:
             tried = replay_letters(connection, settings, given, path)
     found = Counter(one.outcome for one in tried)
     counts = {outcome: found[outcome] for outcome in ("imported", "duplicate", "rejected")}

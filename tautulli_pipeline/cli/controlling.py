@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from functools import partial
 from typing import Final
 
 import click
@@ -12,6 +13,7 @@ from tautulli_pipeline.cli.reporting import print_json, print_line
 from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.imports.import_lock import Claim
 from tautulli_pipeline.imports.record import PENDING_SUMMARY, ImportLog, ImportRecord, Status
+from tautulli_pipeline.imports.reset import NOTHING, reset_progress
 from tautulli_pipeline.settings import Settings
 
 # How long `stop` waits for the batch in hand; the request stands when it goes.
@@ -71,7 +73,7 @@ def _answer(record: ImportRecord, claim: Claim) -> str:
     summary = record.summary()
     done = (
         f"{record.status} at {summary['progress']} %, "
-        f"{record.fates.processed:,} of {record.total_records:,} plays"
+        f"{record.outcomes.processed:,} of {record.total_records:,} plays"
     )
     if record.status is Status.COMPLETED:
         return f"{done}: it was done before it could be stopped"
@@ -82,9 +84,9 @@ def _answer(record: ImportRecord, claim: Claim) -> str:
 
 def run_reset(settings: Settings, *, as_json: bool) -> None:
     """Forget how far imports have come; the table stays."""
-    from tautulli_pipeline.orchestration.resetting import NOTHING, reset_progress
+    from tautulli_pipeline.orchestration.history import forget_history
 
-    forgotten = reset_progress(settings)
+    forgotten = reset_progress(settings, partial(forget_history, settings.data_dir))
     if as_json:
         counts = asdict(forgotten or NOTHING)
         print_json(PENDING_SUMMARY | {"forgotten": counts})

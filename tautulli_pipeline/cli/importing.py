@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
+from tautulli_pipeline.cli.options import database_path
 from tautulli_pipeline.cli.progress import open_progress
 from tautulli_pipeline.cli.reporting import print_json, print_summary, report_unreadable
 from tautulli_pipeline.demo.database import make_demo_database
-from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.imports.record import ImportLog
 from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.settings import WAREHOUSE_WAIT_SECONDS, Settings
@@ -91,20 +90,3 @@ def _require_alone(settings: Settings) -> None:
     holder = log.lock.holder()
     if holder is not None and holder.source:
         raise log.running()
-
-
-def database_path(settings: Settings, given: Path | None) -> Path:
-    """The database to read.
-
-    Raises:
-        ConfigurationError: neither the argument nor IMPORT_DB_PATH names one.
-    """
-    path = given or settings.import_db_path
-    if path is None:
-        raise ConfigurationError(
-            "no database given", hint="name one, as in `import tautulli.db`, or set IMPORT_DB_PATH"
-        )
-    # A name that only looks like somebody's home is a name.
-    with suppress(RuntimeError):
-        return path.expanduser()
-    return path

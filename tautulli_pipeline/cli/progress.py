@@ -83,7 +83,7 @@ class _Bar:
             self._bar.update(
                 self._task,
                 total=record.total_records,
-                completed=record.fates.processed,
+                completed=record.outcomes.processed,
                 figures=_figures(record),
             )
 
@@ -110,7 +110,7 @@ def _figures(record: ImportRecord) -> str:
     summary = record.summary()
     return (
         f"{summary['records_per_second']:,.0f} rows/s  ETA {time_left(summary)}  "
-        f"{record.fates.duplicates:,} duplicates  {record.fates.rejected:,} rejected"
+        f"{record.outcomes.duplicates:,} duplicates  {record.outcomes.rejected:,} rejected"
     )
 
 

@@ -33,14 +33,14 @@ def print_line(words: str) -> None:
 
 def print_summary(record: ImportRecord, warehouse: Path) -> None:
     """The ledger of an import for people."""
-    fates = record.fates
+    outcomes = record.outcomes
     rows = {
-        "imported": fates.imported,
-        "duplicates, seen by the stream": fates.duplicates_stream,
-        "duplicates, seen by the cache": fates.duplicates_cache,
-        "duplicates, already in the table": fates.duplicates_database,
-        "rejected (see dead_letters)": fates.rejected,
-        "unreadable": fates.errors,
+        "imported": outcomes.imported,
+        "duplicates, seen by the stream": outcomes.duplicates_stream,
+        "duplicates, seen by the cache": outcomes.duplicates_cache,
+        "duplicates, already in the table": outcomes.duplicates_database,
+        "rejected (see dead_letters)": outcomes.rejected,
+        "unreadable": outcomes.errors,
     }
     unchanged = {"unchanged since the last import": record.unchanged} if record.unchanged else {}
     print_counts(rows, {"plays covered": record.total_records}, unchanged)

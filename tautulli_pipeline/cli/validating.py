@@ -11,7 +11,7 @@ from typing import Final
 
 import click
 
-from tautulli_pipeline.cli.importing import database_path
+from tautulli_pipeline.cli.options import database_path
 from tautulli_pipeline.cli.progress import Pace
 from tautulli_pipeline.cli.reporting import (
     print_counts,
@@ -20,7 +20,7 @@ from tautulli_pipeline.cli.reporting import (
     report_unreadable,
 )
 from tautulli_pipeline.cli.tables import print_fields
-from tautulli_pipeline.imports.record import Fates, ImportRecord, Status
+from tautulli_pipeline.imports.record import ImportRecord, Outcomes, Status
 from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.imports.validation import Findings, validate
 from tautulli_pipeline.settings import Settings
@@ -37,7 +37,7 @@ def run_validate(
         print_json(findings.facts())
     else:
         _print_source(findings)
-        _print_fates(findings)
+        _print_outcomes(findings)
 
 
 def run_dry_run(settings: Settings, path: Path, *, salvaging: bool, as_json: bool) -> None:
@@ -49,7 +49,7 @@ def run_dry_run(settings: Settings, path: Path, *, salvaging: bool, as_json: boo
         record = _as_record(findings, time.monotonic() - began_at)
         print_json(record.summary() | {"warehouse": asdict(findings.warehouse)})
     else:
-        _print_fates(findings)
+        _print_outcomes(findings)
 
 
 def _validate(settings: Settings, path: Path, pace: Pace, *, salvaging: bool = False) -> Findings:
@@ -77,7 +77,7 @@ def _as_record(findings: Findings, elapsed_seconds: float) -> ImportRecord:
         total_records=findings.total_records,
         last_processed_id=findings.last_row_id,
         elapsed_seconds=elapsed_seconds,
-        fates=Fates(
+        outcomes=Outcomes(
             imported=findings.outcome.new,
             duplicates_database=sum(findings.outcome.duplicates.values()),
             rejected=findings.rejected,
@@ -112,7 +112,7 @@ def _shortened(names: Sequence[str]) -> str:
     return f"{shown} and {left} more (see --json)" if left > 0 else shown
 
 
-def _print_fates(findings: Findings) -> None:
+def _print_outcomes(findings: Findings) -> None:
     """What would become of the plays, and against which table that was found out."""
     print_counts(findings.verdicts(), {"plays in the database": findings.total_records})
     for line in findings.compared_with():

@@ -28,6 +28,11 @@ class DataDir:
         return self.path / "survey.json"
 
     @property
+    def run_history(self) -> Path:
+        """Dagster's storage; it is there once an instance was opened."""
+        return self.path / "history"
+
+    @property
     def stream(self) -> Path:
         """Storage of the embedded stream server."""
         return self.path / "nats"

@@ -28,7 +28,7 @@ from tautulli_pipeline.imports.consumer_protocol import (
     parse,
     send,
 )
-from tautulli_pipeline.imports.record import Fates
+from tautulli_pipeline.imports.record import Outcomes
 from tautulli_pipeline.warehouse.arrivals import Arrivals
 
 _ENDS_WITHIN_SECONDS: Final = 60.0
@@ -65,7 +65,7 @@ class ConsumerClient:
         self,
         process: subprocess.Popen[bytes],
         *,
-        on_progress: Callable[[Fates], None],
+        on_progress: Callable[[Outcomes], None],
         on_wait: Callable[[str], None],
     ) -> None:
         self._process = process
@@ -193,7 +193,7 @@ class ConsumerClient:
                 break  # it was killed in the middle of a word
             reply = parse(line)
             if isinstance(reply, Progress):
-                self._on_progress(reply.fates)
+                self._on_progress(reply.outcomes)
             elif isinstance(reply, Waiting):
                 self._on_wait(reply.words)
             elif isinstance(reply, Failed):

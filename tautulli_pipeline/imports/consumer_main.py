@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 
-from tautulli_pipeline.memory import keep_memory_bounded, spare_collector, spare_pandas
+from tautulli_pipeline.memory import block_pandas, freeze_gc, keep_memory_bounded
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     keep_memory_bounded()
-    spare_pandas()
+    block_pandas()
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     # Unbuffered: a thread blocked on the buffered one would hold up the interpreter's end.
@@ -28,7 +28,7 @@ def main() -> None:
 
     from tautulli_pipeline.imports.consumer_worker import serve
 
-    spare_collector()
+    freeze_gc()
     sys.exit(serve(orders, replies))
 
 

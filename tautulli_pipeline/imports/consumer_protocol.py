@@ -13,7 +13,7 @@ from typing import IO, Any, Final, get_args
 import orjson
 from pydantic import TypeAdapter
 
-from tautulli_pipeline.imports.record import Fates
+from tautulli_pipeline.imports.record import Outcomes
 from tautulli_pipeline.warehouse.arrivals import Arrivals
 
 
@@ -73,7 +73,7 @@ class Waiting:
 class Progress:
     """What is settled so far."""
 
-    fates: Fates
+    outcomes: Outcomes
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Drained:
         unsettled: ids of rows that were published but arrived nowhere, by partition.
     """
 
-    fates: Fates
+    outcomes: Outcomes
     unsettled: dict[str, list[int]] = field(default_factory=dict)
 
 

@@ -30,7 +30,7 @@ from tautulli_pipeline.imports.consumer_protocol import (
     send,
 )
 from tautulli_pipeline.imports.consuming import open_consumption
-from tautulli_pipeline.imports.record import Fates
+from tautulli_pipeline.imports.record import Outcomes
 from tautulli_pipeline.settings import Settings, load_settings
 from tautulli_pipeline.warehouse.arrivals import Arrivals, arrivals_since
 from tautulli_pipeline.warehouse.ledger import Ledger, Unsettled
@@ -80,18 +80,18 @@ class _Reporting:
     ledger: Ledger
     import_id: str
     unsettled: dict[str, list[int]] = field(default_factory=dict)
-    fates: Fates | None = None
+    outcomes: Outcomes | None = None
 
     def report(self, _written: Written, unsettled: Unsettled) -> None:
         # Those of an import left unfinished before are its own to publish again.
         self.unsettled = {key: ids for (of, key), ids in unsettled.items() if of == self.import_id}
-        fates = self.settled()
-        if fates != self.fates:
-            self.fates = fates
-            send(self.replies, Progress(fates))
+        outcomes = self.settled()
+        if outcomes != self.outcomes:
+            self.outcomes = outcomes
+            send(self.replies, Progress(outcomes))
 
-    def settled(self) -> Fates:
-        return Fates(**self.ledger.totals(self.import_id, self.orders.covered))
+    def settled(self) -> Outcomes:
+        return Outcomes(**self.ledger.totals(self.import_id, self.orders.covered))
 
     def drained(self) -> None:
         send(self.replies, Drained(self.settled(), self.unsettled))

@@ -13,7 +13,7 @@ from tautulli_pipeline.errors import StoppedError
 from tautulli_pipeline.imports.connections import deduplicator, stream_address
 from tautulli_pipeline.imports.consumption import Consumption
 from tautulli_pipeline.imports.receipts import ReceiptFolder
-from tautulli_pipeline.imports.record import Fates, ImportLog
+from tautulli_pipeline.imports.record import ImportLog, Outcomes
 from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.stream.session import open_consuming
@@ -102,5 +102,5 @@ def _settle_last_import(settings: Settings, ledger: Ledger) -> None:
     record = log.read()
     if record is None or not record.resumable:
         return
-    if log.settle(record.import_id, Fates(**ledger.totals(record.import_id, record.covered))):
+    if log.settle(record.import_id, Outcomes(**ledger.totals(record.import_id, record.covered))):
         ReceiptFolder(settings.layout.receipts / record.import_id).remove()

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from tautulli_pipeline.imports.messages import IMPORT_HEADER
 from tautulli_pipeline.imports.receipts import Receipt, ReceiptFolder
-from tautulli_pipeline.memory import hand_back_memory
+from tautulli_pipeline.memory import release_memory
 from tautulli_pipeline.stream.consumer import Delivered
 from tautulli_pipeline.stream.publisher import MESSAGE_ID_HEADER
 from tautulli_pipeline.stream.session import ConsumingSession
@@ -63,7 +63,7 @@ class Consumption:
     def run(self, control: Control, report: Callable[[Written, Unsettled], None]) -> None:
         """Consume until `control` says stop, or all up to its last sequence is done.
 
-        `report` hears of each batch that is committed, and which rows are without a fate.
+        `report` hears of each batch that is committed, and which rows have no outcome yet.
         """
         while True:
             ending = self._fill(control)
@@ -72,7 +72,7 @@ class Consumption:
             count = _fitting(self._waiting)
             batch, self._waiting = self._waiting[:count], self._waiting[count:]
             written = self._consume(batch)
-            hand_back_memory()
+            release_memory()
             drained = ending and not self._waiting and self._is_drained(control.last_sequence)
             if drained or not batch or time.monotonic() >= self._settle_at:
                 self._settle()

@@ -195,7 +195,7 @@ class Import:
             drained = self.consumer.drain(
                 self.session.last_sequence(), self.control.require_going_on
             )
-            self.running.settled(drained.fates)
+            self.running.settled(drained.outcomes)
             work = plan.again(drained.unsettled)
             if not work:
                 break

@@ -31,7 +31,7 @@ from tautulli_pipeline.imports.messages import (
     stretches,
 )
 from tautulli_pipeline.imports.receipts import Receipt, with_unreadable
-from tautulli_pipeline.memory import hand_back_memory
+from tautulli_pipeline.memory import release_memory
 from tautulli_pipeline.source.reader import HistoryReader
 from tautulli_pipeline.source.schema import SourceSchema
 from tautulli_pipeline.stream.publisher import PubAcks
@@ -70,7 +70,7 @@ class Publication:
             acked_at = time.monotonic()
             for number, piece in enumerate(pieces):
                 if number % _PIECES_PER_TRIM == 0:
-                    hand_back_memory()
+                    release_memory()
                 publishing = self.session.publish(piece.messages)
                 if before is not None:
                     yield from self._receipts(receipts, *before)

@@ -1,7 +1,7 @@
 """What the publisher knows of each row of a partition, kept until the import is settled.
 
 A receipt is written when all PubAcks of its partition are in. It names every row, so
-that the fate of each one can be derived from what the warehouse holds.
+that the outcome of each one can be derived from what the warehouse holds.
 """
 
 from __future__ import annotations

@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import orjson
 from filelock import Timeout
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
 
 from tautulli_pipeline.data_dir.files import write_atomically
 from tautulli_pipeline.errors import ConfigurationError, ImportRunningError
@@ -35,8 +35,8 @@ RUNNING: Final = frozenset({Status.RUNNING, Status.STOPPING})
 
 
 @dataclass(frozen=True)
-class Fates:
-    """How many rows came to each end; each row has one fate per import."""
+class Outcomes:
+    """How many rows had each outcome; a row has one outcome per import."""
 
     published: int = 0
     imported: int = 0
@@ -48,7 +48,7 @@ class Fates:
 
     @property
     def processed(self) -> int:
-        """Rows whose fate is settled."""
+        """Rows whose outcome is known."""
         return self.imported + self.duplicates + self.rejected + self.errors
 
     @property
@@ -84,7 +84,10 @@ class ImportRecord:
     last_processed_id: int = 0
     elapsed_seconds: float = 0.0
     dry_run: bool = False
-    fates: Fates = field(default_factory=Fates)
+    # Version 0.1.0 stored them as `fates`.
+    outcomes: Annotated[Outcomes, Field(validation_alias=AliasChoices("outcomes", "fates"))] = (
+        field(default_factory=Outcomes)
+    )
     unreadable: tuple[dict[str, Any], ...] = ()
     ended_at: datetime | None = None
 
@@ -102,9 +105,9 @@ class ImportRecord:
 
     def summary(self) -> dict[str, Any]:
         """The numbers as users get them."""
-        fates, total = self.fates, self.total_records
-        rate = fates.processed / self.elapsed_seconds if self.elapsed_seconds else 0.0
-        left = total - fates.processed if self.status in RUNNING else 0
+        outcomes, total = self.outcomes, self.total_records
+        rate = outcomes.processed / self.elapsed_seconds if self.elapsed_seconds else 0.0
+        left = total - outcomes.processed if self.status in RUNNING else 0
         progress_of_nothing = 100.0 if self.status is Status.COMPLETED else 0.0
         return {
             "status": self.status.value,
@@ -112,20 +115,20 @@ class ImportRecord:
             "import_id": self.import_id or None,
             "source": self.source,
             # Rounded down: 100 means done.
-            "progress": 1000 * fates.processed // total / 10 if total else progress_of_nothing,
+            "progress": 1000 * outcomes.processed // total / 10 if total else progress_of_nothing,
             "total_records": total,
             "unchanged": self.unchanged,
             "pending": self.pending,
-            "processed": fates.processed,
-            "published": fates.published,
-            "imported": fates.imported,
+            "processed": outcomes.processed,
+            "published": outcomes.published,
+            "imported": outcomes.imported,
             "duplicates": {
-                "stream": fates.duplicates_stream,
-                "cache": fates.duplicates_cache,
-                "database": fates.duplicates_database,
+                "stream": outcomes.duplicates_stream,
+                "cache": outcomes.duplicates_cache,
+                "database": outcomes.duplicates_database,
             },
-            "rejected": fates.rejected,
-            "errors": fates.errors,
+            "rejected": outcomes.rejected,
+            "errors": outcomes.errors,
             "unreadable": list(self.unreadable),
             "records_per_second": round(rate, 1),
             "elapsed_seconds": round(self.elapsed_seconds, 3),
@@ -198,7 +201,7 @@ class ImportLog:
             return last
         return ImportRecord.begin(source, fresh=fresh)
 
-    def settle(self, import_id: str, fates: Fates) -> bool:
+    def settle(self, import_id: str, outcomes: Outcomes) -> bool:
         """Note what was settled of an import that no process runs any more.
 
         Returns:
@@ -209,8 +212,8 @@ class ImportLog:
                 record = self.read()
                 if record is None or record.import_id != import_id or not record.resumable:
                     return False
-                record = replace(record, fates=fates)
-                if 0 < record.total_records <= fates.processed:
+                record = replace(record, outcomes=outcomes)
+                if 0 < record.total_records <= outcomes.processed:
                     now = datetime.now(UTC)
                     record = replace(record, status=Status.COMPLETED, ended_at=now)
                 self.write(record)

@@ -20,7 +20,7 @@ import pyarrow as pa
 from tautulli_pipeline.events.columns import HISTORY
 from tautulli_pipeline.imports.receipts import DUPLICATE, REJECTED
 from tautulli_pipeline.imports.rejected_rows import RejectedRow, RowSource, map_rows
-from tautulli_pipeline.memory import hand_back_memory
+from tautulli_pipeline.memory import release_memory
 from tautulli_pipeline.source.opening import OpenSource
 from tautulli_pipeline.source.reader import open_reader
 from tautulli_pipeline.warehouse.cache import DedupCache
@@ -131,7 +131,7 @@ def replay(
             yield from _Portion(connection, letters).replay(rows, server_id)
             # The writers of the next portion begin with an empty log.
             connection.execute("CHECKPOINT")
-            hand_back_memory()
+            release_memory()
 
 
 def _portions(connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> Iterator[list[Letter]]:

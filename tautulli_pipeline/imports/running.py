@@ -14,7 +14,7 @@ from typing import Any
 from tautulli_pipeline.errors import StoppedError
 from tautulli_pipeline.imports.plan import Plan
 from tautulli_pipeline.imports.receipts import Receipt
-from tautulli_pipeline.imports.record import Fates, ImportLog, ImportRecord, Status
+from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Outcomes, Status
 
 
 class RunningImport:
@@ -66,15 +66,15 @@ class RunningImport:
                 )
             )
 
-    def settled(self, fates: Fates) -> None:
+    def settled(self, outcomes: Outcomes) -> None:
         """Note what is settled."""
         with self._changing:
-            self._store(replace(self.record, fates=fates))
+            self._store(replace(self.record, outcomes=outcomes))
 
-    def progressed(self, fates: Fates) -> None:
+    def progressed(self, outcomes: Outcomes) -> None:
         """Note what is settled so far; a full disk shows where something depends on it."""
         with suppress(OSError):
-            self.settled(fates)
+            self.settled(outcomes)
 
     def published(self, receipt: Receipt) -> None:
         """Note how far the source is published."""

@@ -13,7 +13,7 @@ import duckdb
 from tautulli_pipeline.events.mapping import MISSING_START
 from tautulli_pipeline.imports.comparison import Comparison, Outcome, compare
 from tautulli_pipeline.imports.mapper import Mapper
-from tautulli_pipeline.memory import hand_back_memory
+from tautulli_pipeline.memory import release_memory
 from tautulli_pipeline.source.opening import OpenSource, open_source
 from tautulli_pipeline.source.partitions import LAST_GRID_ID, OTHER
 from tautulli_pipeline.source.reader import IdRange, open_reader
@@ -191,7 +191,7 @@ def _read_plays(
             connection.execute(_ADD)
             done += rows.num_rows
             on_read(done, total)
-            hand_back_memory()
+            release_memory()
     if done != total:
         raise out_of_order(copy.source)
 

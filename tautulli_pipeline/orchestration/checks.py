@@ -34,7 +34,7 @@ class _Rule:
 
 _RULES = (
     _Rule(
-        "fates_add_up",
+        "outcomes_add_up",
         "Each partition's imported, duplicate, rejected and unreadable rows are the source's "
         "rows, and the table and the dead letters hold what the ledger counts.",
         unbalanced_partitions,

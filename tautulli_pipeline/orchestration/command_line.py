@@ -11,7 +11,7 @@ import dagster as dg
 from tautulli_pipeline.errors import StoppedError
 from tautulli_pipeline.imports.coordinator import Import
 from tautulli_pipeline.imports.stopping import SIGNALS, Stop
-from tautulli_pipeline.memory import spare_collector
+from tautulli_pipeline.memory import freeze_gc
 from tautulli_pipeline.orchestration.column_schemas import TABLE_KEY
 from tautulli_pipeline.orchestration.history import DagsterHistory, last_materialized_at
 from tautulli_pipeline.orchestration.instance import (
@@ -23,7 +23,7 @@ from tautulli_pipeline.orchestration.instance import (
 from tautulli_pipeline.orchestration.options import ImportOptions
 from tautulli_pipeline.orchestration.resources import RESUME_HINT
 from tautulli_pipeline.orchestration.run_tables import arrival_metadata
-from tautulli_pipeline.orchestration.workers import bury_dead_runs, own_process_tag
+from tautulli_pipeline.orchestration.workers import fail_orphaned_runs, own_process_tag
 from tautulli_pipeline.settings import Settings
 
 
@@ -43,8 +43,8 @@ def import_by_jobs(opened: Import, settings: Settings, stop: Stop) -> None:
             yield opened
 
     with open_instance(settings.data_dir) as instance, unheard():
-        bury_dead_runs(instance)
-        spare_collector()
+        fail_orphaned_runs(instance)
+        freeze_gc()
         history = DagsterHistory(instance, instance.report_runless_asset_event)
         tags = {
             **COMMAND_LINE_TAGS,

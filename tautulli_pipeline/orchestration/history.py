@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 import dagster as dg
 
+from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.imports.plan import Finished
 from tautulli_pipeline.imports.receipts import Receipt
 from tautulli_pipeline.orchestration.column_schemas import HISTORY_KEY, STREAM_KEY, TABLE_KEY
+from tautulli_pipeline.orchestration.instance import open_instance
 from tautulli_pipeline.orchestration.run_tables import (
     Published,
     history_metadata,
     stream_metadata,
 )
+from tautulli_pipeline.orchestration.workers import fail_orphaned_runs
 from tautulli_pipeline.source.partitions import Grid, Partition
 from tautulli_pipeline.source.survey import PartitionContent
 
@@ -175,3 +179,12 @@ def forget_partitions(instance: dg.DagsterInstance) -> int:
     for key in keys:
         instance.delete_dynamic_partition(PARTITIONS.name or "", key)
     return len(keys)
+
+
+def forget_history(data_dir: Path) -> int:
+    """Forget every partition in the storage of a data directory; gives how many there were."""
+    if not DataDir(data_dir).run_history.is_dir():  # opening an instance would make it
+        return 0
+    with open_instance(data_dir) as instance:
+        fail_orphaned_runs(instance, "import_job")
+        return forget_partitions(instance)

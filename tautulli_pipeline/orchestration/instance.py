@@ -50,8 +50,3 @@ def unheard() -> Iterator[None]:
     """Keep what Dagster writes past its loggers from people: it raises the fault as well."""
     with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
         yield
-
-
-def has_storage(data_dir: Path) -> bool:
-    """Whether an instance was ever opened there; opening one makes its storage."""
-    return (data_dir / "history").is_dir()

@@ -30,7 +30,7 @@ from tautulli_pipeline.orchestration.history import last_materialized_at
 from tautulli_pipeline.orchestration.options import ImportOptions
 from tautulli_pipeline.orchestration.run_tables import arrival_metadata
 from tautulli_pipeline.orchestration.stops import fault_as_failure
-from tautulli_pipeline.orchestration.workers import bury_dead_runs
+from tautulli_pipeline.orchestration.workers import fail_orphaned_runs
 from tautulli_pipeline.settings import WAREHOUSE_WAIT_SECONDS, Settings, load_settings
 from tautulli_pipeline.warehouse.arrivals import arrivals_since
 
@@ -50,7 +50,7 @@ def import_by_settings(context: dg.OpExecutionContext, options: ImportOptions) -
         stack.enter_context(fault_as_failure())
         stack.enter_context(stop.heard())
         settings = load_settings()
-        bury_dead_runs(context.instance, "import_job")
+        fail_orphaned_runs(context.instance, "import_job")
         request = ImportRequest(
             source=source_path(settings, options.source),
             server_id=settings.import_server_id,

@@ -12,7 +12,6 @@ import dagster as dg
 
 from tautulli_pipeline.imports.receipts import DUPLICATE, PUBLISHED, REJECTED, UNREADABLE, Receipt
 from tautulli_pipeline.imports.validation import Findings
-from tautulli_pipeline.orchestration.charts import Months, chart_of_plays
 from tautulli_pipeline.orchestration.column_schemas import SCHEMA
 from tautulli_pipeline.source.opening import SourceFacts
 from tautulli_pipeline.source.partitions import Partition
@@ -20,6 +19,14 @@ from tautulli_pipeline.source.survey import PartitionContent
 from tautulli_pipeline.warehouse.arrivals import Arrivals
 from tautulli_pipeline.warehouse.audit_words import REASONS_IN_WORDS
 
+# Month as YYYY-MM, plays; in order.
+Months = Sequence[tuple[str, int]]
+
+_NO_PLAYS: Final = "No plays."
+
+# With more months than this, a line stands for a year.
+_MOST_CHART_LINES: Final = 36
+_LONGEST_BAR: Final = 30
 _RANGES_SHOWN: Final = 20
 # What of a range's `stream_metadata` is summed up, and how the sum is called.
 _COUNTED: Final = {
@@ -39,6 +46,23 @@ def table(rows: Iterable[tuple[str, object]], heading: tuple[str, str]) -> str:
 
 def _shown(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def chart_of_plays(months: Months) -> str:
+    """A Markdown table with one bar for each month, or for each year of a long history."""
+    if not months:
+        return _NO_PLAYS
+    unit, counted = "month", Counter(dict(months))
+    if len(months) > _MOST_CHART_LINES:
+        unit, counted = "year", Counter()
+        for month, plays in months:
+            counted[month.rpartition("-")[0]] += plays
+    highest = max(counted.values())
+    lines = [
+        f"| {name} | {plays:,} | {'█' * max(1, round(_LONGEST_BAR * plays / highest))} |"
+        for name, plays in counted.items()
+    ]
+    return "\n".join([f"| {unit} | plays | |", "|:--|--:|:--|", *lines])
 
 
 def source_metadata(facts: SourceFacts) -> dict[str, Any]:

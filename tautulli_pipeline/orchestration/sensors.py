@@ -151,7 +151,7 @@ def _why_not_consume(instance: dg.DagsterInstance, settings: Settings) -> str | 
 def _has_unrecorded_rows(instance: dg.DagsterInstance, settings: Settings) -> bool:
     """Whether the last import ended after `playback_events` was recorded last."""
     record = ImportLog(settings.data_dir).read()
-    if record is None or record.ended_at is None or not record.fates.processed:
+    if record is None or record.ended_at is None or not record.outcomes.processed:
         return False
     return record.ended_at.replace(tzinfo=None) > last_materialized_at(instance)
 

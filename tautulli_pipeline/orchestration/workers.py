@@ -58,15 +58,15 @@ def _told(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[int, dateti
     raise LookupError(run.run_id)
 
 
-def bury_dead_runs(instance: dg.DagsterInstance, job_name: str | None = None) -> None:
+def fail_orphaned_runs(instance: dg.DagsterInstance, job_name: str | None = None) -> None:
     """Report runs that ended without a word as failed; they would count as running for ever."""
     unfinished = dg.RunsFilter(job_name=job_name, statuses=list(UNFINISHED))
     for run in instance.get_runs(unfinished):
-        if is_dead(instance, run):
+        if is_orphaned(instance, run):
             instance.report_run_failed(run, "The process of this run is gone.")
 
 
-def is_dead(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+def is_orphaned(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     """Whether the process of a run is known and gone."""
     try:
         return worker_of(instance, run) is None

@@ -25,7 +25,7 @@ from tautulli_pipeline.imports.connections import check_login, stream_address
 from tautulli_pipeline.imports.record import ImportLog
 from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.orchestration.instance import dagster_home, open_instance
-from tautulli_pipeline.orchestration.workers import bury_dead_runs, end_runs, unended_runs
+from tautulli_pipeline.orchestration.workers import end_runs, fail_orphaned_runs, unended_runs
 from tautulli_pipeline.serving.webserver import answers, start_import
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.supervision import Restarts, end_processes
@@ -141,7 +141,7 @@ class Serving:
             stack.enter_context(stream_address(self.settings))
             # First: two children that open new storage at once both try to create its tables.
             instance = stack.enter_context(open_instance(self.settings.data_dir))
-            bury_dead_runs(instance)
+            fail_orphaned_runs(instance)
             services = self._services()
             stack.callback(self._end, services, instance)
             for service in services:

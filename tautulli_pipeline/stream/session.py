@@ -15,7 +15,7 @@ from tautulli_pipeline.stream.connection import connect_blocking
 from tautulli_pipeline.stream.consumer import Delivered, DurableConsumer, open_consumer
 from tautulli_pipeline.stream.jetstream import JetStream
 from tautulli_pipeline.stream.publisher import Outgoing, PubAcks, Publisher, open_publisher
-from tautulli_pipeline.stream.takeover import reclaim_unacked, refuse_company
+from tautulli_pipeline.stream.takeover import redeliver_unacked, require_sole_consumer
 from tautulli_pipeline.stream.throttle import Throttle
 
 
@@ -127,7 +127,7 @@ def open_consuming(
     with connect_blocking(address, on_wait=on_wait) as (portal, stream):
         identity = portal.call(stream.prepare)
         if not address.private:
-            portal.call(refuse_company, stream)
-        portal.call(reclaim_unacked, stream)
+            portal.call(require_sole_consumer, stream)
+        portal.call(redeliver_unacked, stream)
         with portal.wrap_async_context_manager(open_consumer(stream)) as consumer:
             yield ConsumingSession(portal, stream, identity, consumer)

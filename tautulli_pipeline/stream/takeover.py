@@ -18,7 +18,7 @@ _WATCHES: Final = 10
 _FIRST_THAT_COUNTS: Final = 4
 
 
-async def refuse_company(stream: JetStream) -> None:
+async def require_sole_consumer(stream: JetStream) -> None:
     """See that no other process consumes as we are about to.
 
     Raises:
@@ -39,7 +39,7 @@ async def refuse_company(stream: JetStream) -> None:
         )
 
 
-async def reclaim_unacked(stream: JetStream) -> None:
+async def redeliver_unacked(stream: JetStream) -> None:
     """Have messages that a dead consumer left unacked redelivered at once.
 
     Only for the one process that consumes: the server would wait out the ack deadline

@@ -13,7 +13,7 @@ _FIRST: Final = Page(20)
 # Ids beyond ten digits, and those below 1, share the partition `other`.
 _LAST_GRID_ID: Final = 9_999_999_999
 
-# Lines whose fates do not add up to their rows, or claim what the tables do not hold.
+# Lines whose outcomes do not add up to their rows, or that the tables contradict.
 _UNBALANCED: Final = f"""
     WITH lines AS (
         SELECT *, imported + duplicates_stream + duplicates_cache + duplicates_database
@@ -93,7 +93,7 @@ _BACKWARDS: Final = """
 
 
 def unbalanced_partitions(connection: duckdb.DuckDBPyConnection) -> Listing:
-    """Ledger lines whose fates do not add up, or that the table and the dead letters belie."""
+    """Ledger lines whose outcomes do not add up, or that table or dead letters contradict."""
     return list_found(connection, _UNBALANCED, _FIRST)
 
 

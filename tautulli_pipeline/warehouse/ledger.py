@@ -1,4 +1,4 @@
-"""The ledger: one fate for each source row, derived from what the warehouse holds."""
+"""The ledger: one outcome for each source row, derived from what the warehouse holds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Unsettled = dict[tuple[str, str], list[int]]
 _DUPLICATES: Final = ("duplicates_stream", "duplicates_cache", "duplicates_database")
 
 _FATES = """
-    CREATE OR REPLACE TEMP TABLE fates AS
+    CREATE OR REPLACE TEMP TABLE row_outcomes AS
     SELECT r.*, CASE
         WHEN r.outcome = 'rejected' THEN 'rejected'
         WHEN r.outcome = 'unreadable' THEN 'errors'
@@ -30,7 +30,7 @@ _FATES = """
             AND e.restored_at IS NULL THEN 'imported'
         WHEN a.dedupe_layer IS NOT NULL THEN a.dedupe_layer
         WHEN r.outcome = 'duplicate' AND e.id IS NOT NULL THEN 'stream'
-    END AS fate
+    END AS final
     FROM (
         SELECT import_id, partition_key, server_id, published_at, source_row_id,
             TRY_CAST(event_id AS UUID) AS event_id, outcome
@@ -50,34 +50,34 @@ _FATES = """
 # and events that reached us but could not be read. What was published again has its
 # attempt after the event's id.
 _LATE_FATES = """
-    UPDATE fates SET fate = late.fate FROM (
+    UPDATE row_outcomes SET final = late.final FROM (
         SELECT DISTINCT ON (f.import_id, f.source_row_id) f.import_id, f.source_row_id,
-            CASE WHEN d.event_id IS NOT NULL THEN 'rejected' ELSE 'stream' END AS fate
-        FROM fates f
+            CASE WHEN d.event_id IS NOT NULL THEN 'rejected' ELSE 'stream' END AS final
+        FROM row_outcomes f
         LEFT JOIN playback_events e ON e.id = f.event_id
         LEFT JOIN dedupe_audit_log a ON a.discarded_event_id = f.event_id
         LEFT JOIN dead_letters d ON split_part(d.event_id, ':', 1) = f.event_id::VARCHAR
-        WHERE f.fate IS NULL AND (d.event_id IS NOT NULL
+        WHERE f.final IS NULL AND (d.event_id IS NOT NULL
             OR (f.outcome = 'duplicate' AND (e.id IS NOT NULL OR a.id IS NOT NULL)))
     ) late
-    WHERE fates.source_row_id = late.source_row_id AND fates.import_id = late.import_id
-        AND fates.fate IS NULL
+    WHERE row_outcomes.source_row_id = late.source_row_id
+        AND row_outcomes.import_id = late.import_id AND row_outcomes.final IS NULL
 """
 
 _ENTRY = """
     INSERT OR REPLACE INTO import_ledger
     SELECT import_id, partition_key,
         count(*),
-        count(fate),
-        count(*) FILTER (outcome = 'published' OR fate IN ('imported', 'cache', 'database')),
-        count(*) FILTER (fate = 'imported'),
-        count(*) FILTER (fate = 'stream'),
-        count(*) FILTER (fate = 'cache'),
-        count(*) FILTER (fate = 'database'),
-        count(*) FILTER (fate = 'rejected'),
-        count(*) FILTER (fate = 'errors'),
+        count(final),
+        count(*) FILTER (outcome = 'published' OR final IN ('imported', 'cache', 'database')),
+        count(*) FILTER (final = 'imported'),
+        count(*) FILTER (final = 'stream'),
+        count(*) FILTER (final = 'cache'),
+        count(*) FILTER (final = 'database'),
+        count(*) FILTER (final = 'rejected'),
+        count(*) FILTER (final = 'errors'),
         any_value(published_at), $now
-    FROM fates
+    FROM row_outcomes
     GROUP BY import_id, partition_key
 """
 
@@ -113,7 +113,7 @@ class Ledger:
             now: UTC.
 
         Returns:
-            The ids of rows without a fate, published but nowhere to be found, by
+            The ids of rows without an outcome, published but nowhere to be found, by
             import and partition.
         """
         unsettled: Unsettled = {}
@@ -132,7 +132,8 @@ class Ledger:
             self._connection.execute(_FATES, span)
         finally:
             self._connection.unregister("receipt_rows")
-        missing = "SELECT import_id, partition_key, source_row_id FROM fates WHERE fate IS NULL"
+        columns = "import_id, partition_key, source_row_id"
+        missing = f"SELECT {columns} FROM row_outcomes WHERE final IS NULL"
         if self._connection.execute(f"{missing} LIMIT 1").fetchone():
             self._connection.execute(_LATE_FATES)
         close_arrived(self._connection, span, now)

@@ -1,6 +1,6 @@
 """The dead letters of source rows: written, replaced and closed as their partitions are settled.
 
-Everything here reads the view `receipt_rows` or the table `fates` of the ledger and is
+Everything here reads the view `receipt_rows` or the table `row_outcomes` of the ledger and is
 part of its transaction.
 """
 
@@ -33,9 +33,9 @@ _CLOSE_ARRIVED: Final = f"""
     FROM (
         SELECT d.id AS letter_id, any_value(coalesce(e.id, a.matched_event_id)) AS event_id
         FROM (SELECT d.*, {facts("d.record")} AS facts {_WAITING}) d
-        JOIN fates f ON f.source_row_id = d.source_row_id AND f.server_id = d.server_id
+        JOIN row_outcomes f ON f.source_row_id = d.source_row_id AND f.server_id = d.server_id
             AND f.published_at >= d.created_at
-            AND f.fate IN ('imported', 'cache', 'database', 'stream')
+            AND f.final IN ('imported', 'cache', 'database', 'stream')
         LEFT JOIN playback_events e ON e.id = f.event_id
         LEFT JOIN dedupe_audit_log a ON a.discarded_event_id = f.event_id AND e.id IS NULL
         WHERE {same_play("d.facts", _FACTS_OF_EVENT)}

@@ -23,7 +23,8 @@ from tautulli_pipeline.data_dir.consumer_lock import is_consumer_running
 from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.demo.database import make_demo_database
 from tautulli_pipeline.imports.record import ImportLog
-from tautulli_pipeline.orchestration.resetting import reset_progress
+from tautulli_pipeline.imports.reset import reset_progress
+from tautulli_pipeline.orchestration.history import forget_history
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline_tests.command import ended, held_up, nothing_runs, processes_of, query, start
 from tautulli_pipeline_tests.command import wait_until as wait_for
@@ -203,7 +204,7 @@ def served(up: Served, server: ExternalServer, monkeypatch: pytest.MonkeyPatch) 
     yield up
     up.print_runs()
     wait_until(lambda: nobody_runs(up), 0.2)
-    reset_progress(Settings(pipeline_data_dir=up.data_dir))
+    reset_progress(Settings(pipeline_data_dir=up.data_dir), lambda: forget_history(up.data_dir))
     for file in up.data_dir.glob("playback.duckdb*"):
         file.unlink()
     server.delete_stream()

@@ -14,8 +14,8 @@ from tautulli_pipeline.demo.database import make_demo_database
 from tautulli_pipeline_tests.command import (
     Outcome,
     ended,
-    fates,
     imported,
+    outcomes,
     processes_of,
     query,
     run,
@@ -73,7 +73,7 @@ def server(running: ExternalServer) -> Iterator[ExternalServer]:
 
 def all_imported(summary: dict[str, Any], data_dir: Path, rows: int) -> bool:
     """Whether each row came in once, and nothing else."""
-    assert fates(summary) == {"total_records": rows, "processed": rows, "imported": rows}
+    assert outcomes(summary) == {"total_records": rows, "processed": rows, "imported": rows}
     counts = "SELECT count(*), count(DISTINCT id), count(DISTINCT source_row_id)"
     assert query(data_dir, f"{counts} FROM playback_events") == [(rows, rows, rows)]
     assert query(data_dir, "SELECT count(*) FROM dead_letters") == [(0,)]
@@ -306,7 +306,7 @@ def test_a_stream_made_anew_between_two_imports_begins_at_one_and_nothing_is_con
     server.delete_stream()
     server.make_stream()
     again = imported(few, data_dir=data_dir, NATS_URL=server.url)
-    assert fates(again) == {"total_records": FEW, "processed": FEW, "database": FEW}
+    assert outcomes(again) == {"total_records": FEW, "processed": FEW, "database": FEW}
     assert server.state().last_seq == FEW
     layers = "SELECT dedupe_layer, dedupe_reason, count(*) FROM dedupe_audit_log GROUP BY ALL"
     assert query(data_dir, layers) == [("database", "event_id", FEW)]
@@ -389,9 +389,9 @@ def test_two_data_directories_do_not_consume_under_one_name(
     assert "NATS_DURABLE_NAME" in told
     outcome = ended(first)
     assert outcome.exit_code == 0, outcome.stderr
-    assert fates(outcome.json) == {"total_records": MANY, "processed": MANY, "imported": MANY}
+    assert outcomes(outcome.json) == {"total_records": MANY, "processed": MANY, "imported": MANY}
     server.delete_stream()  # it keeps what the first name has not consumed
     own = imported(
         few, data_dir=tmp_path / "second", NATS_URL=server.url, NATS_DURABLE_NAME="second"
     )
-    assert fates(own) == {"total_records": FEW, "processed": FEW, "imported": FEW}
+    assert outcomes(own) == {"total_records": FEW, "processed": FEW, "imported": FEW}

@@ -11,7 +11,7 @@ import pytest
 
 from tautulli_pipeline.demo.database import make_demo_database
 from tautulli_pipeline_tests.acceptance.conftest import Import, import_each
-from tautulli_pipeline_tests.command import fates, query
+from tautulli_pipeline_tests.command import outcomes, query
 from tautulli_pipeline_tests.eras import (
     make_era_database,
     make_half_migrated_database,
@@ -71,7 +71,7 @@ def test_every_cell_of_every_era_arrives(
     era: str, databases: dict[str, Path], imports: dict[str, Import]
 ) -> None:
     counts = {"total_records": ROWS, "processed": ROWS, "imported": ROWS}
-    assert fates(imports[era].summary) == counts
+    assert outcomes(imports[era].summary) == counts
     rows = source_rows(databases[era])
     names = [name for name in rows[0] if name not in FILLED_IN]
     columns = ", ".join((RENAMED | MOMENTS).get(name, f'"{name}"') for name in names)
@@ -87,7 +87,7 @@ def test_rows_that_are_no_plays_become_dead_letters(
 ) -> None:
     damaged = imports["damaged"]
     counts = {"total_records": 50, "processed": 50, "imported": 46, "rejected": 4}
-    assert fates(damaged.summary) == counts
+    assert outcomes(damaged.summary) == counts
     letters = query(
         damaged.data_dir,
         "SELECT source_row_id, reason, origin, record::VARCHAR FROM dead_letters ORDER BY 1",

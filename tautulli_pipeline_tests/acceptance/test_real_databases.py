@@ -11,7 +11,7 @@ import pytest
 
 from tautulli_pipeline_tests import tautulli_databases
 from tautulli_pipeline_tests.acceptance.conftest import Import, import_each
-from tautulli_pipeline_tests.command import fates, query, run
+from tautulli_pipeline_tests.command import outcomes, query, run
 from tautulli_pipeline_tests.eras import HISTORY, METADATA
 from tautulli_pipeline_tests.pages import overwrite, settle, tree_of
 
@@ -92,7 +92,7 @@ def test_every_history_row_is_imported_once(name: str, imports: dict[str, Import
     one = imports[name]
     rows = len(tautulli_databases.content_of(name)["tables"][HISTORY]["rows"])
     assert one.outcome.exit_code == 0, one.outcome.stderr
-    assert fates(one.summary) == {"total_records": rows, "processed": rows, "imported": rows}
+    assert outcomes(one.summary) == {"total_records": rows, "processed": rows, "imported": rows}
     assert one.summary["published"] == rows
     assert (one.summary["status"], one.summary["progress"]) == ("completed", 100)
     assert query(one.data_dir, "SELECT count(DISTINCT id) FROM playback_events") == [(rows,)]
@@ -121,7 +121,7 @@ def test_all_that_can_be_read_of_a_damaged_file_is_salvaged(tmp_path: Path) -> N
     assert len(every_lost) == len(lost[HISTORY]) + len(lost[METADATA]) < 20
     outcome = run("import", database, "--salvage", "--json", data_dir=data_dir)
     assert outcome.exit_code == 0
-    assert fates(outcome.json) == {
+    assert outcomes(outcome.json) == {
         "total_records": 300,
         "processed": 300,
         "imported": 300 - len(every_lost),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tautulli_pipeline.stream.server import embedded_server
 from tautulli_pipeline_tests.cases import DEFAULT_STARTED_AT, Play, make_database, play
-from tautulli_pipeline_tests.command import fates, imported, nothing_runs, query
+from tautulli_pipeline_tests.command import imported, nothing_runs, outcomes, query
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,18 +46,18 @@ def partitions_of(data_dir: Path, summary: dict[str, Any]) -> list[str]:
 def test_only_what_changed_is_imported_again_and_fresh_imports_all(data_dir: Path) -> None:
     database = write(data_dir, PLAYS)
     first = imported(database, "--batch-size", 10, data_dir=data_dir)
-    assert fates(first) == {"total_records": 25, "processed": 25, "imported": 25}
+    assert outcomes(first) == {"total_records": 25, "processed": 25, "imported": 25}
     before = query(data_dir, CONTENT)
 
     again = imported(database, data_dir=data_dir)
-    assert fates(again) == {"unchanged": 25}
+    assert outcomes(again) == {"unchanged": 25}
     assert (again["published"], again["progress"], again["status"]) == (0, 100, "completed")
     assert partitions_of(data_dir, again) == []
 
     assert nothing_runs(data_dir)  # a stream server that still ends remembers message ids
     write(data_dir, PLAYS | {5: play(5, title="Edited"), 26: play(26)})
     touched = imported(database, data_dir=data_dir)
-    assert fates(touched) == {
+    assert outcomes(touched) == {
         "total_records": 16,
         "processed": 16,
         "unchanged": 10,
@@ -73,7 +73,7 @@ def test_only_what_changed_is_imported_again_and_fresh_imports_all(data_dir: Pat
     assert nothing_runs(data_dir)
     before = query(data_dir, CONTENT)
     fresh = imported(database, "--fresh", data_dir=data_dir)
-    assert fates(fresh) == {"total_records": 26, "processed": 26, "database": 26}
+    assert outcomes(fresh) == {"total_records": 26, "processed": 26, "database": 26}
     assert len(query(data_dir, AUDIT, fresh["import_id"])) == 26
     assert query(data_dir, CONTENT) == before
 
@@ -86,7 +86,7 @@ def test_renumbered_plays_and_a_lost_stream_change_nothing(data_dir: Path) -> No
     assert nothing_runs(data_dir)
     merged = write(data_dir, {row_id: renumbered(row_id) for row_id in PLAYS}, "merged.db")
     same = imported(merged, data_dir=data_dir)
-    assert fates(same) == {"total_records": 25, "processed": 25, "database": 25}
+    assert outcomes(same) == {"total_records": 25, "processed": 25, "database": 25}
     assert query(data_dir, AUDIT, same["import_id"]) == [
         (row_id + 100_000, "database", "rating_key_user_started", True) for row_id in PLAYS
     ]
@@ -95,7 +95,7 @@ def test_renumbered_plays_and_a_lost_stream_change_nothing(data_dir: Path) -> No
     assert nothing_runs(data_dir)
     shutil.rmtree(data_dir / "nats")
     over_a_new_stream = imported(database, data_dir=data_dir)
-    assert fates(over_a_new_stream) == {"total_records": 25, "processed": 25, "database": 25}
+    assert outcomes(over_a_new_stream) == {"total_records": 25, "processed": 25, "database": 25}
     assert query(data_dir, CONTENT) == before
 
 
@@ -106,11 +106,11 @@ def test_what_the_stream_drops_is_settled_by_the_table_or_published_again(data_d
         before = query(data_dir, CONTENT)
 
         fresh = imported(database, "--fresh", data_dir=data_dir)
-        assert fates(fresh) == {"total_records": 25, "processed": 25, "stream": 25}
+        assert outcomes(fresh) == {"total_records": 25, "processed": 25, "stream": 25}
         assert fresh["published"] == 0
         assert query(data_dir, CONTENT) == before
 
         (data_dir / "playback.duckdb").unlink()
         anew = imported(database, data_dir=data_dir)
-        assert fates(anew) == {"total_records": 25, "processed": 25, "imported": 25}
+        assert outcomes(anew) == {"total_records": 25, "processed": 25, "imported": 25}
         assert query(data_dir, CONTENT) == before

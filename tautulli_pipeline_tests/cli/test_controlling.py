@@ -13,13 +13,19 @@ import pytest
 from tautulli_pipeline.cli.controlling import run_reset, run_stop
 from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.imports.import_lock import ImportLock
-from tautulli_pipeline.imports.record import PENDING_SUMMARY, Fates, ImportLog, ImportRecord, Status
+from tautulli_pipeline.imports.record import (
+    PENDING_SUMMARY,
+    ImportLog,
+    ImportRecord,
+    Outcomes,
+    Status,
+)
 
 RECORD = replace(
     ImportRecord.begin(Path("/media/tautulli.db"), fresh=False),
     status=Status.RUNNING,
     total_records=2_000,
-    fates=Fates(imported=1_500),
+    outcomes=Outcomes(imported=1_500),
 )
 
 
@@ -85,7 +91,7 @@ def test_where_nothing_runs_it_says_how_the_last_one_stands(settings, capsys, re
             "stopped at 75.0 %, 1,500 of 2,000 plays; import again to resume it",
         ),
         (
-            replace(RECORD, status=Status.COMPLETED, fates=Fates(imported=2_000)),
+            replace(RECORD, status=Status.COMPLETED, outcomes=Outcomes(imported=2_000)),
             "completed at 100.0 %, 2,000 of 2,000 plays: it was done before it could be stopped",
         ),
     ],

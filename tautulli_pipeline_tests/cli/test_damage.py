@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tautulli_pipeline.demo.database import make_demo_database
-from tautulli_pipeline_tests.command import Outcome, fates, imported, query, run
+from tautulli_pipeline_tests.command import Outcome, imported, outcomes, query, run
 from tautulli_pipeline_tests.eras import HISTORY, MEDIA_INFO, METADATA, make_database, play
 from tautulli_pipeline_tests.fuzzed import fuzz
 from tautulli_pipeline_tests.pages import overwrite, settle, tree_of
@@ -118,7 +118,7 @@ def test_salvage_counts_what_it_cannot_read_and_a_repaired_file_brings_it(
     )
     summary = outcome.json
     assert outcome.exit_code == 0
-    assert fates(summary) == {
+    assert outcomes(summary) == {
         "total_records": ROWS,
         "processed": ROWS,
         "imported": ROWS - len(lost),
@@ -143,7 +143,7 @@ def test_salvage_counts_what_it_cannot_read_and_a_repaired_file_brings_it(
     assert query(data_dir, "SELECT count(*) FROM dead_letters") == [(0,)]
 
     again = imported(closed_database, "--salvage", data_dir=data_dir)
-    assert fates(again) == {"unchanged": ROWS}
+    assert outcomes(again) == {"unchanged": ROWS}
     assert again["unreadable"] == summary["unreadable"]
     status = run("status", "--json", data_dir=data_dir).json
     assert status["unreadable"] == summary["unreadable"]
@@ -161,9 +161,9 @@ def test_salvage_counts_what_it_cannot_read_and_a_repaired_file_brings_it(
 def test_a_sound_file_with_salvage_is_an_import_like_any_other(
     closed_database: Path, data_dir: Path
 ) -> None:
-    assert fates(imported(closed_database, data_dir=data_dir))["imported"] == ROWS
+    assert outcomes(imported(closed_database, data_dir=data_dir))["imported"] == ROWS
     salvaged = imported(closed_database, "--salvage", data_dir=data_dir)
-    assert fates(salvaged) == {"unchanged": ROWS}
+    assert outcomes(salvaged) == {"unchanged": ROWS}
     assert salvaged["unreadable"] == []
 
 
@@ -173,7 +173,7 @@ def test_a_dry_run_of_a_salvage_says_what_could_be_brought_in(
     lost = damage(closed_database, ids_of(closed_database), METADATA, slice(60, 63))
     outcome = run("import", "--dry-run", "--salvage", closed_database, "--json", data_dir=data_dir)
     assert outcome.exit_code == 0
-    assert fates(outcome.json) == {
+    assert outcomes(outcome.json) == {
         "total_records": ROWS,
         "processed": ROWS,
         "imported": ROWS - len(lost),
@@ -197,7 +197,7 @@ def test_names_that_are_lost_are_missing_and_no_play_with_them(
     message = refused(run("import", path, data_dir=data_dir), data_dir)
     assert " rows of users, id 1-" in message
     summary = imported(path, "--salvage", data_dir=data_dir)
-    assert fates(summary) == {"total_records": 100, "processed": 100, "imported": 100}
+    assert outcomes(summary) == {"total_records": 100, "processed": 100, "imported": 100}
     nameless = query(data_dir, "SELECT count(*) FROM playback_events WHERE friendly_name IS NULL")
     # User 0 played nothing.
     assert nameless == [(summary["unreadable"][0]["rows"] - 1,)]
@@ -283,7 +283,7 @@ def test_damage_met_in_the_middle_keeps_what_was_done_and_salvage_goes_on(
     assert failed["status"] == "failed"
     salvaged = imported(path, "--salvage", data_dir=data_dir)
     assert salvaged["import_id"] == failed["import_id"]
-    assert fates(salvaged) == {"total_records": 300, "processed": 300, "imported": 300}
+    assert outcomes(salvaged) == {"total_records": 300, "processed": 300, "imported": 300}
     assert salvaged["unreadable"] == [
         {"table": MEDIA_INFO, "rows": 1, "ids": ["250"], "cause": MALFORMED}
     ]

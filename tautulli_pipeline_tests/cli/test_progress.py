@@ -12,14 +12,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tautulli_pipeline.cli.progress import Pace, open_progress, time_left
-from tautulli_pipeline.imports.record import Fates, ImportRecord, Status
+from tautulli_pipeline.imports.record import ImportRecord, Outcomes, Status
 
 RECORD = replace(
     ImportRecord.begin(Path("/media/tautulli.db"), fresh=False),
     status=Status.RUNNING,
     total_records=40_000,
     elapsed_seconds=4.0,
-    fates=Fates(imported=9_000, duplicates_stream=700, duplicates_cache=300, rejected=5),
+    outcomes=Outcomes(imported=9_000, duplicates_stream=700, duplicates_cache=300, rejected=5),
 )
 
 

@@ -17,7 +17,7 @@ from tautulli_pipeline.cli.reporting import (
     report_unreadable,
     show_status,
 )
-from tautulli_pipeline.imports.record import Fates, ImportLog, ImportRecord, Status
+from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Outcomes, Status
 from tautulli_pipeline.settings import Settings
 
 RECORD = ImportRecord(
@@ -29,7 +29,7 @@ RECORD = ImportRecord(
     process_id=1,
     total_records=12_345,
     elapsed_seconds=10.0,
-    fates=Fates(imported=12_000, duplicates_stream=300, duplicates_cache=30, rejected=15),
+    outcomes=Outcomes(imported=12_000, duplicates_stream=300, duplicates_cache=30, rejected=15),
 )
 WAREHOUSE = Path("/data/playback.duckdb")
 

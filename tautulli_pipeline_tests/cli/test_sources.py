@@ -22,8 +22,8 @@ from tautulli_pipeline_tests import tautulli_databases
 from tautulli_pipeline_tests.command import (
     Outcome,
     environment,
-    fates,
     imported,
+    outcomes,
     query,
     run,
 )
@@ -212,7 +212,7 @@ def test_a_zipped_backup_is_imported(home: Path, data_dir: Path, whole: bytes) -
     with left_as_it_was(home):
         summary = imported(backup, data_dir=data_dir)
     assert summary["source"] == str(backup)
-    assert fates(summary) == {"total_records": 200, "processed": 200, "imported": 200}
+    assert outcomes(summary) == {"total_records": 200, "processed": 200, "imported": 200}
     assert query(data_dir, "SELECT count(*) FROM playback_events") == [(200,)]
     assert list((data_dir / "snapshots").glob("*")) == []
 
@@ -229,7 +229,7 @@ def test_a_zipped_backup_of_a_real_database_is_imported_but_for_plays_without_a_
     with left_as_it_was(home):
         summary = imported(backup, data_dir=data_dir)
     counts = {"total_records": 150, "processed": 150, "imported": 147, "rejected": 3}
-    assert fates(summary) == counts
+    assert outcomes(summary) == counts
 
 
 def test_a_name_with_everything_in_it_is_imported(home: Path, data_dir: Path, whole: bytes) -> None:

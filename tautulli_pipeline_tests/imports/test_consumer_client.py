@@ -16,12 +16,12 @@ from tautulli_pipeline import errors
 from tautulli_pipeline.errors import PipelineError, StoppedError
 from tautulli_pipeline.imports.consumer_client import ConsumerClient, spawned_consumer
 from tautulli_pipeline.imports.consumer_protocol import Drained
-from tautulli_pipeline.imports.record import Fates
+from tautulli_pipeline.imports.record import Outcomes
 from tautulli_pipeline.warehouse.arrivals import Arrivals
 from tautulli_pipeline_tests.command import wait_until
 
 READY = {"kind": "ready", "warehouse_id": "w-1"}
-DRAINED = {"kind": "drained", "fates": {"imported": 5}, "unsettled": {"key": [1, 2]}}
+DRAINED = {"kind": "drained", "outcomes": {"imported": 5}, "unsettled": {"key": [1, 2]}}
 FAILED = {
     "kind": "failed",
     "exit_code": 6,
@@ -98,7 +98,7 @@ def test_orders_are_one_json_object_a_line(tmp_path):
     with consumer(f"cd {shlex.quote(str(tmp_path))}; {script}") as (client, _):
         client.begin("import-1", 30)
         client.await_ready(go_on)
-        assert client.drain(17, go_on) == Drained(Fates(imported=5), {"key": [1, 2]})
+        assert client.drain(17, go_on) == Drained(Outcomes(imported=5), {"key": [1, 2]})
         assert client.finish(SINCE) is None
     orders = [json.loads(line) for line in (tmp_path / "orders").read_text().splitlines()]
     assert orders == [
@@ -109,11 +109,11 @@ def test_orders_are_one_json_object_a_line(tmp_path):
 
 
 def test_what_is_said_on_the_way_is_passed_on_and_answers_no_order():
-    progress = [{"kind": "progress", "fates": {"imported": n}} for n in (1, 2)]
+    progress = [{"kind": "progress", "outcomes": {"imported": n}} for n in (1, 2)]
     waiting = {"kind": "waiting", "words": "the stream is away"}
     with consumer(saying(progress[0], waiting, progress[1], READY)) as (client, heard):
         client.await_ready(go_on)
-        assert heard.progress == [Fates(imported=1), Fates(imported=2)]
+        assert heard.progress == [Outcomes(imported=1), Outcomes(imported=2)]
         assert heard.words == ["the stream is away"]
 
 
@@ -175,7 +175,7 @@ def test_an_answer_that_is_there_counts_more_than_a_wish_to_stop():
     with consumer(f"read order; {saying(DRAINED)} cat > /dev/null") as (client, _):
         client.begin("import-1", 0)
         wait_until(client._replies.qsize)
-        assert client.drain(5, stop) == Drained(Fates(imported=5), {"key": [1, 2]})
+        assert client.drain(5, stop) == Drained(Outcomes(imported=5), {"key": [1, 2]})
 
 
 def test_a_consumer_without_a_batch_is_ended_at_once():

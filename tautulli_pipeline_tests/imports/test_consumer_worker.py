@@ -175,7 +175,7 @@ def test_an_import_is_brought_in_settled_and_told_of(published, monkeypatch):
     assert {reply["kind"] for reply in progress} <= {"progress"}
     for drained in (first, second):
         assert drained["unsettled"] == {}
-        counts = {name: n for name, n in drained["fates"].items() if n}
+        counts = {name: n for name, n in drained["outcomes"].items() if n}
         assert counts == {"published": ROWS - 1, "imported": ROWS - 1, "rejected": REJECTED}
     assert finished["kind"] == "finished"
     assert sum(plays for _, plays in finished["arrivals"]["months"]) == ROWS - REJECTED
@@ -210,7 +210,7 @@ def test_rows_that_another_import_left_are_not_its_own_to_publish_again():
     for _ in range(2):
         reporting.report(None, unsettled)
     (progress,) = replies.said  # once: the second time nothing had changed
-    assert (progress["kind"], progress["fates"]["imported"]) == ("progress", 5)
+    assert (progress["kind"], progress["outcomes"]["imported"]) == ("progress", 5)
     reporting.drained()
     assert replies.said[-1]["unsettled"] == {"key-2": [2, 3]}
 

@@ -26,7 +26,7 @@ from tautulli_pipeline.imports.coordinator import (
 )
 from tautulli_pipeline.imports.plan import Destination, Finished
 from tautulli_pipeline.imports.receipts import ReceiptFolder
-from tautulli_pipeline.imports.record import Fates, ImportLog, ImportRecord, Status
+from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Outcomes, Status
 from tautulli_pipeline.imports.running import RunningImport
 from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.settings import Settings
@@ -62,7 +62,7 @@ class Consumer:
     def drain(self, _last_sequence, require_going_on):
         require_going_on()
         missing = self.lost.pop(0) if self.lost else {}
-        return Drained(Fates(imported=ROWS - sum(map(len, missing.values()))), missing)
+        return Drained(Outcomes(imported=ROWS - sum(map(len, missing.values()))), missing)
 
 
 @dataclass
@@ -236,7 +236,7 @@ def test_it_goes_on_as_long_as_some_arrive(room):
     room.consumer.lost = losing(*range(10, 0, -1))
     room.opened.publish(room.history)
     assert len(room.history.recorded) == 3 + 10
-    assert room.running.record.fates.imported == ROWS
+    assert room.running.record.outcomes.imported == ROWS
 
 
 @pytest.mark.parametrize("lost", [(2,) * 9, (2, 5, 3, 2, 1), (3, 2, 2, 2, 2, 1)])

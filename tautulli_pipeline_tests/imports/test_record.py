@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from tautulli_pipeline.errors import ImportRunningError
-from tautulli_pipeline.imports.record import Fates, ImportLog, ImportRecord, Status
+from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Outcomes, Status
 
 HOLDER = """
 import sys
@@ -33,7 +33,7 @@ while True:
     ImportLog(Path(sys.argv[1])).read()
 """
 SOURCE = Path("/media/tautulli.db")
-FATES = Fates(
+FATES = Outcomes(
     published=60,
     imported=40,
     duplicates_stream=1,
@@ -57,7 +57,7 @@ def record(status=Status.RUNNING, **changes):
         "pending": 6,
         "last_processed_id": 77,
         "elapsed_seconds": 5.5,
-        "fates": FATES,
+        "outcomes": FATES,
     }
     return ImportRecord(**(standard | changes))
 
@@ -153,6 +153,14 @@ def test_a_running_import_that_is_asked_to_stop_is_stopping(log, tmp_path, statu
     assert log.read() == record(Status.FAILED)  # it was killed while it stopped
 
 
+def test_the_record_of_0_1_0_is_read_with_its_outcomes(log):
+    stopped = replace(record(Status.STOPPED), outcomes=Outcomes(published=9, imported=7))
+    log.write(stopped)
+    file = log._file
+    file.write_bytes(file.read_bytes().replace(b'"outcomes"', b'"fates"'))
+    assert log.read() == stopped
+
+
 def test_an_import_that_ended_does_not_become_running_because_another_one_begins(log):
     for status in (Status.STOPPED, Status.COMPLETED, Status.FAILED):
         log.write(record(status))
@@ -232,13 +240,13 @@ def test_the_numbers_add_up():
 @pytest.mark.parametrize(
     ("changes", "progress", "rate", "remaining"),
     [
-        ({"status": Status.COMPLETED, "total_records": 0, "fates": Fates()}, 100.0, 0.0, 0.0),
-        ({"status": Status.RUNNING, "total_records": 0, "fates": Fates()}, 0.0, 0.0, 0.0),
+        ({"status": Status.COMPLETED, "total_records": 0, "outcomes": Outcomes()}, 100.0, 0.0, 0.0),
+        ({"status": Status.RUNNING, "total_records": 0, "outcomes": Outcomes()}, 0.0, 0.0, 0.0),
         ({"status": Status.RUNNING, "elapsed_seconds": 0.0}, 50.0, 0.0, 0.0),
         ({"status": Status.STOPPED}, 50.0, 10.0, 0.0),
         ({"status": Status.STOPPING}, 50.0, 10.0, 5.5),
         ({"status": Status.COMPLETED, "total_records": 55}, 100.0, 10.0, 0.0),
-        ({"total_records": 100_000, "fates": Fates(imported=99_999)}, 99.9, 18_181.6, 0.0),
+        ({"total_records": 100_000, "outcomes": Outcomes(imported=99_999)}, 99.9, 18_181.6, 0.0),
     ],
 )
 def test_progress_rate_and_remaining_time(changes, progress, rate, remaining):
@@ -272,7 +280,7 @@ def test_an_unfinished_import_of_the_same_source_is_resumed(log, last, fresh, co
     else:
         assert given.import_id != record().import_id
         assert given.source == str(SOURCE)
-        assert (given.status, given.fresh, given.fates) == (Status.PENDING, fresh, Fates())
+        assert (given.status, given.fresh, given.outcomes) == (Status.PENDING, fresh, Outcomes())
         assert given.process_id == os.getpid()
 
 
@@ -285,10 +293,12 @@ IMPORT_ID = record().import_id
 ENDED = (Status.RUNNING, Status.STOPPED, Status.FAILED)
 
 
-def assert_completed(log, before, fates):
+def assert_completed(log, before, outcomes):
     """The record says that the import is complete, and since when."""
     found = log.read()
-    assert found == replace(before, status=Status.COMPLETED, fates=fates, ended_at=found.ended_at)
+    assert found == replace(
+        before, status=Status.COMPLETED, outcomes=outcomes, ended_at=found.ended_at
+    )
     assert timedelta(0) <= datetime.now(UTC) - found.ended_at < timedelta(seconds=60)
     assert not found.resumable
 
@@ -299,17 +309,17 @@ def test_an_import_that_nobody_runs_is_completed_by_whoever_settles_its_last_row
     log, status, imported
 ):
     log.write(record(status))
-    assert log.settle(IMPORT_ID, Fates(imported=imported))
-    assert_completed(log, record(), Fates(imported=imported))
+    assert log.settle(IMPORT_ID, Outcomes(imported=imported))
+    assert_completed(log, record(), Outcomes(imported=imported))
 
 
 @pytest.mark.parametrize("status", ENDED)
 def test_settled_rows_of_an_import_that_nobody_runs_are_noted(log, status):
     ended_at = datetime(2026, 1, 1, tzinfo=UTC)
     log.write(record(status, ended_at=ended_at))
-    assert not log.settle(IMPORT_ID, Fates(imported=109))
+    assert not log.settle(IMPORT_ID, Outcomes(imported=109))
     expected = Status.FAILED if status is Status.RUNNING else status
-    assert log.read() == record(expected, fates=Fates(imported=109), ended_at=ended_at)
+    assert log.read() == record(expected, outcomes=Outcomes(imported=109), ended_at=ended_at)
     assert log.read().resumable
 
 
@@ -323,36 +333,36 @@ def test_settled_rows_of_an_import_that_nobody_runs_are_noted(log, status):
 )
 def test_nothing_is_settled_of_another_import_or_of_one_that_is_complete(log, changes, import_id):
     log.write(record(**changes))
-    assert not log.settle(import_id, Fates(imported=110))
+    assert not log.settle(import_id, Outcomes(imported=110))
     assert log.read() == record(**changes)
 
 
 def test_nothing_is_settled_where_there_is_no_record(log, tmp_path):
-    assert not log.settle(IMPORT_ID, Fates(imported=110))
+    assert not log.settle(IMPORT_ID, Outcomes(imported=110))
     assert log.read() is None
     assert list(tmp_path.iterdir()) == []
 
 
 def test_only_the_running_import_itself_completes_its_record(log, holder):
     log.write(record())
-    assert not log.settle("another", Fates(imported=110))
+    assert not log.settle("another", Outcomes(imported=110))
     assert log.read() == record()
-    assert not log.settle(IMPORT_ID, Fates(imported=110))
+    assert not log.settle(IMPORT_ID, Outcomes(imported=110))
     assert log.read() == record()
     assert log.lock.holder().process_id == holder.pid
 
 
 def test_an_import_that_was_killed_before_it_knew_its_rows_is_not_completed(log):
-    log.write(record(total_records=0, fates=Fates()))
-    assert not log.settle(IMPORT_ID, Fates())
+    log.write(record(total_records=0, outcomes=Outcomes()))
+    assert not log.settle(IMPORT_ID, Outcomes())
     assert log.read().status is Status.FAILED
-    assert not log.settle(IMPORT_ID, Fates(imported=110))
+    assert not log.settle(IMPORT_ID, Outcomes(imported=110))
     assert log.read().status is Status.FAILED
 
 
 def test_settling_keeps_no_import_away_afterwards(log):
     log.write(record(Status.STOPPED))
-    log.settle(IMPORT_ID, Fates(imported=109))
+    log.settle(IMPORT_ID, Outcomes(imported=109))
     assert log.lock.holder() is None
     with log.exclusive(SOURCE):
         pass
@@ -367,13 +377,13 @@ def test_an_import_that_0_1_0_only_published_has_failed_and_can_be_resumed(log, 
 
 
 def test_an_import_that_0_1_0_only_published_is_completed_once_its_rows_are_settled(log, tmp_path):
-    write_as_0_1_0(tmp_path, record(Status.PENDING, fates=Fates()))
+    write_as_0_1_0(tmp_path, record(Status.PENDING, outcomes=Outcomes()))
     with ImportLog(tmp_path).exclusive(None):
-        assert not log.settle(IMPORT_ID, Fates(imported=110))
-    assert not log.settle(IMPORT_ID, Fates(imported=109))
-    assert log.read() == record(Status.FAILED, pending=0, fates=Fates(imported=109))
-    assert log.settle(IMPORT_ID, Fates(imported=110))
-    assert_completed(log, record(pending=0), Fates(imported=110))
+        assert not log.settle(IMPORT_ID, Outcomes(imported=110))
+    assert not log.settle(IMPORT_ID, Outcomes(imported=109))
+    assert log.read() == record(Status.FAILED, pending=0, outcomes=Outcomes(imported=109))
+    assert log.settle(IMPORT_ID, Outcomes(imported=110))
+    assert_completed(log, record(pending=0), Outcomes(imported=110))
 
 
 def test_an_import_that_only_began_is_pending(log):

@@ -16,7 +16,7 @@ import pytest
 from tautulli_pipeline.errors import StoppedError
 from tautulli_pipeline.imports import running as running_module
 from tautulli_pipeline.imports.receipts import ROWS, Receipt
-from tautulli_pipeline.imports.record import Fates, ImportLog, ImportRecord, Status
+from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Outcomes, Status
 from tautulli_pipeline.imports.running import RunningImport
 
 DAMAGE = {"table": "session_history", "ids": [7, 9]}
@@ -105,11 +105,11 @@ def test_an_import_is_stored_and_shown_as_running_at_once(start, log, seen):
 
 def test_every_change_is_stored_and_then_shown(running, log, seen, clock):
     changes = [
-        (lambda: running.cover(plan_of(7, 3, 2)), (7, 3, 2, Fates(), 0)),
-        (lambda: running.published(receipt_of(4, 5)), (7, 3, 2, Fates(), 5)),
-        (lambda: running.settled(Fates(imported=6)), (7, 3, 2, Fates(imported=6), 5)),
-        (lambda: running.progressed(Fates(imported=7)), (7, 3, 2, Fates(imported=7), 5)),
-        (running.complete, (7, 3, 2, Fates(imported=7), 5)),
+        (lambda: running.cover(plan_of(7, 3, 2)), (7, 3, 2, Outcomes(), 0)),
+        (lambda: running.published(receipt_of(4, 5)), (7, 3, 2, Outcomes(), 5)),
+        (lambda: running.settled(Outcomes(imported=6)), (7, 3, 2, Outcomes(imported=6), 5)),
+        (lambda: running.progressed(Outcomes(imported=7)), (7, 3, 2, Outcomes(imported=7), 5)),
+        (running.complete, (7, 3, 2, Outcomes(imported=7), 5)),
     ]
     for number, (change, expected) in enumerate(changes, start=2):
         change()
@@ -117,7 +117,7 @@ def test_every_change_is_stored_and_then_shown(running, log, seen, clock):
         assert stored == running.record == seen[-1]
         assert len(seen) == number
         counts = (stored.total_records, stored.unchanged, stored.pending)
-        assert (*counts, stored.fates, stored.last_processed_id) == expected
+        assert (*counts, stored.outcomes, stored.last_processed_id) == expected
     assert [record.status for record in seen] == [Status.RUNNING] * 5 + [Status.COMPLETED]
 
 
@@ -144,7 +144,7 @@ def test_time_counts_from_when_a_person_began_to_wait_over_all_attempts(start, l
 def test_a_resumed_import_goes_on_where_it_ended(start, log, clock):
     before = start(unreadable=(DAMAGE,))
     before.cover(plan_of(7, 3, 2))
-    before.settled(Fates(imported=4))
+    before.settled(Outcomes(imported=4))
     with pytest.raises(StoppedError), before.until_ended():
         raise StoppedError("stopped")
     stopped = replace(log.read(), process_id=1)
@@ -160,14 +160,14 @@ def test_progress_that_finds_no_room_is_noted_when_there_is_some_again(
     before = log.read()
     with monkeypatch.context() as patched:
         without_room(patched)
-        running.progressed(Fates(imported=3))
+        running.progressed(Outcomes(imported=3))
         with pytest.raises(OSError, match="No space left"):
             running.cover(plan_of(9))
         with pytest.raises(OSError, match="No space left"):
-            running.settled(Fates(imported=3))
+            running.settled(Outcomes(imported=3))
     assert log.read() == before
-    running.progressed(Fates(imported=4, rejected=1))
-    assert log.read().fates == Fates(imported=4, rejected=1)
+    running.progressed(Outcomes(imported=4, rejected=1))
+    assert log.read().outcomes == Outcomes(imported=4, rejected=1)
     assert log.read().total_records == 9
     assert len(seen) == 2
 
@@ -190,7 +190,7 @@ def test_a_partition_without_ids_leaves_the_last_id_as_it_was(running, log):
 def test_changes_of_many_threads_are_all_kept(running, log):
     changes = (
         lambda value: running.cover(plan_of(value, value, value)),
-        lambda value: running.settled(Fates(imported=value)),
+        lambda value: running.settled(Outcomes(imported=value)),
         lambda value: running.published(receipt_of(value)),
     )
 
@@ -205,7 +205,7 @@ def test_changes_of_many_threads_are_all_kept(running, log):
         thread.join()
     kept = log.read()
     assert (kept.total_records, kept.unchanged, kept.pending) == (20, 20, 20)
-    assert (kept.fates, kept.last_processed_id) == (Fates(imported=20), 20)
+    assert (kept.outcomes, kept.last_processed_id) == (Outcomes(imported=20), 20)
 
 
 @pytest.mark.parametrize(
@@ -218,12 +218,12 @@ def test_changes_of_many_threads_are_all_kept(running, log):
     ],
 )
 def test_an_import_that_ends_early_is_noted_as_stopped_or_failed(running, log, seen, fault, noted):
-    running.settled(Fates(imported=4))
+    running.settled(Outcomes(imported=4))
     with pytest.raises(type(fault)) as caught, running.until_ended():
         raise fault
     assert caught.value is fault
     ended = log.read()
-    assert (ended.status, ended.fates) == (noted, Fates(imported=4))
+    assert (ended.status, ended.outcomes) == (noted, Outcomes(imported=4))
     assert ended.resumable
     assert is_just_now(ended.ended_at)
     assert seen[-1] == ended

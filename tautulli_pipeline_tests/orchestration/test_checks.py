@@ -13,9 +13,9 @@ import pytest
 
 from tautulli_pipeline.data_dir.consumer_lock import consumer_lock
 from tautulli_pipeline.errors import ImportRunningError, WarehouseError
+from tautulli_pipeline.imports.curation import open_for_curation
 from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Status
 from tautulli_pipeline.orchestration.instance import open_instance
-from tautulli_pipeline.orchestration.upkeep import open_for_upkeep
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline_tests.cases import make_database, play
 from tautulli_pipeline_tests.command import environment, imported, query
@@ -32,7 +32,7 @@ PLAYS = [
     play(6, title=""),
 ]
 CHECKS = {
-    *("fates_add_up", "no_key_twice", "event_ids_recompute"),
+    *("outcomes_add_up", "no_key_twice", "event_ids_recompute"),
     *("no_play_ends_before_it_starts", "consumer_position_matches"),
 }
 EXECUTE = """
@@ -99,12 +99,12 @@ def test_checks_follow_a_consumption_and_name_what_is_wrong(imported_dir: Path) 
     found = evaluations(imported_dir)
     failed = {name: severity for name, (passed, severity, _) in found.items() if not passed}
     assert failed == {
-        "fates_add_up": "ERROR",
+        "outcomes_add_up": "ERROR",
         "event_ids_recompute": "ERROR",
         "no_play_ends_before_it_starts": "WARN",
         "consumer_position_matches": "ERROR",
     }
-    (partition,) = found["fates_add_up"][2]["rows"]
+    (partition,) = found["outcomes_add_up"][2]["rows"]
     assert partition["partition_key"] == "0000000001-0000001000"
     assert (partition["imported"], partition["imported_in_table"]) == ("4", "3")
     (misnamed,) = found["event_ids_recompute"][2]["rows"]
@@ -147,7 +147,7 @@ def test_nobody_else_writes_the_warehouse_of_an_import_or_a_consumer(tmp_path: P
         held_by_another_process(settings.warehouse_path) as process_id,
         consumer_lock(settings.layout, settings.warehouse_path),
         pytest.raises(WarehouseError, match=rf"process {process_id} \("),
-        open_for_upkeep(settings, "duplicate", ["1"]),
+        open_for_curation(settings, "duplicate", ["1"]),
     ):
         pass
     log, source = ImportLog(tmp_path), tmp_path / "tautulli.db"
@@ -158,6 +158,6 @@ def test_nobody_else_writes_the_warehouse_of_an_import_or_a_consumer(tmp_path: P
         log.write(record)
         with (
             pytest.raises(ImportRunningError, match=f"process {claim.process_id}, 0"),
-            open_for_upkeep(settings, "duplicate", ["1"]),
+            open_for_curation(settings, "duplicate", ["1"]),
         ):
             pass

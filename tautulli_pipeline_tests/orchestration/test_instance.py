@@ -8,20 +8,19 @@ import sys
 import pytest
 import yaml
 
+from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.orchestration.instance import (
     dagster_home,
-    has_storage,
     open_instance,
     unheard,
 )
 
 
 def test_a_data_directory_has_storage_once_an_instance_was_opened(data_dir):
-    assert not has_storage(data_dir)
+    assert not DataDir(data_dir).run_history.exists()
     with open_instance(data_dir) as instance:
         assert instance.get_runs() == []
-        assert has_storage(data_dir)
-    assert has_storage(data_dir)
+    assert DataDir(data_dir).run_history.is_dir()
 
 
 def test_dagsters_programs_are_told_where_the_data_is(data_dir, monkeypatch):

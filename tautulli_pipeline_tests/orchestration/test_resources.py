@@ -77,7 +77,7 @@ def test_an_import_is_complete_when_its_run_is_and_recorded_by_the_consumer(serv
     record = ImportLog(served_dir).read()
     assert found.status is dg.DagsterRunStatus.SUCCESS
     assert (record.status, record.last_processed_id) == (Status.COMPLETED, PLAYS)
-    assert (record.total_records, record.fates.imported) == (PLAYS, PLAYS)
+    assert (record.total_records, record.outcomes.imported) == (PLAYS, PLAYS)
     assert query(served_dir, "SELECT count(*) FROM playback_events") == [(PLAYS,)]
     assert not list((served_dir / "receipts").glob("*"))
     assert ImportLog(served_dir).lock.holder() is None
@@ -121,7 +121,7 @@ def test_options_of_a_run_come_before_the_environment(served_dir, instance, tmp_
     monkeypatch.delenv("IMPORT_DB_PATH")
     run(instance, "import_job", source=str(other))
     record = ImportLog(served_dir).read()
-    assert (record.source, record.fates.imported) == (str(other), 3)
+    assert (record.source, record.outcomes.imported) == (str(other), 3)
     run(instance, "import_job", source=str(other), fresh=True)
     assert ImportLog(served_dir).read().total_records == 3
 

@@ -17,6 +17,7 @@ from tautulli_pipeline.imports.receipts import ROWS, Receipt
 from tautulli_pipeline.orchestration.run_tables import (
     Published,
     arrival_metadata,
+    chart_of_plays,
     history_metadata,
     ranges_in_words,
     source_metadata,
@@ -50,6 +51,7 @@ ARRIVALS = Arrivals(
     dead_letters=3,
     row_count=56_789,
 )
+TWO_MONTHS = [("2024-01", 60), ("2024-03", 15)]
 
 
 def receipt(*rows, seconds=0.0):
@@ -228,3 +230,24 @@ def test_dagster_accepts_all_of_the_metadata():
     for metadata in said:
         observation = dg.AssetObservation("asset", metadata=metadata)
         assert observation.metadata.keys() == metadata.keys()
+
+
+def test_each_month_has_a_bar_for_its_plays():
+    assert chart_of_plays(TWO_MONTHS).splitlines() == [
+        "| month | plays | |",
+        "|:--|--:|:--|",
+        f"| 2024-01 | 60 | {'█' * 30} |",
+        f"| 2024-03 | 15 | {'█' * 8} |",
+    ]
+
+
+def test_a_long_history_is_shown_by_year():
+    many = [(f"{2000 + n // 12}-{n % 12 + 1:02d}", 100) for n in range(48)]
+    assert chart_of_plays(many).splitlines()[2:] == [
+        f"| {year} | 1,200 | {'█' * 30} |" for year in range(2000, 2004)
+    ]
+    assert chart_of_plays(many[:36]).startswith("| month |")
+
+
+def test_without_plays_there_is_no_chart():
+    assert chart_of_plays([]) == "No plays."

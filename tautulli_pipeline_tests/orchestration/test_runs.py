@@ -11,7 +11,7 @@ import dagster as dg
 from tautulli_pipeline.definitions import defs
 from tautulli_pipeline.orchestration.instance import open_instance
 from tautulli_pipeline_tests.cases import DEFAULT_STARTED_AT, play
-from tautulli_pipeline_tests.command import environment, fates, imported, query, run
+from tautulli_pipeline_tests.command import environment, imported, outcomes, query, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -150,7 +150,7 @@ def test_a_range_of_partitions_publishes_exactly_these(database: Path, data_dir:
     assert query(data_dir, audited) == [(14,)]
     chosen = run("status", "--json", data_dir=data_dir).json
     counts = {"total_records": 15, "processed": 15, "unchanged": 10, "database": 14, "rejected": 1}
-    assert (chosen["status"], fates(chosen)) == ("completed", counts)
+    assert (chosen["status"], outcomes(chosen)) == ("completed", counts)
 
 
 def test_the_definitions_load_without_a_warning() -> None:

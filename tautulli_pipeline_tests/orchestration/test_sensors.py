@@ -14,7 +14,7 @@ import pytest
 from tautulli_pipeline.data_dir.consumer_lock import consumer_lock
 from tautulli_pipeline.definitions import defs
 from tautulli_pipeline.imports.connections import stream_address
-from tautulli_pipeline.imports.record import Fates, ImportLog, ImportRecord, Status
+from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Outcomes, Status
 from tautulli_pipeline.orchestration.instance import open_instance
 from tautulli_pipeline.orchestration.schedules import import_schedule
 from tautulli_pipeline.orchestration.sensors import new_history_sensor, stream_backlog_sensor
@@ -203,7 +203,7 @@ def test_what_an_import_stored_is_recorded_once(
     with stream_address(load_settings()):
         log.write(stored)
         assert tick() == "nothing waits on the stream"  # it stored nothing
-        log.write(replace(stored, fates=Fates(imported=5)))
+        log.write(replace(stored, outcomes=Outcomes(imported=5)))
         assert tick() == ""
         instance.report_runless_asset_event(dg.AssetMaterialization("playback_events"))
         assert tick() == "nothing waits on the stream"

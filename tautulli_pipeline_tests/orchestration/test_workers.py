@@ -22,9 +22,9 @@ from tautulli_pipeline.orchestration import workers
 from tautulli_pipeline.orchestration.launcher import WatchfulRunLauncher
 from tautulli_pipeline.orchestration.workers import (
     PROCESS_TAG,
-    bury_dead_runs,
     end_runs,
-    is_dead,
+    fail_orphaned_runs,
+    is_orphaned,
     own_process_tag,
     unended_runs,
     worker_of,
@@ -102,12 +102,12 @@ def test_a_run_that_this_process_executes_names_it(instance):
 def test_a_run_lives_as_long_as_its_process(instance, sleeper, by_tag):
     told = () if by_tag else (sleeper.pid,)
     run = run_of(instance, *told, tags=tagged(sleeper.pid) if by_tag else None)
-    assert not is_dead(instance, run)
+    assert not is_orphaned(instance, run)
     sleeper.kill()
     wait_until(lambda: psutil.Process(sleeper.pid).status() == psutil.STATUS_ZOMBIE)
-    assert is_dead(instance, run)  # nobody has asked for its exit code yet
+    assert is_orphaned(instance, run)  # nobody has asked for its exit code yet
     sleeper.wait()
-    assert is_dead(instance, run)
+    assert is_orphaned(instance, run)
 
 
 def test_the_process_that_was_told_last_counts(instance, gone):
@@ -119,7 +119,7 @@ def test_what_a_run_says_besides_does_not_hide_its_process(instance, gone):
     run = run_of(instance, gone)
     instance.report_engine_event("loading", run, EngineEventData({"seconds": 3}))
     instance.report_engine_event("loaded", run)
-    assert is_dead(instance, run)
+    assert is_orphaned(instance, run)
 
 
 def test_a_process_younger_than_the_word_of_it_only_has_its_number(instance):
@@ -143,13 +143,13 @@ def test_a_run_that_has_not_told_its_process_is_not_taken_for_dead(instance):
     run = run_of(instance)
     with pytest.raises(LookupError):
         worker_of(instance, run)
-    assert not is_dead(instance, run)
+    assert not is_orphaned(instance, run)
 
 
 @pytest.mark.parametrize("status", workers.UNFINISHED)
 def test_a_dead_run_is_reported_as_failed_whatever_it_said_last(instance, gone, status):
     run = run_of(instance, gone, status=status)
-    bury_dead_runs(instance)
+    fail_orphaned_runs(instance)
     assert status_of(instance, run) is RunStatus.FAILURE
     said = [entry.message for entry in instance.all_logs(run.run_id)]
     assert any("The process of this run is gone." in message for message in said)
@@ -164,14 +164,14 @@ def test_no_run_is_buried_that_lives_waits_or_has_ended(instance, gone):
         run_of(instance, gone, status=RunStatus.CANCELED),
     ]
     before = [status_of(instance, run) for run in spared]
-    bury_dead_runs(instance)
+    fail_orphaned_runs(instance)
     assert [status_of(instance, run) for run in spared] == before
 
 
 def test_only_runs_of_the_job_that_is_named_are_buried(instance, gone):
     of_import = run_of(instance, gone)
     of_consumer = run_of(instance, gone, job_name="consume_job")
-    bury_dead_runs(instance, "import_job")
+    fail_orphaned_runs(instance, "import_job")
     assert status_of(instance, of_import) is RunStatus.FAILURE
     assert status_of(instance, of_consumer) is RunStatus.STARTED
 

@@ -14,9 +14,9 @@ import pytest
 
 from tautulli_pipeline_tests.command import (
     ended,
-    fates,
     imported,
     nothing_runs,
+    outcomes,
     query,
     run,
     start,
@@ -85,6 +85,6 @@ def test_a_full_disk_is_one_line_and_the_import_resumes(
     began = run("status", "--json", data_dir=data_dir).json
     summary = imported(database, data_dir=data_dir)
     assert (began["status"], began["import_id"]) == ("failed", summary["import_id"])
-    assert fates(summary) == {"total_records": ROWS, "processed": ROWS, "imported": ROWS}
+    assert outcomes(summary) == {"total_records": ROWS, "processed": ROWS, "imported": ROWS}
     counts = "SELECT count(*), count(DISTINCT source_row_id) FROM playback_events"
     assert query(data_dir, counts) == [(ROWS, ROWS)]

@@ -14,9 +14,9 @@ from tautulli_pipeline.orchestration.history import STREAM_KEY
 from tautulli_pipeline.orchestration.instance import open_instance
 from tautulli_pipeline_tests.command import (
     ended,
-    fates,
     imported,
     nothing_runs,
+    outcomes,
     processes_of,
     query,
     run,
@@ -53,7 +53,7 @@ def is_two_thirds_done(data_dir: Path) -> bool:
 
 def is_partly_settled(data_dir: Path) -> bool:
     record = json.loads((data_dir / "import.json").read_bytes())
-    return is_two_thirds_done(data_dir) and record["fates"]["imported"] > 0
+    return is_two_thirds_done(data_dir) and record["outcomes"]["imported"] > 0
 
 
 def importer(process: Import, data_dir: Path) -> list[psutil.Process]:
@@ -99,7 +99,7 @@ def runs(data_dir: Path) -> Counter[tuple[str, str]]:
 
 
 def assert_complete(summary: dict[str, Any], data_dir: Path) -> None:
-    assert fates(summary) == ALL_IMPORTED
+    assert outcomes(summary) == ALL_IMPORTED
     assert (summary["published"], summary["status"]) == (ROWS, "completed")
     counts = "SELECT count(*), count(DISTINCT id), count(DISTINCT source_row_id)"
     assert query(data_dir, f"{counts} FROM playback_events") == [(ROWS, ROWS, ROWS)]
@@ -127,7 +127,7 @@ def test_an_import_killed_three_times_brings_every_row_exactly_once(
     assert (status["status"], status["import_id"]) == ("failed", began)
     (in_the_table,) = query(data_dir, "SELECT count(*) FROM playback_events")[0]
     assert 0 < status["processed"] <= in_the_table < ROWS
-    assert sum(fates(status).values()) == 2 * status["processed"] + ROWS
+    assert sum(outcomes(status).values()) == 2 * status["processed"] + ROWS
 
     summary = imported(database, data_dir=data_dir)
     assert_complete(summary, data_dir)

@@ -17,9 +17,9 @@ from tautulli_pipeline.orchestration.history import STREAM_KEY
 from tautulli_pipeline.orchestration.instance import open_instance
 from tautulli_pipeline_tests.command import (
     ended,
-    fates,
     imported,
     nothing_runs,
+    outcomes,
     processes_of,
     query,
     run,
@@ -92,7 +92,7 @@ def test_whatever_is_killed_every_row_comes_once_and_a_new_import_starts_at_once
             lambda: (s := served.status())["status"] == "completed" and s, WAITS_SECONDS, 0.5
         )
         assert done["import_id"] == began["import_id"]
-        assert fates(done) == {"total_records": ROWS, "processed": ROWS, "imported": ROWS}
+        assert outcomes(done) == {"total_records": ROWS, "processed": ROWS, "imported": ROWS}
         wait_until(lambda: not served.runs(statuses=["STARTED", "QUEUED", "STARTING"]))
         again = imported(database, data_dir=data_dir)
         assert (again["unchanged"], again["total_records"]) == (ROWS, 0)

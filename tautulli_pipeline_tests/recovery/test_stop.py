@@ -15,10 +15,10 @@ from tautulli_pipeline.orchestration.instance import open_instance
 from tautulli_pipeline_tests.command import (
     ended,
     environment,
-    fates,
     held_up,
     imported,
     nothing_runs,
+    outcomes,
     processes_of,
     query,
     run,
@@ -130,7 +130,11 @@ def test_two_data_directories_are_imported_into_at_once(data_dir: Path) -> None:
     both = [start("demo", "--rows", rows, "--json", data_dir=at) for at, rows in sizes.items()]
     for (at, rows), outcome in zip(sizes.items(), map(ended, both), strict=True):
         assert outcome.exit_code == 0, outcome.stderr
-        assert fates(outcome.json) == {"total_records": rows, "processed": rows, "imported": rows}
+        assert outcomes(outcome.json) == {
+            "total_records": rows,
+            "processed": rows,
+            "imported": rows,
+        }
         counts = "SELECT count(*), count(DISTINCT source_row_id) FROM playback_events"
         assert query(at, counts) == [(rows, rows)]
         assert nothing_runs(at)
@@ -138,16 +142,18 @@ def test_two_data_directories_are_imported_into_at_once(data_dir: Path) -> None:
 
 RESET_IN_STEPS = """
 import os, sys, signal
-from tautulli_pipeline.orchestration import resetting
+from tautulli_pipeline.imports import reset
+from tautulli_pipeline.orchestration.history import forget_history
 from tautulli_pipeline.settings import load_settings
 step = sys.argv[1]
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 if step == "receipts":
-    resetting.shutil.rmtree = die
+    reset.shutil.rmtree = die
 else:
-    resetting.ImportLog.remove = die
-resetting.reset_progress(load_settings())
+    reset.ImportLog.remove = die
+settings = load_settings()
+reset.reset_progress(settings, lambda: forget_history(settings.data_dir))
 """
 
 

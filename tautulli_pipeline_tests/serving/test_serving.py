@@ -9,8 +9,8 @@ import pytest
 
 from tautulli_pipeline.demo.database import make_demo_database
 from tautulli_pipeline_tests.command import (
-    fates,
     nothing_runs,
+    outcomes,
     processes_of,
     query,
     run,
@@ -50,7 +50,7 @@ def test_a_backfill_of_all_partitions_from_the_ui_fills_the_table(served: Served
     done = wait_until(
         lambda: (s := served.status())["status"] == "completed" and s, WAITS_SECONDS, 1.0
     )
-    assert fates(done) == {"total_records": ROWS, "processed": ROWS, "imported": ROWS}
+    assert outcomes(done) == {"total_records": ROWS, "processed": ROWS, "imported": ROWS}
     node = served.ask(PARTITIONS)
     assert node["assetPartitionStatuses"] == {
         "materializedPartitions": keys,

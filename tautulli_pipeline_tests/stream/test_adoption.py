@@ -10,7 +10,7 @@ from tautulli_pipeline.stream.connection import connect
 from tautulli_pipeline.stream.consumer import open_consumer
 from tautulli_pipeline.stream.publisher import Outgoing, open_publisher
 from tautulli_pipeline.stream.subjects import covers
-from tautulli_pipeline.stream.takeover import reclaim_unacked, refuse_company
+from tautulli_pipeline.stream.takeover import redeliver_unacked, require_sole_consumer
 from tautulli_pipeline_tests.external_server import external_server
 from tautulli_pipeline_tests.stream.servers import prepared
 
@@ -80,8 +80,8 @@ def test_an_existing_consumer_that_brings_all_we_publish_is_used_and_left_as_it_
             await make(stream, consumer)
             before = (await ask(stream, info))["config"]
             await stream.prepare()
-            await refuse_company(stream)
-            await reclaim_unacked(stream)
+            await require_sole_consumer(stream)
+            await redeliver_unacked(stream)
             assert (await ask(stream, info))["config"] == before
             got = []
             async with open_publisher(stream) as publisher, open_consumer(stream) as ours:
@@ -229,13 +229,13 @@ def test_two_that_consume_under_one_name_are_told_apart_from_one_that_was_killed
             async with open_consumer(first) as consumer:
                 await consumer.pull(5, max_bytes=10**6, linger_seconds=0.2)
                 async with prepared(address) as second:
-                    await refuse_company(second)  # nobody moves
+                    await require_sole_consumer(second)  # nobody moves
                     pulling = asyncio.create_task(
                         consumer.pull(5, max_bytes=10**6, linger_seconds=3)
                     )
                     await asyncio.sleep(0.1)
                     with pytest.raises(StreamError, match=f"as {DURABLE}") as at:
-                        await refuse_company(second)
+                        await require_sole_consumer(second)
                     assert "NATS_DURABLE_NAME" in at.value.hint
                     consumer.abandon_pull()
                     await pulling

@@ -17,7 +17,7 @@ from tautulli_pipeline.stream.address import StreamIdentity
 from tautulli_pipeline.stream.connection import connect
 from tautulli_pipeline.stream.consumer import open_consumer
 from tautulli_pipeline.stream.publisher import open_publisher
-from tautulli_pipeline.stream.takeover import reclaim_unacked
+from tautulli_pipeline.stream.takeover import redeliver_unacked
 from tautulli_pipeline_tests.stream.servers import (
     messages_on,
     nats_server,
@@ -241,7 +241,7 @@ def test_an_ack_deadline_that_a_killed_consumer_left_short_is_restored(address):
             config = (await stream.consumer_info())["config"]
             await stream.configure_consumer(config | {"ack_wait": 500_000_000})
             await stream.prepare()
-            await reclaim_unacked(stream)
+            await redeliver_unacked(stream)
             assert (await stream.consumer_info())["config"] == config
 
     asyncio.run(check())

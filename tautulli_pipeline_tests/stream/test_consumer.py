@@ -10,7 +10,7 @@ from tautulli_pipeline.stream.consumer import DurableConsumer, open_consumer
 from tautulli_pipeline.stream.jetstream import ACK_WAIT_SECONDS
 from tautulli_pipeline.stream.publisher import open_publisher
 from tautulli_pipeline.stream.session import open_consuming, open_publishing
-from tautulli_pipeline.stream.takeover import reclaim_unacked
+from tautulli_pipeline.stream.takeover import redeliver_unacked
 from tautulli_pipeline.stream.wire import Frame, header_block
 from tautulli_pipeline_tests.stream.servers import eventually, outgoing, prepared, until_empty
 
@@ -124,7 +124,7 @@ def test_what_is_not_acked_comes_again_at_once_and_what_is_acked_never(address):
             assert await pull(consumer) == []
         began = time.monotonic()
         async with prepared(address) as stream:
-            await reclaim_unacked(stream)
+            await redeliver_unacked(stream)
             async with open_consumer(stream) as consumer:
                 again = await pull(consumer, linger_seconds=1)
                 assert time.monotonic() - began < 3

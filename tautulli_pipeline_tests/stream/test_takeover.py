@@ -11,7 +11,7 @@ from tautulli_pipeline.stream.connection import connect
 from tautulli_pipeline.stream.consumer import open_consumer
 from tautulli_pipeline.stream.jetstream import ACK_WAIT_SECONDS
 from tautulli_pipeline.stream.publisher import open_publisher
-from tautulli_pipeline.stream.takeover import reclaim_unacked, refuse_company
+from tautulli_pipeline.stream.takeover import redeliver_unacked, require_sole_consumer
 from tautulli_pipeline_tests.stream.servers import outgoing, prepared
 
 SECOND = 1_000_000_000
@@ -35,7 +35,7 @@ def test_unacked_messages_come_again_at_once_and_the_deadline_is_as_before(addre
     async def check():
         await pull_and_leave(address, own=own)
         async with prepared(address) as stream:
-            await reclaim_unacked(stream)
+            await redeliver_unacked(stream)
             config = (await stream.consumer())["config"]
             wanted = ACK_WAIT_SECONDS if seconds < 1 else seconds
             assert config.items() >= (own | {"ack_wait": int(wanted * SECOND)}).items()
@@ -51,7 +51,7 @@ def test_where_nothing_is_unacked_nothing_is_changed(address, monkeypatch):
         async with prepared(address) as stream:
             changes = []
             monkeypatch.setattr(stream, "configure_consumer", changes.append)
-            await reclaim_unacked(stream)
+            await redeliver_unacked(stream)
             assert changes == []
 
     asyncio.run(check())
@@ -60,7 +60,7 @@ def test_where_nothing_is_unacked_nothing_is_changed(address, monkeypatch):
 def test_a_consumer_that_cannot_be_had_is_a_fault(address):
     async def check():
         async with connect(address) as stream:
-            await reclaim_unacked(stream)
+            await redeliver_unacked(stream)
 
     with pytest.raises(StreamError) as caught:
         asyncio.run(check())
@@ -71,7 +71,7 @@ def test_a_consumer_that_cannot_be_had_is_a_fault(address):
 def test_alone_on_a_stream_that_others_publish_to_nobody_is_company(address):
     async def check():
         async with prepared(address) as stream, open_publisher(stream) as publisher:
-            refusing = asyncio.create_task(refuse_company(stream))
+            refusing = asyncio.create_task(require_sole_consumer(stream))
             for number in range(5):
                 await publisher.publish([outgoing(number)])
                 await asyncio.sleep(0.1)

@@ -54,7 +54,7 @@ def _fuzzed(dice, number):
     return f"playback.{source}.{dice.choice(['movie', '', 'x.y'])}", raw
 
 
-def fuzz_fates(folder, count):
+def fuzz_outcomes(folder, count):
     """Sequences by where they ended, and how often; of `count` random messages."""
     dice = random.Random(20_231_114)
     connection = connect(folder / "fuzz.duckdb", {})
@@ -80,25 +80,25 @@ def fuzz_fates(folder, count):
 
 
 @pytest.fixture(scope="module")
-def fates(tmp_path_factory):
-    return fuzz_fates(tmp_path_factory.mktemp("fuzz"), 2000)
+def outcomes(tmp_path_factory):
+    return fuzz_outcomes(tmp_path_factory.mktemp("fuzz"), 2000)
 
 
-def test_each_of_2000_random_messages_ends_in_exactly_one_place(fates):
-    ended = fates["playback_events"] + fates["dead_letters"] + fates["dedupe_audit_log"]
+def test_each_of_2000_random_messages_ends_in_exactly_one_place(outcomes):
+    ended = outcomes["playback_events"] + outcomes["dead_letters"] + outcomes["dedupe_audit_log"]
     assert sorted(ended) == list(range(1, 2001))
-    assert len(fates["playback_events"]) > 800
-    assert len(fates["dead_letters"]) > 300
+    assert len(outcomes["playback_events"]) > 800
+    assert len(outcomes["dead_letters"]) > 300
 
 
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "America/St_Johns"])
 def test_the_time_zone_of_the_machine_changes_nothing(tmp_path, zone):
     code = (
         "import json, pathlib, sys; "
-        "from tautulli_pipeline_tests.warehouse.test_decoder_fuzz import fuzz_fates; "
-        "print(json.dumps(fuzz_fates(pathlib.Path(sys.argv[1]), 500)))"
+        "from tautulli_pipeline_tests.warehouse.test_decoder_fuzz import fuzz_outcomes; "
+        "print(json.dumps(fuzz_outcomes(pathlib.Path(sys.argv[1]), 500)))"
     )
     elsewhere = tmp_path / "elsewhere"
     command = [sys.executable, "-c", code, str(elsewhere)]
     ran = subprocess.run(command, env=os.environ | {"TZ": zone}, check=True, capture_output=True)
-    assert json.loads(ran.stdout) == fuzz_fates(tmp_path, 500)
+    assert json.loads(ran.stdout) == fuzz_outcomes(tmp_path, 500)

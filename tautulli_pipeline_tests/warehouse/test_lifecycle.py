@@ -237,8 +237,8 @@ class Lifecycle(RuleBasedStateMachine):
         found = rows(
             self.warehouse, "SELECT stream_sequence, id, restored_at IS NULL FROM playback_events"
         )
-        fates = [sequence for sequence, _, own in found if own] + [line[1] for line in audit]
-        assert sorted(fates) == list(range(1, self.committed + 1))
+        outcomes = [sequence for sequence, _, own in found if own] + [line[1] for line in audit]
+        assert sorted(outcomes) == list(range(1, self.committed + 1))
         stored = {event_id for _, event_id, _ in found}
         for _, sequence, discarded, matched, _, status, import_id, payload in audit:
             content, sent_by = self.stream[sequence - 1]

@@ -21,7 +21,7 @@ from tautulli_pipeline_tests.warehouse.test_cache import Clock, NaiveCache, keys
 
 
 class Model:
-    """Every message has its fate once, decided by the plays and fates before it."""
+    """Every message has its fate once, decided by the plays and outcomes before it."""
 
     def __init__(self, entries):
         self.entries = entries

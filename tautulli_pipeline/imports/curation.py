@@ -53,7 +53,7 @@ def replay_letters(
 
 
 @contextmanager
-def open_for_upkeep(
+def open_for_curation(
     settings: Settings,
     kind: str,
     given: Sequence[str],

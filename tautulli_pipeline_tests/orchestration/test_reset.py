@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import dagster as dg
 import pytest
@@ -10,19 +11,24 @@ import pytest
 from tautulli_pipeline.data_dir.consumer_lock import consumer_lock
 from tautulli_pipeline.errors import ImportRunningError
 from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Status
+from tautulli_pipeline.imports.reset import Forgotten, reset_progress
 from tautulli_pipeline.orchestration.column_schemas import STREAM_KEY
 from tautulli_pipeline.orchestration.history import (
     DATA_VERSION,
     finished_partitions,
+    forget_history,
     known_grid,
     show_partitions,
 )
-from tautulli_pipeline.orchestration.instance import has_storage, open_instance
-from tautulli_pipeline.orchestration.resetting import Forgotten, reset_progress
+from tautulli_pipeline.orchestration.instance import open_instance
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.source.partitions import Grid
 
 KEYS = [Grid(10).partition_of(1).key, Grid(10).partition_of(11).key]
+
+
+def reset(settings, **options):
+    return reset_progress(settings, partial(forget_history, settings.data_dir), **options)
 
 
 def record_of(settings):
@@ -38,8 +44,8 @@ def leave_receipts(settings, *names):
 
 def test_there_is_nothing_to_forget_where_nothing_was_begun(settings, tmp_path):
     missing = Settings(pipeline_data_dir=tmp_path / "none")
-    assert reset_progress(settings) is None
-    assert reset_progress(missing) is None
+    assert reset(settings) is None
+    assert reset(missing) is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -53,26 +59,26 @@ def test_a_reset_forgets_record_receipts_and_ranges_and_keeps_the_rest(settings,
         instance.report_runless_asset_event(
             dg.AssetMaterialization(STREAM_KEY, partition=KEYS[0], tags={DATA_VERSION: "i:p:d"})
         )
-    assert reset_progress(settings) == Forgotten(record.import_id, partitions=2, receipts=3)
+    assert reset(settings) == Forgotten(record.import_id, partitions=2, receipts=3)
     assert not log.exists()
     assert not settings.layout.receipts.exists()
     with open_instance(settings.data_dir) as instance:
         assert finished_partitions(instance) == {}
         assert known_grid(instance) is None
     assert settings.warehouse_path.read_text() == "the table"
-    assert reset_progress(settings) is None
+    assert reset(settings) is None
 
 
 def test_a_record_that_cannot_be_read_is_forgotten_too(settings, log):
     (settings.data_dir / "import.json").write_text("{")
-    assert reset_progress(settings) == Forgotten(None, 0, 0)
+    assert reset(settings) == Forgotten(None, 0, 0)
     assert not log.exists()
-    assert not has_storage(settings.data_dir)
+    assert not settings.layout.run_history.exists()
 
 
 def test_a_reset_that_was_cut_short_is_completed(settings):
     leave_receipts(settings, "import-1/a")
-    assert reset_progress(settings) == Forgotten(None, 0, 1)
+    assert reset(settings) == Forgotten(None, 0, 1)
     assert not settings.layout.receipts.exists()
 
 
@@ -81,7 +87,7 @@ def test_a_running_import_is_not_forgotten(settings, log):
     with ImportLog(settings.data_dir).exclusive(settings.data_dir / "tautulli.db"):
         log.write(replace(record_of(settings), status=Status.RUNNING))
         with pytest.raises(ImportRunningError) as caught:
-            reset_progress(settings)
+            reset(settings)
     assert "is already running" in caught.value.message
     assert caught.value.progress["status"] == "running"
     assert log.exists()
@@ -99,7 +105,7 @@ def test_a_consumer_that_keeps_running_is_reported_with_its_progress(settings, l
         consumer_lock(settings.layout, settings.warehouse_path),
         pytest.raises(ImportRunningError) as caught,
     ):
-        reset_progress(settings, patience_seconds=0)
+        reset(settings, patience_seconds=0)
     assert caught.value.message == (
         f"cannot reset {settings.data_dir}: a consumer is bringing the stream into the table"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -12,9 +12,6 @@ from tautulli_pipeline.data_dir.consumer_lock import consumer_lock
 from tautulli_pipeline.data_dir.directory import explained_faults
 from tautulli_pipeline.errors import ConfigurationError, ImportRunningError, WarehouseError
 from tautulli_pipeline.imports.record import ImportLog, ImportRecord
-from tautulli_pipeline.orchestration.history import forget_partitions
-from tautulli_pipeline.orchestration.instance import has_storage, open_instance
-from tautulli_pipeline.orchestration.workers import bury_dead_runs
 from tautulli_pipeline.settings import Settings
 
 
@@ -33,7 +30,10 @@ _PATIENCE_SECONDS: Final = 20.0
 
 
 def reset_progress(
-    settings: Settings, *, patience_seconds: float = _PATIENCE_SECONDS
+    settings: Settings,
+    forget_partitions: Callable[[], int],
+    *,
+    patience_seconds: float = _PATIENCE_SECONDS,
 ) -> Forgotten | None:
     """Forget the last import and every finished partition; None where there was nothing.
 
@@ -41,6 +41,7 @@ def reset_progress(
 
     Args:
         settings: they name the data directory.
+        forget_partitions: makes the history forget every partition; returns how many it knew.
         patience_seconds: how long to wait for a running consumer to end.
 
     Raises:
@@ -51,18 +52,14 @@ def reset_progress(
     log = ImportLog(data_dir)
     if log.lock.holder():
         raise log.running()
-    if not (has_storage(data_dir) or receipts.exists() or log.exists()):
+    if not (settings.layout.run_history.is_dir() or receipts.exists() or log.exists()):
         return None
     with (
         explained_faults(data_dir),
         log.exclusive(None),
         _no_consumer(settings, log, patience_seconds),
     ):
-        partitions = 0
-        if has_storage(data_dir):
-            with open_instance(data_dir) as instance:
-                bury_dead_runs(instance, "import_job")
-                partitions = forget_partitions(instance)
+        partitions = forget_partitions()
         files = sum(1 for _ in receipts.glob("*/*"))
         if receipts.exists():
             shutil.rmtree(receipts)

@@ -8,8 +8,8 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
+from tautulli_pipeline.imports.curation import replay_letters
 from tautulli_pipeline.orchestration.resources import Warehouse
-from tautulli_pipeline.orchestration.upkeep import replay_letters
 from tautulli_pipeline.settings import load_settings
 from tautulli_pipeline.warehouse.duplicates import confirm, restore
 from tautulli_pipeline.warehouse.writer import utc_now
