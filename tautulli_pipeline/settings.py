@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     @property
     def warehouse_path(self) -> Path:
         """Absolute path of the DuckDB file."""
-        return (self.duckdb_path or self.data_dir / "playback.duckdb").absolute()
+        return (self.duckdb_path or self.layout.warehouse).absolute()
 
 
 def load_settings() -> Settings:

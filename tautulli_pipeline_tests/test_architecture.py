@@ -133,6 +133,7 @@ def test_the_guardian_of_the_stream_server_stays_small():
     rooms = {f"{PACKAGE.name}.stream", f"{PACKAGE.name}.data_dir"}
     ours = {
         *(f"{PACKAGE.name}.stream.guardian", f"{PACKAGE.name}.data_dir.locks"),
+        f"{PACKAGE.name}.data_dir.logs",
         f"{PACKAGE.name}.supervision",
     }
     assert set(done.stdout.split()) == rooms | ours

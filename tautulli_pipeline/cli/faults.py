@@ -12,6 +12,7 @@ from typing import Final, TextIO
 import click
 import orjson
 
+from tautulli_pipeline.data_dir.logs import log_to_stderr
 from tautulli_pipeline.errors import ConfigurationError, PipelineError, StoppedError
 
 # A name in a message may hold line breaks, terminal controls or bytes that are no text.
@@ -22,6 +23,8 @@ _UNEXPECTED_HINT: Final = "run it again with --debug and report what it prints"
 def run_reporting_faults(application: click.Command, arguments: Sequence[str]) -> int:
     """Run the command; give the exit code of the contract."""
     as_json, debug = "--json" in arguments, "--debug" in arguments
+    if debug:
+        log_to_stderr()
     try:
         application.main(args=list(arguments), standalone_mode=False)
         sys.stdout.flush()

@@ -13,7 +13,10 @@ from tautulli_pipeline.settings import Settings
 
 # Whether it was given, `faults` finds out: a command may fail before its options are parsed.
 DEBUG = click.option(
-    "--debug", is_flag=True, expose_value=False, help="Show the traceback of an error."
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    help="Show logs and tracebacks on stderr.",
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 

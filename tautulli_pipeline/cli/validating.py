@@ -62,7 +62,7 @@ def _validate(settings: Settings, path: Path, pace: Pace, *, salvaging: bool = F
     with stop.heard(), stop.interruptible():
         return validate(
             path,
-            settings.data_dir / "snapshots",
+            settings.layout.snapshots,
             warehouse=settings.warehouse_path,
             server_id=settings.import_server_id,
             on_read=show,

@@ -10,6 +10,7 @@ from typing import Any
 from duckdb import DuckDBPyConnection
 
 from tautulli_pipeline.data_dir.consumer_lock import consumer_lock
+from tautulli_pipeline.data_dir.logs import log_to
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.stream.address import StreamAddress
 from tautulli_pipeline.stream.login import login_options
@@ -87,6 +88,7 @@ def open_as_consumer(
     path = settings.warehouse_path
     with (
         consumer_lock(settings.layout, path),
+        log_to(settings.layout.log("consumer")),
         open_warehouse(path, config, wait_seconds=wait_seconds, on_wait=on_wait) as connection,
     ):
         yield connection

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import IO, Final, TypeVar
 
+from tautulli_pipeline.data_dir.logs import LOGGER
 from tautulli_pipeline.errors import PipelineError
 from tautulli_pipeline.imports.consumer_protocol import (
     Begin,
@@ -45,6 +47,8 @@ Awaited = TypeVar("Awaited", Ready, Drained, Finished)
 def spawned_consumer() -> Iterator[subprocess.Popen[bytes]]:
     """A consumer process that loads what it needs and touches nothing until it begins."""
     command = [sys.executable, "-m", "tautulli_pipeline.imports.consumer_main"]
+    if LOGGER.isEnabledFor(logging.DEBUG):
+        command.append("--debug")
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
             yield process

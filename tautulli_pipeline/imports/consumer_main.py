@@ -26,7 +26,11 @@ def main() -> None:
     # Unbuffered: a thread blocked on the buffered one would hold up the interpreter's end.
     orders = os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0)
 
+    from tautulli_pipeline.data_dir.logs import log_to_stderr
     from tautulli_pipeline.imports.consumer_worker import serve
+
+    if "--debug" in sys.argv:
+        log_to_stderr()
 
     freeze_gc()
     sys.exit(serve(orders, replies))

@@ -8,6 +8,7 @@ and how to ask it to stop; Dagster's memory of finished partitions is given as a
 
 from __future__ import annotations
 
+import logging
 import subprocess
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from tautulli_pipeline.data_dir.directory import data_directory, explained_faults
+from tautulli_pipeline.data_dir.logs import log_to
 from tautulli_pipeline.errors import StreamError
 from tautulli_pipeline.imports.connections import check_login, stream_address
 from tautulli_pipeline.imports.consumer_client import ConsumerClient
@@ -35,6 +37,8 @@ from tautulli_pipeline.source.reader import open_reader
 from tautulli_pipeline.source.survey import PartitionContent
 from tautulli_pipeline.stream.session import PublishingSession, open_publishing
 from tautulli_pipeline.warehouse.arrivals import Arrivals
+
+_log = logging.getLogger(__name__)
 
 # How often lost rows are published again while no more of them arrive.
 FRUITLESS_ROUNDS: Final = 3
@@ -64,6 +68,7 @@ def each_once(say: Callable[[str], None]) -> Callable[[str], None]:
         nonlocal last
         if words != last:
             last = words
+            _log.info(words)
             say(words)
 
     return say_news
@@ -291,6 +296,7 @@ def open_import(
             # Nothing stays before the source has proved to be readable.
             first = log.read() is None
             contents = source.survey(None, settings.import_batch_size) if first else None
+        stack.enter_context(log_to(settings.layout.log("import")))
         running = RunningImport(
             log,
             log.continue_or_begin(source.path, fresh=request.fresh),

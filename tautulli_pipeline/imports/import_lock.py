@@ -16,10 +16,10 @@ from filelock import FileLock
 from pydantic import TypeAdapter
 
 from tautulli_pipeline.data_dir.files import write_atomically
+from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.data_dir.locks import is_free
 from tautulli_pipeline.source.faults import spelled_out
 
-RECORD: Final = "import.json"
 # Whoever asks for the status of an import holds its lock for a moment.
 _PROBE_SECONDS: Final = 0.3
 _POLL_SECONDS: Final = 0.02
@@ -48,10 +48,10 @@ class ImportLock:
     """The lock of a data directory's imports, with the claim of whoever holds it."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._data_dir = data_dir
-        self._file = data_dir / "import.claim"
-        self._record = data_dir / RECORD
-        self._lock = FileLock(data_dir / "import.lock", mode=0o600)
+        self._paths = DataDir(data_dir)
+        self._file = self._paths.import_claim
+        self._record = self._paths.import_record
+        self._lock = FileLock(self._paths.import_lock, mode=0o600)
 
     @contextmanager
     def hold(self, source: Path | None) -> Iterator[Claim]:
@@ -92,11 +92,11 @@ class ImportLock:
 
     def request_stop(self, claim: Claim) -> None:
         """Ask that attempt to stop after the current batch."""
-        self._request(claim.attempt).touch(mode=0o600)
+        self._paths.stop_request(claim.attempt).touch(mode=0o600)
 
     def is_stop_requested(self, claim: Claim) -> bool:
         """Whether that attempt was asked to stop."""
-        return self._request(claim.attempt).exists()
+        return self._paths.stop_request(claim.attempt).exists()
 
     def is_stopping(self) -> bool:
         """Whether the attempt that runs was asked to stop."""
@@ -111,9 +111,6 @@ class ImportLock:
         return claim
 
     def _withdraw(self) -> None:
-        for pattern in (f"{self._file.name}*", self._request("*").name):
-            for file in self._data_dir.glob(pattern):
+        for pattern in (f"{self._file.name}*", self._paths.stop_request("*").name):
+            for file in self._paths.path.glob(pattern):
                 file.unlink(missing_ok=True)
-
-    def _request(self, attempt: str) -> Path:
-        return self._data_dir / f"import.{attempt}.stop"

@@ -16,8 +16,9 @@ from filelock import Timeout
 from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
 
 from tautulli_pipeline.data_dir.files import write_atomically
+from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.errors import ConfigurationError, ImportRunningError
-from tautulli_pipeline.imports.import_lock import RECORD, Claim, ImportLock
+from tautulli_pipeline.imports.import_lock import Claim, ImportLock
 
 
 class Status(StrEnum):
@@ -156,7 +157,7 @@ class ImportLog:
     """`import.json` of a data directory, written by whoever holds its lock."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._file = data_dir / RECORD
+        self._file = DataDir(data_dir).import_record
         self.lock = ImportLock(data_dir)
 
     def read(self) -> ImportRecord | None:

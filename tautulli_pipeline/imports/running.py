@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -15,6 +16,8 @@ from tautulli_pipeline.errors import StoppedError
 from tautulli_pipeline.imports.plan import Plan
 from tautulli_pipeline.imports.receipts import Receipt
 from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Outcomes, Status
+
+_log = logging.getLogger(__name__)
 
 
 class RunningImport:
@@ -44,6 +47,8 @@ class RunningImport:
         self._began_at = began_at
         self._record = replace(record, process_id=os.getpid(), unreadable=unreadable, ended_at=None)
         self._store(replace(self.record, status=Status.RUNNING))
+        begun = "resumes" if record.covered else "begins"
+        _log.info("import %s of %s %s", record.import_id, record.source, begun)
 
     @property
     def record(self) -> ImportRecord:
@@ -87,6 +92,7 @@ class RunningImport:
         """Note that every row is settled."""
         with self._changing:
             self._store(self._ended(Status.COMPLETED))
+        _log.info("import %s is complete: %s", self._record.import_id, self._record.outcomes)
 
     @contextmanager
     def until_ended(self) -> Iterator[None]:
@@ -96,9 +102,11 @@ class RunningImport:
         except BaseException as error:
             if self._record.status is not Status.COMPLETED:
                 stopped = isinstance(error, StoppedError | KeyboardInterrupt)
+                status = Status.STOPPED if stopped else Status.FAILED
                 # Without room to note it, it counts as failed.
                 with suppress(OSError), self._changing:
-                    self._store(self._ended(Status.STOPPED if stopped else Status.FAILED))
+                    self._store(self._ended(status))
+                _log.warning("import %s %s: %r", self._record.import_id, status, error)
             raise
 
     def _ended(self, status: Status) -> ImportRecord:

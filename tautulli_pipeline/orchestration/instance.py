@@ -12,6 +12,8 @@ from typing import Final
 import dagster as dg
 from filelock import FileLock
 
+from tautulli_pipeline.data_dir.layout import DataDir
+
 QUIET: Final[dict[str, object]] = {
     "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
 }
@@ -28,7 +30,7 @@ def open_instance(data_dir: Path) -> Iterator[dg.DagsterInstance]:
     os.environ["PIPELINE_DATA_DIR"] = str(data_dir)
     # Two processes that open new storage at once both try to create its tables.
     with (
-        FileLock(data_dir / "dagster.lock", mode=0o600),
+        FileLock(DataDir(data_dir).dagster_lock, mode=0o600),
         as_file(files("tautulli_pipeline") / "dagster.yaml") as config,
     ):
         instance = dg.DagsterInstance.from_config(str(config.parent), config.name)
@@ -39,7 +41,7 @@ def open_instance(data_dir: Path) -> Iterator[dg.DagsterInstance]:
 def dagster_home(data_dir: Path) -> dict[str, str]:
     """The environment in which Dagster's own programs serve `data_dir`."""
     config = (files("tautulli_pipeline") / "dagster.yaml").read_text()
-    (data_dir / "dagster.yaml").write_text(config)
+    DataDir(data_dir).dagster_config.write_text(config)
     home = {"DAGSTER_HOME": str(data_dir), "PIPELINE_DATA_DIR": str(data_dir)}
     # A file in the current directory may have the name of some module.
     return {**os.environ, **home, "PYTHONSAFEPATH": "1"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from tautulli_pipeline.data_dir.directory import data_directory, explained_faults
 from tautulli_pipeline.data_dir.files import write_atomically
+from tautulli_pipeline.data_dir.logs import log_to
 from tautulli_pipeline.errors import ConfigurationError, PipelineError
 from tautulli_pipeline.imports.connections import check_login, stream_address
 from tautulli_pipeline.imports.record import ImportLog
@@ -29,6 +31,8 @@ from tautulli_pipeline.orchestration.workers import end_runs, fail_orphaned_runs
 from tautulli_pipeline.serving.webserver import answers, start_import
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.supervision import Restarts, end_processes
+
+_log = logging.getLogger(__name__)
 
 HOST: Final = "127.0.0.1"
 _DEFINITIONS: Final = ("-m", "tautulli_pipeline.definitions", "--log-level", "warning")
@@ -99,6 +103,7 @@ class _Service:
             raise PipelineError(
                 f"{self.name} keeps exiting with code {code}", hint=f"see {self.log}"
             )
+        _log.warning("%s ended with code %s; restarting it", self.name, code)
         say(f"{self.name} ended with code {code}; starting it again")
         time.sleep(self.timings.restart_pause_seconds)
         self.start()
@@ -137,6 +142,7 @@ class Serving:
             stack.enter_context(explained_faults(self.settings.data_dir))
             stack.enter_context(data_directory(self.settings))
             stack.enter_context(self._alone())
+            stack.enter_context(log_to(self.settings.layout.log("up")))
             _require_free(self.port)
             stack.enter_context(stream_address(self.settings))
             # First: two children that open new storage at once both try to create its tables.
@@ -156,9 +162,8 @@ class Serving:
                 self._look_after(services)
 
     def _services(self) -> list[_Service]:
-        # Not `logs`: Dagster keeps that folder to itself.
-        logs = self.settings.data_dir / "up"
-        logs.mkdir(mode=0o700, exist_ok=True)
+        log = self.settings.layout.log
+        log("webserver").parent.mkdir(mode=0o700, exist_ok=True)
         environment = dagster_home(self.settings.data_dir)
         here = ("-h", HOST, "-p", str(self.port))
         python = sys.executable
@@ -167,7 +172,7 @@ class Serving:
             "daemon": (python, "-m", "dagster._daemon", "run", *_DEFINITIONS),
         }
         return [
-            _Service(f"the {name}", command, logs / f"{name}.log", environment, self.timings)
+            _Service(f"the {name}", command, log(name), environment, self.timings)
             for name, command in commands.items()
         ]
 
@@ -202,39 +207,37 @@ class Serving:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Be the only `up` of the data directory; what a killed one left behind is ended."""
-        lock = FileLock(self.settings.data_dir / "up.lock", mode=0o600)
+        lock = FileLock(self.settings.layout.up_lock, mode=0o600)
         try:
             lock.acquire(timeout=0)
         except Timeout:
             raise self._taken() from None
         try:
-            end_processes(_left_behind(self._state), self.timings.ends_within_seconds)
+            end_processes(
+                _left_behind(self.settings.layout.up_state), self.timings.ends_within_seconds
+            )
             yield
-            self._state.unlink(missing_ok=True)
+            self.settings.layout.up_state.unlink(missing_ok=True)
         finally:
-            if not (self.settings.data_dir / "dagster.yaml").exists():  # nothing came of it
+            if not self.settings.layout.dagster_config.exists():  # nothing came of it
                 Path(lock.lock_file).unlink(missing_ok=True)
             lock.release()
 
     def _taken(self) -> ConfigurationError:
         where = ""
         with suppress(FileNotFoundError, ValueError, KeyError):
-            where = f" at {orjson.loads(self._state.read_bytes())['url']}"
+            where = f" at {orjson.loads(self.settings.layout.up_state.read_bytes())['url']}"
         return ConfigurationError(
             f"another `up` serves {self.settings.data_dir} already{where}",
             hint="use that one, end it first, or set PIPELINE_DATA_DIR to another directory",
         )
-
-    @property
-    def _state(self) -> Path:
-        return self.settings.data_dir / "up.json"
 
     def _remember(self, services: Sequence[_Service]) -> None:
         """Note the children, so that the next `up` finds what outlives this one."""
         pids = [service.process.pid for service in services if service.process]
         created = {pid: psutil.Process(pid).create_time() for pid in pids if psutil.pid_exists(pid)}
         facts = {"url": self.url, "children": {str(pid): at for pid, at in created.items()}}
-        write_atomically(self._state, orjson.dumps(facts))
+        write_atomically(self.settings.layout.up_state, orjson.dumps(facts))
 
     def _end(self, services: Sequence[_Service], instance: dg.DagsterInstance) -> None:
         """End the children; runs under way are canceled and resumable."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -16,6 +17,8 @@ from tautulli_pipeline.stream.address import StreamAddress
 from tautulli_pipeline.stream.jetstream import JetStream
 from tautulli_pipeline.stream.login import login_options, make_client, refusal, remedy
 from tautulli_pipeline.stream.patience import unless
+
+_log = logging.getLogger(__name__)
 
 _CONNECT_TIMEOUT_SECONDS: Final = 5.0
 _CLOSE_TIMEOUT_SECONDS: Final = 3.0
@@ -45,7 +48,15 @@ async def connect(
     faults: deque[Exception] = deque(maxlen=_REMEMBERED_FAULTS)
     refused = asyncio.Event()
 
+    async def lost() -> None:
+        if not client.is_closed:
+            _log.warning("lost the connection to %s", address.shown_url)
+
+    async def regained() -> None:
+        _log.warning("connected to %s again", address.shown_url)
+
     async def remember(error: Exception) -> None:
+        _log.debug("the stream server or its connection: %r", error)
         faults.append(error)
         if "permissions violation" in str(error).lower():
             stream.deny(str(error))
@@ -63,6 +74,8 @@ async def connect(
         # Without it, whoever publishes while the connection breaks may wait for ever.
         flush_timeout=_FLUSH_SECONDS,
         error_cb=remember,
+        disconnected_cb=lost,
+        reconnected_cb=regained,
     )
     try:
         # Unlimited reconnects also mean an unlimited first attempt.

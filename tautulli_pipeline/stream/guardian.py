@@ -15,6 +15,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import json
+import logging
 import os
 import re
 import secrets
@@ -29,10 +30,13 @@ from typing import IO, TYPE_CHECKING
 import psutil
 
 from tautulli_pipeline.data_dir.locks import open_private, try_lock
+from tautulli_pipeline.data_dir.logs import log_to
 from tautulli_pipeline.supervision import Restarts, end_processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_log = logging.getLogger("tautulli_pipeline.stream.guardian")  # also where it is __main__
 
 USERS_LOCK = "users.lock"
 GUARDIAN_LOCK = "guardian.lock"
@@ -123,6 +127,7 @@ class Guardian:
         if self._port is None or not self._restarts.allow_another():
             code, cause = self._server.returncode, _last_words(self._server.pid)
             sys.exit(f"nats-server ended with code {code}: {cause}")
+        _log.warning("nats-server ended with code %s; restarting it", self._server.returncode)
         time.sleep(_RESTART_PAUSE_SECONDS)
         self._start()
 
@@ -218,7 +223,8 @@ def main(directory: str, binary: str, guardian_lock: str) -> None:
     os.umask(0o077)
     os.chdir(directory)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    Guardian(binary).serve_until_unused()
+    with log_to(Path("../log/stream-server.log").resolve()):
+        Guardian(binary).serve_until_unused()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -18,6 +19,8 @@ from tautulli_pipeline.stream.jetstream import JetStream
 from tautulli_pipeline.stream.patience import AWAY
 from tautulli_pipeline.stream.standstill import Standstill
 from tautulli_pipeline.stream.wire import Frame, Payload, header_block, publish_frame
+
+_log = logging.getLogger(__name__)
 
 MESSAGE_ID_HEADER: Final = "Nats-Msg-Id"
 
@@ -226,6 +229,11 @@ class Publisher:
         if not state.unanswered:
             return []
         state.waiting_for = await self._reason(state) if state.refused else AWAY
+        _log.info(
+            "%d messages have no PubAck and are sent again: %s",
+            len(state.unanswered),
+            state.waiting_for,
+        )
         self._stream.on_wait(state.waiting_for)
         if state.refused or not self._client.is_connected:
             await asyncio.sleep(_PAUSE_SECONDS)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Final
 
 from nats.errors import Error as NatsError
 
 from tautulli_pipeline.errors import StreamError
 from tautulli_pipeline.stream.jetstream import ACK_WAIT_SECONDS, JetStream
+
+_log = logging.getLogger(__name__)
 
 _SHORT_ACK_WAIT_SECONDS: Final = 0.5
 _NANOSECONDS: Final = 1_000_000_000
@@ -55,6 +58,7 @@ async def redeliver_unacked(stream: JetStream) -> None:
         config = info["config"]
         left_short = config.get("ack_wait") == short
         if info["num_ack_pending"]:
+            _log.info("%d unacknowledged messages are redelivered", info["num_ack_pending"])
             await stream.configure_consumer(config | {"ack_wait": short})
             await asyncio.sleep(2 * _SHORT_ACK_WAIT_SECONDS)
         if left_short:

@@ -363,6 +363,7 @@ def test_lost_rows_are_published_again(
     end = started.ended()
     assert end.status == COMPLETED, end.words
     assert LOST in end.words
+    assert LOST in (served.data_dir / "log" / "import.log").read_text()
     assert_whole(served)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     Import = subprocess.Popen[str]
 
 ROWS = 30_000
+LOGS = ("import", "consumer", "stream-server")
 OPTIONS = ("--json", "--batch-size", 500)
 ALL_IMPORTED = {"total_records": ROWS, "processed": ROWS, "imported": ROWS}
 
@@ -152,6 +154,15 @@ def test_an_import_goes_on_when_its_stream_server_is_killed(database: Path, data
     outcome = ended(process)
     assert outcome.exit_code == 0, outcome.stderr
     assert_complete(outcome.json, data_dir)
+    log = {name: (data_dir / "log" / f"{name}.log").read_text() for name in LOGS}
+    assert log["stream-server"].count("nats-server ended with code -9; restarting it") == 3
+    for name in ("import", "consumer"):
+        assert log[name].count("lost the connection to nats://127.0.0.1:") == 3
+        assert log[name].count("connected to nats://127.0.0.1:") == 3
+    secret = "password"
+    settings = (data_dir / "nats" / "nats-server.conf").read_text()
+    (password,) = re.findall(rf'{secret}: "(\w+)"', settings)
+    assert password not in "".join(log.values())
 
 
 def test_a_stopped_import_says_so_and_resumes(database: Path, data_dir: Path) -> None:

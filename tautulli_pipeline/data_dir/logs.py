@@ -1,0 +1,63 @@
+"""Log files of a data directory, one for each kind of process."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Final, cast
+
+from tautulli_pipeline.data_dir.locks import open_private
+
+LOGGER: Final = logging.getLogger("tautulli_pipeline")
+_MAX_BYTES: Final = 1_000_000
+_OLD_FILES: Final = 3
+_FORMATTER: Final = logging.Formatter(
+    "%(asctime)s %(levelname)s [%(process)d] %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%SZ"
+)
+_FORMATTER.converter = time.gmtime
+
+
+class _PrivateFile(RotatingFileHandler):
+    """A file that only its owner can read, made with its folder for the first record."""
+
+    def _open(self) -> TextIOWrapper:
+        file = Path(self.baseFilename)
+        file.parent.mkdir(mode=0o700, exist_ok=True)
+        return cast("TextIOWrapper", open_private(file))
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Ignore a full disk: work that depends on it reports it."""
+
+
+@contextmanager
+def log_to(file: Path) -> Iterator[None]:
+    """Write the package's log records to `file` while the context is open.
+
+    Only one process may write a file at a time: enter this while holding the lock of the work.
+    """
+    handler = _PrivateFile(file, maxBytes=_MAX_BYTES, backupCount=_OLD_FILES, delay=True)
+    handler.setLevel(logging.INFO)
+    _add(handler)
+    try:
+        yield
+    finally:
+        LOGGER.removeHandler(handler)
+        handler.close()
+
+
+def log_to_stderr() -> None:
+    """Show every log record of the package on standard error."""
+    LOGGER.setLevel(logging.DEBUG)
+    _add(logging.StreamHandler())
+
+
+def _add(handler: logging.Handler) -> None:
+    handler.setFormatter(_FORMATTER)
+    if LOGGER.level == logging.NOTSET:
+        LOGGER.setLevel(logging.INFO)
+    LOGGER.addHandler(handler)
