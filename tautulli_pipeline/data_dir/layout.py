@@ -6,90 +6,56 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+class _Below:
+    """A path below the data directory."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, data_dir: DataDir, _owner: type[DataDir]) -> Path:
+        return data_dir.path / self.name
+
+
 @dataclass(frozen=True)
 class DataDir:
     """The paths of a data directory; `docs/architecture.md` says who writes and deletes them."""
 
     path: Path
 
-    @property
-    def warehouse(self) -> Path:
-        """The DuckDB file, unless DUCKDB_PATH names another one."""
-        return self.path / "playback.duckdb"
+    # The DuckDB file, unless DUCKDB_PATH names another one.
+    warehouse = _Below("playback.duckdb")
 
-    @property
-    def import_record(self) -> Path:
-        """The record of the running or last import."""
-        return self.path / "import.json"
+    # The record of the last import, the lock and the name of the process that imports now.
+    import_record = _Below("import.json")
+    import_lock = _Below("import.lock")
+    import_claim = _Below("import.claim")
 
-    @property
-    def import_lock(self) -> Path:
-        """Held by the process that imports."""
-        return self.path / "import.lock"
+    # What the last survey of the source found, and private copies while they are in use.
+    survey = _Below("survey.json")
+    snapshots = _Below("snapshots")
 
-    @property
-    def import_claim(self) -> Path:
-        """Names the process that imports."""
-        return self.path / "import.claim"
+    # Receipts of published partitions, by import, until the import is settled.
+    receipts = _Below("receipts")
+
+    # The first is held by the one process that consumes, the second by those that wait for it.
+    consumer_lock = _Below("consumer.lock")
+    consumer_queue = _Below("consumer.queue")
+
+    # Storage of the embedded stream server.
+    stream = _Below("nats")
+
+    # Dagster's storage, which exists once an instance was opened, and its configuration.
+    run_history = _Below("history")
+    dagster_lock = _Below("dagster.lock")
+    dagster_config = _Below("dagster.yaml")
+
+    # The one `up`: its lock, and its address and child processes.
+    up_lock = _Below("up.lock")
+    up_state = _Below("up.json")
 
     def stop_request(self, attempt: str) -> Path:
         """Exists once somebody asked that attempt at an import to stop."""
         return self.path / f"import.{attempt}.stop"
-
-    @property
-    def survey(self) -> Path:
-        """What the last survey of the source found."""
-        return self.path / "survey.json"
-
-    @property
-    def snapshots(self) -> Path:
-        """Private copies of sources, each in a folder of its own while it is in use."""
-        return self.path / "snapshots"
-
-    @property
-    def receipts(self) -> Path:
-        """Receipts of published partitions, by import, until the import is settled."""
-        return self.path / "receipts"
-
-    @property
-    def consumer_lock(self) -> Path:
-        """Held by the one process that consumes."""
-        return self.path / "consumer.lock"
-
-    @property
-    def consumer_queue(self) -> Path:
-        """Locked by processes that wait to consume."""
-        return self.path / "consumer.queue"
-
-    @property
-    def stream(self) -> Path:
-        """Storage of the embedded stream server."""
-        return self.path / "nats"
-
-    @property
-    def run_history(self) -> Path:
-        """Dagster's storage of runs and events; it exists once an instance was opened."""
-        return self.path / "history"
-
-    @property
-    def dagster_lock(self) -> Path:
-        """Held while Dagster's storage is opened."""
-        return self.path / "dagster.lock"
-
-    @property
-    def dagster_config(self) -> Path:
-        """The instance configuration of Dagster's own programs."""
-        return self.path / "dagster.yaml"
-
-    @property
-    def up_lock(self) -> Path:
-        """Held by the one `up`."""
-        return self.path / "up.lock"
-
-    @property
-    def up_state(self) -> Path:
-        """The address of `up` and its child processes."""
-        return self.path / "up.json"
 
     def log(self, name: str) -> Path:
         """The log file of one kind of process."""

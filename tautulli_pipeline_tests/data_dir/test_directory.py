@@ -19,7 +19,7 @@ from tautulli_pipeline.data_dir.directory import (
     make_data_dir,
     require_warehouse_folder,
 )
-from tautulli_pipeline.data_dir.layout import DataDir
+from tautulli_pipeline.data_dir.layout import DataDir, _Below
 from tautulli_pipeline.errors import ConfigurationError, SourceError
 from tautulli_pipeline.settings import Settings
 
@@ -51,7 +51,7 @@ def test_the_paths_in_a_data_directory_are_absolute_and_distinct(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     layout = settings_of(Path("data")).layout
     assert layout.path == tmp_path / "data"
-    names = [name for name, kind in vars(DataDir).items() if isinstance(kind, property)]
+    names = [name for name, kind in vars(DataDir).items() if isinstance(kind, _Below)]
     found = {getattr(layout, name) for name in names}
     assert len(found) == len(names) > 0
     assert {path.parent for path in found} == {tmp_path / "data"}
