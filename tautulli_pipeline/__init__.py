@@ -1,1 +1,1 @@
-"""Brings a Tautulli history into DuckDB whole, fast and provably complete."""
+"""Imports the history of a Tautulli database into DuckDB."""
