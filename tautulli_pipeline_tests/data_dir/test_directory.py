@@ -53,7 +53,7 @@ def test_the_paths_in_a_data_directory_are_absolute_and_distinct(tmp_path, monke
     assert layout.path == tmp_path / "data"
     names = [name for name, kind in vars(DataDir).items() if isinstance(kind, property)]
     found = {getattr(layout, name) for name in names}
-    assert len(found) == len(names) == 6
+    assert len(found) == len(names) == 7
     assert {path.parent for path in found} == {tmp_path / "data"}
 
 
