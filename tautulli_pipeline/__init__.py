@@ -1,4 +1,4 @@
-"""Brings a Tautulli history into DuckDB whole, fast and provably complete."""
+"""Imports the history of a Tautulli database into DuckDB."""
 
 import logging
 

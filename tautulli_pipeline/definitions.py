@@ -1,4 +1,4 @@
-"""The composition root that Dagster loads."""
+"""The Dagster definitions of the pipeline."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Every fault an operator can meet, each with its exit code.
+"""Expected errors with their exit codes.
 
-A message names the operation, the thing it failed on and the cause in one line;
-the hint says what to do about it.
+A message says in one line which operation failed, on what and why; the hint says what to do.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from typing import Any, ClassVar
 
 
 class PipelineError(Exception):
-    """Base of all expected faults."""
+    """Base class of all expected errors."""
 
     exit_code: ClassVar[int] = 1
 
@@ -22,7 +21,7 @@ class PipelineError(Exception):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What it says, for programs."""
+        """The error as a JSON object."""
         return {"error": self.message, "hint": self.hint}
 
 
@@ -59,18 +58,18 @@ class ImportRunningError(PipelineError):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What it says and how far the running import is."""
+        """The error as a JSON object, with the progress of the running import."""
         return super().facts | ({"progress": self.progress} if self.progress else {})
 
 
 class StreamError(PipelineError):
-    """JetStream is unreachable or refuses the work."""
+    """JetStream is unreachable or rejects a request."""
 
     exit_code = 5
 
 
 class WarehouseError(PipelineError):
-    """The warehouse is locked by another process or cannot be written."""
+    """The warehouse is locked by another process or not writable."""
 
     exit_code = 6
 
@@ -80,6 +79,6 @@ class WarehouseHeldError(WarehouseError):
 
 
 class StoppedError(PipelineError):
-    """The work was stopped on request and can be resumed."""
+    """The operation was stopped on request and can be resumed."""
 
     exit_code = 130

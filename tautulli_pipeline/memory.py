@@ -1,4 +1,4 @@
-"""Allocators that give memory back, and a collector that does not search for it in vain."""
+"""Tuning of memory allocators and the garbage collector."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ _LIBC: Final = ctypes.CDLL(None)
 
 
 def keep_memory_bounded() -> None:
-    """Tune the allocators of this process and its children; call it before DuckDB is imported.
+    """Tune the allocators of this process and its children; call it before importing DuckDB.
 
-    Batches of many megabytes are made in one thread and freed in another, which
-    leaves glibc's defaults holding several times what is in use: measured over
-    100,000 plays, 1.3 GB where 0.5 GB do. DuckDB's own allocator hands back after
-    30 ms what it does not use, instead of after a second; at once, an import of a
-    million takes a twentieth longer.
+    Batches of many megabytes are allocated in one thread and freed in another. With
+    glibc's defaults, the process then holds several times the memory in use: over
+    100,000 plays, 1.3 GB instead of 0.5 GB. DuckDB's allocator returns unused memory
+    after 30 ms instead of one second; returning it immediately makes an import of a
+    million plays 5 % slower.
 
-    The stream server remembers the ids of two minutes, a million at the pace of a local
-    import, and Go lets a heap grow to twice of what is in use: 740 MiB without a limit,
-    430 with one of 420, for 4 % more of its processor time.
+    The stream server remembers the message ids of two minutes, which is a million at the
+    speed of a local import, and Go lets the heap grow to twice the memory in use: 740 MiB
+    without a limit, 430 MiB with a limit of 420 MiB, at the cost of 4 % more CPU time.
     """
     os.environ.setdefault("DUCKDB_JE_MALLOC_CONF", "dirty_decay_ms:30,muzzy_decay_ms:0")
     os.environ.setdefault("GOMEMLIMIT", "480MiB")
     mallopt = getattr(_LIBC, "mallopt", None)
-    if mallopt is not None:  # other C libraries do without
+    if mallopt is not None:  # only glibc has it
         mallopt(_M_ARENA_MAX, 2)
         mallopt(_M_MMAP_THRESHOLD, 2**17)
         mallopt(_M_TRIM_THRESHOLD, 2**22)
 
 
 def block_pandas() -> None:
-    """Have this process do without pandas, for which pyarrow looks at its first conversion.
+    """Prevent pyarrow from importing pandas at its first conversion.
 
-    It takes 42 MiB and half a second, and nothing that the command line does needs it.
+    pandas takes 42 MiB and half a second to load, and no command needs it.
     """
     sys.meta_path.insert(0, _NoPandas())
 
@@ -55,20 +55,20 @@ class _NoPandas(MetaPathFinder):
 
 
 def release_memory() -> None:
-    """Give freed memory back to the system, which glibc keeps between pieces in use.
+    """Return freed memory to the system that glibc keeps between allocated blocks.
 
-    Batches leave it in such pieces: without this a process that maps or writes them grows
-    by some megabytes with each, to twice of what it needs.
+    Batches leave such fragments: without this, a process that maps or writes batches grows
+    by a few megabytes with each, up to twice the memory it needs.
     """
     trim = getattr(_LIBC, "malloc_trim", None)
-    if trim is not None:  # other C libraries do without
+    if trim is not None:  # only glibc has it
         trim(0)
 
 
 def freeze_gc() -> None:
-    """Take what is there now, the imported modules above all, out of garbage collection.
+    """Exclude all current objects, mainly imported modules, from garbage collection.
 
-    What comes by the batch holds no cycles; looking through it is not done as often.
+    Batches contain no cycles, so this also makes collections less frequent.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""The one module that reads the environment."""
+"""Settings from environment variables."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.errors import ConfigurationError
 
-# How long an import waits for another program that has the warehouse open.
+# How long an import waits if another program has the warehouse open.
 WAREHOUSE_WAIT_SECONDS: Final = 120.0
 
-# What a stream or a consumer may be called.
+# Valid names of streams and consumers.
 _NAME = r"^[^\s.*>/\\]+$"
-_NAME_IN_WORDS = "a name without blanks, dots, slashes, * or >"
+_NAME_RULE = "a name without whitespace, dots, slashes, * or >"
 
 
 def _expanded(path: Path) -> Path:
@@ -31,7 +31,7 @@ _Path = Annotated[Path, AfterValidator(_expanded)]
 
 
 class Settings(BaseSettings):
-    """What the environment says, checked before anything starts."""
+    """The settings from the environment, validated at start-up."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
@@ -65,7 +65,7 @@ class Settings(BaseSettings):
 
     @property
     def layout(self) -> DataDir:
-        """Where things are in the data directory."""
+        """The paths in the data directory."""
         return DataDir(self.data_dir)
 
     @property
@@ -78,29 +78,29 @@ def load_settings() -> Settings:
     """Read the environment.
 
     Raises:
-        ConfigurationError: a variable has a value outside its range; the message
-            names the variable, its value and what is allowed.
+        ConfigurationError: a variable has an invalid value; the message contains the
+            variable, its value and the allowed values.
     """
     try:
         return Settings()
     except ValidationError as error:
-        fault = error.errors()[0]
-        field = str(fault["loc"][0])
+        details = error.errors()[0]
+        field = str(details["loc"][0])
         name = field.upper()
         raise ConfigurationError(
-            f"{name}={_shown(field, fault['input'])} is not usable: it must be {_allowed(field)}",
-            hint=f"set {name} to such a value, or unset it for its default",
+            f"{name}={_shown(field, details['input'])} is not usable: it must be {_allowed(field)}",
+            hint=f"set {name} to an allowed value, or unset it to use the default",
         ) from None
 
 
 def _shown(field: str, value: object) -> str:
-    """The value as it was given; a secret never is shown."""
+    """Return the value for display; secrets are masked."""
     secret = "SecretStr" in str(Settings.model_fields[field].annotation)
     return "***" if secret else repr(value)
 
 
 def _allowed(field: str) -> str:
-    """What a variable may hold, in words."""
+    """Describe the allowed values of a variable."""
     info = Settings.model_fields[field]
     lowest = [limit.ge for limit in info.metadata if isinstance(limit, Ge)]
     highest = [limit.le for limit in info.metadata if isinstance(limit, Le)]
@@ -110,4 +110,4 @@ def _allowed(field: str) -> str:
     if info.annotation is bool:
         return "true or false"
     is_path = "Path" in str(info.annotation)
-    return "a path below a home directory that is there" if is_path else _NAME_IN_WORDS
+    return "a path below an existing home directory" if is_path else _NAME_RULE

@@ -1,4 +1,4 @@
-"""Restarting a child process, and ending processes for certain."""
+"""Restarting child processes and terminating process trees."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ import psutil
 
 @dataclass
 class Restarts:
-    """Counts the restarts of a child process that ends again and again.
+    """Limits the restarts of a child process that keeps exiting.
 
     Attributes:
-        at_most: restarts in a row, each after a run shorter than `steady_seconds`.
-        steady_seconds: after a run of this length, restarts are counted from zero.
+        at_most: the maximum number of consecutive restarts, not counting a restart after a
+            run longer than `steady_seconds`.
+        steady_seconds: a run longer than this resets the restart count.
+        in_a_row: the number of consecutive restarts so far.
+        started_at: the monotonic time of the last start.
     """
 
     at_most: int
@@ -25,18 +28,18 @@ class Restarts:
     started_at: float = field(default_factory=time.monotonic)
 
     def started(self) -> None:
-        """Note that the child was started."""
+        """Record that the child was started."""
         self.started_at = time.monotonic()
 
     def allow_another(self) -> bool:
-        """Count one more restart; False if that is one too many."""
+        """Count a restart; return False if it exceeds the limit."""
         was_steady = time.monotonic() - self.started_at > self.steady_seconds
         self.in_a_row = 0 if was_steady else self.in_a_row + 1
         return self.in_a_row <= self.at_most
 
 
 def end_processes(process_ids: Iterable[int], patience_seconds: float) -> None:
-    """End processes and their children, by force after `patience_seconds`."""
+    """Terminate processes and their children; kill those left after `patience_seconds`."""
     family: list[psutil.Process] = []
     for process_id in process_ids:
         with suppress(psutil.NoSuchProcess):

@@ -1,6 +1,6 @@
-"""Fixtures that several rooms share, and which tests measure coverage in child processes.
+"""Shared fixtures, and the selection of tests that measure coverage in child processes.
 
-Each fixture imports what it needs by itself, because most tests need only a few of them.
+Each fixture imports its own dependencies, because most tests need only a few fixtures.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from tautulli_pipeline.stream.address import StreamAddress
     from tautulli_pipeline.stream.server import ServerAddress
 
-# A command that is measured takes half again as long, and what these tests have it do is all
-# that others have it do as well.
+# Measuring coverage makes a command take 50 % longer, and these tests cover everything that the
+# commands in other tests do.
 MEASURED = {
     "orchestration.test_checks",
     "orchestration.test_runs",
@@ -31,7 +31,7 @@ MEASURED = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _children_measured_where_it_tells_something(request: pytest.FixtureRequest) -> Iterator[None]:
+def _measure_children_of_selected_tests(request: pytest.FixtureRequest) -> Iterator[None]:
     name = request.module.__name__.partition(".")[2]
     with pytest.MonkeyPatch.context() as patched:
         if name not in MEASURED and not name.startswith("stream."):
@@ -42,7 +42,7 @@ def _children_measured_where_it_tells_something(request: pytest.FixtureRequest) 
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Iterator[Path]:
-    """A data directory that does not exist yet; after the test no process may run for it."""
+    """A data directory that does not exist yet; after the test, no process may use it."""
     from tautulli_pipeline_tests.command import nothing_runs
 
     yield tmp_path / "data"
@@ -59,7 +59,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def log(tmp_path: Path) -> ImportLog:
-    """The import log of the data directory of `settings`; nothing is recorded yet."""
+    """The empty import log of the data directory of `settings`."""
     from tautulli_pipeline.imports.record import ImportLog
 
     return ImportLog(tmp_path)
@@ -67,7 +67,7 @@ def log(tmp_path: Path) -> ImportLog:
 
 @pytest.fixture
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A Tautulli database with the plays in the test file's `PLAYS`, by default two plays."""
+    """A Tautulli database with the test module's `PLAYS`, by default two plays."""
     from tautulli_pipeline_tests.cases import make_database, play
 
     path = tmp_path / "tautulli.db"
@@ -77,7 +77,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def warehouse() -> Iterator[duckdb.DuckDBPyConnection]:
-    """An empty warehouse in memory."""
+    """An empty in-memory warehouse."""
     from tautulli_pipeline_tests.warehouse.plays import memory_warehouse
 
     with memory_warehouse() as connection:
@@ -95,7 +95,7 @@ def duck() -> Iterator[duckdb.DuckDBPyConnection]:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerAddress]:
-    """An embedded stream server; tests delete the streams that they make on it."""
+    """An embedded stream server; tests must delete their streams."""
     from tautulli_pipeline.stream.server import embedded_server
 
     with embedded_server(tmp_path_factory.mktemp("stream")) as address:
@@ -104,7 +104,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerAddress]:
 
 @pytest.fixture
 def address(server: ServerAddress) -> Iterator[StreamAddress]:
-    """An unused stream name on the shared server; streams are deleted after the test."""
+    """The address of an unused stream on the shared server; deletes all streams after the test."""
     from tautulli_pipeline_tests.stream.servers import address_on, delete_stream
 
     given = address_on(server)

@@ -1,4 +1,4 @@
-"""A JetStream server that is not ours: started, killed, frozen and looked after by a test."""
+"""An external JetStream server that tests start, kill, freeze and administer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STREAM = "MEDIA_EVENTS"
 
 @dataclass
 class ExternalServer:
-    """One server on a port of its own, with the same store whenever it is started."""
+    """A server on its own port, which keeps its store across restarts."""
 
     folder: Path
     configuration: str = ""
@@ -75,7 +75,7 @@ class ExternalServer:
         self._process.send_signal(signal.SIGCONT)
 
     def ask(self, request: Callable[[JetStreamContext], Awaitable[Any]]) -> Any:
-        """What an administrator's request comes to."""
+        """Send an administrator's request and return the answer."""
 
         async def asking() -> Any:
             client = await nats.connect(self.url)
@@ -105,7 +105,7 @@ class ExternalServer:
 def external_server(
     folder: Path, configuration: str = "", *, jetstream: bool = True
 ) -> Iterator[ExternalServer]:
-    """A running server; it ends with the context, in whichever state it is."""
+    """Run a server and kill it when the context closes."""
     server = ExternalServer(folder, configuration, jetstream)
     server.start()
     try:

@@ -1,4 +1,4 @@
-"""A warehouse held open by another process, as a consumer at work holds it."""
+"""A warehouse that another process has open, as a running consumer does."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ sys.stdin.read()
 
 @contextmanager
 def held_by_another_process(warehouse: Path) -> Iterator[int]:
-    """Open `warehouse` for writing in a process of its own; gives its id, kills it at the end."""
+    """Open `warehouse` for writing in another process; yield its id and kill it at the end."""
     command = [sys.executable, "-c", _HOLD, str(warehouse)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:

@@ -1,4 +1,4 @@
-"""Operator, account and users of a server that trusts JWTs, and credentials files for them."""
+"""Operator, account and users for a server with JWT authentication, and credentials files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _UNLIMITED: dict[str, Any] = dict.fromkeys((*_STORAGE, *_TRAFFIC), -1)
 
 
 class Key:
-    """One nkey."""
+    """An nkey."""
 
     def __init__(self, kind: int) -> None:
         self._kind = kind
@@ -34,7 +34,7 @@ class Key:
         return _encoded(head + self._private.private_bytes_raw())
 
     def sign(self, subject: Key, claims: dict[str, Any], **times: int) -> str:
-        """A JWT that says so of `subject`."""
+        """Return a signed JWT with `claims` about `subject`."""
         head = {"typ": "JWT", "alg": "ed25519-nkey"}
         now = int(time.time())
         body = {"jti": "id", "iat": now, "iss": self.public, "name": "test", "sub": subject.public}
@@ -44,7 +44,7 @@ class Key:
 
 
 class Trust:
-    """What a server is told to trust, and users whom it does."""
+    """A trust configuration for a server, and credentials for its users."""
 
     def __init__(self) -> None:
         operator, account, system = Key(OPERATOR), Key(ACCOUNT), Key(ACCOUNT)
@@ -62,7 +62,7 @@ class Trust:
         )
 
     def write_credentials(self, path: Path, **times: int) -> Path:
-        """A credentials file for a new user of the account."""
+        """Write a credentials file for a new user of the account."""
         user = Key(USER)
         claims = {"type": "user", "subs": -1, "data": -1, "payload": -1}
         jwt = self._account.sign(user, claims, **times)

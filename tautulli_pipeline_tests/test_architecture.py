@@ -1,6 +1,7 @@
-"""Imports point one way: source -> events <- stream, warehouse <- imports <- orchestration, cli.
+"""Subpackages import each other in one direction only, and each driver has its place.
 
-The data directory is known to imports and to those who start them.
+From top to bottom: cli; serving; orchestration; imports; source, stream and warehouse; events
+and data_dir.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import tautulli_pipeline
 
 PACKAGE = Path(tautulli_pipeline.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
-ROOMS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists())
-INNER = {"errors", "settings", "memory", "supervision"}
-# What each room may import of the package; what is pure knows no settings either.
+SUBPACKAGES = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists())
+TOP_LEVEL = {"errors", "settings", "memory", "supervision"}
+# The modules of the package that each subpackage may import.
 ALLOWED = {
     "events": {"events"},
     "source": {"source", "events", "errors"},
@@ -30,9 +31,9 @@ ALLOWED = {
         *("errors", "settings", "memory"),
     },
     "demo": {"demo", "errors"},
-    "orchestration": {*ROOMS, *INNER, "definitions"} - {"serving", "cli"},
-    "serving": {"serving", "orchestration", "imports", "data_dir", *INNER},
-    "cli": {*ROOMS, *INNER, "definitions"} - {"events", "stream"},
+    "orchestration": {*SUBPACKAGES, *TOP_LEVEL, "definitions"} - {"serving", "cli"},
+    "serving": {"serving", "orchestration", "imports", "data_dir", *TOP_LEVEL},
+    "cli": {*SUBPACKAGES, *TOP_LEVEL, "definitions"} - {"events", "stream"},
 }
 DRIVERS = {
     "nats": {"stream"},
@@ -54,7 +55,7 @@ def tree_of(path):
 
 
 def imported(nodes):
-    """Full names of the modules that are imported among `nodes`."""
+    """Return the full names of the modules that `nodes` import."""
     names = set()
     for node in nodes:
         if isinstance(node, ast.Import):
@@ -66,56 +67,59 @@ def imported(nodes):
     return names
 
 
-def room_of(path):
+def subpackage_of(path):
     return path.relative_to(PACKAGE).parts[0]
 
 
-def in_room(room):
-    return [path for path in MODULES if room_of(path) == room]
+def modules_of(subpackage):
+    return [path for path in MODULES if subpackage_of(path) == subpackage]
 
 
-def of_the_package(path):
+def package_imports(path):
     parts = [name.split(".") for name in imported(ast.walk(tree_of(path)))]
     return {second[0] for first, *second in parts if first == PACKAGE.name and second}
 
 
-def test_every_room_has_its_rule():
-    assert set(ROOMS) == ALLOWED.keys()
+def test_every_subpackage_has_a_rule():
+    assert set(SUBPACKAGES) == ALLOWED.keys()
 
 
-@pytest.mark.parametrize("room", sorted(ALLOWED))
-def test_a_room_imports_only_what_lies_before_it(room):
-    beyond = {str(path.name): of_the_package(path) - ALLOWED[room] for path in in_room(room)}
-    assert {name: rooms for name, rooms in beyond.items() if rooms} == {}
+@pytest.mark.parametrize("subpackage", sorted(ALLOWED))
+def test_a_subpackage_imports_only_allowed_ones(subpackage):
+    forbidden = {
+        str(path.name): package_imports(path) - ALLOWED[subpackage]
+        for path in modules_of(subpackage)
+    }
+    assert {name: subpackages for name, subpackages in forbidden.items() if subpackages} == {}
 
 
 @pytest.mark.parametrize("driver", sorted(DRIVERS))
-def test_each_driver_is_known_in_its_own_rooms_alone(driver):
+def test_each_driver_is_imported_only_where_allowed(driver):
     users = {
-        room_of(path)
+        subpackage_of(path)
         for path in MODULES
         if driver in {name.split(".")[0] for name in imported(ast.walk(tree_of(path)))}
     }
     assert users <= DRIVERS[driver]
 
 
-def test_settings_know_the_paths_of_the_data_directory_and_no_more():
+def test_settings_import_only_the_data_directory_layout():
     names = imported(ast.walk(tree_of(PACKAGE / "settings.py")))
     ours = {name for name in names if name.startswith(f"{PACKAGE.name}.")}
     layout, errors = f"{PACKAGE.name}.data_dir.layout", f"{PACKAGE.name}.errors"
     assert ours == {layout, f"{layout}.DataDir", errors, f"{errors}.ConfigurationError"}
 
 
-def test_the_command_line_starts_without_dagster():
-    """Only functions of it may reach what imports Dagster."""
+def test_the_command_line_starts_without_importing_dagster():
+    """Only functions may import modules that import Dagster."""
     heavy = {"orchestration", "serving", "definitions"}
-    for path in [*in_room("cli"), PACKAGE / "__main__.py"]:
+    for path in [*modules_of("cli"), PACKAGE / "__main__.py"]:
         names = {n.split(".")[1] for n in imported(at_import_time(path)) if n.count(".")}
         assert not names & heavy, path.name
 
 
-def test_the_consumer_of_an_import_does_without_dagster():
-    """It is the process that grows, and it starts with every import."""
+def test_the_consumer_process_does_not_import_dagster():
+    """The consumer process uses the most memory and starts with every import."""
     loads = "import sys, tautulli_pipeline.imports.consumer_worker"
     done = subprocess.run(
         [sys.executable, "-c", f"{loads}; sys.exit('dagster' in sys.modules)"], check=False
@@ -124,33 +128,33 @@ def test_the_consumer_of_an_import_does_without_dagster():
 
 
 def test_the_guardian_of_the_stream_server_stays_small():
-    """It lives as long as the server and is started by every first user of it."""
+    """It runs as long as the server, and the server's first user waits for its start."""
     loads = "import sys, tautulli_pipeline.stream.guardian"
     shown = "print(*(name for name in sys.modules if name.startswith('tautulli_pipeline.')))"
     done = subprocess.run(
         [sys.executable, "-c", f"{loads}; {shown}"], check=True, capture_output=True, text=True
     )
-    rooms = {f"{PACKAGE.name}.stream", f"{PACKAGE.name}.data_dir"}
+    subpackages = {f"{PACKAGE.name}.stream", f"{PACKAGE.name}.data_dir"}
     ours = {
         *(f"{PACKAGE.name}.stream.guardian", f"{PACKAGE.name}.data_dir.locks"),
         f"{PACKAGE.name}.data_dir.logs",
         f"{PACKAGE.name}.supervision",
     }
-    assert set(done.stdout.split()) == rooms | ours
+    assert set(done.stdout.split()) == subpackages | ours
 
 
 def at_import_time(path):
-    """The nodes of a module outside of its functions."""
-    waiting, found = [tree_of(path)], []
-    while waiting:
-        node = waiting.pop()
+    """Return the nodes of a module outside its functions."""
+    pending, found = [tree_of(path)], []
+    while pending:
+        node = pending.pop()
         found.append(node)
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            waiting += ast.iter_child_nodes(node)
+            pending += ast.iter_child_nodes(node)
     return found
 
 
-def test_the_environment_is_touched_in_one_place():
+def test_the_environment_is_accessed_only_in_allowed_modules():
     readers = {"environ", "environb", "getenv", "putenv", "getenvb"}
     touching = {
         path.relative_to(PACKAGE).as_posix()
@@ -162,14 +166,14 @@ def test_the_environment_is_touched_in_one_place():
     assert touching <= ENVIRONMENT_READERS
 
 
-def test_pure_modules_use_neither_clock_nor_chance():
-    """Events depend on the row alone, so that the same row gives the same bytes."""
-    for path in in_room("events"):
+def test_the_events_subpackage_is_deterministic():
+    """Events depend only on the row: the same row always gives the same bytes."""
+    for path in modules_of("events"):
         names = {name.split(".")[0] for name in imported(ast.walk(tree_of(path)))}
         assert not names & {"os", "time", "datetime", "random", "uuid", "secrets", "duckdb"}
 
 
-def test_a_name_says_what_a_module_holds():
+def test_module_names_are_not_vague():
     vague = {"utils", "util", "common", "helpers", "helper", "base", "misc", "core"}
     assert {path.stem for path in MODULES} & vague == set()
-    assert {*ROOMS} & vague == set()
+    assert {*SUBPACKAGES} & vague == set()

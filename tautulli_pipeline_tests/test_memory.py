@@ -1,4 +1,4 @@
-"""Memory that is given back, seen from outside in processes of their own."""
+"""Memory tuning, tested in separate processes."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ except ModuleNotFoundError as error:
     assert error.name == "pandas"
 else:
     raise SystemExit("pandas was loaded")
-import json.decoder, email.message  # all else is found as ever
+import json.decoder, email.message  # other modules still import
 assert "pandas" not in sys.modules
 """
-# Small pieces that lie between others: glibc keeps them unless it is told to give them back.
+# Small freed blocks between allocated ones, which glibc keeps unless told to return them.
 FREED = """
 import os
 from tautulli_pipeline.memory import release_memory
@@ -66,7 +66,7 @@ def output_of(script, **variables):
     return done.stdout
 
 
-def test_a_process_is_tuned_but_what_somebody_set_stays():
+def test_a_process_is_tuned_but_existing_variables_are_kept():
     (allocator, limit), threshold, frozen = json.loads(output_of(TUNED))
     assert "dirty_decay_ms:30" in allocator
     assert limit == "480MiB"
@@ -76,10 +76,10 @@ def test_a_process_is_tuned_but_what_somebody_set_stays():
     assert json.loads(output_of(TUNED, **theirs))[0] == list(theirs.values())
 
 
-def test_pandas_is_not_loaded_and_not_missed():
+def test_pyarrow_works_without_pandas():
     output_of(WITHOUT_PANDAS)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only glibc is told to give memory back")
-def test_freed_pieces_between_others_are_given_back():
+@pytest.mark.skipif(sys.platform != "linux", reason="malloc_trim needs glibc")
+def test_fragmented_memory_is_returned():
     assert int(output_of(FREED)) > 20_000_000

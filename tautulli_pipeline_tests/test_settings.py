@@ -1,4 +1,4 @@
-"""The environment as the package reads it; the command line's answers are in cli.test_settings."""
+"""Reading settings; cli.test_settings covers what the command line reports."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _empty(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-def test_without_an_environment_everything_has_its_default(tmp_path, monkeypatch):
+def test_settings_have_defaults(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = load_settings()
     assert settings.data_dir == tmp_path / "data"
@@ -32,19 +32,19 @@ def test_without_an_environment_everything_has_its_default(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("name", VARIABLES)
-def test_an_empty_variable_is_as_good_as_none(name, monkeypatch):
+def test_an_empty_variable_counts_as_unset(name, monkeypatch):
     expected = load_settings()
     monkeypatch.setenv(name, "")
     assert load_settings() == expected
 
 
-def test_names_of_variables_may_be_written_small_and_others_are_nothing_to_it(monkeypatch):
+def test_variable_names_are_case_insensitive_and_unknown_ones_are_ignored(monkeypatch):
     monkeypatch.setenv("import_batch_size", "77")
     monkeypatch.setenv("IMPORT_BATCH_SIZES", "none")
     assert load_settings().import_batch_size == 77
 
 
-def test_a_path_may_begin_at_home_and_is_absolute_wherever_it_is_used(tmp_path, monkeypatch):
+def test_paths_are_expanded_and_made_absolute(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("IMPORT_DB_PATH", "~/tautulli.db")
     monkeypatch.setenv("PIPELINE_DATA_DIR", "~/data")
@@ -56,7 +56,7 @@ def test_a_path_may_begin_at_home_and_is_absolute_wherever_it_is_used(tmp_path, 
     assert settings.warehouse_path == tmp_path / "plays.duckdb"
 
 
-def test_settings_do_not_change_once_they_are_read(monkeypatch):
+def test_settings_are_immutable(monkeypatch):
     settings = load_settings()
     monkeypatch.setenv("IMPORT_BATCH_SIZE", "5")
     assert settings.import_batch_size == 1000
@@ -83,9 +83,7 @@ def test_a_secret_is_never_shown(monkeypatch):
         ("DEDUP_MAX_ENTRIES", 0, 10_000_000),
     ],
 )
-def test_a_number_may_be_as_small_and_as_large_as_the_message_says(
-    monkeypatch, name, lowest, highest
-):
+def test_numbers_are_accepted_within_the_stated_range_only(monkeypatch, name, lowest, highest):
     for value in (lowest, highest):
         monkeypatch.setenv(name, str(value))
         assert getattr(load_settings(), name.lower()) == value
@@ -96,25 +94,25 @@ def test_a_number_may_be_as_small_and_as_large_as_the_message_says(
         assert caught.value.message.startswith(f"{name}={str(value)!r} is not usable")
 
 
-# What a variable of the environment can hold; Python takes some separators for blanks.
+# Valid characters of an environment variable, without separators that Python treats as whitespace.
 letters = st.characters(codec="utf-8", exclude_characters="\0\x1c\x1d\x1e\x1f")
 names = st.text(letters | st.sampled_from(" \t\n.*>/\\"), min_size=1, max_size=6)
 
 
 @examples(max_examples=60)
 @given(names)
-def test_a_stream_is_called_what_the_server_can_call_it(name):
+def test_stream_names_follow_the_rules_of_the_server(name):
     odd = any(one.isspace() or one in ".*>/\\" for one in name)
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("NATS_STREAM", name)
         if odd:
-            with pytest.raises(ConfigurationError, match="a name without blanks"):
+            with pytest.raises(ConfigurationError, match="a name without whitespace"):
                 load_settings()
         else:
             assert load_settings().nats_stream == name
 
 
-def test_where_nothing_is_set_what_was_set_can_be_told(monkeypatch):
+def test_explicitly_set_variables_are_known(monkeypatch):
     assert "import_batch_size" not in load_settings().model_fields_set
     monkeypatch.setenv("IMPORT_BATCH_SIZE", "1000")
     assert "import_batch_size" in load_settings().model_fields_set

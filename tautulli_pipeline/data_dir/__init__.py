@@ -1,1 +1,1 @@
-"""The data directory: where everything is, who may write it, and what its disk refuses."""
+"""The data directory: layout, locks, atomic writes and disk errors."""

@@ -1,4 +1,4 @@
-"""The lock that keeps consumers of one data directory apart."""
+"""The lock that allows only one consumer per data directory."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.data_dir.locks import is_free, open_private
 from tautulli_pipeline.errors import WarehouseError
 
-# A consumer whose parent was killed ends after its current batch.
-_CONSUMER_ENDS_WITHIN_SECONDS: Final = 20.0
-# Whoever asks whether a consumer is running holds its lock for a moment.
+# A consumer whose parent was killed exits after its current batch.
+_CONSUMER_EXITS_WITHIN_SECONDS: Final = 20.0
+# `is_consumer_running` holds the lock briefly.
 _PROBE_SECONDS: Final = 0.3
 
 
@@ -25,17 +25,17 @@ def consumer_lock(
     data_dir: DataDir,
     warehouse: Path,
     *,
-    patience_seconds: float = _CONSUMER_ENDS_WITHIN_SECONDS,
+    patience_seconds: float = _CONSUMER_EXITS_WITHIN_SECONDS,
 ) -> Iterator[None]:
-    """Be the one consumer of this data directory.
+    """Hold the consumer lock of a data directory.
 
     Args:
         data_dir: the data directory.
-        warehouse: named in the message of the fault.
-        patience_seconds: how long to wait for another consumer; others see that it waits.
+        warehouse: the warehouse, for the error message.
+        patience_seconds: how long to wait for another consumer, which can see the wait.
 
     Raises:
-        WarehouseError: another one keeps consuming.
+        WarehouseError: another consumer is still running.
     """
     lock = FileLock(data_dir.consumer_lock, mode=0o600)
     try:
@@ -43,9 +43,9 @@ def consumer_lock(
             held = lock.acquire(timeout=max(patience_seconds, _PROBE_SECONDS))
     except Timeout:
         raise WarehouseError(
-            f"cannot write the warehouse {warehouse}: "
+            f"cannot write to the warehouse {warehouse}: "
             "another consumer of this data directory is running",
-            hint="wait until it is done; `tautulli-pipeline status` shows its progress",
+            hint="wait until it finishes; `tautulli-pipeline status` shows its progress",
         ) from None
     with held:
         yield
@@ -53,17 +53,17 @@ def consumer_lock(
 
 @contextmanager
 def _waiting(data_dir: DataDir) -> Iterator[None]:
-    """Show that somebody waits to consume, for as long as the context is open."""
+    """Signal that a process is waiting for the lock while the context is open."""
     with open_private(data_dir.consumer_queue) as queue:
         fcntl.flock(queue, fcntl.LOCK_SH)
         yield
 
 
 def is_consumer_awaited(data_dir: DataDir) -> bool:
-    """Whether another process waits to be the consumer."""
+    """Whether another process is waiting for the consumer lock."""
     return not is_free(data_dir.consumer_queue, fcntl.LOCK_EX)
 
 
 def is_consumer_running(data_dir: DataDir) -> bool:
-    """Whether some process consumes."""
+    """Whether a consumer is running."""
     return not is_free(data_dir.consumer_lock)

@@ -1,4 +1,4 @@
-"""The data directory: made, unmade where nothing came of it, and the faults of its disk."""
+"""Creating the data directory, removing it if it stays empty, and explaining disk errors."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Final
 from tautulli_pipeline.errors import ConfigurationError, PipelineError
 from tautulli_pipeline.settings import Settings
 
-_DISK_FAULTS: Final = frozenset(
+_DISK_ERRORS: Final = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
 )
-# SQLite's READONLY, IOERR, FULL and CANTOPEN, which Dagster's storage runs into.
-_SQLITE_FAULTS: Final = frozenset({8, 10, 13, 14})
-# SQLite calls a full disk an I/O error.
+# SQLite's READONLY, IOERR, FULL and CANTOPEN, which Dagster's storage can raise.
+_SQLITE_ERRORS: Final = frozenset({8, 10, 13, 14})
+# SQLite may report a full disk as an I/O error, so the free space decides.
 _FULL_BELOW_BYTES: Final = 2**20
 
 
@@ -26,23 +26,23 @@ def make_data_dir(settings: Settings) -> None:
     """Create the data directory, private to its owner.
 
     Raises:
-        ConfigurationError: it cannot be made there.
+        ConfigurationError: it cannot be created.
     """
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(
             f"PIPELINE_DATA_DIR={str(settings.data_dir)!r} is not usable: {error.strerror}",
-            hint="set PIPELINE_DATA_DIR to a directory that you may write",
+            hint="set PIPELINE_DATA_DIR to a writable directory",
         ) from error
 
 
 @contextmanager
 def data_directory(settings: Settings) -> Iterator[None]:
-    """Make the data directory; one that was made for nothing is gone again.
+    """Create the data directory; on an error, remove it again if it is new and empty.
 
     Raises:
-        ConfigurationError: it cannot be made, or the warehouse's folder is not there.
+        ConfigurationError: it cannot be created, or the warehouse's folder does not exist.
     """
     require_warehouse_folder(settings)
     data_dir = settings.data_dir
@@ -51,46 +51,48 @@ def data_directory(settings: Settings) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with suppress(OSError):  # something came of it
+        with suppress(OSError):  # it is not empty
             for made in missing:
                 made.rmdir()
         raise
 
 
 def require_warehouse_folder(settings: Settings) -> None:
-    """See that the folder of DUCKDB_PATH is there: making it would fill what a mount would cover.
+    """Check that the folder of DUCKDB_PATH exists.
+
+    The folder may be an unmounted mount point, so it is never created.
 
     Raises:
-        ConfigurationError: it is not.
+        ConfigurationError: it does not exist.
     """
     path = settings.warehouse_path
     if path.parent != settings.data_dir and not path.parent.is_dir():
         raise ConfigurationError(
-            f"DUCKDB_PATH={str(path)!r} is not usable: there is no folder {path.parent}",
-            hint="make or mount the folder first, or set DUCKDB_PATH to a file in another one",
+            f"DUCKDB_PATH={str(path)!r} is not usable: folder {path.parent} does not exist",
+            hint="create or mount the folder first, or set DUCKDB_PATH to a file in another folder",
         )
 
 
 @contextmanager
 def explained_faults(data_dir: Path) -> Iterator[None]:
-    """Turn what the disk of the data directory refuses into a fault of ours.
+    """Turn disk errors in the data directory into a `ConfigurationError`.
 
     Raises:
-        ConfigurationError: it is full, or cannot be written.
+        ConfigurationError: the disk is full or not writable.
     """
     try:
         yield
     except PipelineError:
         raise
     except Exception as error:
-        cause = _disk_fault(error)
+        cause = _disk_error(error)
         if cause is None:
             raise
         full = shutil.disk_usage(_existing(data_dir)).free < _FULL_BELOW_BYTES
         raise ConfigurationError(
             f"cannot write to the data directory {data_dir}: "
             f"{'its disk is full' if full else cause}",
-            hint="see that it has room and can be written, then import again to resume",
+            hint="check that it has free space and is writable, then import again to resume",
         ) from error
 
 
@@ -98,19 +100,19 @@ def _existing(folder: Path) -> Path:
     return next(path for path in (folder, *folder.parents) if path.exists())
 
 
-def _disk_fault(error: BaseException) -> str | None:
-    """What the disk refused, where that is behind `error`."""
+def _disk_error(error: BaseException) -> str | None:
+    """Return the disk error behind `error`, if any."""
     for cause in _chain(error):
-        if isinstance(cause, OSError) and cause.errno in _DISK_FAULTS:
+        if isinstance(cause, OSError) and cause.errno in _DISK_ERRORS:
             return os.strerror(cause.errno).lower()
-        # Without naming sqlite3: only its errors have such a code.
-        if getattr(cause, "sqlite_errorcode", 0) & 0xFF in _SQLITE_FAULTS:
+        # Only sqlite3 errors have this attribute, so sqlite3 need not be imported.
+        if getattr(cause, "sqlite_errorcode", 0) & 0xFF in _SQLITE_ERRORS:
             return str(cause)
     return None
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and what led to it; such a chain may lead back to itself."""
+    """Yield the error and its causes; stops if the chain is circular."""
     seen: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:

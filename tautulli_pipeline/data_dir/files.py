@@ -1,4 +1,4 @@
-"""Files that are replaced whole or not at all."""
+"""Atomic file writes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from pathlib import Path
 
 
 def write_atomically(file: Path, content: bytes) -> None:
-    """Replace `file`; whoever reads it sees the old content or the new one.
+    """Replace `file` atomically; readers see either the old or the new content.
 
     Raises:
-        OSError: there is no room or no right to write it; the old content stays.
+        OSError: the disk is full or not writable; the old content stays.
     """
     unfinished = file.with_name(f"{file.name}.new")
     try:

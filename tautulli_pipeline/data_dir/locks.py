@@ -1,4 +1,4 @@
-"""Kernel locks on files, which end with the process that holds them."""
+"""Kernel file locks, which are released when the process that holds them exits."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import IO
 
 
 def open_private(name: str | Path, mode: str = "a") -> IO[str]:
-    """Open a text file for writing that only its owner can read."""
+    """Open a text file for writing, readable only by its owner."""
     return open(name, mode, opener=lambda path, flags: os.open(path, flags, 0o600))
 
 
 def try_lock(file: IO[str], operation: int) -> bool:
-    """Take a lock if it is free now.
+    """Acquire a lock without waiting; False if it is not free.
 
     Args:
         file: an open file.
@@ -28,7 +28,7 @@ def try_lock(file: IO[str], operation: int) -> bool:
 
 
 def is_free(file: Path, operation: int = fcntl.LOCK_SH) -> bool:
-    """Whether the lock of a file could be taken now; a file that does not exist is free."""
+    """Whether the lock of a file is free; a file that does not exist is free."""
     try:
         with file.open() as lock:
             return try_lock(lock, operation)

@@ -1,1 +1,1 @@
-"""The stream: the embedded server, the publisher and the durable consumer."""
+"""The event stream: embedded NATS server, publisher and durable consumer."""

@@ -1,4 +1,4 @@
-"""Where the stream is, and how that may be written and shown."""
+"""Stream addresses: parsing `NATS_URL` and displaying it without secrets."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from tautulli_pipeline.errors import ConfigurationError
 
 _DEFAULT_PORT: Final = 4222
 _SCHEMES: Final = frozenset({"nats", "tls"})
-# A password may hold what should have been escaped, so all up to the last @ before another
-# server that has a scheme is taken for one.
+# Passwords may contain unescaped characters, so everything up to the last @ before the next
+# server with a scheme counts as the login.
 _USER_IN_URL: Final = re.compile(r"(^|,)(\s*\w+://)?(?:(?!,\s*\w+://).)*@", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class StreamAddress:
-    """Where the stream is and how to get in.
+    """The location of a stream and the credentials to connect to it.
 
     Attributes:
-        url: one server, or several of a cluster separated by commas; may hold a password.
-        private: whether nobody else can reach the server.
-        patience_seconds: how long a server that is away in the middle is waited for.
+        url: one server, or the servers of a cluster separated by commas; may contain a password.
+        private: whether no other program can reach the server.
+        patience_seconds: how long to wait for a server that becomes unreachable.
     """
 
     url: str = field(repr=False)
@@ -42,13 +42,13 @@ class StreamAddress:
 
     @property
     def shown_url(self) -> str:
-        """The URL as people may see it."""
+        """The URL without users and passwords."""
         return _without_users(self.url)
 
 
 @dataclass(frozen=True)
 class StreamIdentity:
-    """A stream and its making: one made anew under the same name is another stream."""
+    """A stream's name and creation time; a recreated stream has a new identity."""
 
     name: str
     created_at: datetime
@@ -59,11 +59,11 @@ class StreamIdentity:
 
 @dataclass(frozen=True)
 class Servers:
-    """The servers that a URL names.
+    """The servers in a URL.
 
     Attributes:
-        urls: each without user and password, which no message of a driver can then show.
-        demand_tls: whether any of them is to be spoken to over TLS alone.
+        urls: one per server, without the login, so that no driver message can show it.
+        demand_tls: whether any server requires TLS.
     """
 
     urls: tuple[str, ...]
@@ -73,10 +73,10 @@ class Servers:
 
 
 def parse_servers(url: str) -> Servers:
-    """Read `NATS_URL`.
+    """Parse `NATS_URL`.
 
     Raises:
-        ConfigurationError: it is no such address; the message does not show a password.
+        ConfigurationError: the URL is invalid; the message contains no password.
     """
     parts = [part.strip() for part in url.split(",") if part.strip()]
     try:
@@ -85,10 +85,12 @@ def parse_servers(url: str) -> Servers:
         found = []
     users = {(user, password) for _, user, password in found if user is not None}
     if not found or len(users) > 1:
-        wanted = "one user for all servers" if found else "nats://host:port or tls://host:port"
+        wanted = (
+            "use one login for all servers" if found else "be nats://host:port or tls://host:port"
+        )
         raise ConfigurationError(
-            f"NATS_URL={_without_users(url)!r} is not usable: it must be {wanted}",
-            hint="separate several servers of one cluster by commas",
+            f"NATS_URL={_without_users(url)!r} is not usable: it must {wanted}",
+            hint="separate the servers of a cluster with commas",
         )
     user, password = users.pop() if users else (None, None)
     urls = tuple(server for server, _, _ in found)
@@ -100,7 +102,7 @@ def _without_users(url: str) -> str:
 
 
 def _parse_server(text: str) -> tuple[str, str | None, str | None]:
-    """(URL without user, user, password)."""
+    """Return (URL without login, user, password)."""
     parts = urlsplit(text if "://" in text else f"nats://{text}")
     host = parts.hostname or ""
     if parts.scheme not in _SCHEMES or not host or parts.path.strip("/") or " " in host:

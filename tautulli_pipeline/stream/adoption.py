@@ -1,4 +1,4 @@
-"""Whether a stream and a durable consumer that others made serve us."""
+"""Checks that an existing stream and durable consumer are suitable for the import."""
 
 from __future__ import annotations
 
@@ -12,71 +12,71 @@ from tautulli_pipeline.errors import StreamError
 from tautulli_pipeline.stream.subjects import (
     IMPORTED_SUBJECTS,
     SUBJECTS,
-    takes_only_events,
-    takes_ours,
+    matches_imports,
+    matches_only_events,
 )
 
-# With others a killed import would lose what it had pulled.
+# With any other policy, a killed import would lose the messages it had pulled.
 _ACK_POLICIES: Final = frozenset({"explicit", "all"})
 
-# What to do about a refusal, by JetStream's number for it.
-REMEDIES: Final = {
-    10026: "set NATS_DURABLE_NAME to a consumer that is there, or raise max_consumers",
-    10065: f"set NATS_STREAM to the name of the stream that takes {SUBJECTS}",
+# Hints by JetStream error code.
+HINTS: Final = {
+    10026: "set NATS_DURABLE_NAME to an existing consumer, or raise max_consumers",
+    10065: f"set NATS_STREAM to the stream that captures {SUBJECTS}",
     10099: "set NATS_DURABLE_NAME to that consumer, or NATS_STREAM to another stream",
     10100: "set NATS_DURABLE_NAME to that consumer, or NATS_STREAM to another stream",
 }
-REMEDY_OF_A_DENIAL: Final = (
-    "permit it to the user that NATS_URL and the NATS_* credentials name, or make stream and "
-    "consumer for it"
+PERMISSION_HINT: Final = (
+    "grant this permission to the user in NATS_URL or the NATS_* credentials, or create the "
+    "stream and the consumer beforehand"
 )
 
 
 def check_stream(config: StreamConfig) -> None:
-    """See that the stream takes what we publish and says so.
+    """Check that the stream captures the import's subjects and acknowledges messages.
 
     Raises:
         StreamError: it does not.
     """
-    if not takes_ours(config.subjects or []):
+    if not matches_imports(config.subjects or []):
         raise StreamError(
-            f"stream {config.name} does not take the subjects {SUBJECTS}",
-            hint="add the subject to the stream, or set NATS_STREAM to another name",
+            f"stream {config.name} does not capture the subjects {SUBJECTS}",
+            hint="add the subjects to the stream, or set NATS_STREAM to another stream",
         )
     if config.no_ack:
         raise StreamError(
-            f"stream {config.name} does not acknowledge what is published (no_ack)",
+            f"stream {config.name} does not acknowledge published messages (no_ack)",
             hint="set NATS_STREAM to another stream",
         )
 
 
 def check_consumer(info: Mapping[str, Any], stream: StreamConfig, last_sequence: int) -> None:
-    """See that the durable consumer brings all we publish, and until we acknowledge it.
+    """Check that the durable consumer delivers every event until it is acknowledged.
 
     Args:
-        info: what the server tells of it.
-        stream: its stream.
-        last_sequence: the newest message there; what we publish comes after it.
+        info: the consumer's state, as the server reports it.
+        stream: the configuration of its stream.
+        last_sequence: sequence of the newest message; the import publishes after it.
 
     Raises:
-        StreamError: it does not.
+        StreamError: it cannot be used.
     """
     config = info["config"]
     reasons = [
-        *_ways(config),
-        *_selection(config, stream.subjects or []),
-        *_beginning(config, last_sequence),
+        *_mode_problems(config),
+        *_filter_problems(config, stream.subjects or []),
+        *_start_problems(config, last_sequence),
     ]
     if info.get("paused"):
         reasons.append(f"it is paused until {config.get('pause_until')}")
     if reasons:
         raise StreamError(
             f"consumer {info['name']} of stream {stream.name} cannot be used: {reasons[0]}",
-            hint="set NATS_DURABLE_NAME to another name; a fitting consumer is then made",
+            hint="set NATS_DURABLE_NAME to another name; a suitable consumer is then created",
         )
 
 
-def _ways(config: Mapping[str, Any]) -> Iterable[str]:
+def _mode_problems(config: Mapping[str, Any]) -> Iterable[str]:
     if config.get("deliver_subject"):
         yield "it is a push consumer"
     if config.get("ack_policy") not in _ACK_POLICIES:
@@ -87,21 +87,21 @@ def _ways(config: Mapping[str, Any]) -> Iterable[str]:
         yield f"its priority_policy is {config['priority_policy']}"
     for limit in ("max_batch", "max_bytes", "max_expires"):
         if config.get(limit):
-            yield f"it limits what is pulled at once ({limit} {config[limit]})"
+            yield f"it limits the size of a pull ({limit} {config[limit]})"
 
 
-def _selection(config: Mapping[str, Any], stream_subjects: Iterable[str]) -> Iterable[str]:
+def _filter_problems(config: Mapping[str, Any], stream_subjects: Iterable[str]) -> Iterable[str]:
     filters = config.get("filter_subjects") or [config.get("filter_subject") or ">"]
-    if not takes_ours(filters):
-        yield f"its filter {', '.join(filters)} leaves out {IMPORTED_SUBJECTS}"
-    elif not (takes_only_events(filters) or takes_only_events(stream_subjects)):
-        yield f"its filter {', '.join(filters)} takes more than {SUBJECTS}"
+    if not matches_imports(filters):
+        yield f"its filter {', '.join(filters)} excludes {IMPORTED_SUBJECTS}"
+    elif not (matches_only_events(filters) or matches_only_events(stream_subjects)):
+        yield f"its filter {', '.join(filters)} matches more than {SUBJECTS}"
 
 
-def _beginning(config: Mapping[str, Any], last_sequence: int) -> Iterable[str]:
+def _start_problems(config: Mapping[str, Any], last_sequence: int) -> Iterable[str]:
     first = config.get("opt_start_seq") or 0
     if first > last_sequence + 1:
-        yield f"it begins at message {first}, and the stream is at {last_sequence}"
-    begins_at = config.get("opt_start_time")
-    if begins_at and datetime.fromisoformat(begins_at) > datetime.now(UTC):
-        yield f"it begins at {begins_at}"
+        yield f"it starts at message {first}, but the stream is at {last_sequence}"
+    starts_at = config.get("opt_start_time")
+    if starts_at and datetime.fromisoformat(starts_at) > datetime.now(UTC):
+        yield f"it starts at {starts_at}"

@@ -1,4 +1,4 @@
-"""The durable pull consumer: batches of messages in, acks out after the commit."""
+"""The durable pull consumer: pulls batches of messages and acks them after the commit."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tautulli_pipeline.stream.wire import Frame
 
 _GRACE_SECONDS: Final = 2.0
 _ACK: Final = b"+ACK"
-# The server's words for a pull that nobody will ever answer.
-_NOBODY_THERE: Final = b"503"
+# Statuses of a pull that will never be answered.
+_NO_RESPONDERS: Final = b"503"
 _DELETED: Final = b"Consumer Deleted"
 _PAUSE_SECONDS: Final = 0.25
 
 
 class Delivered(NamedTuple):
-    """One message as it came: `sequence` is its place in the stream, `header` the whole block."""
+    """A delivered message: `sequence` is its stream sequence, `header` the raw header block."""
 
     sequence: int
     subject: str
@@ -32,7 +32,7 @@ class Delivered(NamedTuple):
 
 
 class DurableConsumer:
-    """Pulls batches; a message stays on the stream until it is acked."""
+    """Pulls batches of messages; a message stays on the stream until it is acked."""
 
     def __init__(self, stream: JetStream, inbox: str) -> None:
         self._stream = stream
@@ -42,14 +42,14 @@ class DurableConsumer:
         self._enough = asyncio.Event()
         self._wanted = 0
         self._last_wanted_sequence: int | None = None
-        self._unheard = False
+        self._is_consumer_gone = False
         address = stream.address
         self._pull_subject = f"$JS.API.CONSUMER.MSG.NEXT.{address.stream}.{address.durable_name}"
 
     def receive(self, frame: Frame) -> None:
-        """Take in one message, or the server's word that a pull is over."""
+        """Handle a message, or the server's notice that a pull has ended."""
         if not frame.reply.startswith(b"$JS.ACK."):
-            self._unheard = _is_unheard(frame)
+            self._is_consumer_gone = _reports_missing_consumer(frame)
             self._enough.set()
             return
         delivered = _delivered(frame)
@@ -65,20 +65,20 @@ class DurableConsumer:
         linger_seconds: float,
         last_wanted_sequence: int | None = None,
     ) -> list[Delivered]:
-        """One batch; [] when nothing came.
+        """Return one batch; [] if no messages arrived.
 
         Args:
-            max_messages: the most it returns, but for deliveries of an earlier pull
-                that come late.
-            max_bytes: the server ends the batch before this size.
+            max_messages: the maximum batch size, not counting late deliveries of an
+                earlier pull.
+            max_bytes: the server ends the batch before it reaches this size.
             linger_seconds: how long to wait for the batch to fill.
-            last_wanted_sequence: the batch ends with this message in any case.
+            last_wanted_sequence: return as soon as this message arrives.
 
         Raises:
-            StreamError: the stream is gone, or the server ended the connection.
+            StreamError: the stream is gone, or the server closed the connection.
         """
-        if self._unheard:
-            await self._look_after_consumer()
+        if self._is_consumer_gone:
+            await self._ensure_consumer()
         if len(self._arrived) < max_messages:
             self._enough.clear()
         self._wanted = max_messages
@@ -91,30 +91,30 @@ class DurableConsumer:
         try:
             await self._client.publish(self._pull_subject, orjson.dumps(request), reply=self._inbox)
         except OutboundBufferLimitError:
-            pass  # the server is away; whoever asks for what is pending waits for it
+            pass  # the server is unreachable; `pending` waits for it
         except ConnectionClosedError as error:
-            raise self._stream.fault("pull from", error) from error
+            raise self._stream.request_error("pull from", error) from error
         with suppress(TimeoutError):
             await asyncio.wait_for(self._enough.wait(), linger_seconds + _GRACE_SECONDS)
         batch, self._arrived = self._arrived, []
         return batch
 
-    async def _look_after_consumer(self) -> None:
-        """See that stream and consumer are there; a consumer is made anew where it is not."""
-        self._unheard = False
+    async def _ensure_consumer(self) -> None:
+        """Check that the stream exists, and recreate the consumer if it was deleted."""
+        self._is_consumer_gone = False
         await self._stream.last_sequence()
-        await self._stream.patient_consumer_info()
+        await self._stream.ensure_consumer()
         await asyncio.sleep(_PAUSE_SECONDS)
 
     def abandon_pull(self) -> None:
-        """End a pull that is under way now; what it would bring stays on the stream."""
+        """End the current pull; undelivered messages stay on the stream."""
         self._enough.set()
 
     async def ack(self, messages: Sequence[Delivered]) -> None:
-        """Acknowledge what is committed and see that the server has it.
+        """Ack committed messages and wait until the server has received the acks.
 
         Raises:
-            StreamError: the server stays away.
+            StreamError: the server stays unreachable.
         """
 
         async def acknowledge() -> None:
@@ -122,36 +122,36 @@ class DurableConsumer:
                 await self._client.publish(message.reply, _ACK)
             await self._client.flush()
 
-        await self._stream.patiently("acknowledge messages of", acknowledge)
+        await self._stream.retry("acknowledge messages of", acknowledge)
 
     async def pending(self) -> tuple[int, int, int]:
-        """(not yet delivered, delivered but unacked, sequence up to which all is acked).
+        """Return (undelivered, unacked, sequence up to which all messages are acked).
 
         Raises:
-            StreamError: the server stays away, or the stream is gone.
+            StreamError: the server stays unreachable, or the stream is gone.
         """
-        info = await self._stream.patient_consumer_info()
+        info = await self._stream.ensure_consumer()
         return info["num_pending"], info["num_ack_pending"], info["ack_floor"]["stream_seq"]
 
 
-def _is_unheard(frame: Frame) -> bool:
+def _reports_missing_consumer(frame: Frame) -> bool:
     # NATS/1.0 status description
     _, status, description = (*frame.header.split(b"\r\n")[0].split(b" ", 2), b"", b"")[:3]
-    return status == _NOBODY_THERE or description == _DELETED
+    return status == _NO_RESPONDERS or description == _DELETED
 
 
 def _delivered(frame: Frame) -> Delivered:
     # $JS.ACK[.domain.account].stream.consumer.deliveries.sequence.delivery.time.pending[.token]
     reply = frame.reply.decode()
     tokens = reply.split(".")
-    sequence = int(tokens[5] if len(tokens) == 9 else tokens[7])  # noqa: PLR2004 - the subject's two forms
+    sequence = int(tokens[5] if len(tokens) == 9 else tokens[7])  # noqa: PLR2004 - the two forms of the subject
     subject = frame.subject.decode(errors="replace")
     return Delivered(sequence, subject, frame.header, frame.payload, reply)
 
 
 @asynccontextmanager
 async def open_consumer(stream: JetStream) -> AsyncIterator[DurableConsumer]:
-    """The durable consumer with a subscription for its deliveries."""
+    """Open the durable consumer with a subscription for its deliveries."""
     inbox = stream.client.new_inbox()
     consumer = DurableConsumer(stream, inbox)
     async with stream.client.subscribed(inbox, consumer.receive):

@@ -1,4 +1,4 @@
-"""Credentials files: a user's JWT, and the seed of the key that signs the server's challenge."""
+"""NATS credentials files: a user JWT and the key that signs the server's challenge."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ from tautulli_pipeline.errors import ConfigurationError
 
 _JWT: Final = re.compile(rb"-{3,}BEGIN NATS USER JWT-{3,}\s+([\w-]+\.[\w-]+\.[\w-]+)\s")
 _SEED: Final = re.compile(rb"-{3,}BEGIN USER NKEY SEED-{3,}\s+(S[A-Z2-7]+)")
-# A seed is two bytes that say of what kind, the key, and a checksum.
+# A seed consists of a two-byte type prefix, the key and a checksum.
 _SEED_BYTES: Final = 36
-_HINT: Final = "get the file anew, as `nsc generate creds` writes it"
+_HINT: Final = "generate the file again with `nsc generate creds`"
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a credentials file holds."""
+    """The contents of a credentials file."""
 
     jwt: bytes
     key: Ed25519PrivateKey = field(repr=False)
 
     def sign(self, challenge: str) -> bytes:
-        """The signature that the server asks for, in base64."""
+        """Return the signature of the server's challenge in base64."""
         return base64.b64encode(self.key.sign(challenge.encode()))
 
 
 def read_credentials(path: Path) -> Credentials:
-    """Read the file that `NATS_CREDS` names.
+    """Read the credentials file set in `NATS_CREDS`.
 
     Raises:
-        ConfigurationError: it cannot be read, is none, or is out of date.
+        ConfigurationError: the file is unreadable, invalid or expired.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise ConfigurationError(
             f"NATS_CREDS={str(path)!r} cannot be read: {error.strerror}",
-            hint="set NATS_CREDS to a credentials file that you may read",
+            hint="set NATS_CREDS to a readable credentials file",
         ) from error
     jwt, seed = _JWT.search(content), _SEED.search(content)
     if jwt is None or seed is None:
-        missing = "user JWT" if jwt is None else "user's seed"
-        raise _unusable(path, f"it holds no {missing}")
+        missing = "user JWT" if jwt is None else "user seed"
+        raise _unusable(path, f"it contains no {missing}")
     try:
         expires = _expiry(jwt[1])
         key = Ed25519PrivateKey.from_private_bytes(_key_of(seed[1]))

@@ -1,13 +1,13 @@
-"""Owns one nats-server: starts it, announces it, restarts it and ends it with its last user.
+"""The guardian process: starts, announces and restarts one nats-server while it is in use.
 
 Runs detached: ``python -m tautulli_pipeline.stream.guardian <nats dir> <nats-server> <lock fd>``.
-It imports almost nothing, so it starts at once and stays small. Which kernel lock says what:
+It imports almost nothing, so it starts quickly and stays small. It uses these kernel locks:
 
-- ``users.lock``: shared by every user. The guardian that gets it alone is going down, and
-  keeps it until it is gone.
-- ``guardian.lock``: handed over by the starter, held while the guardian lives.
-- ``server.lock``: held by nats-server alone, so no two servers ever share a store.
-- ``server.json``: locked by the guardian that wrote it; a free one is stale.
+- ``users.lock``: every user holds it shared. A guardian that gets it exclusively shuts down
+  and holds it until it has exited.
+- ``guardian.lock``: inherited from the starter and held while the guardian runs.
+- ``server.lock``: held by nats-server, so two servers never share a store.
+- ``server.json``: locked by the guardian that wrote it; an unlocked file is stale.
 """
 
 from __future__ import annotations
@@ -52,8 +52,9 @@ _GRACE_SECONDS = 5
 _RESTART_PAUSE_SECONDS = 0.5
 _MAX_QUICK_RESTARTS = 20
 
-# Left to itself the server allows three quarters of the free disk and forgets what it already
-# holds; without a limit it fills the disk, after which the stream cannot even be purged.
+# By default, the server limits its store to three quarters of the free disk space without
+# counting the data it already holds. Without a limit it fills the disk, and then the stream
+# cannot even be purged.
 _FREE_DISK_SHARE = 0.75
 
 _CONFIG = """\
@@ -68,7 +69,7 @@ logfile_size_limit: 1MB
 logfile_max_num: 3
 """
 
-_FAULT = re.compile(r"\[(?:ERR|FTL)\] ")
+_ERROR = re.compile(r"\[(?:ERR|FTL)\] ")
 _PR_SET_PDEATHSIG = 1
 _prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
@@ -85,7 +86,7 @@ class Guardian:
         self._restarts = Restarts(_MAX_QUICK_RESTARTS)
 
     def serve_until_unused(self) -> None:
-        """Keep a server running for as long as anybody uses it."""
+        """Keep the server running while it has users."""
         self._start()
         try:
             while not self._is_unused():
@@ -102,7 +103,7 @@ class Guardian:
         return try_lock(self._users, fcntl.LOCK_EX) or self._is_removed()
 
     def _is_removed(self) -> bool:
-        """Tell whether the directory was deleted or replaced: new users lock another file."""
+        """Whether the directory was deleted or replaced, so that new users lock another file."""
         try:
             return not os.path.samestat(os.fstat(self._users.fileno()), Path(USERS_LOCK).stat())
         except FileNotFoundError:
@@ -110,7 +111,7 @@ class Guardian:
 
     def _start(self) -> None:
         with open_private(SERVER_LOCK) as lock:
-            _take_from_orphans(lock, self._command)
+            _lock_store(lock, self._command)
             for leftover in Path().glob("*.ports"):
                 leftover.unlink()
             _write_config(self._credentials, shutil.disk_usage(".").free)
@@ -119,15 +120,15 @@ class Guardian:
                 [*self._command, *(["-p", str(self._port)] if self._port else [])],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(lock.fileno(),),
-                preexec_fn=_dying_with(os.getpid()),  # noqa: PLW1509 -- this process has one thread
+                preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509 -- this process has one thread
             )
 
     def _restart(self) -> None:
         self._withdraw()
         if self._port is None or not self._restarts.allow_another():
-            code, cause = self._server.returncode, _last_words(self._server.pid)
-            sys.exit(f"nats-server ended with code {code}: {cause}")
-        _log.warning("nats-server ended with code %s; restarting it", self._server.returncode)
+            code, cause = self._server.returncode, _last_errors(self._server.pid)
+            sys.exit(f"nats-server exited with code {code}: {cause}")
+        _log.warning("nats-server exited with code %s; restarting it", self._server.returncode)
         time.sleep(_RESTART_PAUSE_SECONDS)
         self._start()
 
@@ -165,7 +166,7 @@ def _write_config(credentials: dict[str, str], free_bytes: int) -> None:
 
 
 def _bound_port(pid: int) -> int | None:
-    """Read the port from the file that the server writes when it accepts connections."""
+    """Return the port from the file that the server writes once it accepts connections."""
     for file in Path().glob(f"*_{pid}.ports"):
         try:
             return int(json.loads(file.read_text())["nats"][0].rpartition(":")[2])
@@ -174,22 +175,22 @@ def _bound_port(pid: int) -> int | None:
     return None
 
 
-def _last_words(pid: int) -> str:
+def _last_errors(pid: int) -> str:
     log = Path(SERVER_LOG)
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    faults = [line for line in lines if line.startswith(f"[{pid}]") and _FAULT.search(line)]
-    return "; ".join(_FAULT.split(line)[-1] for line in faults[-3:]) or "nothing in its log"
+    errors = [line for line in lines if line.startswith(f"[{pid}]") and _ERROR.search(line)]
+    return "; ".join(_ERROR.split(line)[-1] for line in errors[-3:]) or "its log contains no errors"
 
 
-def _take_from_orphans(lock: IO[str], command: list[str]) -> None:
-    """Lock the store, ending a server that a killed guardian left behind.
+def _lock_store(lock: IO[str], command: list[str]) -> None:
+    """Lock the store, and terminate a server that a killed guardian left behind.
 
-    Only a nats-server that was started with this directory's configuration is ended.
+    Terminates only a nats-server that was started with this directory's configuration.
     """
     deadline = time.monotonic() + 2 * _GRACE_SECONDS
     while not try_lock(lock, fcntl.LOCK_EX):
         if time.monotonic() > deadline:
-            sys.exit("a server left behind by an earlier guardian does not end")
+            sys.exit("a server left behind by an earlier guardian does not exit")
         for process in psutil.process_iter(["cmdline"]):
             if _is_server(process.info["cmdline"] or [], command):
                 end_processes([process.pid], _GRACE_SECONDS)
@@ -201,8 +202,8 @@ def _is_server(arguments: list[str], command: list[str]) -> bool:
     return is_same_config and Path(arguments[0]).name == Path(command[0]).name
 
 
-def _dying_with(guardian_pid: int) -> Callable[[], None] | None:
-    """Give what makes the kernel end the server with the guardian, where the kernel can."""
+def _die_with(guardian_pid: int) -> Callable[[], None] | None:
+    """Return a `preexec_fn` that ties the server's life to the guardian's; None except on Linux."""
     if _prctl is None:
         return None
 
@@ -215,9 +216,9 @@ def _dying_with(guardian_pid: int) -> Callable[[], None] | None:
 
 
 def main(directory: str, binary: str, guardian_lock: str) -> None:
-    """Detach, then own the server of this directory until nobody uses it."""
+    """Detach, then run the server of this directory until it has no users."""
     if os.fork():
-        # An orphan is reaped by the system, whatever its starter goes on to do.
+        # Init reaps an orphan, so the starter does not have to.
         os._exit(0)
     os.set_inheritable(int(guardian_lock), False)
     os.umask(0o077)

@@ -1,4 +1,4 @@
-"""Requests to JetStream over one connection: the stream and our durable consumer."""
+"""JetStream requests for the stream and its durable consumer, over one connection."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 from tautulli_pipeline.errors import StreamError
 from tautulli_pipeline.stream.address import StreamAddress, StreamIdentity
 from tautulli_pipeline.stream.adoption import (
-    REMEDIES,
-    REMEDY_OF_A_DENIAL,
+    HINTS,
+    PERMISSION_HINT,
     check_consumer,
     check_stream,
 )
 from tautulli_pipeline.stream.limits import Limits
-from tautulli_pipeline.stream.patience import AWAY, PASSING, Answer, unless
+from tautulli_pipeline.stream.patience import TRANSIENT, UNREACHABLE, Answer, unless
 from tautulli_pipeline.stream.subjects import SUBJECTS
 from tautulli_pipeline.stream.wire import WireClient
 
@@ -42,14 +42,14 @@ _PAUSE_SECONDS: Final = 0.5
 
 
 class JetStream:
-    """One connection and the two names every request needs.
+    """A connection, with the stream and the durable consumer that it is for.
 
     Attributes:
-        denied: what the server said this account may not do; '' for nothing so far.
-        identity: the stream that was prepared.
-        limits: what that stream holds and drops.
-        pending: messages that our consumer had not acked then, delivered or not.
-        on_wait: called with the reason for each wait; may raise to end it.
+        denied: the permission error that the server reported; '' if none.
+        identity: the stream found or created by `prepare`.
+        limits: the limits of that stream.
+        pending: messages that the consumer had not acked at `prepare`, delivered or not.
+        on_wait: called with the reason for each wait; may raise to abort it.
     """
 
     def __init__(
@@ -65,25 +65,26 @@ class JetStream:
         self.context: JetStreamContext = client.jetstream(timeout=_REQUEST_TIMEOUT_SECONDS)
         self._refused = asyncio.Event()
 
-    def deny(self, words: str) -> None:
-        """Note what this account may not do; requests are then given no answer."""
-        self.denied = words.removeprefix("nats: ")
+    def deny(self, message: str) -> None:
+        """Record a permission error; the server does not answer denied requests."""
+        self.denied = message.removeprefix("nats: ")
         self._refused.set()
 
     async def prepare(self) -> StreamIdentity:
-        """Find or make the stream and our durable consumer.
+        """Find or create the stream and its durable consumer.
 
-        The consumer exists before the first publish: interest retention drops what
-        nobody waits for.
+        The consumer must exist before the first publish: interest retention drops
+        messages that have no consumer.
 
         Raises:
-            StreamError: no JetStream there, or stream or consumer do not serve us.
+            StreamError: JetStream is not enabled, or the stream or the consumer cannot be
+                used.
         """
         try:
-            info = await unless(self._refused, self._stream())
-            consumer = await unless(self._refused, self.consumer())
+            info = await unless(self._refused, self._find_or_create_stream())
+            consumer = await unless(self._refused, self.find_or_create_consumer())
         except (NatsError, TimeoutError) as error:
-            raise self.fault("prepare", error) from error
+            raise self.request_error("prepare", error) from error
         check_consumer(consumer, info.config, int(info.state.last_seq))
         assert info.created is not None
         self.limits = Limits.of(info.config, consumer["config"])
@@ -91,7 +92,7 @@ class JetStream:
         self.identity = StreamIdentity(self.address.stream, info.created)
         return self.identity
 
-    async def _stream(self) -> StreamInfo:
+    async def _find_or_create_stream(self) -> StreamInfo:
         try:
             info = await self.context.stream_info(self.address.stream)
         except NotFoundError:
@@ -108,8 +109,8 @@ class JetStream:
         check_stream(info.config)
         return info
 
-    async def consumer(self) -> dict[str, Any]:
-        """What the server tells of the durable consumer, made if there is none."""
+    async def find_or_create_consumer(self) -> dict[str, Any]:
+        """Return the state of the durable consumer; create it if it does not exist."""
         try:
             return await self.consumer_info()
         except NotFoundError:
@@ -123,7 +124,7 @@ class JetStream:
             return await self.configure_consumer(config.as_dict())
 
     async def configure_consumer(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Make the durable consumer, or change it; `config` as the server has it."""
+        """Create or update the durable consumer; `config` has the server's format."""
         address = self.address
         return await self._request(
             f"CONSUMER.DURABLE.CREATE.{address.stream}.{address.durable_name}",
@@ -140,53 +141,53 @@ class JetStream:
             raise APIError.from_error(answer["error"])
         return answer
 
-    async def patiently(self, operation: str, request: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Ask, and ask again while the server is away.
+    async def retry(self, operation: str, request: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Send a request, and retry it while the server is unreachable.
 
         Args:
-            operation: what is asked for, in the words of the fault.
-            request: safe to repeat.
+            operation: what the request does, for the error message.
+            request: must be safe to repeat.
 
         Raises:
-            StreamError: it did not come back in time, or what is asked for is gone.
+            StreamError: the server did not come back in time, or the request failed.
         """
         deadline = time.monotonic() + self.address.patience_seconds
         while True:
             try:
                 return await request()
             except (NatsError, OSError) as error:
-                if not isinstance(error, PASSING) or time.monotonic() > deadline:
-                    raise self.fault(operation, error) from error
-            self.on_wait(AWAY)
+                if not isinstance(error, TRANSIENT) or time.monotonic() > deadline:
+                    raise self.request_error(operation, error) from error
+            self.on_wait(UNREACHABLE)
             await asyncio.sleep(_PAUSE_SECONDS)
 
     async def consumer_info(self) -> dict[str, Any]:
-        """What the server tells of the durable consumer."""
+        """Return the state of the durable consumer, as the server reports it."""
         return await self._request(
             f"CONSUMER.INFO.{self.address.stream}.{self.address.durable_name}"
         )
 
-    async def patient_consumer_info(self) -> dict[str, Any]:
-        """The same, of a consumer that is made anew where somebody deleted it.
+    async def ensure_consumer(self) -> dict[str, Any]:
+        """Return the state of the durable consumer, with retries; recreate it if it was deleted.
 
         Raises:
-            StreamError: the server stays away, or the stream is gone.
+            StreamError: the server stays unreachable, or the stream is gone.
         """
 
         async def ask() -> dict[str, Any]:
             try:
                 return await self.consumer_info()
             except NotFoundError:
-                await self.see_stream()
-                return await self.consumer()
+                await self.require_stream()
+                return await self.find_or_create_consumer()
 
-        return await self.patiently("see the consumer of", ask)
+        return await self.retry("read the consumer of", ask)
 
-    async def see_stream(self) -> StreamInfo:
-        """The stream that was prepared, as it is now.
+    async def require_stream(self) -> StreamInfo:
+        """Return the current state of the prepared stream.
 
         Raises:
-            StreamError: it is gone, or another one has its name.
+            StreamError: it was deleted or recreated.
         """
         name = self.address.stream
         try:
@@ -194,31 +195,31 @@ class JetStream:
         except NotFoundError as error:
             raise _gone(name, "was deleted") from error
         if self.identity is not None and info.created != self.identity.created_at:
-            raise _gone(name, "was deleted and made anew")
+            raise _gone(name, "was deleted and recreated")
         return info
 
     async def last_sequence(self) -> int:
-        """The newest message of the stream.
+        """Return the sequence of the newest message.
 
         Raises:
-            StreamError: the server stays away, or the stream is gone.
+            StreamError: the server stays unreachable, or the stream is gone.
         """
-        info = await self.patiently("see", self.see_stream)
+        info = await self.retry("read", self.require_stream)
         return int(info.state.last_seq)
 
-    def fault(self, operation: str, error: Exception) -> StreamError:
-        """What a person is told of a request that failed."""
+    def request_error(self, operation: str, error: Exception) -> StreamError:
+        """Return the error to report for a failed request."""
         hint = "check NATS_URL and that JetStream is enabled for this account"
         if isinstance(error, APIError) and error.description:
             cause = error.description
-            hint = REMEDIES.get(error.err_code or 0, hint)
+            hint = HINTS.get(error.err_code or 0, hint)
         elif isinstance(error, (NoRespondersError, ServiceUnavailableError)):
-            cause = "the server has no JetStream"
+            cause = "JetStream is not enabled on the server"
         elif isinstance(error, ConnectionClosedError):
-            cause = f"the server ended the connection: {self.client.last_error or error}"
+            cause = f"the server closed the connection: {self.client.last_error or error}"
         else:
             cause = self.denied or str(error) or type(error).__name__
-            hint = REMEDY_OF_A_DENIAL if self.denied else hint
+            hint = PERMISSION_HINT if self.denied else hint
         return StreamError(
             f"cannot {operation} stream {self.address.stream} at {self.address.shown_url}: {cause}",
             hint=hint,
@@ -226,12 +227,12 @@ class JetStream:
 
 
 def unconsumed(info: Mapping[str, Any]) -> int:
-    """Messages that the consumer has not acked, delivered or not."""
+    """Return the number of messages that the consumer has not acked, delivered or not."""
     return int(info["num_pending"] + info["num_ack_pending"])
 
 
 def _gone(name: str, what: str) -> StreamError:
     return StreamError(
         f"stream {name} {what} while the import ran",
-        hint="import again: what is not in the table yet is published again",
+        hint="import again to publish the events that are not in the table yet",
     )

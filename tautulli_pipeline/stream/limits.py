@@ -1,4 +1,4 @@
-"""What a stream may drop before it is consumed, and how much it holds at once."""
+"""Stream limits: capacity, and whether messages can be dropped before they are consumed."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from typing import Any, Final, Self
 
 from nats.js.api import DiscardPolicy, StreamConfig
 
-# A consumer that waits for full batches needs room for more than one.
+# A consumer that waits for full batches needs room for more than one batch.
 _ROOMY_MESSAGES: Final = 20_000
 _ROOMY_BYTES: Final = 64 * 2**20
 _UNLIMITED: Final = 2**62
-# What waits for so long is likely to wait for a consumer that nobody runs.
+# A message this old probably has no running consumer.
 _LONG_SECONDS: Final = 86_400
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of a stream with our consumer on it.
+    """The limits of a stream and its durable consumer.
 
     Attributes:
-        max_messages: messages it holds at once.
-        max_bytes: bytes it holds at once.
-        max_unacked: messages the consumer may have pulled and not acknowledged.
-        drops: how it loses messages that nobody has consumed; '' if it does not.
+        max_messages: the maximum number of messages on the stream.
+        max_bytes: the maximum size of the stream.
+        max_unacked: the maximum number of delivered but unacked messages.
+        drops: the limits that can drop unconsumed messages; '' if none can.
+        drops_oldest: whether a full stream drops its oldest messages.
     """
 
     max_messages: int = _UNLIMITED
@@ -34,9 +35,9 @@ class Limits:
 
     @classmethod
     def of(cls, stream: StreamConfig, consumer: dict[str, Any]) -> Self:
-        """Read them from the configurations of stream and consumer."""
-        sizes, refusing = sizes_of(stream), _refusing(stream)
-        causes = [f"{name} {size}" for name, size in sizes.items() if name not in refusing]
+        """Derive the limits from the configurations of the stream and the consumer."""
+        sizes, rejecting = sizes_of(stream), _rejecting(stream)
+        causes = [f"{name} {size}" for name, size in sizes.items() if name not in rejecting]
         drops_oldest = bool(causes)
         if stream.max_age and stream.max_age < _LONG_SECONDS:
             causes.append(f"max_age {stream.max_age:g} s")
@@ -50,29 +51,29 @@ class Limits:
 
     @property
     def narrow(self) -> bool:
-        """Whether a consumer must not wait for full batches."""
+        """Whether the limits are too small for a consumer that waits for full batches."""
         messages = min(self.max_messages, self.max_unacked)
         return messages < _ROOMY_MESSAGES or self.max_bytes < _ROOMY_BYTES
 
     def warning(self, stream: str) -> str:
-        """What a person should know before anything is published; '' for nothing."""
+        """Return the warning to show before publishing; '' if there is none."""
         if not self.drops:
             return ""
         return (
             f"stream {stream} may drop events before they are consumed ({self.drops}); "
-            "what it drops is published again"
+            "dropped events are published again"
         )
 
 
 def sizes_of(stream: StreamConfig) -> dict[str, int]:
-    """How much the stream may hold, by the name of each limit that it has."""
+    """Return the stream's size limits by name, without unlimited ones."""
     names = ("max_msgs", "max_bytes", "max_msgs_per_subject")
     sizes = {name: getattr(stream, name) for name in names}
     return {name: size for name, size in sizes.items() if size and size > 0}
 
 
-def _refusing(stream: StreamConfig) -> frozenset[str]:
-    """The limits beyond which it refuses what is new; beyond the others it drops the oldest."""
+def _rejecting(stream: StreamConfig) -> frozenset[str]:
+    """Return the limits that reject new messages; the others drop the oldest ones."""
     if stream.discard != DiscardPolicy.NEW:
         return frozenset()
     by_subject = ["max_msgs_per_subject"] if stream.discard_new_per_subject else []

@@ -1,4 +1,4 @@
-"""How to get in: TLS and what proves who we are, and why a server does not let us in."""
+"""Logging in to the server: TLS, authentication, and explaining refusals."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from tautulli_pipeline.stream.wire import WireClient
 
 
 def login_options(address: StreamAddress) -> dict[str, Any]:
-    """What `Client.connect` needs to know.
+    """Return the server, TLS and login options for `Client.connect`.
 
     Raises:
-        ConfigurationError: a variable or the file that it names is not usable.
+        ConfigurationError: a variable or the file it points to is not usable.
     """
     servers = parse_servers(address.url)
     options: dict[str, Any] = {"servers": list(servers.urls)}
     if address.ca_file is not None:
-        options["tls"] = _trusting(address.ca_file)
-    return options | _proof(address, servers)
+        options["tls"] = _ssl_context(address.ca_file)
+    return options | _authentication(address, servers)
 
 
-def _proof(address: StreamAddress, servers: Servers) -> dict[str, Any]:
+def _authentication(address: StreamAddress, servers: Servers) -> dict[str, Any]:
     if address.password is not None and address.user is None:
         raise ConfigurationError(
-            "NATS_PASSWORD is set and NATS_USER is not", hint="set both, or neither"
+            "NATS_PASSWORD is set but NATS_USER is not", hint="set both, or neither"
         )
     if address.credentials_file is not None:
         credentials = read_credentials(address.credentials_file)
@@ -46,11 +46,11 @@ def _proof(address: StreamAddress, servers: Servers) -> dict[str, Any]:
     return {"token": servers.user} if servers.user is not None else {}
 
 
-def _trusting(ca_file: Path) -> ssl.SSLContext:
+def _ssl_context(ca_file: Path) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=str(ca_file))
     except (OSError, ValueError) as error:
-        cause = "it holds no certificate"
+        cause = "it contains no certificate"
         if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
             cause = error.strerror or str(error)
         raise ConfigurationError(
@@ -60,7 +60,7 @@ def _trusting(ca_file: Path) -> ssl.SSLContext:
 
 
 class TlsClient(WireClient):
-    """A client that speaks TLS or not at all; the driver would go on in the clear."""
+    """A client that requires TLS; nats-py would fall back to plain text."""
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         if initial_connection and not info.get("tls_required"):
@@ -71,29 +71,29 @@ class TlsClient(WireClient):
 
 
 def make_client(address: StreamAddress) -> WireClient:
-    """A client that keeps what it sends as private as the address asks for."""
+    """Return a client that requires TLS if the address asks for it."""
     tls = address.ca_file is not None or parse_servers(address.url).demand_tls
     return TlsClient() if tls else WireClient()
 
 
-def refusal(faults: Iterable[Exception]) -> str:
-    """What the server or its certificate has against us; '' if it is only not there."""
-    for fault in faults:
-        if isinstance(fault, ssl.SSLCertVerificationError):
-            return f"its certificate is not trusted: {fault.verify_message.rstrip('.')}"
-        if isinstance(fault, ssl.SSLError):
-            return f"TLS failed: {fault.reason or fault}"
-        if isinstance(fault, SecureConnWantedError):
+def refusal(errors: Iterable[Exception]) -> str:
+    """Return why the server or TLS refuses the connection; '' if the server is unreachable."""
+    for error in errors:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted: {error.verify_message.rstrip('.')}"
+        if isinstance(error, ssl.SSLError):
+            return f"TLS failed: {error.reason or error}"
+        if isinstance(error, SecureConnWantedError):
             return "it does not offer TLS"
-        if isinstance(fault, NatsError) and "auth" in str(fault).lower():
-            return f"it refuses the login: {str(fault).removeprefix('nats: ')}"
+        if isinstance(error, NatsError) and "auth" in str(error).lower():
+            return f"it refused the login: {str(error).removeprefix('nats: ')}"
     return ""
 
 
-def remedy(address: StreamAddress, cause: str) -> str:
-    """What to do about a server that does not let us in."""
+def connection_hint(address: StreamAddress, cause: str) -> str:
+    """Return the hint for a failed connection."""
     if "certificate" in cause:
-        return "check the host in NATS_URL, and set NATS_TLS_CA to the CA that signed it"
+        return "check the host in NATS_URL, and set NATS_TLS_CA to the CA of the certificate"
     if "TLS" in cause:
         return "check NATS_URL and NATS_TLS_CA against the server's TLS settings"
     if address.credentials_file is not None:
@@ -102,4 +102,4 @@ def remedy(address: StreamAddress, cause: str) -> str:
         return "check NATS_URL, NATS_USER and NATS_PASSWORD"
     if address.token is not None:
         return "check NATS_URL and NATS_TOKEN"
-    return "check NATS_URL and the NATS_* credentials; unset, the embedded server is used"
+    return "check NATS_URL and the NATS_* credentials, or unset NATS_URL to use the embedded server"

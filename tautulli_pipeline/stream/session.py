@@ -1,4 +1,4 @@
-"""JetStream for code that is not asynchronous: one event loop in a thread of its own."""
+"""JetStream sessions for synchronous code; the event loop runs in a separate thread."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from tautulli_pipeline.stream.throttle import Throttle
 
 @dataclass
 class _Session:
-    """A prepared stream behind plain calls."""
+    """A prepared stream with blocking methods."""
 
     _portal: BlockingPortal
     _stream: JetStream
     identity: StreamIdentity
 
     def last_sequence(self) -> int:
-        """The newest message of the stream."""
+        """Return the sequence of the newest message."""
         return self._portal.call(self._stream.last_sequence)
 
 
 @dataclass
 class PublishingSession(_Session):
-    """A publisher behind futures."""
+    """A publisher that returns futures."""
 
     _publisher: Publisher | Throttle
 
     @property
     def max_payload_bytes(self) -> int:
-        """The largest message the server takes, headers included."""
+        """The server's maximum message size, including headers."""
         return self._stream.client.max_payload
 
     def publish(self, messages: Sequence[Outgoing]) -> Future[PubAcks]:
@@ -50,7 +50,7 @@ class PublishingSession(_Session):
 
 @dataclass
 class ConsumingSession(_Session):
-    """The durable consumer behind plain calls and futures."""
+    """The durable consumer with blocking methods and futures."""
 
     _consumer: DurableConsumer
 
@@ -77,7 +77,7 @@ class ConsumingSession(_Session):
         return self._portal.start_task_soon(pull, max_messages)
 
     def ack(self, messages: Sequence[Delivered]) -> Future[None]:
-        """Start acknowledging what is committed."""
+        """Start acking committed messages."""
         return self._portal.start_task_soon(self._consumer.ack, messages)
 
     def pending(self) -> tuple[int, int, int]:
@@ -86,10 +86,10 @@ class ConsumingSession(_Session):
 
 
 def count_pending(address: StreamAddress) -> int:
-    """Messages for the durable consumer; stream and consumer are made where they are not.
+    """Count unacked messages; create the stream and the consumer if they do not exist.
 
     Raises:
-        StreamError: the server cannot be reached or does not take the work.
+        StreamError: the server is unreachable, or its stream or consumer cannot be used.
     """
     with connect_blocking(address) as (portal, stream):
         portal.call(stream.prepare)
@@ -100,10 +100,10 @@ def count_pending(address: StreamAddress) -> int:
 def open_publishing(
     address: StreamAddress, *, on_wait: Callable[[str], None] = lambda _reason: None
 ) -> Iterator[PublishingSession]:
-    """Connect, see that stream and consumer are there, and be ready to publish.
+    """Connect, find or create the stream and the consumer, and open a publisher.
 
     Raises:
-        StreamError: the server cannot be reached or does not take the work.
+        StreamError: the server is unreachable, or its stream or consumer cannot be used.
     """
     with connect_blocking(address, on_wait=on_wait) as (portal, stream):
         identity = portal.call(stream.prepare)
@@ -119,10 +119,10 @@ def open_publishing(
 def open_consuming(
     address: StreamAddress, *, on_wait: Callable[[str], None] = lambda _reason: None
 ) -> Iterator[ConsumingSession]:
-    """Connect and take over the durable consumer with all it had left unacked.
+    """Connect and take over the durable consumer, including its unacked messages.
 
     Raises:
-        StreamError: the server cannot be reached or does not take the work.
+        StreamError: the server is unreachable, or its stream or consumer cannot be used.
     """
     with connect_blocking(address, on_wait=on_wait) as (portal, stream):
         identity = portal.call(stream.prepare)

@@ -1,4 +1,4 @@
-"""Why nothing goes on, and whether waiting helps."""
+"""Checks whether a stream that refuses messages will accept them later."""
 
 from __future__ import annotations
 
@@ -15,55 +15,58 @@ from tautulli_pipeline.stream.limits import sizes_of
 
 _GRACE_SECONDS: Final = 5.0
 FULL: Final = "the stream is full; waiting for the consumer to make room"
-_FULL_FOR_OTHERS: Final = "the stream is full of what its other consumers have not taken; waiting"
+_FULL_FOR_OTHERS: Final = (
+    "the stream is full of messages that other consumers have not acked; waiting"
+)
 
 
 class Standstill:
-    """Looks at a stream that refuses messages, again and again while it does."""
+    """Checks a stream repeatedly while it refuses messages."""
 
     def __init__(self, stream: JetStream) -> None:
         self._stream = stream
         self._full_since: float | None = None
 
-    async def look(self) -> None:
-        """See that the stream is there still.
+    async def check_stream(self) -> None:
+        """Check that the stream still exists.
 
         Raises:
-            StreamError: it is gone, or another one has its name.
+            StreamError: it was deleted or recreated.
         """
-        with suppress(NatsError, TimeoutError):  # away, or has only begun to start
-            await self._stream.see_stream()
+        with suppress(NatsError, TimeoutError):  # unreachable or still starting
+            await self._stream.require_stream()
 
-    async def look_for_room(self) -> str:
-        """See who may make room on a full stream; gives what is waited for.
+    async def check_room(self) -> str:
+        """Return the reason to wait for room on a full stream.
 
         Raises:
-            StreamError: nobody, for it is full of what it keeps for good; or it is gone.
+            StreamError: the stream will not get room, because it keeps consumed messages,
+                or it is gone.
         """
         try:
-            info = await self._stream.see_stream()
+            info = await self._stream.require_stream()
             consumed = not unconsumed(await self._stream.consumer_info())
         except (NatsError, TimeoutError):
             return FULL
-        if not (consumed and _keeps(info)):
+        if not (consumed and _keeps_consumed(info)):
             self._full_since = None
         elif self._full_since is None:
             self._full_since = time.monotonic()
         elif time.monotonic() > self._full_since + _GRACE_SECONDS:
-            raise _full_for_good(info)
+            raise _permanently_full(info)
         others = consumed and info.config.retention != RetentionPolicy.LIMITS
         return _FULL_FOR_OTHERS if others else FULL
 
 
-def _keeps(info: StreamInfo) -> bool:
-    """Whether what is consumed stays on the stream, and nothing else makes room."""
+def _keeps_consumed(info: StreamInfo) -> bool:
+    """Whether the stream keeps consumed messages indefinitely."""
     return info.config.retention == RetentionPolicy.LIMITS and not info.config.max_age
 
 
-def _full_for_good(info: StreamInfo) -> StreamError:
+def _permanently_full(info: StreamInfo) -> StreamError:
     config = info.config
     limits = ", ".join(f"{name} {size}" for name, size in sizes_of(config).items())
     return StreamError(
-        f"stream {config.name} is full ({limits}) and keeps what is consumed (limits retention)",
-        hint="purge it or raise its limit, then import again to resume; or set NATS_STREAM",
+        f"stream {config.name} is full ({limits}) and keeps consumed messages (limits retention)",
+        hint="purge it, raise its limits or set another NATS_STREAM, then import again to resume",
     )

@@ -1,4 +1,4 @@
-"""The subjects we publish and consume, against those of streams and consumers."""
+"""The subjects of events, and matching them against those of streams and consumers."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from itertools import zip_longest
 from typing import Final
 
 SUBJECTS: Final = "playback.>"
-# What an import publishes: `playback.tautulli-import.<media_type>`.
+# An import publishes to `playback.tautulli-import.<media_type>`.
 IMPORTED_SUBJECTS: Final = "playback.tautulli-import.*"
 
 
-def takes_ours(patterns: Iterable[str]) -> bool:
-    """Whether one of `patterns` takes everything that an import publishes."""
+def matches_imports(patterns: Iterable[str]) -> bool:
+    """Whether one of `patterns` matches every event of an import."""
     return any(covers(pattern, IMPORTED_SUBJECTS) for pattern in patterns)
 
 
-def takes_only_events(patterns: Iterable[str]) -> bool:
-    """Whether `patterns` take nothing but playback events."""
+def matches_only_events(patterns: Iterable[str]) -> bool:
+    """Whether `patterns` match only playback events."""
     return all(covers(SUBJECTS, pattern) for pattern in patterns)
 
 
 def covers(wide: str, narrow: str) -> bool:
-    """Whether every subject of the pattern `narrow` is one of the pattern `wide`."""
+    """Whether `wide` matches every subject that `narrow` matches."""
     for mine, other in zip_longest(wide.split("."), narrow.split(".")):
         if mine == ">":
             return other is not None

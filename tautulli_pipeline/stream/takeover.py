@@ -1,4 +1,4 @@
-"""Becoming the one process that consumes, with all that the one before left behind."""
+"""Taking over the durable consumer from a process that died."""
 
 from __future__ import annotations
 
@@ -15,46 +15,46 @@ _log = logging.getLogger(__name__)
 
 _SHORT_ACK_WAIT_SECONDS: Final = 0.5
 _NANOSECONDS: Final = 1_000_000_000
-_WATCH_EVERY_SECONDS: Final = 0.1
-_WATCHES: Final = 10
-# The pulls of a killed process have ended by then.
-_FIRST_THAT_COUNTS: Final = 4
+_POLL_SECONDS: Final = 0.1
+_POLLS: Final = 10
+# By then, the pulls of a killed process have ended.
+_IGNORED_POLLS: Final = 4
 
 
 async def require_sole_consumer(stream: JetStream) -> None:
-    """See that no other process consumes as we are about to.
+    """Check that no other process uses the durable consumer.
 
     Raises:
-        StreamError: one does; each of the two would get a part of the events.
+        StreamError: another process does; each would get only part of the events.
     """
-    delivered, at_work = None, False
-    for watch in range(_WATCHES):
-        now = await stream.patient_consumer_info()
+    delivered, is_shared = None, False
+    for poll in range(_POLLS):
+        now = await stream.ensure_consumer()
         moved = delivered is not None and now["delivered"] != delivered
-        at_work |= watch >= _FIRST_THAT_COUNTS and (bool(now["num_waiting"]) or moved)
+        is_shared |= poll >= _IGNORED_POLLS and (bool(now["num_waiting"]) or moved)
         delivered = now["delivered"]
-        await asyncio.sleep(_WATCH_EVERY_SECONDS)
-    if at_work:
+        await asyncio.sleep(_POLL_SECONDS)
+    if is_shared:
         address = stream.address
         raise StreamError(
             f"another process consumes stream {address.stream} as {address.durable_name}",
-            hint="set NATS_DURABLE_NAME to a name of its own for each data directory",
+            hint="set a different NATS_DURABLE_NAME for each data directory",
         )
 
 
 async def redeliver_unacked(stream: JetStream) -> None:
-    """Have messages that a dead consumer left unacked redelivered at once.
+    """Make the server redeliver immediately what a dead process left unacked.
 
-    Only for the one process that consumes: the server would wait out the ack deadline
-    first, so the deadline is shortened for a moment. One that died in that moment left
-    it short.
+    The server redelivers only after the ack wait, so this shortens the ack wait briefly. If
+    a process died while it was short, this restores it. Call it only from the one process
+    that consumes.
 
     Raises:
-        StreamError: the server does not do it.
+        StreamError: the server refused the change.
     """
     short = int(_SHORT_ACK_WAIT_SECONDS * _NANOSECONDS)
     try:
-        info = await stream.consumer()
+        info = await stream.find_or_create_consumer()
         config = info["config"]
         left_short = config.get("ack_wait") == short
         if info["num_ack_pending"]:
@@ -66,4 +66,4 @@ async def redeliver_unacked(stream: JetStream) -> None:
         if left_short or info["num_ack_pending"]:
             await stream.configure_consumer(config)
     except (NatsError, TimeoutError) as error:
-        raise stream.fault("take over the consumer of", error) from error
+        raise stream.request_error("take over the consumer of", error) from error

@@ -1,4 +1,4 @@
-"""Publishing no more than a stream that drops its oldest messages holds."""
+"""Limits publishing to what a stream can hold without dropping its oldest messages."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from tautulli_pipeline.stream.jetstream import JetStream, unconsumed
 from tautulli_pipeline.stream.publisher import Outgoing, PubAcks, Publisher
 
 _POLL_SECONDS: Final = 0.05
-_SAY_AFTER_SECONDS: Final = 5.0
-# Subject, headers and what the store keeps with each message.
+_REPORT_AFTER_SECONDS: Final = 5.0
+# Subject, headers and the store's overhead for each message.
 _OVERHEAD_BYTES: Final = 512
 _UNKNOWN: Final = 2**62
 
 
 class Throttle:
-    """Publishes in portions of half of what the stream holds.
+    """Publishes in portions of half the stream's capacity.
 
-    A portion is published when no more than the one before it is left to consume, so
-    nothing of ours is the oldest message of a stream that is full.
+    A portion is published once at most the previous portion is unconsumed, so a full stream
+    never drops an unconsumed event.
     """
 
     def __init__(self, stream: JetStream, publisher: Publisher) -> None:
@@ -31,14 +31,15 @@ class Throttle:
         self._published = 0
 
     async def publish(self, messages: Sequence[Outgoing]) -> PubAcks:
-        """See `Publisher.publish`.
+        """Publish like `Publisher.publish`.
 
         Raises:
-            StreamError: or nothing was consumed for the whole time allowed.
+            StreamError: publishing failed, or the consumer made no progress within
+                `patience_seconds`.
         """
         acks = PubAcks([])
         for portion in self._portions(messages):
-            await self._room()
+            await self._wait_for_room()
             offset = len(acks.sequences)
             part = await self._publisher.publish(portion)
             acks.sequences.extend(part.sequences)
@@ -59,24 +60,24 @@ class Throttle:
         if first < len(messages):
             yield messages[first:]
 
-    async def _room(self) -> None:
-        """Wait until at most the last portion is left to consume."""
+    async def _wait_for_room(self) -> None:
+        """Wait until at most the last portion is unconsumed."""
         allowed = min(self._published, self._stream.limits.max_messages - 1)
         least, moved_at = _UNKNOWN, time.monotonic()
-        while (left := unconsumed(await self._stream.patient_consumer_info())) > allowed:
+        while (left := unconsumed(await self._stream.ensure_consumer())) > allowed:
             if left < least:
                 least, moved_at = left, time.monotonic()
             waited = time.monotonic() - moved_at
             if waited > self._stream.address.patience_seconds:
-                raise self._given_up(left)
-            if waited > _SAY_AFTER_SECONDS:
+                raise self._timeout_error(left)
+            if waited > _REPORT_AFTER_SECONDS:
                 self._stream.on_wait("waiting for the consumer to make room on the stream")
             await asyncio.sleep(_POLL_SECONDS)
 
-    def _given_up(self, left: int) -> StreamError:
+    def _timeout_error(self, left: int) -> StreamError:
         address = self._stream.address
         return StreamError(
-            f"stream {address.stream} has no room: {left} messages on it were not consumed "
+            f"stream {address.stream} has no room: {left} of its messages were not consumed "
             f"within {address.patience_seconds:.0f} s",
             hint="raise the stream's limits, then import again to resume",
         )

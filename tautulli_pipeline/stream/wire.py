@@ -1,10 +1,10 @@
-"""NATS frames by the batch, in both directions.
+"""Batched NATS frames in both directions.
 
-Connecting, logging in, reconnecting, parsing and requests are nats-py's. Its publishing
-of one message costs as much as all the rest of that message's way, so frames are put on
-its connection in batches. Deliveries are taken before it makes an object of each, which
-is dearer and fails, ending all its reading, on a subject that is not UTF-8. Only here and
-in `TlsClient` are its insides touched.
+nats-py connects, logs in, reconnects, parses and sends requests. Publishing a message with
+nats-py costs as much as everything else that happens to the message, so this module writes
+frames to the connection in batches. It also intercepts deliveries before nats-py creates an
+object for each, which is slow and, on a subject that is not UTF-8, raises an error that stops
+the reader. Only this module and `TlsClient` use nats-py's internals.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Payload = bytes | memoryview
 
 
 class Frame(NamedTuple):
-    """One delivery as it came; `header` is its whole header block, b'' without one."""
+    """A raw delivery; `header` is the header block, b'' if there is none."""
 
     subject: bytes
     reply: bytes
@@ -34,37 +34,37 @@ Sink = Callable[[Frame], None]
 
 
 def header_block(headers: Mapping[str, str]) -> bytes:
-    """Headers as they go over the wire; names and values hold no line breaks."""
+    """Encode headers for the wire; names and values must not contain line breaks."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return f"NATS/1.0\r\n{lines}\r\n".encode()
 
 
 def header_values(blocks: Sequence[bytes], name: str) -> list[str | None]:
-    """The value of one header in each block, odd bytes replaced; None where it is not."""
+    """Return the header's value in each block, or None; replaces invalid bytes."""
     line = re.compile(rb"\r\n%b:[ \t]*([^\r\n]*?)[ \t]*\r\n" % re.escape(name.encode()))
     found = map(line.search, blocks)
     return [match[1].decode(errors="replace") if match else None for match in found]
 
 
 def publish_frame(subject: str, reply: str, header: bytes, payload: Payload) -> Sequence[Payload]:
-    """The parts of one message to publish, to be joined."""
+    """Return the parts of the frame that publishes one message."""
     sizes = f"HPUB {subject} {reply} {len(header)} {len(header) + len(payload)}\r\n"
     return sizes.encode(), header, payload, b"\r\n"
 
 
 class WireClient(Client):
-    """A client that also takes frames by the batch and hands deliveries on as they came."""
+    """A client that sends batches of frames and passes raw deliveries to sinks."""
 
     def __init__(self) -> None:
         super().__init__()
         self._sinks: dict[int, Sink] = {}
 
     async def send(self, frames: bytes) -> None:
-        """Put whole frames on the connection and let it write.
+        """Write complete frames to the connection.
 
         Raises:
-            OutboundBufferLimitError: disconnected, and more is waiting than may.
-            ConnectionClosedError: closed for good.
+            OutboundBufferLimitError: the client is disconnected and its buffer is full.
+            ConnectionClosedError: the connection is closed permanently.
         """
         if self.is_closed:
             raise ConnectionClosedError
@@ -76,7 +76,7 @@ class WireClient(Client):
 
     @asynccontextmanager
     async def subscribed(self, subject: str, sink: Sink) -> AsyncIterator[None]:
-        """Have `sink` called with every delivery on `subject`, in their order."""
+        """Call `sink` with every delivery on `subject`, in order."""
         subscription = await self.subscribe(subject)
         self._sinks[subscription._id] = sink
         try:

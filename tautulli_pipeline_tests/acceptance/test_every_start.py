@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 ROWS = 8000
 BATCH = 200
-AWAY = "the stream server is away; waiting for it to come back"
+AWAY = "the stream server is unreachable; waiting for it to come back"
 LOST = "events were lost on the stream; publishing them again"
 WAITS_SECONDS = 90
 LOCK = """

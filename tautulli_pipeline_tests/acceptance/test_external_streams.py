@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import psutil
 
 FEW, MANY = 400, 6_500
-AWAY = "the stream server is away; waiting for it to come back"
+AWAY = "the stream server is unreachable; waiting for it to come back"
 LOST = "events were lost on the stream; publishing them again"
 DURABLE = "tautulli-pipeline"
 IMPATIENT = """
@@ -205,7 +205,7 @@ def test_a_stream_smaller_than_the_import_that_drops_its_oldest_loses_nothing(
     assert all_imported(outcome.json, data_dir, FEW)
     assert outcome.stderr.splitlines()[0] == (
         f"stream {STREAM} may drop events before they are consumed ({shown}); "
-        "what it drops is published again"
+        "dropped events are published again"
     )
     assert LOST not in outcome.stderr
 
@@ -242,7 +242,7 @@ def test_a_stream_that_stays_full_is_told_and_the_import_resumes_where_there_is_
 ) -> None:
     server.make_stream(max_msgs=150, discard=DiscardPolicy.NEW)
     told = refused(run("import", few, "--json", data_dir=data_dir, NATS_URL=server.url))
-    assert "is full (max_msgs 150) and keeps what is consumed (limits retention)" in told
+    assert "is full (max_msgs 150) and keeps consumed messages (limits retention)" in told
     assert run("status", "--json", data_dir=data_dir).json["status"] == "failed"
 
     async def widen(jetstream: Any) -> None:
@@ -348,15 +348,15 @@ def test_a_server_that_does_not_let_in_or_serve_is_told_within_seconds(
     ):
         guarded_url = guarded.url.replace("//", "//me:wr0ng@")
         cases: list[tuple[dict[str, object], int, str]] = [
-            ({"NATS_URL": guarded_url}, 5, "it refuses the login: 'Authorization Violation'"),
-            ({"NATS_URL": plain.url}, 5, "the server has no JetStream"),
+            ({"NATS_URL": guarded_url}, 5, "it refused the login: 'Authorization Violation'"),
+            ({"NATS_URL": plain.url}, 5, "JetStream is not enabled on the server"),
             ({"NATS_URL": guarded.url, "NATS_CREDS": "no.creds"}, 2, "NATS_CREDS='no.creds'"),
             ({"NATS_URL": guarded.url, "NATS_TLS_CA": "no.pem"}, 2, "NATS_TLS_CA='no.pem'"),
             ({"NATS_URL": "http://me:wr0ng@host"}, 2, "NATS_URL='http://host'"),
             (
                 {"NATS_URL": server.url, "NATS_STREAM": "ANOTHER"},
                 5,
-                "stream ANOTHER does not take the subjects playback.>",
+                "stream ANOTHER does not capture the subjects playback.>",
             ),
         ]
         for number, (variables, exit_code, words) in enumerate(cases):

@@ -13,8 +13,8 @@ from tautulli_pipeline_tests.command import imported, run
 if TYPE_CHECKING:
     from pathlib import Path
 
-NAME = "a name without blanks, dots, slashes, * or >"
-HOME = "a path below a home directory that is there"
+NAME = "a name without whitespace, dots, slashes, * or >"
+HOME = "a path below an existing home directory"
 BAD = {
     "IMPORT_ENABLED": ("perhaps", "true or false"),
     "IMPORT_DB_PATH": ("~nobody-here/tautulli.db", HOME),
@@ -52,7 +52,7 @@ def test_a_bad_value_is_told_with_its_name_and_what_is_allowed(
     assert outcome.exit_code == 2
     assert outcome.json == {
         "error": f"{variable}={value!r} is not usable: it must be {allowed}",
-        "hint": f"set {variable} to such a value, or unset it for its default",
+        "hint": f"set {variable} to an allowed value, or unset it to use the default",
     }
     assert not {"hunter2", "s.e.c.r.e.t"} & set(outcome.stderr.split())
     assert not data_dir.exists()

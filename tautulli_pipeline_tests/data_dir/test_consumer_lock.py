@@ -1,4 +1,4 @@
-"""One consumer for each data directory, and those who wait for their turn."""
+"""The lock that allows one consumer per data directory, and waiting for it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_there_is_one_consumer_at_a_time(layout, warehouse):
             pass
         assert is_consumer_running(layout)
     assert caught.value.message == (
-        f"cannot write the warehouse {warehouse}: "
+        f"cannot write to the warehouse {warehouse}: "
         "another consumer of this data directory is running"
     )
     assert "tautulli-pipeline status" in caught.value.hint
@@ -53,7 +53,7 @@ def test_there_is_one_consumer_at_a_time(layout, warehouse):
     assert mode_of(layout.consumer_lock) == 0o600
 
 
-def test_two_data_directories_can_each_have_a_consumer(layout, warehouse, tmp_path):
+def test_each_data_directory_can_have_a_consumer(layout, warehouse, tmp_path):
     other = DataDir(tmp_path / "other")
     other.path.mkdir()
     with consumer_lock(layout, warehouse):
@@ -62,19 +62,19 @@ def test_two_data_directories_can_each_have_a_consumer(layout, warehouse, tmp_pa
             assert is_consumer_running(other)
 
 
-def test_a_consumer_that_fails_leaves_the_lock_to_the_next_one(layout, warehouse):
+def test_a_failed_consumer_releases_the_lock(layout, warehouse):
     with pytest.raises(ZeroDivisionError), consumer_lock(layout, warehouse):
         raise ZeroDivisionError
     assert not is_consumer_running(layout)
 
 
-def test_looking_for_a_consumer_makes_no_file(layout, tmp_path):
+def test_checking_for_a_consumer_creates_no_file(layout, tmp_path):
     assert not is_consumer_running(layout)
     assert not is_consumer_awaited(layout)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_consumer_sees_that_another_one_waits_until_it_has_its_turn(layout, warehouse):
+def test_a_consumer_sees_that_another_one_is_waiting(layout, warehouse):
     got_it, may_end = threading.Event(), threading.Event()
 
     def wait_for_the_turn():
@@ -96,7 +96,7 @@ def test_a_consumer_sees_that_another_one_waits_until_it_has_its_turn(layout, wa
     assert mode_of(layout.consumer_queue) == 0o600
 
 
-def test_a_consumer_that_gives_up_waiting_is_not_waited_for(layout, warehouse):
+def test_a_consumer_that_timed_out_no_longer_counts_as_waiting(layout, warehouse):
     with consumer_lock(layout, warehouse):
         with (
             pytest.raises(WarehouseError, match="another consumer"),
@@ -106,7 +106,7 @@ def test_a_consumer_that_gives_up_waiting_is_not_waited_for(layout, warehouse):
         assert not is_consumer_awaited(layout)
 
 
-def test_a_consumer_without_patience_is_not_waited_for(layout, warehouse):
+def test_a_consumer_with_no_wait_time_does_not_count_as_waiting(layout, warehouse):
     with consumer_lock(layout, warehouse, patience_seconds=0):
         with (
             pytest.raises(WarehouseError, match="another consumer"),
@@ -116,7 +116,7 @@ def test_a_consumer_without_patience_is_not_waited_for(layout, warehouse):
         assert not layout.consumer_queue.exists()
 
 
-def test_looking_for_a_moment_keeps_no_consumer_away(layout, warehouse):
+def test_a_brief_check_does_not_block_a_consumer(layout, warehouse):
     with consumer_lock(layout, warehouse):
         pass
     with layout.consumer_lock.open() as looking:

@@ -1,4 +1,4 @@
-"""A data directory is made, unmade where nothing came of it, and its disk's faults explained."""
+"""Creating and removing the data directory, and explaining disk errors."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def fail(fault, *made):
 
 
 def explained(data_dir, fault):
-    """What becomes of a fault."""
+    """Return the error that `explained_faults` raises for `fault`."""
     try:
         with explained_faults(data_dir):
             fail(fault)
-    except Exception as becomes:  # whatever it is
-        return becomes
+    except Exception as raised:
+        return raised
 
 
 def mode_of(path):
@@ -64,11 +64,11 @@ def test_a_data_directory_is_private_to_its_owner_and_may_exist_already(tmp_path
     (settings.data_dir / "kept").touch()
     settings.data_dir.chmod(0o750)
     make_data_dir(settings)
-    assert mode_of(settings.data_dir) == 0o750  # somebody chose that
+    assert mode_of(settings.data_dir) == 0o750  # an existing mode is kept
     assert (settings.data_dir / "kept").exists()
 
 
-def test_a_data_directory_that_cannot_be_made_is_named_with_its_variable(tmp_path):
+def test_a_data_directory_that_cannot_be_created_is_reported_with_its_variable(tmp_path):
     (tmp_path / "file").touch()
     settings = settings_of(tmp_path / "file" / "data")
     with pytest.raises(ConfigurationError) as caught:
@@ -78,7 +78,7 @@ def test_a_data_directory_that_cannot_be_made_is_named_with_its_variable(tmp_pat
     assert "PIPELINE_DATA_DIR" in caught.value.hint
 
 
-def test_a_directory_that_nothing_came_of_is_removed_with_the_folders_above_it(tmp_path):
+def test_an_empty_new_directory_is_removed_with_its_new_parents_on_error(tmp_path):
     (tmp_path / "mine").mkdir()
     data_dir = tmp_path / "mine" / "a" / "b" / "data"
     with pytest.raises(KeyboardInterrupt), data_directory(settings_of(data_dir)):
@@ -86,14 +86,14 @@ def test_a_directory_that_nothing_came_of_is_removed_with_the_folders_above_it(t
     assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
 
 
-def test_a_directory_that_something_came_of_stays(tmp_path):
+def test_a_new_directory_with_files_stays_on_error(tmp_path):
     data_dir = tmp_path / "a" / "data"
     with pytest.raises(SourceError, match="later"), data_directory(settings_of(data_dir)):
         fail(SourceError("later"), data_dir / "import.json")
     assert (data_dir / "import.json").exists()
 
 
-def test_a_directory_that_existed_before_stays_even_if_it_is_empty(tmp_path):
+def test_an_existing_empty_directory_stays_on_error(tmp_path):
     data_dir = tmp_path / "data"
     data_dir.mkdir()
     with pytest.raises(SourceError, match="bad"), data_directory(settings_of(data_dir)):
@@ -101,34 +101,35 @@ def test_a_directory_that_existed_before_stays_even_if_it_is_empty(tmp_path):
     assert data_dir.is_dir()
 
 
-def test_a_directory_stays_when_all_went_well(tmp_path):
+def test_a_new_directory_stays_on_success(tmp_path):
     with data_directory(settings_of(tmp_path / "data")):
         pass
     assert (tmp_path / "data").is_dir()
 
 
-def test_a_missing_folder_of_the_warehouse_is_not_made(tmp_path):
+def test_a_missing_warehouse_folder_is_not_created(tmp_path):
     mount = tmp_path / "mnt" / "disk"
     settings = settings_of(tmp_path / "data", duckdb_path=mount / "playback.duckdb")
     with pytest.raises(ConfigurationError) as caught, data_directory(settings):
         pass
     assert caught.value.message == (
-        f"DUCKDB_PATH={str(mount / 'playback.duckdb')!r} is not usable: there is no folder {mount}"
+        f"DUCKDB_PATH={str(mount / 'playback.duckdb')!r} is not usable: "
+        f"folder {mount} does not exist"
     )
     assert list(tmp_path.iterdir()) == []
     mount.mkdir(parents=True)
     require_warehouse_folder(settings)
 
 
-def test_a_warehouse_in_the_data_directory_needs_no_folder_yet(tmp_path):
+def test_a_warehouse_in_the_data_directory_needs_no_existing_folder(tmp_path):
     data_dir = tmp_path / "data"
     require_warehouse_folder(settings_of(data_dir, duckdb_path=data_dir / "other.duckdb"))
 
 
 @pytest.mark.parametrize("code", ["EACCES", "EPERM", "EROFS", "EIO", "EFBIG", "EDQUOT", "ENOSPC"])
-def test_a_fault_of_the_disk_is_told_in_the_words_of_the_system(tmp_path, code):
+def test_a_disk_error_is_reported_with_the_system_message(tmp_path, code):
     number = getattr(errno, code)
-    fault = explained(tmp_path, OSError(number, "in other words"))
+    fault = explained(tmp_path, OSError(number, "another message"))
     assert isinstance(fault, ConfigurationError)
     assert fault.message == (
         f"cannot write to the data directory {tmp_path}: {os.strerror(number).lower()}"
@@ -137,15 +138,15 @@ def test_a_fault_of_the_disk_is_told_in_the_words_of_the_system(tmp_path, code):
     assert fault.__cause__.errno == number
 
 
-def test_a_fault_of_the_disk_is_found_behind_the_faults_of_libraries(tmp_path):
+def test_a_disk_error_is_found_behind_library_errors(tmp_path):
     full = OSError(errno.EROFS, "")
     wrapped = RuntimeError("could not load the run")
-    wrapped.__cause__ = ValueError("of a plugin")
+    wrapped.__cause__ = ValueError("plugin error")
     wrapped.__cause__.__context__ = full
     assert explained(tmp_path, wrapped).message.endswith("read-only file system")
 
 
-def test_a_chain_of_faults_that_leads_back_to_itself_has_an_end(tmp_path):
+def test_a_circular_chain_of_errors_is_handled(tmp_path):
     first, second = RuntimeError("first"), RuntimeError("second")
     first.__cause__, second.__cause__ = second, first
     assert explained(tmp_path, first) is first
@@ -155,24 +156,24 @@ def test_a_chain_of_faults_that_leads_back_to_itself_has_an_end(tmp_path):
     "fault",
     [
         FileNotFoundError(errno.ENOENT, "no such file"),
-        ConnectionRefusedError(errno.ECONNREFUSED, "nobody listens"),
-        ValueError("a mistake of ours"),
+        ConnectionRefusedError(errno.ECONNREFUSED, "connection refused"),
+        ValueError("a bug"),
         SourceError("not a SQLite database"),
         sqlite3.OperationalError("no such table: runs"),
     ],
 )
-def test_a_fault_that_is_not_of_the_disk_stays_as_it_is(tmp_path, fault):
+def test_other_errors_are_unchanged(tmp_path, fault):
     assert explained(tmp_path, fault) is fault
 
 
-def test_a_fault_of_ours_stays_as_it_is_whatever_led_to_it(tmp_path):
+def test_a_pipeline_error_is_unchanged_even_if_a_disk_error_caused_it(tmp_path):
     ours = SourceError("cannot read tautulli.db")
     ours.__cause__ = OSError(errno.EACCES, "")
     assert explained(tmp_path, ours) is ours
 
 
 def refused_by_sqlite(tmp_path, kind):
-    """A real fault of SQLite of that kind."""
+    """Return a real SQLite error of the given kind."""
     path = tmp_path / "none" / "runs.db" if kind == "cannot open" else tmp_path / "runs.db"
     try:
         with closing(sqlite3.connect(path, timeout=0)) as connection:
@@ -194,19 +195,21 @@ def refused_by_sqlite(tmp_path, kind):
         ("cannot open", "unable to open database file"),
     ],
 )
-def test_a_write_that_sqlite_refuses_is_a_fault_of_the_disk(tmp_path, kind, words):
+def test_a_failed_sqlite_write_is_a_disk_error(tmp_path, kind, words):
     fault = explained(tmp_path, refused_by_sqlite(tmp_path, kind))
     assert isinstance(fault, ConfigurationError)
     assert fault.message.endswith(words)
 
 
-def test_a_locked_database_is_no_fault_of_the_disk(tmp_path):
+def test_a_locked_database_is_not_a_disk_error(tmp_path):
     busy = refused_by_sqlite(tmp_path, "busy")
     assert explained(tmp_path, busy) is busy
 
 
 @pytest.mark.parametrize(("free", "full"), [(0, True), (2**20 - 1, True), (2**20, False)])
-def test_a_full_disk_is_called_full_whatever_sqlite_calls_it(tmp_path, monkeypatch, free, full):
+def test_a_full_disk_is_reported_as_full_despite_other_error_codes(
+    tmp_path, monkeypatch, free, full
+):
     asked = []
 
     def usage(path):
@@ -216,4 +219,4 @@ def test_a_full_disk_is_called_full_whatever_sqlite_calls_it(tmp_path, monkeypat
     monkeypatch.setattr(shutil, "disk_usage", usage)
     fault = explained(tmp_path / "not" / "made", OSError(errno.EIO, ""))
     assert fault.message.endswith(": its disk is full") == full
-    assert asked == [tmp_path]  # the folder that is there
+    assert asked == [tmp_path]  # the nearest existing folder

@@ -1,4 +1,4 @@
-"""Files are replaced whole or not at all."""
+"""Atomic file writes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tautulli_pipeline.data_dir.files import write_atomically
 
-OLD, NEW = b"as it was " * 1000, b"as it is now " * 3000
+OLD, NEW = b"old content " * 1000, b"new content " * 3000
 
 
 @pytest.fixture
@@ -17,8 +17,8 @@ def file(tmp_path):
     return tmp_path / "survey.json"
 
 
-def broken_off(monkeypatch, fault):
-    """Writing ends after some bytes."""
+def fail_writes(monkeypatch, fault):
+    """Make every write fail after 20 bytes."""
     write = Path.write_bytes
 
     def cut_short(path, content):
@@ -28,7 +28,7 @@ def broken_off(monkeypatch, fault):
     monkeypatch.setattr(Path, "write_bytes", cut_short)
 
 
-def test_a_file_holds_what_was_written_last(file, tmp_path):
+def test_a_file_contains_the_last_write(file, tmp_path):
     for content in (OLD, NEW, b""):
         write_atomically(file, content)
         assert file.read_bytes() == content
@@ -37,20 +37,20 @@ def test_a_file_holds_what_was_written_last(file, tmp_path):
 
 @pytest.mark.parametrize("before", [OLD, None])
 @pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_a_write_that_fails_leaves_the_file_as_it_was(file, monkeypatch, before, fault):
+def test_a_failed_write_leaves_the_file_unchanged(file, monkeypatch, before, fault):
     if before is not None:
         write_atomically(file, before)
     with monkeypatch.context() as patched:
-        broken_off(patched, fault)
+        fail_writes(patched, fault)
         with pytest.raises(type(fault)):
             write_atomically(file, NEW)
     assert (file.read_bytes() if file.exists() else None) == before
     write_atomically(file, NEW)
     assert file.read_bytes() == NEW
-    assert list(file.parent.iterdir()) == [file]  # nor is anything half written left
+    assert list(file.parent.iterdir()) == [file]  # no partial file is left
 
 
-def test_a_file_that_cannot_be_put_in_place_leaves_the_old_one(file, monkeypatch):
+def test_a_failed_replace_leaves_the_old_file(file, monkeypatch):
     write_atomically(file, OLD)
 
     def refuse(_path, _target):
@@ -63,13 +63,13 @@ def test_a_file_that_cannot_be_put_in_place_leaves_the_old_one(file, monkeypatch
     assert file.read_bytes() == OLD
 
 
-def test_a_missing_folder_is_not_made(tmp_path):
+def test_a_missing_folder_is_not_created(tmp_path):
     with pytest.raises(FileNotFoundError):
         write_atomically(tmp_path / "none" / "survey.json", NEW)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_readers_never_see_half_a_file(file):
+def test_readers_never_see_a_partial_file(file):
     write_atomically(file, OLD)
     is_done = threading.Event()
 

@@ -200,7 +200,7 @@ def test_a_warehouse_whose_folder_is_missing_fails_with_the_reason(tmp_path, mon
     monkeypatch.setenv("DUCKDB_PATH", str(tmp_path / "mnt" / "playback.duckdb"))
     with pytest.raises(dg.Failure) as caught, Warehouse().get_connection():
         pass
-    assert f"there is no folder {tmp_path / 'mnt'}" in caught.value.description
+    assert f"folder {tmp_path / 'mnt'} does not exist" in caught.value.description
 
 
 def test_a_program_that_holds_the_warehouse_fails_a_run_that_does_not_wait(served_dir, instance):

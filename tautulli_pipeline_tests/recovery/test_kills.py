@@ -155,7 +155,7 @@ def test_an_import_goes_on_when_its_stream_server_is_killed(database: Path, data
     assert outcome.exit_code == 0, outcome.stderr
     assert_complete(outcome.json, data_dir)
     log = {name: (data_dir / "log" / f"{name}.log").read_text() for name in LOGS}
-    assert log["stream-server"].count("nats-server ended with code -9; restarting it") == 3
+    assert log["stream-server"].count("nats-server exited with code -9; restarting it") == 3
     for name in ("import", "consumer"):
         assert log[name].count("lost the connection to nats://127.0.0.1:") == 3
         assert log[name].count("connected to nats://127.0.0.1:") == 3

@@ -1,4 +1,4 @@
-"""Streams of their own on a shared server, and servers with a configuration of their own."""
+"""Helpers for stream tests: separate streams on a shared server, and custom servers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NUMBERS = count(1)
 
 
 def address_on(server: ServerAddress, **fields: object) -> StreamAddress:
-    """A stream that no other test uses. Streams share the subjects, so delete it after use."""
+    """Return the address of an unused stream; streams share subjects, so delete it after use."""
     standard: dict[str, object] = {
         "url": server.url,
         "stream": f"TEST_{next(_NUMBERS)}",
@@ -41,7 +41,7 @@ def address_on(server: ServerAddress, **fields: object) -> StreamAddress:
 
 
 async def delete_stream(address: StreamAddress) -> None:
-    """Make room for the next test: two streams cannot take the same subjects."""
+    """Delete all streams, because two streams cannot capture the same subjects."""
     async with connect(address) as stream:
         for info in await stream.context.streams_info():
             await stream.context.delete_stream(info.config.name)
@@ -49,21 +49,21 @@ async def delete_stream(address: StreamAddress) -> None:
 
 @asynccontextmanager
 async def prepared(address: StreamAddress, **options: Any) -> AsyncIterator[JetStream]:
-    """A connection whose stream and durable consumer are there."""
+    """Connect, and create the stream and the durable consumer."""
     async with connect(address, **options) as stream:
         await stream.prepare()
         yield stream
 
 
 def outgoing(number: int, *, payload: bytes = b"", message_id: str = "") -> Outgoing:
-    """A message that is told from every other."""
+    """Return a unique message."""
     headers = {"Nats-Msg-Id": message_id or f"id-{number}", "Import-Id": "import-1"}
     body = payload or json.dumps({"number": number, "title": "Ærø\u2028"}).encode()
     return Outgoing(f"playback.test.{number % 3}", body, headers)
 
 
 async def messages_on(stream: JetStream) -> list[tuple[int, Outgoing]]:
-    """Sequence and content of everything on the stream."""
+    """Return the sequence and content of every message on the stream."""
     state = (await stream.context.stream_info(stream.address.stream)).state
     found = []
     for sequence in range(state.first_seq, state.last_seq + 1):
@@ -73,15 +73,15 @@ async def messages_on(stream: JetStream) -> list[tuple[int, Outgoing]]:
 
 
 async def eventually(condition, seconds: float = 10) -> None:
-    """Wait until `condition()`, or what it gives to await, is true."""
+    """Wait until `condition()`, which may return an awaitable, is true."""
     deadline = time.monotonic() + seconds
     while not (await met if isawaitable(met := condition()) else met):
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         await asyncio.sleep(0.02)
 
 
 async def until_empty(stream: JetStream) -> None:
-    """Wait until the stream holds nothing; acked messages leave it a moment after the ack."""
+    """Wait until the stream is empty; acked messages are removed shortly after the ack."""
 
     async def is_empty():
         return not (await stream.context.stream_info(stream.address.stream)).state.messages
@@ -91,7 +91,7 @@ async def until_empty(stream: JetStream) -> None:
 
 @contextmanager
 def nats_server(folder: Path, configuration: str) -> Iterator[str]:
-    """A nats-server that is not ours; gives its URL."""
+    """Run an external nats-server and yield its URL."""
     folder.mkdir(exist_ok=True)
     config = folder / "server.conf"
     config.write_text(f'host: "127.0.0.1"\nport: -1\nports_file_dir: "{folder}"\n{configuration}\n')

@@ -1,4 +1,4 @@
-"""How the servers of a stream may be written, and that no password is ever shown."""
+"""Parsing server addresses without ever showing a password."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SECRETS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_siz
 
 
 @given(st.lists(st.tuples(st.sampled_from(["nats", "tls"]), HOSTS, PORTS), min_size=1, max_size=4))
-def test_each_server_of_a_list_is_named_in_its_order(servers):
+def test_servers_keep_their_order(servers):
     written = [f"{scheme}://{host}:{port}" for scheme, host, port in servers]
     demand_tls = "tls" in {scheme for scheme, _, _ in servers}
     assert parse_servers(",".join(written)) == Servers(tuple(written), None, None, demand_tls)
@@ -33,7 +33,7 @@ def test_each_server_of_a_list_is_named_in_its_order(servers):
 
 
 @given(SECRETS, SECRETS, HOSTS)
-def test_user_and_password_come_out_of_their_escapes_and_stay_out_of_the_urls(user, password, host):
+def test_user_and_password_are_unescaped_and_not_in_the_urls(user, password, host):
     url = f"nats://{quote(user, safe='')}:{quote(password, safe='')}@{host}:5222"
     servers = parse_servers(url)
     assert servers == Servers((f"nats://{host}:5222",), user, password, demand_tls=False)
@@ -56,7 +56,7 @@ def test_user_and_password_come_out_of_their_escapes_and_stay_out_of_the_urls(us
         ("nats://host:0", "nats://host:4222"),
     ],
 )
-def test_what_is_left_out_is_filled_in(url, server):
+def test_missing_parts_of_an_address_get_defaults(url, server):
     assert parse_servers(url).urls == (server,)
 
 
@@ -67,7 +67,7 @@ def test_what_is_left_out_is_filled_in(url, server):
         *("amqp://u:p@h", "h1,http://h2", "nats://h 1", "://h", "nats:h"),
     ],
 )
-def test_what_is_no_address_is_refused_without_its_password(url):
+def test_an_invalid_address_is_refused_without_showing_the_password(url):
     with pytest.raises(ConfigurationError) as caught:
         parse_servers(url)
     assert "must be nats://host:port or tls://host:port" in caught.value.message
@@ -75,7 +75,7 @@ def test_what_is_no_address_is_refused_without_its_password(url):
     assert "commas" in caught.value.hint
 
 
-def test_one_user_may_stand_at_some_or_all_servers_of_a_cluster():
+def test_one_login_may_be_given_for_some_or_all_servers():
     for url in ("nats://u:p@a,nats://b", "nats://a,nats://u:p@b", "nats://u:p@a,nats://u:p@b"):
         servers = parse_servers(url)
         assert (servers.user, servers.password) == ("u", "p")
@@ -83,15 +83,15 @@ def test_one_user_may_stand_at_some_or_all_servers_of_a_cluster():
 
 
 @pytest.mark.parametrize("other", ["nats://v:p@b", "nats://u:q@b", "nats://u@b"])
-def test_two_logins_are_refused_and_neither_is_shown(other):
+def test_two_different_logins_are_refused_and_not_shown(other):
     with pytest.raises(ConfigurationError) as caught:
         parse_servers(f"nats://u:p@a,{other}")
     assert caught.value.message == (
-        "NATS_URL='nats://a,nats://b' is not usable: it must be one user for all servers"
+        "NATS_URL='nats://a,nats://b' is not usable: it must use one login for all servers"
     )
 
 
-def test_every_server_of_a_shown_url_is_without_its_login():
+def test_the_shown_url_has_no_logins():
     url = "nats://u:p@a:1,tls://token@b:2,c:3"
     assert replace(ADDRESS, url=url).shown_url == "nats://a:1,tls://b:2,c:3"
 
@@ -108,14 +108,14 @@ def test_every_server_of_a_shown_url_is_without_its_login():
         ("nats://u:s3\ncret@h", "nats://h"),
     ],
 )
-def test_no_part_of_a_password_is_shown_however_it_is_written(url, shown):
+def test_no_part_of_an_unescaped_password_is_shown(url, shown):
     assert replace(ADDRESS, url=url).shown_url == shown
     with pytest.raises(ConfigurationError) as caught:
         parse_servers(f"{url},http://x")
     assert repr(f"{shown},http://x") in caught.value.message
 
 
-def test_a_stream_made_anew_has_another_identity():
+def test_a_recreated_stream_has_a_new_identity():
     made = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
     identity = StreamIdentity("PLAYBACK", made)
     assert str(identity) == "PLAYBACK@2026-01-02T03:04:05.000678+00:00"

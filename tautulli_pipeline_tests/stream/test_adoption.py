@@ -30,7 +30,7 @@ async def ask(stream, api, **body):
 
 
 async def make(stream, consumer=None, **settings):
-    """A stream made by others and, where it is given, a consumer of our name on it."""
+    """Create a stream as another program would, optionally with a consumer of our name."""
     name = stream.address.stream
     await stream.context.add_stream(
         StreamConfig(name=name, **({"subjects": ["playback.>"]} | settings))
@@ -71,9 +71,7 @@ def refusal(address, consumer=None, **settings):
     ],
     ids=str,
 )
-def test_an_existing_consumer_that_brings_all_we_publish_is_used_and_left_as_it_is(
-    address, consumer
-):
+def test_a_suitable_existing_consumer_is_used_unchanged(address, consumer):
     async def check():
         info = f"CONSUMER.INFO.{address.stream}.{DURABLE}"
         async with connect(address) as stream:
@@ -103,23 +101,23 @@ def test_an_existing_consumer_that_brings_all_we_publish_is_used_and_left_as_it_
         ({"deliver_subject": "elsewhere"}, "it is a push consumer"),
         ({"ack_policy": "none"}, "its ack_policy is none"),
         ({"headers_only": True}, "it delivers headers only"),
-        ({"max_batch": 100}, "it limits what is pulled at once (max_batch 100)"),
+        ({"max_batch": 100}, "it limits the size of a pull (max_batch 100)"),
         (
             {"filter_subject": "playback.plex.>"},
-            "its filter playback.plex.> leaves out playback.tautulli-import.*",
+            "its filter playback.plex.> excludes playback.tautulli-import.*",
         ),
         (
             {"filter_subjects": ["playback.tautulli-import.movie", "playback.plex.>"]},
             "its filter playback.tautulli-import.movie, playback.plex.> "
-            "leaves out playback.tautulli-import.*",
+            "excludes playback.tautulli-import.*",
         ),
         (
             {"deliver_policy": "by_start_sequence", "opt_start_seq": 50},
-            "it begins at message 50, and the stream is at 0",
+            "it starts at message 50, but the stream is at 0",
         ),
         (
             {"deliver_policy": "by_start_time", "opt_start_time": "2999-01-01T00:00:00Z"},
-            "it begins at 2999-01-01T00:00:00Z",
+            "it starts at 2999-01-01T00:00:00Z",
         ),
         (
             {"pause_until": "2999-01-01T00:00:00Z"},
@@ -128,7 +126,7 @@ def test_an_existing_consumer_that_brings_all_we_publish_is_used_and_left_as_it_
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_an_existing_consumer_that_does_not_is_refused_with_the_reason(address, consumer, reason):
+def test_an_unsuitable_existing_consumer_is_refused_with_the_reason(address, consumer, reason):
     fault = refusal(address, consumer)
     assert fault.message == (
         f"consumer {DURABLE} of stream {address.stream} cannot be used: {reason}"
@@ -136,13 +134,13 @@ def test_an_existing_consumer_that_does_not_is_refused_with_the_reason(address, 
     assert "NATS_DURABLE_NAME" in fault.hint
 
 
-def test_a_consumer_that_takes_more_than_events_is_refused(address):
+def test_a_consumer_that_matches_other_subjects_is_refused(address):
     fault = refusal(address, {}, subjects=["orders.>", "playback.>"])
-    assert fault.message.endswith("cannot be used: its filter > takes more than playback.>")
+    assert fault.message.endswith("cannot be used: its filter > matches more than playback.>")
 
 
 @pytest.mark.parametrize("other", [{"filter_subject": "playback.plex.>"}, {}], ids=str)
-def test_a_work_queue_whose_other_consumer_overlaps_ours_is_refused(address, other):
+def test_a_work_queue_with_an_overlapping_consumer_is_refused(address, other):
     async def check():
         async with connect(address) as stream:
             await make(stream, retention=RetentionPolicy.WORK_QUEUE)
@@ -156,7 +154,7 @@ def test_a_work_queue_whose_other_consumer_overlaps_ours_is_refused(address, oth
     asyncio.run(check())
 
 
-def test_a_stream_that_acknowledges_nothing_or_takes_no_more_consumers_is_refused(address):
+def test_a_stream_without_acks_or_room_for_a_consumer_is_refused(address):
     assert "no_ack" in refusal(address, no_ack=True).message
     other = replace(address, stream="WITHOUT_ROOM")
 
@@ -175,7 +173,7 @@ def test_a_stream_that_acknowledges_nothing_or_takes_no_more_consumers_is_refuse
 @pytest.mark.parametrize(
     "subjects", [["playback.*.*"], ["playback.tautulli-import.>", "orders.>"]], ids=str
 )
-def test_a_stream_whose_subjects_take_all_we_publish_is_used(address, subjects):
+def test_a_stream_that_captures_all_import_subjects_is_used(address, subjects):
     async def check():
         async with connect(address) as stream:
             await make(stream, subjects=subjects)
@@ -187,7 +185,7 @@ def test_a_stream_whose_subjects_take_all_we_publish_is_used(address, subjects):
 
 
 @pytest.mark.parametrize(
-    ("wide", "narrow", "whether"),
+    ("wide", "narrow", "expected"),
     [
         ("playback.>", "playback.a.*", True),
         (">", "playback.>", True),
@@ -200,11 +198,11 @@ def test_a_stream_whose_subjects_take_all_we_publish_is_used(address, subjects):
         ("playback.a.*", "playback.a", False),
     ],
 )
-def test_which_subjects_cover_which(wide, narrow, whether):
-    assert covers(wide, narrow) is whether
+def test_covers(wide, narrow, expected):
+    assert covers(wide, narrow) is expected
 
 
-def test_an_account_that_may_not_make_streams_hears_so(address, tmp_path):
+def test_an_account_at_its_stream_limit_gets_an_error(address, tmp_path):
     limits = (
         'accounts { A { jetstream { max_streams: 1 }, users: [ { user: "u", password: "p" } ] } }'
     )
@@ -222,14 +220,14 @@ def test_an_account_that_may_not_make_streams_hears_so(address, tmp_path):
         asyncio.run(check())
 
 
-def test_two_that_consume_under_one_name_are_told_apart_from_one_that_was_killed(address):
+def test_a_second_running_consumer_is_detected_but_a_killed_one_is_not(address):
     async def check():
         async with prepared(address) as first, open_publisher(first) as publisher:
             await publisher.publish([event(number) for number in range(5)])
             async with open_consumer(first) as consumer:
                 await consumer.pull(5, max_bytes=10**6, linger_seconds=0.2)
                 async with prepared(address) as second:
-                    await require_sole_consumer(second)  # nobody moves
+                    await require_sole_consumer(second)  # no consumer is active
                     pulling = asyncio.create_task(
                         consumer.pull(5, max_bytes=10**6, linger_seconds=3)
                     )

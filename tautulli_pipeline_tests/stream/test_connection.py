@@ -27,20 +27,20 @@ from tautulli_pipeline_tests.stream.servers import (
 )
 
 
-async def made_by_hand(stream, **settings):
+async def add_stream(stream, **settings):
     await stream.context.add_stream(
         StreamConfig(name=stream.address.stream, **{"subjects": ["playback.>"], **settings})
     )
 
 
 async def raw_config(stream):
-    """The stream's whole configuration as the server tells it."""
+    """Return the stream's complete configuration as the server reports it."""
     subject = f"STREAM.INFO.{stream.address.stream}"
     answer = await stream.context._api_request(f"$JS.API.{subject}")
     return answer["config"]
 
 
-def test_a_stream_we_make_keeps_every_message_until_our_consumer_has_it(address):
+def test_a_created_stream_keeps_every_message_until_it_is_consumed(address):
     async def check():
         async with prepared(replace(address, duplicate_window_seconds=7.5)) as stream:
             config = (await stream.context.stream_info(address.stream)).config
@@ -62,7 +62,7 @@ def test_a_stream_we_make_keeps_every_message_until_our_consumer_has_it(address)
     asyncio.run(check())
 
 
-def test_nothing_published_right_after_prepare_is_dropped_for_want_of_a_consumer(address):
+def test_a_message_published_right_after_prepare_is_kept(address):
     async def check():
         async with prepared(address) as stream, open_publisher(stream) as publisher:
             await publisher.publish([outgoing(1)])
@@ -82,10 +82,10 @@ def test_nothing_published_right_after_prepare_is_dropped_for_want_of_a_consumer
     ],
     ids=lambda settings: "-".join(str(value) for value in settings.values()),
 )
-def test_an_existing_stream_is_used_and_left_as_it_is(address, settings):
+def test_an_existing_stream_is_used_unchanged(address, settings):
     async def check():
         async with connect(address) as stream:
-            await made_by_hand(stream, **settings)
+            await add_stream(stream, **settings)
             before = await raw_config(stream)
             first = await stream.prepare()
             assert await stream.prepare() == first
@@ -94,10 +94,10 @@ def test_an_existing_stream_is_used_and_left_as_it_is(address, settings):
     asyncio.run(check())
 
 
-def test_messages_pass_through_an_existing_work_queue(address):
+def test_an_existing_work_queue_delivers_messages(address):
     async def check():
         async with connect(address) as stream:
-            await made_by_hand(stream, retention=RetentionPolicy.WORK_QUEUE)
+            await add_stream(stream, retention=RetentionPolicy.WORK_QUEUE)
             await stream.prepare()
             async with open_publisher(stream) as publisher, open_consumer(stream) as consumer:
                 await publisher.publish([outgoing(n) for n in range(20)])
@@ -112,11 +112,13 @@ def test_messages_pass_through_an_existing_work_queue(address):
 
 
 @pytest.mark.parametrize("subjects", [["orders.>"], ["playback.plex.>"], ["playback.*.movie"]])
-def test_a_stream_without_our_subjects_is_refused_and_gets_no_consumer(address, subjects):
+def test_a_stream_without_the_import_subjects_is_refused_and_gets_no_consumer(address, subjects):
     async def check():
         async with connect(address) as stream:
-            await made_by_hand(stream, subjects=subjects)
-            with pytest.raises(StreamError, match=r"does not take the subjects playback\.>") as at:
+            await add_stream(stream, subjects=subjects)
+            with pytest.raises(
+                StreamError, match=r"does not capture the subjects playback\.>"
+            ) as at:
                 await stream.prepare()
             assert "NATS_STREAM" in at.value.hint
             info = await stream.context.stream_info(address.stream)
@@ -125,10 +127,10 @@ def test_a_stream_without_our_subjects_is_refused_and_gets_no_consumer(address, 
     asyncio.run(check())
 
 
-def test_subjects_that_another_stream_takes_are_named_as_the_cause(address):
+def test_a_subject_overlap_with_another_stream_is_reported(address):
     async def check():
         async with connect(address) as stream:
-            await made_by_hand(stream)
+            await add_stream(stream)
             other = replace(address, stream="ANOTHER")
             with pytest.raises(StreamError, match=r"cannot prepare stream ANOTHER .*overlap"):
                 async with prepared(other):
@@ -137,23 +139,23 @@ def test_subjects_that_another_stream_takes_are_named_as_the_cause(address):
     asyncio.run(check())
 
 
-def test_a_stream_made_anew_under_its_old_name_is_another_stream(address):
+def test_a_stream_recreated_with_the_same_name_is_another_stream(address):
     async def check():
         async with connect(address) as stream:
             first = await stream.prepare()
             again = await stream.prepare()
             await stream.context.delete_stream(address.stream)
-            anew = await stream.prepare()
+            second = await stream.prepare()
         assert first == again == StreamIdentity(address.stream, first.created_at)
-        assert anew.name == first.name
-        assert anew != first
-        assert str(anew) != str(first)
+        assert second.name == first.name
+        assert second != first
+        assert str(second) != str(first)
 
     asyncio.run(check())
 
 
 def faults_of(*addresses):
-    """The message of the fault that each attempt ends with, within seconds."""
+    """Return the error message of each attempt, which must fail within seconds."""
 
     async def attempt(address):
         async with prepared(address):
@@ -174,7 +176,7 @@ def faults_of(*addresses):
     return [fault.message for fault in faults]
 
 
-def test_who_cannot_get_in_hears_why_in_one_line_within_seconds(address, tmp_path):
+def test_a_failed_connection_is_explained_in_one_line_within_seconds(address, tmp_path):
     token, api = tmp_path / "token", tmp_path / "api"
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
@@ -216,7 +218,7 @@ def test_who_cannot_get_in_hears_why_in_one_line_within_seconds(address, tmp_pat
         assert message.startswith(("cannot reach the stream server at ", "cannot prepare stream "))
 
 
-def test_a_token_lets_in_and_is_not_shown(address, tmp_path):
+def test_a_token_logs_in_and_is_not_shown(address, tmp_path):
     settings = f'authorization {{ token: "s3cret" }}\njetstream {{ store_dir: "{tmp_path}" }}'
 
     async def check(here):
@@ -229,13 +231,13 @@ def test_a_token_lets_in_and_is_not_shown(address, tmp_path):
     assert "s3cret" not in repr(here)
 
 
-def test_a_server_without_jetstream_is_said_to_have_none(address, tmp_path):
+def test_a_server_without_jetstream_is_reported(address, tmp_path):
     with nats_server(tmp_path, "") as url:
         (message,) = faults_of(replace(address, url=url, user=None, password=None))
-    assert message.endswith("the server has no JetStream")
+    assert message.endswith("JetStream is not enabled on the server")
 
 
-def test_an_ack_deadline_that_a_killed_consumer_left_short_is_restored(address):
+def test_an_ack_wait_left_short_by_a_killed_consumer_is_restored(address):
     async def check():
         async with prepared(address) as stream:
             config = (await stream.consumer_info())["config"]

@@ -35,7 +35,7 @@ def sequences(batch):
     return [message.sequence for message in batch]
 
 
-def test_messages_come_whole_and_in_order(address):
+def test_messages_are_delivered_complete_and_in_order(address):
     async def check():
         async with prepared(address) as stream, open_consumer(stream) as consumer:
             await publish(stream, *range(250))
@@ -49,7 +49,7 @@ def test_messages_come_whole_and_in_order(address):
     asyncio.run(check())
 
 
-def test_an_empty_stream_gives_an_empty_batch_when_the_linger_is_over(address):
+def test_an_empty_stream_returns_an_empty_batch_after_the_linger(address):
     async def check():
         async with prepared(address) as stream, open_consumer(stream) as consumer:
             began = time.monotonic()
@@ -59,7 +59,7 @@ def test_an_empty_stream_gives_an_empty_batch_when_the_linger_is_over(address):
     asyncio.run(check())
 
 
-def test_a_batch_is_bounded_by_messages_and_by_bytes(address):
+def test_a_batch_is_limited_by_messages_and_bytes(address):
     async def check():
         async with prepared(address) as stream, open_consumer(stream) as consumer:
             await publish(stream, *range(1, 31), payload=b"x" * 10_000)
@@ -73,7 +73,7 @@ def test_a_batch_is_bounded_by_messages_and_by_bytes(address):
     asyncio.run(check())
 
 
-def test_a_full_batch_and_the_last_wanted_message_end_the_waiting(address):
+def test_a_full_batch_or_the_last_wanted_message_ends_the_pull(address):
     async def check():
         async with prepared(address) as stream, open_consumer(stream) as consumer:
             await publish(stream, *range(5))
@@ -86,7 +86,7 @@ def test_a_full_batch_and_the_last_wanted_message_end_the_waiting(address):
     asyncio.run(check())
 
 
-def test_a_delivery_that_comes_after_its_pull_is_in_the_next_batch(address):
+def test_a_late_delivery_is_in_the_next_batch(address):
     async def check():
         held, late = [], True
 
@@ -114,7 +114,7 @@ def test_a_delivery_that_comes_after_its_pull_is_in_the_next_batch(address):
     asyncio.run(check())
 
 
-def test_what_is_not_acked_comes_again_at_once_and_what_is_acked_never(address):
+def test_only_unacked_messages_are_redelivered_and_immediately(address):
     async def check():
         async with prepared(address) as stream, open_consumer(stream) as consumer:
             await publish(stream, *range(10))
@@ -145,7 +145,7 @@ async def eventually_pending(consumer, expected):
     await eventually(is_pending)
 
 
-def test_an_interest_stream_is_empty_once_all_is_acked(address):
+def test_an_interest_stream_is_empty_once_all_messages_are_acked(address):
     async def check():
         async with prepared(address) as stream, open_consumer(stream) as consumer:
             await publish(stream, *range(10))
@@ -157,12 +157,12 @@ def test_an_interest_stream_is_empty_once_all_is_acked(address):
     asyncio.run(check())
 
 
-def test_only_our_subjects_are_delivered(address):
+def test_only_event_subjects_are_delivered(address):
     async def check():
         async with prepared(address) as stream, open_consumer(stream) as consumer:
             config = (await stream.context.stream_info(address.stream)).config
             await stream.context.update_stream(replace(config, subjects=["playback.>", "other"]))
-            await stream.client.request("other", b"not ours")
+            await stream.client.request("other", b"other")
             await publish(stream, 1)
             assert sequences(await pull(consumer)) == [2]
 
@@ -183,7 +183,7 @@ def test_a_session_publishes_and_consumes_without_an_event_loop(address):
         consuming.ack(batch).result(5)
 
 
-def test_a_session_takes_over_what_the_one_before_left_unacked(address):
+def test_a_session_gets_the_unacked_messages_of_the_previous_one(address):
     with open_publishing(address) as publishing:
         publishing.publish([outgoing(n) for n in range(4)]).result(5)
     for expected in ([1, 2, 3, 4], [2, 3, 4], []):
@@ -196,7 +196,7 @@ def test_a_session_takes_over_what_the_one_before_left_unacked(address):
             session.ack(done).result(5)
 
 
-def test_a_session_ends_at_once_though_a_pull_is_under_way(address):
+def test_a_session_closes_immediately_during_a_pull(address):
     with open_consuming(address) as session:
         session.pull(10, max_bytes=LARGE, linger_seconds=60, last_wanted_sequence=None)
         time.sleep(0.2)
@@ -213,7 +213,7 @@ class Answering:
         self.client = self
         self.frames = frames
         self.consumer = DurableConsumer(self, "inbox")
-        self.looks = 0
+        self.checks = 0
 
     async def publish(self, _subject, _request, *, reply):
         assert reply == "inbox"
@@ -221,13 +221,13 @@ class Answering:
             self.consumer.receive(frame)
 
     async def last_sequence(self):
-        self.looks += 1
+        self.checks += 1
 
-    async def patient_consumer_info(self):
+    async def ensure_consumer(self):
         pass
 
     def pull(self, max_messages):
-        """The batch; TimeoutError if the frames do not end the pull."""
+        """Return the batch; raise TimeoutError if the frames do not end the pull."""
 
         async def soon():
             return await asyncio.wait_for(pull(self.consumer, max_messages, linger_seconds=9), 0.4)
@@ -243,7 +243,7 @@ class Answering:
         b"$JS.ACK._.account.S.durable.3.42.7.1700000000000000000.0.token",
     ],
 )
-def test_the_place_in_the_stream_is_read_from_either_form_of_the_reply(reply):
+def test_the_sequence_is_read_from_both_forms_of_the_reply_subject(reply):
     frame = Frame(b"playback.caf\xe9.movie", reply, b"NATS/1.0\r\n\r\n", b"{}")
     (message,) = Answering(frame).pull(1)
     assert (message.sequence, message.reply, message.payload) == (42, reply.decode(), b"{}")
@@ -253,7 +253,7 @@ def test_the_place_in_the_stream_is_read_from_either_form_of_the_reply(reply):
 
 
 @pytest.mark.parametrize(
-    ("status", "unheard"),
+    ("status", "is_missing"),
     [
         (b"NATS/1.0 503\r\n\r\n", True),
         (b"NATS/1.0 409 Consumer Deleted\r\nNats-Pending-Messages: 1\r\n\r\n", True),
@@ -263,15 +263,15 @@ def test_the_place_in_the_stream_is_read_from_either_form_of_the_reply(reply):
         (b"", False),
     ],
 )
-def test_a_word_of_the_server_ends_the_pull_and_only_some_ask_for_a_look(status, unheard):
+def test_a_status_ends_the_pull_and_some_statuses_trigger_a_consumer_check(status, is_missing):
     stream = Answering(Frame(b"inbox", b"", status, b""))
     assert stream.pull(100) == []
-    assert stream.looks == 0
+    assert stream.checks == 0
     assert stream.pull(100) == []
-    assert stream.looks == unheard
+    assert stream.checks == is_missing
 
 
-def test_a_consumer_that_is_deleted_under_a_pull_is_made_anew_by_the_next(address):
+def test_a_consumer_deleted_during_a_pull_is_recreated_by_the_next_one(address):
     async def check():
         async with prepared(address) as stream, open_consumer(stream) as consumer:
             pulling = asyncio.create_task(pull(consumer, linger_seconds=20))

@@ -1,4 +1,4 @@
-"""What is read of a credentials file, and that nothing of it is shown."""
+"""Reading credentials files without ever showing their secrets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def seed_in(path):
     return path.read_text().split("SEED-----\n")[1].split("\n")[0]
 
 
-def test_the_jwt_is_taken_as_it_stands_and_neither_key_nor_seed_is_shown(path):
+def test_the_jwt_is_read_unchanged_and_key_and_seed_are_not_shown(path):
     credentials = read_credentials(path)
     assert f"JWT-----\n{credentials.jwt.decode()}\n---" in path.read_text()
     assert "key" not in repr(credentials)
@@ -33,7 +33,7 @@ def test_the_jwt_is_taken_as_it_stands_and_neither_key_nor_seed_is_shown(path):
 
 @settings(max_examples=50, deadline=None)
 @given(st.text(max_size=40))
-def test_what_is_signed_can_be_verified_and_nothing_else_can(path, challenge):
+def test_a_signature_verifies_only_its_challenge(path, challenge):
     credentials = read_credentials(path)
     public = credentials.key.public_key()
     signature = base64.b64decode(credentials.sign(challenge), validate=True)
@@ -46,13 +46,13 @@ def test_what_is_signed_can_be_verified_and_nothing_else_can(path, challenge):
     "change",
     [
         lambda text: text.replace("\n", "\r\n"),
-        lambda text: f"# my own words\n{text}",
+        lambda text: f"# a comment\n{text}",
         lambda text: text.replace("-----BEGIN", "---BEGIN").replace("-----\n", "---\n"),
         lambda text: "\n".join(reversed(text.split("\n\n"))),
     ],
-    ids=["Windows", "a comment before it", "short rules", "the seed first"],
+    ids=["Windows line ends", "leading comment", "short dashes", "seed first"],
 )
-def test_the_file_may_be_laid_out_in_other_ways(path, tmp_path, change):
+def test_other_file_layouts_are_accepted(path, tmp_path, change):
     other = tmp_path / "other.creds"
     other.write_bytes(change(path.read_text()).encode())
     assert read_credentials(other).jwt == read_credentials(path).jwt
@@ -60,7 +60,7 @@ def test_the_file_may_be_laid_out_in_other_ways(path, tmp_path, change):
 
 
 @pytest.mark.parametrize("place", [3, 20, 40, 56])
-def test_one_letter_of_the_seed_gone_wrong_is_noticed(path, tmp_path, place):
+def test_one_wrong_letter_in_the_seed_is_detected(path, tmp_path, place):
     seed = seed_in(path)
     other = "A" if seed[place] != "A" else "B"
     wrong = tmp_path / "wrong.creds"
@@ -71,7 +71,7 @@ def test_one_letter_of_the_seed_gone_wrong_is_noticed(path, tmp_path, place):
     assert "nsc" in caught.value.hint
 
 
-def test_a_login_is_good_until_it_expires(tmp_path):
+def test_a_login_is_valid_until_it_expires(tmp_path):
     now = int(time.time())
     soon = Trust().write_credentials(tmp_path / "soon.creds", exp=now + 60)
     assert read_credentials(soon)
@@ -92,7 +92,7 @@ def test_a_login_is_good_until_it_expires(tmp_path):
         b'{"exp": [1]}',
     ],
 )
-def test_a_jwt_whose_claims_say_nothing_sensible_is_damaged(path, tmp_path, claims):
+def test_a_jwt_with_invalid_claims_is_damaged(path, tmp_path, claims):
     head, _, signature = read_credentials(path).jwt.split(b".")
     odd = b".".join([head, base64.urlsafe_b64encode(claims).rstrip(b"="), signature])
     wrong = tmp_path / "wrong.creds"

@@ -1,4 +1,4 @@
-"""What the guardian of a nats-server reads and writes in the directory that it owns."""
+"""The files that the guardian reads and writes in its directory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_private_file_is_for_its_owner_alone_whatever_the_mask(here):
+def test_a_private_file_ignores_the_umask(here):
     before = os.umask(0)
     try:
         with open_private("secret.json", "w") as file:
@@ -39,7 +39,7 @@ def test_a_private_file_is_for_its_owner_alone_whatever_the_mask(here):
         assert file.tell() == 1
 
 
-def test_a_lock_is_taken_if_it_is_free_now_and_shared_with_those_who_share(here):
+def test_try_lock_takes_shared_and_exclusive_locks_without_waiting(here):
     with open_private("lock") as one, open_private("lock") as two:
         assert try_lock(one, fcntl.LOCK_SH)
         assert try_lock(two, fcntl.LOCK_SH)
@@ -58,29 +58,29 @@ def test_a_lock_is_taken_if_it_is_free_now_and_shared_with_those_who_share(here)
         ('{"nats": ["nats://127.0', None),
     ],
 )
-def test_the_port_is_read_once_the_server_has_written_it_whole(here, content, port):
+def test_the_port_is_read_once_its_file_is_complete(here, content, port):
     (here / "nats-server_77.ports").write_text(content)
     assert guardian._bound_port(77) == port
     assert guardian._bound_port(7) is None
 
 
-def test_the_last_words_are_the_last_three_faults_of_this_server(here):
-    assert guardian._last_words(5) == "nothing in its log"
+def test_last_errors_are_the_last_three_of_this_server(here):
+    assert guardian._last_errors(5) == "its log contains no errors"
     lines = [
         "[5] 2026/01/01 00:00:00 [INF] Starting",
-        *(f"[5] 2026/01/01 00:00:0{n} [ERR] fault {n}" for n in range(4)),
+        *(f"[5] 2026/01/01 00:00:0{n} [ERR] error {n}" for n in range(4)),
         "[55] 2026/01/01 00:00:05 [FTL] of another server",
         "[5] 2026/01/01 00:00:06 [FTL] disk \N{EM DASH} full",
         "[5] 2026/01/01 00:00:07 [WRN] never mind",
     ]
     log = "\n".join(lines).encode() + b"\n\xff\xfe half a lin"
     (here / guardian.SERVER_LOG).write_bytes(log)
-    assert guardian._last_words(5) == "fault 2; fault 3; disk \N{EM DASH} full"
-    assert guardian._last_words(55) == "of another server"
-    assert guardian._last_words(6) == "nothing in its log"
+    assert guardian._last_errors(5) == "error 2; error 3; disk \N{EM DASH} full"
+    assert guardian._last_errors(55) == "of another server"
+    assert guardian._last_errors(6) == "its log contains no errors"
 
 
-def test_only_a_server_of_the_same_name_and_configuration_is_ours():
+def test_a_server_is_recognized_by_name_and_configuration():
     ours = ["/venv/bin/nats-server", "-c", "/data/nats/nats-server.conf"]
     assert guardian._is_server(ours, ours)
     assert guardian._is_server(["/other/bin/nats-server", *ours[1:], "-p", "4"], ours)
@@ -94,7 +94,7 @@ def test_only_a_server_of_the_same_name_and_configuration_is_ours():
         assert not guardian._is_server(other, ours)
 
 
-def test_the_store_may_take_three_quarters_of_the_free_disk_beside_what_it_holds(here):
+def test_the_store_limit_is_its_size_plus_three_quarters_of_the_free_disk(here):
     (here / "jetstream" / "a" / "msgs").mkdir(parents=True)
     (here / "jetstream" / "a" / "msgs" / "1.blk").write_bytes(b"x" * 5000)
     (here / "jetstream" / "a" / "msgs" / "index.db").write_bytes(b"x" * 700)
@@ -105,7 +105,7 @@ def test_the_store_may_take_three_quarters_of_the_free_disk_beside_what_it_holds
     assert 'user: "pipeline", password: "5ecret"' in config.read_text()
 
 
-def test_the_configuration_is_one_that_the_server_takes(here):
+def test_the_server_accepts_the_configuration(here):
     guardian._write_config(CREDENTIALS, free_bytes=10**9)
     binary = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or "nats-server"
     done = subprocess.run(
@@ -124,7 +124,7 @@ def guarding():
         yield owner
 
 
-def test_each_guardian_has_a_password_of_its_own(here):
+def test_each_guardian_has_its_own_password(here):
     passwords = set()
     for _ in range(3):
         with guarding() as owner:
@@ -133,7 +133,7 @@ def test_each_guardian_has_a_password_of_its_own(here):
     assert len(passwords) == 3
 
 
-def test_a_server_is_unused_once_nobody_shares_its_lock_or_its_directory_is_another(here):
+def test_a_server_is_unused_without_users_or_if_its_directory_was_replaced(here):
     with guarding() as owner:
         with open_private(guardian.USERS_LOCK) as user:
             assert try_lock(user, fcntl.LOCK_SH)
@@ -147,9 +147,9 @@ def test_a_server_is_unused_once_nobody_shares_its_lock_or_its_directory_is_anot
         assert owner._is_unused()
 
 
-def test_an_announcement_is_locked_whole_and_gone_with_its_guardian(here):
+def test_the_connection_file_is_complete_locked_and_removed_on_exit(here):
     with guarding() as owner:
-        owner._server = psutil.Process()  # this very process
+        owner._server = psutil.Process()  # the current process
         owner._announce_when_ready()
         assert not (here / guardian.CONNECTION_FILE).exists()
         ports = here / f"nats-server_{os.getpid()}.ports"

@@ -1,4 +1,4 @@
-"""Requests to JetStream: what they make, what they find gone, and how their faults are told."""
+"""JetStream requests: creating, recreating, retrying and reporting errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
 from tautulli_pipeline.errors import StreamError
 from tautulli_pipeline.stream.address import StreamAddress
-from tautulli_pipeline.stream.adoption import REMEDIES, REMEDY_OF_A_DENIAL
+from tautulli_pipeline.stream.adoption import HINTS, PERMISSION_HINT
 from tautulli_pipeline.stream.jetstream import MAX_UNACKED_MESSAGES, JetStream
 from tautulli_pipeline.stream.patience import unless
 from tautulli_pipeline.stream.publisher import open_publisher
@@ -29,33 +29,41 @@ def unconnected():
 @pytest.mark.parametrize(
     ("error", "cause", "hint"),
     [
-        (APIError(400, "subjects overlap", 10065), "subjects overlap", REMEDIES[10065]),
+        (APIError(400, "subjects overlap", 10065), "subjects overlap", HINTS[10065]),
         (APIError(400, "odd", 1), "odd", USUAL_HINT),
         (APIError(400, None, 10065), "nats: APIError: code=400 err_code=10065", None),
-        (NoRespondersError(), "the server has no JetStream", USUAL_HINT),
-        (ServiceUnavailableError(503, None, None), "the server has no JetStream", USUAL_HINT),
-        (ConnectionClosedError(), "the server ended the connection: nats: connection closed", None),
+        (NoRespondersError(), "JetStream is not enabled on the server", USUAL_HINT),
+        (
+            ServiceUnavailableError(503, None, None),
+            "JetStream is not enabled on the server",
+            USUAL_HINT,
+        ),
+        (
+            ConnectionClosedError(),
+            "the server closed the connection: nats: connection closed",
+            None,
+        ),
         (TimeoutError(), "TimeoutError", USUAL_HINT),
         (OSError("no route"), "no route", USUAL_HINT),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_a_fault_names_operation_stream_server_and_cause_and_no_password(error, cause, hint):
-    fault = unconnected().fault("see", error)
-    assert fault.message.startswith(f"cannot see stream MEDIA at nats://127.0.0.1:1: {cause}")
+def test_an_error_names_operation_stream_server_and_cause_but_no_password(error, cause, hint):
+    fault = unconnected().request_error("read", error)
+    assert fault.message.startswith(f"cannot read stream MEDIA at nats://127.0.0.1:1: {cause}")
     assert fault.hint == (hint or USUAL_HINT)
 
 
-def test_what_an_account_may_not_do_is_the_cause_where_no_answer_comes():
+def test_a_missing_answer_is_explained_by_the_permission_error():
     stream = unconnected()
     stream.deny("nats: Permissions Violation for Publish to '$JS.API.STREAM.INFO.MEDIA'")
     assert stream.denied == "Permissions Violation for Publish to '$JS.API.STREAM.INFO.MEDIA'"
-    fault = stream.fault("prepare", TimeoutError())
+    fault = stream.request_error("prepare", TimeoutError())
     assert fault.message.endswith(f": {stream.denied}")
-    assert fault.hint == REMEDY_OF_A_DENIAL
+    assert fault.hint == PERMISSION_HINT
 
 
-def test_a_request_that_is_denied_is_not_waited_for():
+def test_a_denied_request_fails_immediately():
     async def check():
         stream = unconnected()
         assert await unless(stream._refused, asyncio.sleep(0, "answer")) == "answer"
@@ -68,12 +76,12 @@ def test_a_request_that_is_denied_is_not_waited_for():
     asyncio.run(check())
 
 
-def test_preparing_twice_finds_what_was_made(address):
+def test_preparing_twice_finds_the_existing_stream_and_consumer(address):
     async def check():
         async with prepared(address) as stream:
-            made = (await stream.consumer())["created"]
+            made = (await stream.find_or_create_consumer())["created"]
             assert await stream.prepare() == stream.identity
-            assert (await stream.consumer())["created"] == made
+            assert (await stream.find_or_create_consumer())["created"] == made
             config = (await stream.consumer_info())["config"]
             assert config["max_ack_pending"] == MAX_UNACKED_MESSAGES
             assert stream.limits.max_unacked == MAX_UNACKED_MESSAGES
@@ -82,25 +90,25 @@ def test_preparing_twice_finds_what_was_made(address):
     asyncio.run(check())
 
 
-def test_a_consumer_that_somebody_deleted_is_made_anew_and_one_without_stream_is_not(address):
+def test_a_deleted_consumer_is_recreated_unless_its_stream_is_gone(address):
     async def check():
         async with prepared(address) as stream, open_publisher(stream) as publisher:
             await publisher.publish([outgoing(1)])
             await stream.context.delete_consumer(address.stream, address.durable_name)
-            assert (await stream.patient_consumer_info())["name"] == address.durable_name
+            assert (await stream.ensure_consumer())["name"] == address.durable_name
             await stream.context.delete_stream(address.stream)
             with pytest.raises(StreamError, match="was deleted while the import ran"):
-                await stream.patient_consumer_info()
+                await stream.ensure_consumer()
             with pytest.raises(StreamError, match="was deleted while the import ran"):
                 await stream.last_sequence()
 
     asyncio.run(check())
 
 
-def test_a_settings_change_that_the_server_refuses_is_its_own_word(address):
+def test_a_refused_consumer_update_raises_the_error_of_the_server(address):
     async def check():
         async with prepared(address) as stream:
-            config = (await stream.consumer())["config"]
+            config = (await stream.find_or_create_consumer())["config"]
             with pytest.raises(APIError, match="deliver policy can not be updated"):
                 await stream.configure_consumer(config | {"deliver_policy": "new"})
             changed = await stream.configure_consumer(config | {"ack_wait": 9_000_000_000})
@@ -109,20 +117,20 @@ def test_a_settings_change_that_the_server_refuses_is_its_own_word(address):
     asyncio.run(check())
 
 
-def test_a_patient_request_tells_what_it_waits_for_and_faults_by_its_operation(address):
-    heard, asked = [], []
+def test_a_retried_request_reports_its_waits_and_names_its_operation_in_the_error(address):
+    reasons, asked = [], []
 
-    async def away_at_first():
+    async def unreachable_at_first():
         asked.append(None)
         if len(asked) < 3:
             raise NoRespondersError
         raise NotFoundError(404, "stream not found", 10059)
 
     async def check():
-        async with prepared(address, on_wait=heard.append) as stream:
+        async with prepared(address, on_wait=reasons.append) as stream:
             with pytest.raises(StreamError, match=r"cannot look at stream .*: stream not found$"):
-                await stream.patiently("look at", away_at_first)
-            await eventually(lambda: len(heard) == 2)
+                await stream.retry("look at", unreachable_at_first)
+            await eventually(lambda: len(reasons) == 2)
 
     asyncio.run(check())
-    assert set(heard) == {"the stream server is away; waiting for it to come back"}
+    assert set(reasons) == {"the stream server is unreachable; waiting for it to come back"}

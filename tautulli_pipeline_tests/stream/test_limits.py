@@ -1,4 +1,4 @@
-"""What a stream's configuration says of its room, and of what it drops before it is consumed."""
+"""Stream limits: capacity, and dropping messages before they are consumed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def limits(max_ack_pending=None, **config):
 
 
 @given(UNLIMITED, UNLIMITED, UNLIMITED, UNLIMITED, st.sampled_from(DiscardPolicy))
-def test_what_is_none_or_below_one_is_no_limit(in_all, by_subject, size, unacked, discard):
+def test_a_limit_of_none_or_below_one_is_unlimited(in_all, by_subject, size, unacked, discard):
     found = limits(
         unacked, max_msgs=in_all, max_msgs_per_subject=by_subject, max_bytes=size, discard=discard
     )
@@ -29,45 +29,47 @@ def test_what_is_none_or_below_one_is_no_limit(in_all, by_subject, size, unacked
 
 
 @given(SIZES, SIZES, SIZES, SIZES)
-def test_a_stream_holds_no_more_than_its_narrowest_limit(in_all, by_subject, size, unacked):
+def test_the_smallest_limit_applies(in_all, by_subject, size, unacked):
     found = limits(unacked, max_msgs=in_all, max_msgs_per_subject=by_subject, max_bytes=size)
     assert found.max_messages == min(in_all, by_subject)
     assert (found.max_bytes, found.max_unacked) == (size, unacked)
-    words = f"max_msgs {in_all}, max_bytes {size}, max_msgs_per_subject {by_subject}"
-    assert (found.drops, found.drops_oldest) == (words, True)
+    drops = f"max_msgs {in_all}, max_bytes {size}, max_msgs_per_subject {by_subject}"
+    assert (found.drops, found.drops_oldest) == (drops, True)
 
 
 @given(SIZES, SIZES)
-def test_a_stream_that_refuses_what_is_new_drops_nothing_old(in_all, size):
+def test_a_stream_that_rejects_new_messages_drops_no_old_ones(in_all, size):
     found = limits(max_msgs=in_all, max_bytes=size, discard=DiscardPolicy.NEW)
     assert (found.drops, found.drops_oldest) == ("", False)
     assert (found.max_messages, found.max_bytes) == (in_all, size)
 
 
 @given(SIZES, SIZES, st.booleans())
-def test_the_oldest_of_a_subject_is_dropped_unless_that_is_refused_too(in_all, by_subject, refused):
+def test_a_subject_limit_drops_the_oldest_unless_it_rejects_new_messages(
+    in_all, by_subject, refused
+):
     found = limits(
         max_msgs=in_all,
         max_msgs_per_subject=by_subject,
         discard=DiscardPolicy.NEW,
         discard_new_per_subject=refused,
     )
-    words = "" if refused else f"max_msgs_per_subject {by_subject}"
-    assert (found.drops, found.drops_oldest) == (words, not refused)
+    drops = "" if refused else f"max_msgs_per_subject {by_subject}"
+    assert (found.drops, found.drops_oldest) == (drops, not refused)
     assert found.max_messages == min(in_all, by_subject)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
+    ("seconds", "drops"),
     [(0, ""), (0.5, "max_age 0.5 s"), (3600, "max_age 3600 s"), (86_399, "max_age 86399 s")],
 )
-def test_a_short_life_drops_messages_though_not_the_oldest_of_a_full_stream(seconds, words):
+def test_a_short_max_age_drops_messages_by_age_only(seconds, drops):
     for discard in DiscardPolicy:
         found = limits(max_age=seconds, discard=discard)
-        assert (found.drops, found.drops_oldest) == (words, False)
+        assert (found.drops, found.drops_oldest) == (drops, False)
 
 
-def test_a_life_of_a_day_is_long_enough():
+def test_a_max_age_of_one_day_drops_nothing():
     assert limits(max_age=86_400).drops == ""
 
 
@@ -80,7 +82,7 @@ def test_a_life_of_a_day_is_long_enough():
         ({"max_bytes": 64 * 2**20 - 1}, True),
     ],
 )
-def test_a_stream_is_narrow_where_a_full_batch_may_never_come(changes, narrow):
+def test_a_stream_with_little_room_is_narrow(changes, narrow):
     values = {
         "max_messages": ROOMY.max_messages,
         "max_bytes": ROOMY.max_bytes,
@@ -89,8 +91,8 @@ def test_a_stream_is_narrow_where_a_full_batch_may_never_come(changes, narrow):
     assert Limits(**(values | changes)).narrow is narrow
 
 
-def test_a_warning_names_the_stream_the_limit_and_what_comes_of_it():
+def test_the_warning_names_the_stream_the_limits_and_the_consequence():
     assert limits(max_msgs=10, max_age=60).warning("MEDIA") == (
         "stream MEDIA may drop events before they are consumed (max_msgs 10, max_age 60 s); "
-        "what it drops is published again"
+        "dropped events are published again"
     )

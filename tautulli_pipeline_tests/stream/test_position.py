@@ -1,4 +1,4 @@
-"""How far the consumer is, asked without making, changing or consuming anything."""
+"""Reading the consumer's position without side effects."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from tautulli_pipeline.stream.publisher import open_publisher
 from tautulli_pipeline_tests.stream.servers import outgoing, prepared
 
 
-def test_where_there_is_no_stream_there_is_no_position_and_none_is_made(address):
-    async def look():
+def test_without_a_stream_the_position_is_none_and_no_stream_is_created(address):
+    async def require_no_stream():
         async with connect(address) as stream:
             with pytest.raises(NotFoundError):
                 await stream.context.stream_info(address.stream)
 
     assert read_position(address) is None
-    asyncio.run(look())
+    asyncio.run(require_no_stream())
 
 
-def test_where_the_consumer_is_another_ones_there_is_no_position(address):
+def test_without_the_consumer_the_position_is_none_and_no_consumer_is_created(address):
     async def check():
         async with prepared(address) as stream:
             return await stream.context.consumers_info(address.stream)
@@ -60,6 +60,6 @@ def test_each_message_is_undelivered_then_unacked_then_acked(address):
     assert read_position(address) == replace(before, acked_sequence=2, undelivered=4, unacked=3)
 
 
-def test_a_server_that_does_not_let_us_in_is_a_fault(address):
+def test_a_refused_login_is_an_error(address):
     with pytest.raises(StreamError, match=r"cannot reach the stream server at nats://127\.0"):
         read_position(replace(address, password="wrong"))

@@ -29,13 +29,13 @@ from tautulli_pipeline_tests.stream.servers import (
 
 @asynccontextmanager
 async def open_as(kind, stream, **options):
-    """A publisher of class `kind` with its subscription."""
+    """Open a publisher of class `kind` with its subscription."""
     publisher = kind(stream, inbox := stream.client.new_inbox(), **options)
     async with stream.client.subscribed(f"{inbox}.>", publisher.receive):
         yield publisher
 
 
-def test_every_message_is_on_the_stream_once_with_its_headers_and_bytes(address):
+def test_every_message_is_stored_once_with_its_headers_and_bytes(address):
     async def check():
         async with prepared(address) as stream, open_publisher(stream) as publisher:
             first = [outgoing(n) for n in range(300)]
@@ -54,7 +54,7 @@ def test_every_message_is_on_the_stream_once_with_its_headers_and_bytes(address)
     asyncio.run(check())
 
 
-def test_duplicates_are_told_by_position_with_the_sequence_of_the_original(address):
+def test_duplicates_are_reported_by_position_with_the_sequence_of_the_original(address):
     async def check():
         async with prepared(address) as stream, open_publisher(stream) as publisher:
             await publisher.publish([outgoing(1), outgoing(2)])
@@ -71,7 +71,7 @@ def test_duplicates_are_told_by_position_with_the_sequence_of_the_original(addre
 @pytest.mark.parametrize(
     ("window", "size"), [(Window(messages=7), 10), (Window(bytes=7 * 1000), 1000)]
 )
-def test_what_is_in_flight_is_bounded(address, window, size):
+def test_the_messages_in_flight_are_limited(address, window, size):
     in_flight, most = 0, 0
 
     class Watched(Publisher):
@@ -99,7 +99,7 @@ def test_what_is_in_flight_is_bounded(address, window, size):
     assert 1 < most <= 8
 
 
-def test_lost_acks_make_no_second_copy(address):
+def test_lost_acks_create_no_duplicates(address):
     dropped = []
 
     class Lossy(Publisher):
@@ -124,7 +124,7 @@ def test_lost_acks_make_no_second_copy(address):
     asyncio.run(check())
 
 
-def test_an_ack_that_comes_after_its_batch_is_not_taken_for_the_next_batch(address):
+def test_a_late_ack_is_not_counted_for_the_next_batch(address):
     async def check():
         late = []
 
@@ -144,7 +144,7 @@ def test_an_ack_that_comes_after_its_batch_is_not_taken_for_the_next_batch(addre
     asyncio.run(check())
 
 
-def test_a_server_killed_in_the_middle_loses_and_doubles_nothing(tmp_path):
+def test_a_server_killed_while_publishing_loses_and_duplicates_nothing(tmp_path):
     async def check(server):
         address = address_on(server)
         async with (
@@ -170,7 +170,7 @@ def test_a_server_killed_in_the_middle_loses_and_doubles_nothing(tmp_path):
         asyncio.run(check(server))
 
 
-def test_while_the_server_is_away_no_more_is_kept_for_it_than_may_wait(tmp_path):
+def test_while_the_server_is_unreachable_the_send_buffer_stays_limited(tmp_path):
     async def check():
         with ExitStack() as server:
             config = f'jetstream {{ store_dir: "{tmp_path}" }}'
@@ -193,7 +193,7 @@ def test_while_the_server_is_away_no_more_is_kept_for_it_than_may_wait(tmp_path)
 
 
 @pytest.mark.parametrize("limit", [{"max_msgs": 10}, {"max_bytes": 1600}])
-def test_a_full_stream_makes_it_wait_and_nothing_is_lost(address, limit):
+def test_publishing_to_a_full_stream_waits_and_loses_nothing(address, limit):
     async def check():
         waits = []
         async with connect(address, on_wait=waits.append) as stream:
@@ -224,8 +224,8 @@ def test_a_full_stream_makes_it_wait_and_nothing_is_lost(address, limit):
     asyncio.run(check())
 
 
-def gives_up_on(address, messages, *, settings=None, on_wait=lambda _: None, **options):
-    """The fault that publishing ends with, in bounded time."""
+def publish_error(address, messages, *, settings=None, on_wait=lambda _: None, **options):
+    """Return the error message of publishing, which must fail within four seconds."""
 
     async def attempt():
         async with connect(address, on_wait=on_wait) as stream:
@@ -244,18 +244,18 @@ def gives_up_on(address, messages, *, settings=None, on_wait=lambda _: None, **o
     return caught.value.message
 
 
-def test_a_message_over_the_streams_own_limit_is_a_fault_at_once(address):
+def test_a_message_over_the_stream_limit_fails_immediately(address):
     messages = [outgoing(1), outgoing(2, payload=b"x" * 2000), outgoing(3)]
-    message = gives_up_on(address, messages, settings={"max_msg_size": 1000})
+    message = publish_error(address, messages, settings={"max_msg_size": 1000})
     assert message.endswith("refused a message: message size exceeds maximum allowed")
 
 
-def test_a_message_over_the_servers_limit_is_a_fault_at_once(address):
+def test_a_message_over_the_server_limit_fails_immediately(address):
     messages = [outgoing(1), outgoing(2, payload=b"x" * (8 * 2**20 + 1))]
-    assert "8388608" in gives_up_on(address, messages)
+    assert "8388608" in publish_error(address, messages)
 
 
-def test_a_message_may_be_as_large_as_the_server_takes_with_its_headers(address):
+def test_a_message_with_headers_may_be_as_large_as_the_server_limit(address):
     async def check():
         async with prepared(address) as stream, open_publisher(stream) as publisher:
             room = stream.client.max_payload - len(header_block(outgoing(1).headers))
@@ -267,7 +267,7 @@ def test_a_message_may_be_as_large_as_the_server_takes_with_its_headers(address)
     asyncio.run(check())
 
 
-def test_a_sealed_stream_is_a_fault_at_once(address):
+def test_a_sealed_stream_fails_immediately(address):
     async def seal():
         async with connect(address) as stream:
             config = StreamConfig(name=address.stream, subjects=["playback.>"])
@@ -281,27 +281,27 @@ def test_a_sealed_stream_is_a_fault_at_once(address):
         asyncio.run(seal())
 
 
-def test_a_stream_that_stays_full_is_given_up_and_says_how_many_are_left(address):
+def test_a_stream_that_stays_full_times_out_with_the_number_of_unacknowledged_messages(address):
     settings = {"max_msgs": 3, "discard": DiscardPolicy.NEW}
-    message = gives_up_on(
+    message = publish_error(
         replace(address, patience_seconds=0.3), [outgoing(n) for n in range(8)], settings=settings
     )
     assert "did not acknowledge 5 messages" in message
 
 
-def test_without_a_stream_for_the_subject_it_waits_and_gives_up(address):
+def test_publishing_to_a_subject_without_a_stream_waits_and_times_out(address):
     waits = []
     impatient = replace(address, patience_seconds=0.3)
     messages = [outgoing(1)._replace(subject="elsewhere.test")]
-    message = gives_up_on(impatient, messages, on_wait=waits.append)
+    message = publish_error(impatient, messages, on_wait=waits.append)
     assert "did not acknowledge 1 messages" in message
-    assert set(waits) == {"no stream takes our subjects at the moment; waiting"}
+    assert set(waits) == {"no stream captures the subjects of the import; waiting"}
 
 
-def test_an_account_that_may_not_publish_is_a_fault_that_says_so(address, tmp_path):
+def test_a_missing_publish_permission_is_reported(address, tmp_path):
     user = 'user: "u", password: "p", permissions: { publish: { deny: ["playback.>"] } }'
     config = f'authorization {{ users: [ {{ {user} }} ] }}\njetstream {{ store_dir: "{tmp_path}" }}'
     with nats_server(tmp_path, config) as url:
         here = replace(address, url=url, user="u", password="p")
-        message = gives_up_on(here, [outgoing(1)], ack_timeout_seconds=0.3)
+        message = publish_error(here, [outgoing(1)], ack_timeout_seconds=0.3)
     assert "permissions violation" in message.lower()

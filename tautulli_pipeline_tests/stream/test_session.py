@@ -1,4 +1,4 @@
-"""Sessions for code without an event loop: futures that can be waited for and abandoned."""
+"""Sessions for synchronous code, with futures that can be awaited and cancelled."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def make_stream(address, **config):
     asyncio.run(make())
 
 
-def test_what_is_pending_is_counted_on_a_stream_that_is_made_for_it(address):
+def test_count_pending_creates_the_stream_and_counts_unacked_messages(address):
     assert count_pending(address) == 0
     with open_publishing(address) as publishing:
         publishing.publish([outgoing(n) for n in range(5)]).result(5)
@@ -42,7 +42,7 @@ def test_what_is_pending_is_counted_on_a_stream_that_is_made_for_it(address):
     assert count_pending(address) == 3
 
 
-def test_an_abandoned_batch_is_cancelled_and_the_next_one_is_published(address):
+def test_a_batch_can_be_cancelled_and_the_next_one_published(address):
     make_stream(address, max_msgs=1, discard=DiscardPolicy.NEW)
     with open_publishing(address) as publishing:
         waiting = publishing.publish([outgoing(n) for n in range(3)])
@@ -55,28 +55,28 @@ def test_an_abandoned_batch_is_cancelled_and_the_next_one_is_published(address):
         assert publishing.publish([outgoing(0)]).result(5).duplicates == {0}
 
 
-def test_who_publishes_is_warned_of_a_stream_that_drops_and_goes_in_portions(address):
+def test_publishing_to_a_stream_that_drops_messages_warns_and_is_throttled(address):
     make_stream(address, max_msgs=4)
-    heard = []
+    reasons = []
     patience = replace(address, patience_seconds=0.2)
-    with open_publishing(patience, on_wait=heard.append) as publishing:
-        assert heard == [
+    with open_publishing(patience, on_wait=reasons.append) as publishing:
+        assert reasons == [
             f"stream {address.stream} may drop events before they are consumed (max_msgs 4); "
-            "what it drops is published again"
+            "dropped events are published again"
         ]
-        with pytest.raises(StreamError, match="messages on it were not consumed"):
+        with pytest.raises(StreamError, match="of its messages were not consumed"):
             publishing.publish([outgoing(n) for n in range(9)]).result(5)
         assert publishing.last_sequence() <= 4
 
 
 @pytest.mark.parametrize(("limits", "narrow"), [({}, False), ({"max_msgs": 100}, True)])
-def test_who_consumes_knows_whether_full_batches_can_come(address, limits, narrow):
+def test_a_consuming_session_knows_whether_the_stream_is_narrow(address, limits, narrow):
     make_stream(address, **limits)
     with open_consuming(replace(address, private=True)) as consuming:
         assert consuming.narrow is narrow
 
 
-def test_only_a_server_that_others_can_reach_is_watched_for_company(address):
+def test_only_a_shared_server_is_checked_for_other_consumers(address):
     private = replace(address, private=True)
     with open_consuming(private) as first:
         first.pull(1, max_bytes=10**6, linger_seconds=30, last_wanted_sequence=None)
@@ -84,13 +84,13 @@ def test_only_a_server_that_others_can_reach_is_watched_for_company(address):
             pytest.raises(StreamError, match="another process consumes stream"),
             open_consuming(address),
         ):
-            pytest.fail("two consume under one name")
+            pytest.fail("two processes share a consumer")
         with open_consuming(private) as second:
             assert second.identity == first.identity
 
 
 @pytest.mark.parametrize("opening", [open_publishing, open_consuming])
-def test_a_server_that_does_not_let_us_in_is_a_fault_of_opening(address, opening):
+def test_a_refused_login_fails_when_the_session_opens(address, opening):
     stranger = replace(address, password="wrong")
     with pytest.raises(StreamError, match="cannot reach the stream server"), opening(stranger):
-        pytest.fail("a stranger was let in")
+        pytest.fail("the login was accepted")

@@ -13,7 +13,7 @@ from tautulli_pipeline_tests.stream.servers import outgoing
 
 
 async def publish_into_a_full_stream(address, during, *, consume=True, **settings):
-    """Publish four times what the stream holds; gives the fault and what was waited for."""
+    """Publish four times the stream's capacity; return the error and the wait reasons."""
     waits = []
     patient = replace(address, patience_seconds=9)
     async with connect(patient, on_wait=waits.append) as stream:
@@ -44,45 +44,45 @@ async def nothing(_stream):
     pass
 
 
-def test_a_stream_full_of_what_it_keeps_is_given_up_once_all_is_consumed(address):
+def test_a_stream_full_of_consumed_messages_is_an_error(address):
     began = time.monotonic()
     fault, waits = asyncio.run(publish_into_a_full_stream(address, nothing))
     assert 5 < time.monotonic() - began < 9
     assert fault.message == (
-        f"stream {address.stream} is full (max_msgs 10) and keeps what is consumed "
+        f"stream {address.stream} is full (max_msgs 10) and keeps consumed messages "
         "(limits retention)"
     )
     assert "import again to resume" in fault.hint
     assert set(waits) == {"the stream is full; waiting for the consumer to make room"}
 
 
-def test_a_stream_full_for_the_sake_of_others_is_waited_for_and_told_so(address):
+def test_a_stream_full_of_messages_for_other_consumers_is_waited_for_and_reported(address):
     fault, waits = asyncio.run(
         publish_into_a_full_stream(address, nothing, retention=RetentionPolicy.INTEREST)
     )
-    words = "the stream is full of what its other consumers have not taken"
-    assert waits[-1] == f"{words}; waiting"
-    assert fault.message.endswith(f"did not acknowledge 30 messages within 9 s: {words}")
+    reason = "the stream is full of messages that other consumers have not acked"
+    assert waits[-1] == f"{reason}; waiting"
+    assert fault.message.endswith(f"did not acknowledge 30 messages within 9 s: {reason}")
 
 
-@pytest.mark.parametrize("anew", [False, True], ids=["gone", "made anew"])
-def test_a_stream_that_is_gone_or_another_one_is_not_waited_for(address, anew):
-    told = []
+@pytest.mark.parametrize("recreate", [False, True], ids=["deleted", "recreated"])
+def test_a_deleted_or_recreated_stream_is_not_waited_for(address, recreate):
+    messages = []
 
     async def delete(stream):
         config = (await stream.context.stream_info(address.stream)).config
         await stream.context.delete_stream(address.stream)
-        if anew:
+        if recreate:
             await stream.context.add_stream(config)
         with pytest.raises(StreamError) as caught:
-            await stream.see_stream()
-        told.append(caught.value.message)
+            await stream.require_stream()
+        messages.append(caught.value.message)
 
     began = time.monotonic()
     fault, _ = asyncio.run(publish_into_a_full_stream(address, delete, consume=False))
     assert time.monotonic() - began < 8
-    what = "was deleted and made anew" if anew else "was deleted"
-    assert told == [f"stream {address.stream} {what} while the import ran"]
-    # The publisher may look between the two.
+    what = "was deleted and recreated" if recreate else "was deleted"
+    assert messages == [f"stream {address.stream} {what} while the import ran"]
+    # The publisher may check between the deletion and the recreation.
     assert fault.message.startswith(f"stream {address.stream} was deleted ")
-    assert "published again" in fault.hint
+    assert "import again" in fault.hint

@@ -1,4 +1,4 @@
-"""What a dead consumer left is taken over, and the consumer's own settings stay."""
+"""Taking over from a dead consumer without changing the consumer's settings."""
 
 from __future__ import annotations
 
@@ -17,28 +17,30 @@ from tautulli_pipeline_tests.stream.servers import outgoing, prepared
 SECOND = 1_000_000_000
 
 
-async def pull_and_leave(address, *, own=None):
-    """Leave three messages unacked on a consumer with settings of somebody's own."""
+async def pull_and_leave(address, *, custom=None):
+    """Leave three messages unacked on a consumer with custom settings."""
     async with prepared(address) as stream, open_publisher(stream) as publisher:
-        config = (await stream.consumer())["config"]
-        await stream.configure_consumer(config | (own or {}))
+        config = (await stream.find_or_create_consumer())["config"]
+        await stream.configure_consumer(config | (custom or {}))
         await publisher.publish([outgoing(n) for n in range(3)])
         async with open_consumer(stream) as consumer:
             assert len(await consumer.pull(3, max_bytes=10**6, linger_seconds=1)) == 3
 
 
 @pytest.mark.parametrize("seconds", [7, 0.5])
-def test_unacked_messages_come_again_at_once_and_the_deadline_is_as_before(address, seconds):
-    """Half a second is what a process leaves that dies while it takes over."""
-    own = {"ack_wait": int(seconds * SECOND), "max_ack_pending": 1234, "description": "mine"}
+def test_unacked_messages_are_redelivered_immediately_and_the_ack_wait_is_restored(
+    address, seconds
+):
+    """Half a second is the ack wait that a process leaves if it dies during the takeover."""
+    custom = {"ack_wait": int(seconds * SECOND), "max_ack_pending": 1234, "description": "mine"}
 
     async def check():
-        await pull_and_leave(address, own=own)
+        await pull_and_leave(address, custom=custom)
         async with prepared(address) as stream:
             await redeliver_unacked(stream)
-            config = (await stream.consumer())["config"]
+            config = (await stream.find_or_create_consumer())["config"]
             wanted = ACK_WAIT_SECONDS if seconds < 1 else seconds
-            assert config.items() >= (own | {"ack_wait": int(wanted * SECOND)}).items()
+            assert config.items() >= (custom | {"ack_wait": int(wanted * SECOND)}).items()
             async with open_consumer(stream) as consumer:
                 again = await consumer.pull(3, max_bytes=10**6, linger_seconds=1)
                 assert [message.sequence for message in again] == [1, 2, 3]
@@ -46,7 +48,7 @@ def test_unacked_messages_come_again_at_once_and_the_deadline_is_as_before(addre
     asyncio.run(check())
 
 
-def test_where_nothing_is_unacked_nothing_is_changed(address, monkeypatch):
+def test_without_unacked_messages_the_consumer_is_not_changed(address, monkeypatch):
     async def check():
         async with prepared(address) as stream:
             changes = []
@@ -57,18 +59,18 @@ def test_where_nothing_is_unacked_nothing_is_changed(address, monkeypatch):
     asyncio.run(check())
 
 
-def test_a_consumer_that_cannot_be_had_is_a_fault(address):
+def test_a_missing_stream_is_an_error(address):
     async def check():
         async with connect(address) as stream:
             await redeliver_unacked(stream)
 
     with pytest.raises(StreamError) as caught:
         asyncio.run(check())
-    words = f"cannot take over the consumer of stream {address.stream} at {address.url}: "
-    assert caught.value.message == f"{words}stream not found"
+    prefix = f"cannot take over the consumer of stream {address.stream} at {address.url}: "
+    assert caught.value.message == f"{prefix}stream not found"
 
 
-def test_alone_on_a_stream_that_others_publish_to_nobody_is_company(address):
+def test_publishing_is_not_mistaken_for_another_consumer(address):
     async def check():
         async with prepared(address) as stream, open_publisher(stream) as publisher:
             refusing = asyncio.create_task(require_sole_consumer(stream))

@@ -35,7 +35,7 @@ async def make(stream, **limits):
     ],
     ids=str,
 )
-def test_nothing_is_dropped_by_a_stream_that_holds_less_than_is_published(address, limits):
+def test_a_stream_smaller_than_the_batch_drops_nothing(address, limits):
     async def check():
         async with connect(address) as stream:
             await make(stream, **limits)
@@ -57,13 +57,13 @@ def test_nothing_is_dropped_by_a_stream_that_holds_less_than_is_published(addres
     asyncio.run(check())
 
 
-def test_it_does_not_wait_for_ever_for_a_consumer_that_does_not_come(address):
+def test_publishing_without_a_running_consumer_times_out(address):
     async def check():
         async with connect(replace(address, patience_seconds=0.3)) as stream:
             await make(stream, max_msgs=4)
             async with open_publisher(stream) as publisher:
                 throttle = Throttle(stream, publisher)
-                with pytest.raises(StreamError, match="4 messages on it were not consumed"):
+                with pytest.raises(StreamError, match="4 of its messages were not consumed"):
                     await throttle.publish([outgoing(number) for number in range(EVENTS)])
 
     asyncio.run(check())
@@ -81,7 +81,7 @@ def test_it_does_not_wait_for_ever_for_a_consumer_that_does_not_come(address):
     ],
     ids=str,
 )
-def test_what_a_stream_may_drop_is_known_at_the_start(address, config, drops, narrow):
+def test_the_limits_are_known_at_the_start(address, config, drops, narrow):
     async def check():
         async with connect(address) as stream:
             await make(stream, **config)
@@ -94,7 +94,7 @@ def test_what_a_stream_may_drop_is_known_at_the_start(address, config, drops, na
 
 
 class Recorder:
-    """A publisher that takes all at once, its answers odd positions for duplicates."""
+    """A fake publisher that accepts everything and reports odd positions as duplicates."""
 
     def __init__(self):
         self.portions = []
@@ -116,9 +116,9 @@ async def nothing_left():
     st.integers(1, 12) | st.just(2**62),
     st.integers(1, 9000) | st.just(2**62),
 )
-def test_portions_are_half_of_what_the_stream_holds_and_together_all(sizes, most, most_bytes):
+def test_portions_are_at_most_half_the_capacity_and_include_every_message(sizes, most, most_bytes):
     limits = Limits(max_messages=most, max_bytes=most_bytes)
-    stream = SimpleNamespace(limits=limits, patient_consumer_info=nothing_left)
+    stream = SimpleNamespace(limits=limits, ensure_consumer=nothing_left)
     messages = [outgoing(n, payload=b"x" * size or b" ") for n, size in enumerate(sizes)]
     recorder = Recorder()
     acks = asyncio.run(Throttle(stream, recorder).publish(messages))

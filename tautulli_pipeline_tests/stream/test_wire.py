@@ -1,4 +1,4 @@
-"""What arrives on a connection reaches its sink whole, however it is cut up on the way."""
+"""Batched frames: parsing deliveries from any chunks, and sending."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FRAMES = st.builds(Frame, SUBJECTS, SUBJECTS | st.just(b""), HEADERS.map(header_
 OURS, THEIRS = 7, 8
 
 
-def written(frame, sid):
+def encoded(frame, sid):
     reply = b" " + frame.reply if frame.reply else b""
     total = len(frame.header) + len(frame.payload)
     sizes = b"%d %d" % (len(frame.header), total)
@@ -43,7 +43,7 @@ def written(frame, sid):
     )
 
 
-def written_plain(frame, sid):
+def encoded_without_header(frame, sid):
     reply = b" " + frame.reply if frame.reply else b""
     head = b"MSG %b %d%b %d\r\n" % (frame.subject, sid, reply, len(frame.payload))
     return head + frame.payload + b"\r\n"
@@ -59,18 +59,18 @@ def pieces_of(data, cuts):
 
 
 class Listener(WireClient):
-    """A client that is not connected and notes what comes on either subscription."""
+    """An unconnected client that records the deliveries of both subscriptions."""
 
     def __init__(self):
         super().__init__()
-        self.heard, self.told = [], []
-        self._sinks = {OURS: self.heard.append, THEIRS: self.told.append}
+        self.received, self.other = [], []
+        self._sinks = {OURS: self.received.append, THEIRS: self.other.append}
 
     async def _process_ping(self):
-        self.told.append("ping")
+        self.other.append("ping")
 
     async def _process_err(self, err_msg):
-        self.told.append(err_msg)
+        self.other.append(err_msg)
         self._ps.reset()
 
 
@@ -82,45 +82,45 @@ def parsed(data, cuts):
             await client._ps.parse(piece)
 
     asyncio.run(feed())
-    return client.heard, client.told
+    return client.received, client.other
 
 
 @given(
     st.lists(st.tuples(FRAMES, st.sampled_from([OURS, THEIRS]), st.booleans()), max_size=12),
     st.lists(st.integers(0, 10_000), max_size=8),
 )
-def test_deliveries_are_told_apart_and_whole_wherever_they_are_cut(deliveries, cuts):
+def test_deliveries_are_parsed_completely_wherever_the_data_is_split(deliveries, cuts):
     ours, theirs, data = [], [], b""
     for frame, sid, plain in deliveries:
         kept = frame._replace(header=b"") if plain else frame
         (ours if sid == OURS else theirs).append(kept)
-        data += (written_plain if plain else written)(kept, sid)
+        data += (encoded_without_header if plain else encoded)(kept, sid)
         data += b"PING\r\n"
         theirs.append("ping")
     assert parsed(data, cuts) == (ours, theirs)
 
 
-def test_what_follows_the_end_of_a_connection_is_not_taken_for_the_next_one():
+def test_leftover_data_does_not_leak_into_the_next_connection():
     frame = Frame(b"playback.a", b"reply", b"", b"body")
-    data = b"-ERR 'Stale Connection'\r\n" + written_plain(frame, OURS) + b"MSG cut"
+    data = b"-ERR 'Stale Connection'\r\n" + encoded_without_header(frame, OURS) + b"MSG cut"
     client = Listener()
 
     async def feed():
         await client._ps.parse(data)
-        await client._ps.parse(written_plain(frame, OURS))
+        await client._ps.parse(encoded_without_header(frame, OURS))
 
     asyncio.run(feed())
-    assert (client.heard, client.told) == ([frame], ["'stale connection'"])
+    assert (client.received, client.other) == ([frame], ["'stale connection'"])
 
 
 @given(st.lists(st.dictionaries(st.text("ABCdef-", min_size=1), st.text("é😀x:,"))))
-def test_headers_are_read_as_they_were_written(several):
+def test_headers_round_trip(several):
     blocks = [header_block(headers) for headers in several]
     for name in {name for headers in several for name in headers}:
         assert header_values(blocks, name) == [headers.get(name) for headers in several]
 
 
-def test_headers_of_other_producers_need_no_blank_and_no_encoding():
+def test_headers_may_lack_spaces_and_contain_invalid_utf8():
     block = b"NATS/1.0\r\nNats-Msg-Id:a:b\r\nOdd:\t\xff \r\nno colon\r\n\r\n"
     blocks = [block, b"NATS/1.0 503\r\n\r\n", b""]
     assert header_values(blocks, "Nats-Msg-Id") == ["a:b", None, None]
@@ -128,17 +128,17 @@ def test_headers_of_other_producers_need_no_blank_and_no_encoding():
     assert header_values(blocks, "colon") == header_values(blocks, "Msg-Id") == [None] * 3
 
 
-def test_a_megabyte_in_one_message_is_delivered_whole_and_requests_still_work(address):
+def test_a_message_over_one_megabyte_is_delivered_and_requests_still_work(address):
     async def check():
         async with prepared(address) as stream:
-            heard = []
+            received = []
             body = b"x\r\n" * 400_000
-            async with stream.client.subscribed("elsewhere.>", heard.append):
+            async with stream.client.subscribed("elsewhere.>", received.append):
                 for _ in range(3):
                     await stream.client.publish("elsewhere.a", body, headers={"A": "b"})
                 await stream.client.flush()
                 assert await stream.last_sequence() == 0
-            assert [(f.subject, f.payload, f.header) for f in heard] == [
+            assert [(f.subject, f.payload, f.header) for f in received] == [
                 (b"elsewhere.a", body, header_block({"A": "b"}))
             ] * 3
 
@@ -146,7 +146,7 @@ def test_a_megabyte_in_one_message_is_delivered_whole_and_requests_still_work(ad
 
 
 @given(SUBJECTS, SUBJECTS, HEADERS, BODIES)
-def test_a_frame_to_publish_states_the_sizes_of_what_follows(subject, reply, headers, body):
+def test_a_publish_frame_states_the_header_and_payload_sizes(subject, reply, headers, body):
     header = header_block(headers)
     frame = b"".join(publish_frame(subject.decode(), reply.decode(), header, memoryview(body)))
     line, _, rest = frame.partition(b"\r\n")
@@ -165,44 +165,44 @@ def test_a_frame_to_publish_states_the_sizes_of_what_follows(subject, reply, hea
         (b"elsewhere.b", b"NATS/1.0\r\nA\xff: \xff\r\n\r\n"),
     ],
 )
-def test_odd_bytes_of_other_producers_do_not_end_the_reading(address, subject, header):
+def test_invalid_bytes_from_other_producers_do_not_stop_the_reader(address, subject, header):
     odd = Frame(subject, b"", header, b"odd")
     good = Frame(b"elsewhere.good", b"", b"", b"good")
 
     async def check():
         async with connect(address) as stream:
-            heard = []
-            async with stream.client.subscribed("elsewhere.>", heard.append):
+            received = []
+            async with stream.client.subscribed("elsewhere.>", received.append):
                 sizes = b"%d %d" % (len(header), len(header) + 3)
                 command = b"HPUB %b %b" % (subject, sizes) if header else b"PUB %b 3" % subject
                 await stream.client.send(command + b"\r\n" + header + b"odd\r\n")
                 await stream.client.publish("elsewhere.good", b"good")
                 # The server may answer a flush before it delivers.
-                await eventually(lambda: len(heard) == 2)
-            assert heard == [odd, good]
+                await eventually(lambda: len(received) == 2)
+            assert received == [odd, good]
 
     asyncio.run(check())
 
 
-def test_what_is_sent_arrives_until_the_subscription_is_left(address):
+def test_frames_are_delivered_until_the_subscription_ends(address):
     async def check():
         async with connect(address) as stream:
-            heard = []
-            async with stream.client.subscribed("elsewhere.>", heard.append):
+            received = []
+            async with stream.client.subscribed("elsewhere.>", received.append):
                 frames = [plain(f"elsewhere.{n}", b"%d" % n) for n in range(5000)]
                 await stream.client.send(b"".join(frames))
-                await eventually(lambda: len(heard) == 5000)
+                await eventually(lambda: len(received) == 5000)
             await stream.client.send(plain("elsewhere.late", b"late"))
             await stream.client.flush()
             assert stream.client._sinks == {}
-            assert [int(bytes(frame.payload)) for frame in heard] == list(range(5000))
+            assert [int(bytes(frame.payload)) for frame in received] == list(range(5000))
         with pytest.raises(ConnectionClosedError):
             await stream.client.send(b"PING\r\n")
 
     asyncio.run(check())
 
 
-def test_without_a_connection_no_more_is_taken_than_may_wait():
+def test_without_a_connection_the_send_buffer_is_limited():
     client = WireClient()
 
     async def check():
