@@ -18,6 +18,7 @@ import psutil
 
 from tautulli_pipeline.cli.app import application
 from tautulli_pipeline.cli.faults import run_reporting_faults
+from tautulli_pipeline.data_dir.logs import LOGGER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,8 +66,22 @@ def start(*arguments: object, data_dir: Path, **variables: object) -> subprocess
 
 
 def run(*arguments: object, data_dir: Path, **variables: object) -> Outcome:
-    """Run the command and wait for it."""
-    return ended(start(*arguments, data_dir=data_dir, **variables))
+    """Run the command in this process, which saves loading the modules again.
+
+    The consumer of an import still runs in a separate process.
+    """
+    handlers, level = list(LOGGER.handlers), LOGGER.level
+    with (
+        patch.dict(os.environ, environment(data_dir, **variables), clear=True),
+        chdir(data_dir.parent),
+        redirect_stdout(io.StringIO()) as stdout,
+        redirect_stderr(io.StringIO()) as stderr,
+        patch.object(sys, "__stderr__", stderr),
+    ):
+        exit_code = run_reporting_faults(application, [*map(str, arguments)])
+    LOGGER.handlers[:] = handlers  # `--debug` adds one
+    LOGGER.setLevel(level)
+    return Outcome(exit_code, stdout.getvalue(), stderr.getvalue())
 
 
 def ended(process: subprocess.Popen[str]) -> Outcome:
@@ -76,21 +91,10 @@ def ended(process: subprocess.Popen[str]) -> Outcome:
 
 
 def imported(*arguments: object, data_dir: Path, **variables: object) -> dict[str, Any]:
-    """Run a successful `import --json` in this process and return its summary.
-
-    This saves loading the modules, a third of the time of a small import. The consumer still
-    runs in a separate process.
-    """
-    typed = ["import", *map(str, arguments), "--json"]
-    with (
-        patch.dict(os.environ, environment(data_dir, **variables), clear=True),
-        chdir(data_dir.parent),
-        redirect_stdout(io.StringIO()) as stdout,
-        redirect_stderr(io.StringIO()) as stderr,
-    ):
-        exit_code = run_reporting_faults(application, typed)
-    assert exit_code == 0, stdout.getvalue() + stderr.getvalue()
-    return Outcome(exit_code, stdout.getvalue(), stderr.getvalue()).json
+    """Run a successful `import --json` and return its summary."""
+    outcome = run("import", *arguments, "--json", data_dir=data_dir, **variables)
+    assert outcome.exit_code == 0, outcome
+    return outcome.json
 
 
 def outcomes(summary: dict[str, Any]) -> dict[str, int]:
