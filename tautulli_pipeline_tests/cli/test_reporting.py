@@ -46,7 +46,7 @@ def lines_of(capsys):
 def test_json_is_one_object_on_its_own_line(capsys):
     print_json({"title": "Ærø", "at": datetime(2026, 1, 1), "none": None})
     out = capsys.readouterr().out
-    assert json.loads(out) == {"title": "Ærø", "at": "2026-01-01T00:00:00", "none": None}
+    assert json.loads(out) == {"title": "Ærø", "at": "2026-01-01T00:00:00Z", "none": None}
     assert out.endswith("}\n")
 
 
