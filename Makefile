@@ -1,10 +1,10 @@
-# Each target does all the set-up it needs, in a virtual environment inside the checkout.
+# Each target creates the virtual environment that it needs, inside the checkout.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
-# Many tests wait for processes rather than compute. A file stays in one process, which makes
-# what its tests share once, and those that take longest are begun first.
-SIDE_BY_SIDE := -n 4 --dist loadfile --no-loadscope-reorder
+# Many tests wait for processes, so four workers run in parallel. The tests of one file run in one
+# worker, which creates their shared fixtures once. The slowest files start first.
+PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test check bench bench-small lock clean
 
@@ -13,7 +13,7 @@ demo: $(READY)
 
 test: $(READY)
 	rm -f .coverage .coverage.*
-	$(BIN)/pytest $(SIDE_BY_SIDE) --cov --cov-report= -q
+	$(BIN)/pytest $(PARALLEL) --cov --cov-report= -q
 	$(BIN)/coverage report --fail-under=90 --skip-covered
 
 check: $(READY)
@@ -30,12 +30,12 @@ $(READY): requirements.lock pyproject.toml
 bench: $(READY)
 	$(BIN)/python -m benchmarks --rows 100000 1000000
 
-# Shows that the benchmark works; its figures say nothing.
+# Checks that the benchmark works. Its results are not meaningful.
 bench-small: $(READY)
 	$(BIN)/python -m benchmarks --rows 2000 5000 --adr-rows 2000 --dlt-rows 2000 \
 	    --results build/bench-small.md
 
-# Exact versions for every platform; needs uv.
+# Pins exact versions for every platform. Requires uv.
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 	    --no-strip-extras --no-header --no-annotate --group dev pyproject.toml -o requirements.lock

@@ -1,4 +1,4 @@
-"""What the README says is true."""
+"""The README and docs/guarantees.md match the code."""
 
 import ast
 import re
@@ -22,12 +22,12 @@ def _table_rows():
             yield cells
 
 
-def test_the_settings_table_names_every_variable_and_no_other():
-    named = {name for cells in _table_rows() for name in re.findall(r"`([A-Z_]+)`", cells[0])}
-    assert named == {name.upper() for name in Settings.model_fields}
+def test_the_settings_table_lists_exactly_the_variables():
+    listed = {name for cells in _table_rows() for name in re.findall(r"`([A-Z_]+)`", cells[0])}
+    assert listed == {name.upper() for name in Settings.model_fields}
 
 
-def test_the_settings_table_gives_the_defaults():
+def test_the_settings_table_shows_the_defaults():
     defaults = {name.upper(): field.default for name, field in Settings.model_fields.items()}
     for cells in _table_rows():
         for name in re.findall(r"`([A-Z_]+)`", cells[0]):
@@ -39,23 +39,23 @@ def test_the_settings_table_gives_the_defaults():
 
 
 @pytest.mark.parametrize("target", re.findall(r"^make (\w+)", README, re.MULTILINE))
-def test_every_make_target_is_in_the_makefile(target):
+def test_every_make_target_exists(target):
     assert re.search(rf"^{target}:", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", re.findall(r"bin/tautulli-pipeline ([\w-]+)", README))
-def test_every_command_is_there(command):
+def test_every_command_exists(command):
     assert isinstance(application, click.Group)
     assert command in application.commands
 
 
-@pytest.mark.parametrize("place", re.findall(r"\]\(([\w/.]+)\)", README))
-def test_every_page_it_points_to_is_there(place):
-    assert (CHECKOUT / place).is_file()
+@pytest.mark.parametrize("page", re.findall(r"\]\(([\w/.]+)\)", README))
+def test_every_linked_page_exists(page):
+    assert (CHECKOUT / page).is_file()
 
 
 def _guarantees():
-    """Of each row of the table, its text and the tests it names."""
+    """Yield the result and the tests of each row of the table."""
     rows = [line for line in GUARANTEES.splitlines() if line.startswith("| ")][1:]
     for row in rows:
         *_, text, _, last, _ = row.split("|")
@@ -63,7 +63,7 @@ def _guarantees():
 
 
 @pytest.mark.parametrize(("guarantee", "tests"), list(_guarantees()))
-def test_every_guarantee_is_shown_by_tests_that_are_there(guarantee, tests):
+def test_every_guarantee_names_existing_tests(guarantee, tests):
     assert tests, guarantee
     for test in tests:
         file, _, function = test.partition("::")

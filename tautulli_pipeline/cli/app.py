@@ -1,4 +1,4 @@
-"""The commands and their options. What they need is imported when they run."""
+"""The commands and their options. Each command imports what it needs when it runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tautulli_pipeline.cli.auditing import duplicate_commands, letter_commands
 from tautulli_pipeline.cli.options import DEBUG, output_options
 from tautulli_pipeline.settings import WAREHOUSE_WAIT_SECONDS, load_settings
 
-# Whether it can be read is for the source to find out: it has an exit code of its own.
+# The source module checks whether the file is readable: that has its own exit code.
 _DATABASE = click.argument(
     "database", metavar="[DB]", required=False, type=click.Path(path_type=Path, readable=False)
 )
@@ -21,15 +21,15 @@ _DATABASE = click.argument(
 @click.version_option(package_name="tautulli-pipeline")
 @DEBUG
 def application() -> None:
-    """Bring a Tautulli history into DuckDB, whole and without duplicates."""
+    """Import a Tautulli history into DuckDB, complete and without duplicates."""
 
 
-@application.command("import")
+@application.command("import", short_help="Import a Tautulli database or backup.")
 @_DATABASE
-@click.option("--batch-size", type=click.IntRange(1, 100_000), help="Records per batch.")
-@click.option("--dry-run", is_flag=True, help="Say what would be imported; import nothing.")
-@click.option("--fresh", is_flag=True, help="Import every play again; the table stays.")
-@click.option("--salvage", is_flag=True, help="Import what is readable in a damaged file.")
+@click.option("--batch-size", type=click.IntRange(1, 100_000), help="Number of ids per batch.")
+@click.option("--dry-run", is_flag=True, help="Report what would be imported; write nothing.")
+@click.option("--fresh", is_flag=True, help="Import every play again; the table is kept.")
+@click.option("--salvage", is_flag=True, help="Import the readable part of a damaged file.")
 @click.option(
     "--wait",
     "wait_seconds",
@@ -37,7 +37,7 @@ def application() -> None:
     metavar="SECONDS",
     default=WAREHOUSE_WAIT_SECONDS,
     show_default=True,
-    help="How long to wait for another program that has the DuckDB file open.",
+    help="Time to wait if another program has the DuckDB file open.",
 )
 @output_options
 def import_command(
@@ -45,12 +45,12 @@ def import_command(
     database: Path | None,
     batch_size: int | None,
     dry_run: bool,
-    **options: Any,  # noqa: ANN401 - each has its type above
+    **options: Any,  # noqa: ANN401 - the options above define the types
 ) -> None:
-    """Import DB: a tautulli.db or plexpy.db, or one of Tautulli's .zip backups.
+    """Import DB: a tautulli.db, a plexpy.db or a .zip backup made by Tautulli.
 
-    Without DB, IMPORT_DB_PATH names it. An import that was stopped or killed
-    is resumed.
+    DB defaults to IMPORT_DB_PATH. If the last import was stopped or killed,
+    this one resumes it.
     """
     from tautulli_pipeline.cli.importing import run_import
 
@@ -60,11 +60,14 @@ def import_command(
     run_import(settings, database, dry_run=dry_run or settings.import_dry_run, **options)
 
 
-@application.command(short_help="Say what an import of DB would do; write nothing.")
+@application.command(short_help="Report what an import would do; write nothing.")
 @_DATABASE
 @output_options
 def validate(*, database: Path | None, as_json: bool) -> None:
-    """Read everything in DB and say what an import would do; write nothing."""
+    """Read all of DB and report what an import would do; write nothing.
+
+    DB defaults to IMPORT_DB_PATH.
+    """
     from tautulli_pipeline.cli.validating import run_validate
 
     run_validate(load_settings(), database, as_json=as_json)
@@ -73,43 +76,49 @@ def validate(*, database: Path | None, as_json: bool) -> None:
 @application.command()
 @output_options
 def status(*, as_json: bool) -> None:
-    """Show the progress of the running or last import."""
+    """Show the progress of the current or last import."""
     from tautulli_pipeline.cli.reporting import show_status
 
     show_status(load_settings(), as_json=as_json)
 
 
-@application.command()
+@application.command(short_help="Stop the running import after the current batch.")
 @output_options
 def stop(*, as_json: bool) -> None:
-    """Ask the running import to stop after the batch in hand.
+    """Stop the running import after the current batch.
 
-    It can be resumed by importing again.
+    The next import resumes it.
     """
     from tautulli_pipeline.cli.controlling import run_stop
 
     run_stop(load_settings(), as_json=as_json)
 
 
-@application.command(short_help="Forget saved progress; the table stays.")
+@application.command(short_help="Delete the saved progress; the table is kept.")
 @output_options
 def reset(*, as_json: bool) -> None:
-    """Forget how far imports have come; the table, audit and ledger stay.
+    """Delete the saved progress; the table, the audit log and the ledger are kept.
 
-    The next import covers every play again and finds those that are there already.
+    The next import reads every play again and recognizes those already in the table.
     """
     from tautulli_pipeline.cli.controlling import run_reset
 
     run_reset(load_settings(), as_json=as_json)
 
 
-@application.command(short_help="Serve Dagster's UI, its daemon and the stream.")
-@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
+@application.command(short_help="Run Dagster's UI, its daemon and the stream server.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=3000,
+    show_default=True,
+    help="Port of Dagster's UI.",
+)
 @DEBUG
 def up(*, port: int) -> None:
-    """Serve Dagster's UI on this machine, with its daemon and the stream server.
+    """Run Dagster's UI on this machine, with its daemon and the stream server.
 
-    Ctrl-C ends all of them; what is under way then can be resumed.
+    Ctrl-C stops all of them. Unfinished work can be resumed.
     """
     from tautulli_pipeline.cli.serving import run_up
 
@@ -117,10 +126,16 @@ def up(*, port: int) -> None:
 
 
 @application.command()
-@click.option("--rows", type=click.IntRange(1, 10_000_000), default=10_000, show_default=True)
+@click.option(
+    "--rows",
+    type=click.IntRange(1, 10_000_000),
+    default=10_000,
+    show_default=True,
+    help="Number of plays.",
+)
 @output_options
 def demo(*, rows: int, as_json: bool) -> None:
-    """Make a Tautulli-shaped database and import it."""
+    """Create a sample Tautulli database and import it."""
     from tautulli_pipeline.cli.importing import run_demo
 
     run_demo(load_settings(), rows, as_json=as_json)

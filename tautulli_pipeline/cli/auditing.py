@@ -1,4 +1,4 @@
-"""The commands of `duplicates` and `dead-letters`. DuckDB is imported when one of them runs."""
+"""The `duplicates` and `dead-letters` commands. They import DuckDB when they run."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from tautulli_pipeline.cli.lines import print_line
 from tautulli_pipeline.cli.options import output_options
-from tautulli_pipeline.cli.reporting import print_json, print_line
+from tautulli_pipeline.cli.reporting import print_json
 from tautulli_pipeline.cli.tables import Column, print_fields, print_page, print_rows
 from tautulli_pipeline.settings import load_settings
 from tautulli_pipeline.warehouse.audit_words import LAYERS, REASONS, STATUSES
@@ -21,58 +22,60 @@ from tautulli_pipeline.warehouse.audit_words import LAYERS, REASONS, STATUSES
 if TYPE_CHECKING:
     from tautulli_pipeline.warehouse.reading import Listing, OpenWarehouse, Page
 
-_SHORT: Final = 8
-_NAMED: Final = 20
+_SHORT_ID_LENGTH: Final = 8
+_REJECTED_SHOWN: Final = 20
 
 _ID = click.argument("given", metavar="ID")
 _IDS = click.argument("given", metavar="ID...", nargs=-1, required=True)
-_OF_IMPORT = click.option(
-    "--import", "import_id", metavar="IMPORT_ID", help="Only from this import."
+_FROM_IMPORT = click.option(
+    "--import", "import_id", metavar="IMPORT_ID", help="Show only those of this import."
 )
 
 
 @click.group("duplicates")
 def duplicate_commands() -> None:
-    """Look at the discarded duplicates, confirm or undo them.
+    """List, confirm or restore discarded duplicates.
 
-    An ID may be given by its beginning.
+    An ID can be abbreviated to its first characters.
     """
 
 
 @click.group("dead-letters")
 def letter_commands() -> None:
-    """Look at what could not become an event, and try it again.
+    """List or replay the records that could not become events.
 
-    An ID may be given by its beginning.
+    An ID can be abbreviated to its first characters.
     """
 
 
 def _paged(command: Callable[..., None]) -> Callable[..., None]:
     limit = click.IntRange(1, 100_000)
     for option in (
-        click.option("--offset", type=click.IntRange(0), default=0, help="Rows to skip."),
-        click.option("--limit", type=limit, default=20, show_default=True, help="Rows to show."),
+        click.option("--offset", type=click.IntRange(0), default=0, help="Number of rows to skip."),
+        click.option(
+            "--limit", type=limit, default=20, show_default=True, help="Number of rows to show."
+        ),
     ):
         command = option(command)
     return command
 
 
-@duplicate_commands.command("list", short_help="List discarded duplicates, the newest first.")
+@duplicate_commands.command("list", short_help="List discarded duplicates, newest first.")
 @click.option(
     "--reason",
     metavar="KEY",
     type=click.Choice(REASONS),
-    help=f"The key that matched: {', '.join(REASONS)}.",
+    help=f"Show only those matched by this key: {', '.join(REASONS)}.",
 )
-@click.option("--layer", type=click.Choice(LAYERS), help="Who found it.")
+@click.option("--layer", type=click.Choice(LAYERS), help="Show only those found by this layer.")
 @click.option(
     "--status",
     metavar="STATUS",
     type=click.Choice(STATUSES),
-    help=f"What was decided: {', '.join(STATUSES)}.",
+    help=f"Show only those with this status: {', '.join(STATUSES)}.",
 )
-@_OF_IMPORT
-@click.option("--near", is_flag=True, help="List likely duplicates in the table instead.")
+@_FROM_IMPORT
+@click.option("--near", is_flag=True, help="List likely duplicates among the stored plays instead.")
 @_paged
 @output_options
 def list_duplicates(
@@ -81,36 +84,36 @@ def list_duplicates(
     limit: int,
     offset: int,
     as_json: bool,
-    **wanted: Any,  # noqa: ANN401 - each has its type above
+    **filters: Any,  # noqa: ANN401 - the options above define the types
 ) -> None:
-    """List discarded duplicates, the newest first.
+    """List discarded duplicates, newest first.
 
-    With --near, list pairs of stored plays that are likely one: same user and
-    item, at the same time, stamped differently. Nothing is done to them.
+    With --near, list pairs of stored plays that are likely the same play: same
+    user and item, with slightly different times. They are not changed.
     """
     from tautulli_pipeline.warehouse import duplicates
     from tautulli_pipeline.warehouse.reading import Page
 
-    if near and any(wanted.values()):
-        raise click.UsageError("--near goes with --limit and --offset alone")
+    if near and any(filters.values()):
+        raise click.UsageError("--near can be combined only with --limit and --offset")
     page = Page(limit, offset)
     if near:
-        near_matches = _listed(lambda found: duplicates.list_near_matches(found, page))
+        near_matches = _fetch(lambda opened: duplicates.list_near_matches(opened, page))
         _print_listing("near_matches", near_matches, page, _NEAR_COLUMNS, as_json=as_json)
         return
-    audit = duplicates.AuditFilter(**wanted)
-    listing = _listed(lambda found: duplicates.list_duplicates(found, audit, page))
+    audit = duplicates.AuditFilter(**filters)
+    listing = _fetch(lambda opened: duplicates.list_duplicates(opened, audit, page))
     _print_listing("duplicates", listing, page, _DUPLICATE_COLUMNS, as_json=as_json)
 
 
-@duplicate_commands.command("show", short_help="Show one duplicate and the row it matched.")
+@duplicate_commands.command("show", short_help="Show a duplicate and the row it matched.")
 @_ID
 @output_options
 def show_duplicate(*, given: str, as_json: bool) -> None:
-    """Show one duplicate whole, and where it differs from the row it matched."""
+    """Show a duplicate and how it differs from the row it matched."""
     from tautulli_pipeline.warehouse import duplicates
 
-    with _existing(duplicates.KIND, given) as connection:
+    with _open_existing(duplicates.KIND, given) as connection:
         facts = duplicates.show_duplicate(connection, given)
     if as_json:
         print_json(facts)
@@ -119,7 +122,7 @@ def show_duplicate(*, given: str, as_json: bool) -> None:
     print_fields(facts)
     print_line("")
     if differences is None:
-        print_line("the row it matched is not in the table; its payload:")
+        print_line("the row it matched is not in the table; payload of the duplicate:")
         print_fields(payload if isinstance(payload, dict) else {"payload": payload})
     elif differences:
         print_rows(
@@ -127,22 +130,22 @@ def show_duplicate(*, given: str, as_json: bool) -> None:
             ([name, both["discarded"], both["stored"]] for name, both in differences.items()),
         )
     else:
-        print_line("it says what the row it matched says")
+        print_line("it is identical to the row it matched")
 
 
-@duplicate_commands.command(short_help="Bring discarded events into the table.")
+@duplicate_commands.command(short_help="Add discarded duplicates to the table.")
 @_IDS
 @output_options
 def restore(*, given: tuple[str, ...], as_json: bool) -> None:
-    """Bring discarded events into the table, as plays of their own.
+    """Add discarded duplicates to the table as separate plays.
 
-    They are marked as restored. What has the event id of a stored play is that
-    play, and is not restored.
+    They are marked as restored. A duplicate with the event id of a stored play
+    is that play and cannot be restored.
     """
     from tautulli_pipeline.warehouse import duplicates
 
-    words = {True: "restored, and read back", False: "is in the table already"}
-    _resolve(duplicates.restore, given, ("restored", "added"), words, as_json=as_json)
+    outcomes = {True: "restored and verified", False: "is already in the table"}
+    _resolve(duplicates.restore, given, ("restored", "added"), outcomes, as_json=as_json)
 
 
 @duplicate_commands.command()
@@ -152,19 +155,27 @@ def confirm(*, given: tuple[str, ...], as_json: bool) -> None:
     """Confirm that these are duplicates."""
     from tautulli_pipeline.warehouse import duplicates
 
-    words = {True: "confirmed", False: "was confirmed before"}
-    _resolve(duplicates.confirm, given, ("confirmed", "changed"), words, as_json=as_json)
+    outcomes = {True: "confirmed", False: "was already confirmed"}
+    _resolve(duplicates.confirm, given, ("confirmed", "changed"), outcomes, as_json=as_json)
 
 
 def _resolve(
     resolve: Callable[[OpenWarehouse, Sequence[str], datetime], list[tuple[str, bool]]],
     given: Sequence[str],
     names: tuple[str, str],
-    words: Mapping[bool, str],
+    outcomes: Mapping[bool, str],
     *,
     as_json: bool,
 ) -> None:
-    """Decide about these duplicates; JSON names the list, and what is true of each, by `names`."""
+    """Apply `resolve` to duplicates and print the outcome of each.
+
+    Args:
+        resolve: Restores or confirms.
+        given: Ids, or their first characters.
+        names: The JSON names of the list and of the flag of each item.
+        outcomes: The text for each value of the flag.
+        as_json: Print JSON.
+    """
     from tautulli_pipeline.imports.curation import open_for_curation
     from tautulli_pipeline.warehouse.duplicates import KIND
     from tautulli_pipeline.warehouse.writer import utc_now
@@ -172,47 +183,54 @@ def _resolve(
     with open_for_curation(load_settings(), KIND, given) as connection:
         resolved = resolve(connection, given, utc_now())
     if as_json:
-        listed, told = names
-        print_json({listed: [{"id": row_id, told: new} for row_id, new in resolved]})
+        list_name, flag_name = names
+        print_json({list_name: [{"id": row_id, flag_name: new} for row_id, new in resolved]})
         return
     for row_id, new in resolved:
-        print_line(f"{row_id}: {words[new]}")
+        print_line(f"{row_id}: {outcomes[new]}")
 
 
-@letter_commands.command("list", short_help="List dead letters, the newest first.")
-@click.option("--reason", metavar="TEXT", help="Only reasons starting with TEXT.")
-@click.option("--origin", help="session_history, or the subject of a message.")
-@_OF_IMPORT
+@letter_commands.command("list", short_help="List dead letters, newest first.")
+@click.option("--reason", metavar="TEXT", help="Show only reasons that start with TEXT.")
+@click.option("--origin", help="Show only those of session_history, or of a stream subject.")
+@_FROM_IMPORT
 @click.option(
     "--state",
     type=click.Choice(("open", "closed", "all")),
     default="open",
     show_default=True,
-    help="Closed: the play arrived since.",
+    help="Show only these; closed means that the play has arrived since.",
 )
 @_paged
 @output_options
-def list_letters(*, limit: int, offset: int, as_json: bool, **wanted: Any) -> None:  # noqa: ANN401 - each has its type above
-    """List dead letters, the newest first."""
+def list_letters(
+    *,
+    limit: int,
+    offset: int,
+    as_json: bool,
+    **filters: Any,  # noqa: ANN401 - the options above define the types
+) -> None:
+    """List dead letters, newest first."""
     from tautulli_pipeline.warehouse import dead_letters
     from tautulli_pipeline.warehouse.reading import Page
 
-    letters, page, state = dead_letters.LetterFilter(**wanted), Page(limit, offset), wanted["state"]
-    listing = _listed(lambda found: dead_letters.list_letters(found, letters, page))
+    letters, page = dead_letters.LetterFilter(**filters), Page(limit, offset)
+    listing = _fetch(lambda opened: dead_letters.list_letters(opened, letters, page))
+    state = filters["state"]
     closed_by = {"closed by": Column(itemgetter("closed_by"))}
     columns = _LETTER_COLUMNS | ({} if state == dead_letters.OPEN else closed_by)
-    told = "dead letters" if state == dead_letters.ALL else f"{state} dead letters"
-    _print_listing("dead_letters", listing, page, columns, told, as_json=as_json)
+    title = "dead letters" if state == dead_letters.ALL else f"{state} dead letters"
+    _print_listing("dead_letters", listing, page, columns, title, as_json=as_json)
 
 
-@letter_commands.command("show")
+@letter_commands.command("show", short_help="Show a dead letter and its raw record.")
 @_ID
 @output_options
 def show_letter(*, given: str, as_json: bool) -> None:
-    """Show one dead letter with its raw record."""
+    """Show a dead letter and its raw record."""
     from tautulli_pipeline.warehouse import dead_letters
 
-    with _existing(dead_letters.KIND, given) as connection:
+    with _open_existing(dead_letters.KIND, given) as connection:
         facts = dead_letters.show_letter(connection, given)
     if as_json:
         print_json(facts)
@@ -226,22 +244,22 @@ def show_letter(*, given: str, as_json: bool) -> None:
         print_fields(value if isinstance(value, dict) else {"": value})
 
 
-@letter_commands.command(short_help="Try dead letters again.")
+@letter_commands.command(short_help="Try to import dead letters again.")
 @click.argument("given", metavar="[ID...]", nargs=-1)
 @click.option(
     "--database",
     metavar="DB",
     type=click.Path(path_type=Path, readable=False),
-    help="Read the rows from DB, where they were fixed.",
+    help="Database with the corrected rows.",
 )
 @output_options
 def replay(*, given: tuple[str, ...], database: Path | None, as_json: bool) -> None:
-    """Try dead letters again: those with these IDs, or all open ones.
+    """Try to import dead letters again: those with these IDs, or all open ones.
 
-    Rows are read from DB or, without it, from IMPORT_DB_PATH. What is not there
-    any more, and messages of the stream, are tried as they were kept. What
-    becomes an event is brought into the table, once; the rest stays, with its
-    reason as it is now.
+    Rows are read from DB, or from IMPORT_DB_PATH if it is not given. Stream
+    messages, and rows that no longer exist, are replayed from their saved copy.
+    Each record that becomes an event is added to the table once. The others
+    stay dead letters, with their current reason.
     """
     from tautulli_pipeline.cli.options import database_path
     from tautulli_pipeline.imports.curation import open_for_curation, replay_letters
@@ -253,31 +271,30 @@ def replay(*, given: tuple[str, ...], database: Path | None, as_json: bool) -> N
         path = database_path(settings, database) if database else None
         with open_for_curation(settings, dead_letters.KIND, given) as connection:
             tried = replay_letters(connection, settings, given, path)
-    found = Counter(one.outcome for one in tried)
+    found = Counter(letter.outcome for letter in tried)
     counts = {outcome: found[outcome] for outcome in ("imported", "duplicate", "rejected")}
     if as_json:
         facts = ("id", "outcome", "reason", "event_id")
-        letters = [{name: getattr(one, name) for name in facts} for one in tried]
+        letters = [{name: getattr(letter, name) for name in facts} for letter in tried]
         print_json({"tried": len(tried), **counts, "dead_letters": letters})
         return
     if not tried:
-        print_line("no open dead letters to try")
+        print_line("no open dead letters to replay")
         return
-    rejected = [one for one in tried if one.reason]
-    for one in rejected[:_NAMED]:
-        print_line(f"{one.id}: {one.reason}")
-    if len(rejected) > _NAMED:
-        print_line(
-            f"and {len(rejected) - _NAMED:,} more, see `tautulli-pipeline dead-letters list`"
-        )
+    rejected = [letter for letter in tried if letter.reason]
+    for letter in rejected[:_REJECTED_SHOWN]:
+        print_line(f"{letter.id}: {letter.reason}")
+    if len(rejected) > _REJECTED_SHOWN:
+        more = len(rejected) - _REJECTED_SHOWN
+        print_line(f"and {more:,} more; see `tautulli-pipeline dead-letters list`")
     print_line(
-        f"{counts['imported']:,} imported, {counts['duplicate']:,} in the table already, "
+        f"{counts['imported']:,} imported, {counts['duplicate']:,} already in the table, "
         f"{counts['rejected']:,} still dead letters"
     )
 
 
 def _short_id(row: Mapping[str, Any]) -> str:
-    return str(row["id"])[:_SHORT]
+    return str(row["id"])[:_SHORT_ID_LENGTH]
 
 
 _DUPLICATE_COLUMNS: Final = {
@@ -303,14 +320,14 @@ _LETTER_COLUMNS: Final = {
 }
 
 
-def _listed(fetch: Callable[[OpenWarehouse], Listing]) -> Listing:
+def _fetch(query: Callable[[OpenWarehouse], Listing]) -> Listing:
     from tautulli_pipeline.warehouse.reading import EMPTY, open_to_read
 
     path = load_settings().warehouse_path
     if not path.exists():
         return EMPTY
     with open_to_read(path) as connection:
-        return fetch(connection)
+        return query(connection)
 
 
 def _print_listing(
@@ -318,7 +335,7 @@ def _print_listing(
     listing: Listing,
     page: Page,
     columns: Mapping[str, Column],
-    told: str | None = None,
+    title: str | None = None,
     *,
     as_json: bool,
 ) -> None:
@@ -326,11 +343,11 @@ def _print_listing(
         facts = {"total": listing.total, "limit": page.limit, "offset": page.offset}
         print_json(facts | {name: listing.rows})
     else:
-        print_page(listing, page, columns, told or name.replace("_", " "))
+        print_page(listing, page, columns, title or name.replace("_", " "))
 
 
 @contextmanager
-def _existing(kind: str, given: str) -> Iterator[OpenWarehouse]:
+def _open_existing(kind: str, given: str) -> Iterator[OpenWarehouse]:
     from tautulli_pipeline.warehouse.reading import no_such, open_to_read
 
     path = load_settings().warehouse_path

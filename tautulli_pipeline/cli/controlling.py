@@ -1,4 +1,4 @@
-"""`stop` and `reset`."""
+"""The `stop` and `reset` commands."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from dataclasses import asdict
 from functools import partial
 from typing import Final
 
-import click
-
-from tautulli_pipeline.cli.reporting import print_json, print_line
+from tautulli_pipeline.cli.lines import print_line, print_notice
+from tautulli_pipeline.cli.reporting import print_json
 from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.imports.import_lock import Claim
 from tautulli_pipeline.imports.record import PENDING_SUMMARY, ImportLog, ImportRecord, Status
 from tautulli_pipeline.imports.reset import NOTHING, reset_progress
 from tautulli_pipeline.settings import Settings
 
-# How long `stop` waits for the batch in hand; the request stands when it goes.
+# How long `stop` waits for the current batch. After that, the request remains in effect.
 _WAITS_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.1
 
@@ -28,7 +27,7 @@ def run_stop(
     waits_seconds: float = _WAITS_SECONDS,
     poll_seconds: float = _POLL_SECONDS,
 ) -> None:
-    """Ask the running import to stop and wait a while for it to do so."""
+    """Ask the running import to stop, and wait up to `waits_seconds` for it."""
     log = ImportLog(settings.data_dir)
     claim = log.lock.holder()
     if claim is not None and claim.source:
@@ -48,13 +47,13 @@ def _request(log: ImportLog, claim: Claim) -> None:
     try:
         log.lock.request_stop(claim)
     except FileNotFoundError:
-        return  # it has ended, and its data directory is gone
+        return  # the import has ended and its data directory is gone
     except OSError as error:
         raise ConfigurationError(
             f"cannot ask process {claim.process_id} to stop: {error.strerror}",
-            hint="see that the data directory can be written, or press Ctrl-C where it runs",
+            hint="make the data directory writable, or press Ctrl-C where the import runs",
         ) from error
-    click.echo(f"asked process {claim.process_id} to stop after the batch in hand", err=True)
+    print_notice(f"asked process {claim.process_id} to stop after the current batch")
 
 
 def _wait(log: ImportLog, claim: Claim, waits_seconds: float, poll_seconds: float) -> None:
@@ -66,24 +65,26 @@ def _wait(log: ImportLog, claim: Claim, waits_seconds: float, poll_seconds: floa
 def _not_running(record: ImportRecord | None) -> str:
     if record is None:
         return "no import is running"
-    return f"no import is running; the last one: {record.status}"
+    return f"no import is running; status of the last one: {record.status}"
 
 
 def _answer(record: ImportRecord, claim: Claim) -> str:
     summary = record.summary()
-    done = (
+    progress = (
         f"{record.status} at {summary['progress']} %, "
         f"{record.outcomes.processed:,} of {record.total_records:,} plays"
     )
     if record.status is Status.COMPLETED:
-        return f"{done}: it was done before it could be stopped"
+        return f"{progress}: it finished before it could be stopped"
     if record.resumable and record.status not in {Status.RUNNING, Status.STOPPING}:
-        return f"{done}; import again to resume it"
-    return f"{done}: process {claim.process_id} still works at it, see `tautulli-pipeline status`"
+        return f"{progress}; import again to resume it"
+    return (
+        f"{progress}: process {claim.process_id} is still running; see `tautulli-pipeline status`"
+    )
 
 
 def run_reset(settings: Settings, *, as_json: bool) -> None:
-    """Forget how far imports have come; the table stays."""
+    """Delete the saved progress; the table is kept."""
     from tautulli_pipeline.orchestration.history import forget_history
 
     forgotten = reset_progress(settings, partial(forget_history, settings.data_dir))
@@ -93,5 +94,7 @@ def run_reset(settings: Settings, *, as_json: bool) -> None:
     elif forgotten is None:
         print_line(f"nothing to reset in {settings.data_dir}")
     else:
-        print_line(f"forgot the progress of {settings.data_dir} ({forgotten.partitions:,} ranges)")
-        print_line("the table stays; the next import covers every play again")
+        print_line(
+            f"deleted the progress saved in {settings.data_dir} ({forgotten.partitions:,} ranges)"
+        )
+        print_line("the table is kept; the next import reads every play again")

@@ -1,4 +1,4 @@
-"""Faults as people see them: one or two lines, and the exit code."""
+"""Report an error as a message, a hint and an exit code."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from typing import Final, TextIO
 import click
 import orjson
 
+from tautulli_pipeline.cli.lines import wrap_for
 from tautulli_pipeline.data_dir.logs import log_to_stderr
 from tautulli_pipeline.errors import ConfigurationError, PipelineError, StoppedError
 
-# A name in a message may hold line breaks, terminal controls or bytes that are no text.
+# Names in messages may contain line breaks, terminal control codes or invalid text.
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_UNEXPECTED_HINT: Final = "run it again with --debug and report what it prints"
+_UNEXPECTED_HINT: Final = "run it again with --debug and report the output"
 
 
 def run_reporting_faults(application: click.Command, arguments: Sequence[str]) -> int:
-    """Run the command; give the exit code of the contract."""
+    """Run the command and return its exit code."""
     as_json, debug = "--json" in arguments, "--debug" in arguments
     if debug:
         log_to_stderr()
@@ -34,7 +35,7 @@ def run_reporting_faults(application: click.Command, arguments: Sequence[str]) -
         return _report_usage(error, as_json=as_json, debug=debug)
     except (KeyboardInterrupt, click.Abort):
         return _report(StoppedError("stopped"), as_json=as_json, debug=debug)
-    except Exception as error:  # the last boundary: whatever it is, it gets one line
+    except Exception as error:  # the last resort: report any error in one line
         cause = str(error).strip().splitlines()
         message = f"unexpected {type(error).__name__}: {cause[0] if cause else 'no message'}"
         fault = PipelineError(message, hint=_UNEXPECTED_HINT)
@@ -56,25 +57,25 @@ def _report(error: PipelineError, *, as_json: bool, debug: bool) -> int:
     message = without_controls(error.message)
     if as_json:
         _write(sys.stdout, orjson.dumps(error.facts | {"error": message}).decode())
-    # The real one: a thread that was given up may still keep Dagster's words off the other.
+    # Not `sys.stderr`: an abandoned thread may still be redirecting it to hide Dagster's output.
     stderr = sys.__stderr__ or sys.stderr
-    _write(stderr, f"tautulli-pipeline: {message}")
+    _write(stderr, wrap_for(stderr, f"tautulli-pipeline: {message}"))
     if error.hint:
-        _write(stderr, f"  {error.hint}")
+        _write(stderr, wrap_for(stderr, error.hint, indent="  "))
     return error.exit_code
 
 
 def without_controls(text: str) -> str:
-    """The text with what would move a terminal's cursor, or is no text, spelled out."""
+    """Return `text` with control characters and invalid text escaped."""
     return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def _write(stream: TextIO, line: str) -> None:
-    """Write a line; where nobody can read any more, the exit code alone has to do."""
+    """Write a line. If the reader has gone away, the exit code has to suffice."""
     try:
         stream.write(line + "\n")
         stream.flush()
     except OSError:
-        # What is left of it must not fail again when Python ends.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
+        # Discard the rest of the buffer, so that flushing it at exit does not fail again.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())

@@ -1,4 +1,4 @@
-"""`import` and `demo`."""
+"""The `import` and `demo` commands."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+from tautulli_pipeline.cli.lines import print_notice
 from tautulli_pipeline.cli.options import database_path
 from tautulli_pipeline.cli.progress import open_progress
 from tautulli_pipeline.cli.reporting import print_json, print_summary, report_unreadable
@@ -25,7 +26,7 @@ def run_import(
     salvage: bool = False,
     wait_seconds: float = WAREHOUSE_WAIT_SECONDS,
 ) -> None:
-    """Import `database`, showing progress on standard error and the result on output."""
+    """Import `database`; show progress on standard error and the result on standard output."""
     began_at = time.monotonic()
     path = database_path(settings, database)
     if dry_run:
@@ -33,12 +34,12 @@ def run_import(
 
         run_dry_run(settings, path, salvaging=salvage, as_json=as_json)
         return
-    _require_alone(settings)
+    _require_no_other_import(settings)
     from tautulli_pipeline.imports.consumer_client import spawned_consumer
 
     stop = Stop("the import was stopped", hint="import again to resume it")
     with stop.heard(), open_progress(sys.stderr) as progress, spawned_consumer() as consumer:
-        # Dagster takes seconds to load: the consumer loads at the same time.
+        # Dagster takes seconds to load. The consumer process loads at the same time.
         from tautulli_pipeline.imports.coordinator import ImportRequest, open_import
         from tautulli_pipeline.orchestration.command_line import import_by_jobs
 
@@ -68,14 +69,14 @@ def run_import(
 
 
 def run_demo(settings: Settings, rows: int, *, as_json: bool) -> None:
-    """Make a demo database of `rows` plays in the data directory and import it."""
+    """Create a sample database of `rows` plays in the data directory and import it."""
     from tautulli_pipeline.data_dir.directory import explained_faults, make_data_dir
 
-    _require_alone(settings)
+    _require_no_other_import(settings)
     make_data_dir(settings)
     path = settings.data_dir / f"demo-{rows}.db"
     if not path.exists():
-        sys.stderr.write(f"making {path} with {rows:,} plays\n")
+        print_notice(f"creating {path} with {rows:,} plays")
         unfinished = path.with_suffix(".new")
         unfinished.unlink(missing_ok=True)
         with explained_faults(settings.data_dir):
@@ -84,8 +85,12 @@ def run_demo(settings: Settings, rows: int, *, as_json: bool) -> None:
     run_import(settings, path, as_json=as_json)
 
 
-def _require_alone(settings: Settings) -> None:
-    """Refuse at once what the lock would refuse after everything is loaded."""
+def _require_no_other_import(settings: Settings) -> None:
+    """Raise early if another import is running, before loading everything else.
+
+    Raises:
+        ImportRunningError: Another import is running.
+    """
     log = ImportLog(settings.data_dir)
     holder = log.lock.holder()
     if holder is not None and holder.source:

@@ -1,4 +1,4 @@
-"""Options and arguments that many commands take."""
+"""Options and arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -11,12 +11,9 @@ import click
 from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.settings import Settings
 
-# Whether it was given, `faults` finds out: a command may fail before its options are parsed.
+# `faults` looks for it in the arguments: a command can fail before its options are parsed.
 DEBUG = click.option(
-    "--debug",
-    is_flag=True,
-    expose_value=False,
-    help="Show logs and tracebacks on stderr.",
+    "--debug", is_flag=True, expose_value=False, help="Show logs and tracebacks on stderr."
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
@@ -27,17 +24,18 @@ def output_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def database_path(settings: Settings, given: Path | None) -> Path:
-    """The database to read.
+    """Return the path of the database to read.
 
     Raises:
-        ConfigurationError: neither the argument nor IMPORT_DB_PATH names one.
+        ConfigurationError: Neither the argument nor IMPORT_DB_PATH is given.
     """
     path = given or settings.import_db_path
     if path is None:
         raise ConfigurationError(
-            "no database given", hint="name one, as in `import tautulli.db`, or set IMPORT_DB_PATH"
+            "no database given",
+            hint="pass its path, as in `import tautulli.db`, or set IMPORT_DB_PATH",
         )
-    # A name that only looks like somebody's home is a name.
+    # `~name` is a file name if there is no such user.
     with suppress(RuntimeError):
         return path.expanduser()
     return path

@@ -1,4 +1,4 @@
-"""Progress on standard error: a bar on a terminal, a line now and then elsewhere."""
+"""Import progress: a bar on a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import Any, Final, TextIO, cast
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
+from tautulli_pipeline.cli.lines import wrap_for
 from tautulli_pipeline.imports.record import ImportRecord
 
 _LINE_EVERY_SECONDS: Final = 5.0
 
 
 class Pace:
-    """Tells when the next progress line is due; the first one after a full interval."""
+    """A timer for progress lines. The first line is due after one interval."""
 
     def __init__(
         self,
@@ -29,7 +30,7 @@ class Pace:
         self._next_at = clock() + every_seconds
 
     def is_due(self) -> bool:
-        """Whether a line is due; if so, the next one is due an interval later."""
+        """Whether a line is due. If so, schedule the next one."""
         if self._clock() < self._next_at:
             return False
         self._next_at = self._clock() + self._every_seconds
@@ -38,24 +39,24 @@ class Pace:
 
 @contextmanager
 def open_progress(stream: TextIO, pace: Pace | None = None) -> Iterator[_Bar | _Lines]:
-    """The view that suits `stream`."""
-    lasting = cast("TextIO", _Lasting(stream))
+    """Open a progress bar or progress lines, depending on `stream`."""
+    tolerant = cast("TextIO", _Tolerant(stream))
     if not stream.isatty():
-        yield _Lines(lasting, pace or Pace())
+        yield _Lines(tolerant, pace or Pace())
         return
     bar = Progress(
         TaskProgressColumn(),
         BarColumn(bar_width=None),
         TextColumn("{task.fields[figures]}"),
-        console=Console(file=lasting),
+        console=Console(file=tolerant),
         transient=True,
     )
     with bar:
-        yield _Bar(bar)
+        yield _Bar(bar, tolerant)
 
 
-class _Lasting(io.TextIOBase):
-    """A stream that nobody may read any more: an import does not end with its terminal's window."""
+class _Tolerant(io.TextIOBase):
+    """A stream that ignores write errors: closing the terminal does not end the import."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -74,8 +75,9 @@ class _Lasting(io.TextIOBase):
 
 
 class _Bar:
-    def __init__(self, bar: Progress) -> None:
+    def __init__(self, bar: Progress, stream: TextIO) -> None:
         self._bar = bar
+        self._stream = stream
         self._task = bar.add_task("import", total=None, figures="reading the database")
 
     def show(self, record: ImportRecord) -> None:
@@ -87,8 +89,9 @@ class _Bar:
                 figures=_figures(record),
             )
 
-    def say(self, words: str) -> None:
-        self._bar.console.print(words, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    def say(self, text: str) -> None:
+        wrapped = wrap_for(self._stream, text)
+        self._bar.console.print(wrapped, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 class _Lines:
@@ -101,8 +104,8 @@ class _Lines:
             percent = record.summary()["progress"]
             self.say(f"{percent} %  {_figures(record)}")
 
-    def say(self, words: str) -> None:
-        self._stream.write(f"{words}\n")
+    def say(self, text: str) -> None:
+        self._stream.write(f"{text}\n")
         self._stream.flush()
 
 
@@ -115,7 +118,7 @@ def _figures(record: ImportRecord) -> str:
 
 
 def time_left(summary: Mapping[str, Any]) -> str:
-    """Minutes and seconds an import still takes, where its rate tells."""
+    """Return the remaining time as minutes and seconds, or dashes if the rate is unknown."""
     if not summary["records_per_second"]:
         return "-:--"
     minutes, seconds = divmod(round(summary["estimated_remaining_seconds"]), 60)

@@ -1,4 +1,4 @@
-"""Tables for people: pages of a list, and the fields of one thing."""
+"""Tables: pages of a list, and the fields of one record."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tautulli_pipeline.cli.faults import without_controls
-from tautulli_pipeline.cli.reporting import TIMES_IN_UTC, print_line
+from tautulli_pipeline.cli.lines import print_line
+from tautulli_pipeline.cli.reporting import TIMES_IN_UTC
 
 if TYPE_CHECKING:
     from tautulli_pipeline.warehouse.reading import Listing, Page
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Column:
-    """What a column shows of a row.
+    """A column of a table.
 
     Attributes:
-        at_most: characters it takes.
-        flexible: it takes what the others leave.
+        value: Returns the value for a row.
+        at_most: The maximum width in characters.
+        flexible: Whether it takes the remaining width.
     """
 
     value: Callable[[Mapping[str, Any]], Any]
@@ -34,9 +36,10 @@ class Column:
 
 
 def print_page(listing: Listing, page: Page, columns: Mapping[str, Column], name: str) -> None:
-    """One line a row, and which of all rows these are."""
+    """Print one line per row, and the position of these rows in the whole list."""
     if not listing.rows:
-        print_line(f"no more {name}, of {listing.total:,}" if listing.total else f"no {name}")
+        beyond = f" at offset {page.offset:,}; the total is {listing.total:,}"
+        print_line(f"no {name}{beyond if listing.total else ''}")
         return
     table = Table(box=None, pad_edge=False, expand=True)
     for title, column in columns.items():
@@ -48,12 +51,12 @@ def print_page(listing: Listing, page: Page, columns: Mapping[str, Column], name
         table.add_row(*(_cell(column.value(row)) for column in columns.values()))
     Console(highlight=False).print(table)
     last = page.offset + len(listing.rows)
-    more = f"; --offset {last} goes on" if last < listing.total else ""
+    more = f"; continue with --offset {last}" if last < listing.total else ""
     print_line(f"{page.offset + 1:,} to {last:,} of {listing.total:,} {name}{more}")
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:
-    """One line a field; those without a value are left out."""
+    """Print one line per field, without empty fields."""
     shown = ((name, value) for name, value in fields.items() if value is not None and value != "")
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
@@ -64,7 +67,7 @@ def print_fields(fields: Mapping[str, Any]) -> None:
 
 
 def print_rows(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A table whose cells go on in the next line."""
+    """Print a table with long cells folded onto the next line."""
     table = Table(box=None, pad_edge=False)
     for title in titles:
         table.add_column(title, overflow="fold")

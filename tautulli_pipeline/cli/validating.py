@@ -1,4 +1,4 @@
-"""`validate` and `import --dry-run`: what an import would do."""
+"""The `validate` command and `import --dry-run`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
-import click
-
+from tautulli_pipeline.cli.lines import print_line, print_notice
 from tautulli_pipeline.cli.options import database_path
 from tautulli_pipeline.cli.progress import Pace
-from tautulli_pipeline.cli.reporting import (
-    print_counts,
-    print_json,
-    print_line,
-    report_unreadable,
-)
+from tautulli_pipeline.cli.reporting import print_counts, print_json, report_unreadable
 from tautulli_pipeline.cli.tables import print_fields
 from tautulli_pipeline.imports.record import ImportRecord, Outcomes, Status
 from tautulli_pipeline.imports.stopping import Stop
@@ -31,7 +25,7 @@ _NAMES_SHOWN: Final = 8
 def run_validate(
     settings: Settings, database: Path | None, *, as_json: bool, pace: Pace | None = None
 ) -> None:
-    """Say what `database` holds and what an import of it would do."""
+    """Report what `database` contains and what an import of it would do."""
     findings = _validate(settings, database_path(settings, database), pace or Pace())
     if as_json:
         print_json(findings.facts())
@@ -41,7 +35,7 @@ def run_validate(
 
 
 def run_dry_run(settings: Settings, path: Path, *, salvaging: bool, as_json: bool) -> None:
-    """Say what an import of everything at `path` would come to."""
+    """Report the outcome counts of an import of the database at `path`."""
     began_at = time.monotonic()
     findings = _validate(settings, path, Pace(), salvaging=salvaging)
     report_unreadable(findings.unreadable, sys.stderr)
@@ -57,7 +51,7 @@ def _validate(settings: Settings, path: Path, pace: Pace, *, salvaging: bool = F
 
     def show(done: int, total: int) -> None:
         if pace.is_due():
-            click.echo(f"read {done:,} of {total:,} plays", err=True)
+            print_notice(f"read {done:,} of {total:,} plays")
 
     with stop.heard(), stop.interruptible():
         return validate(
@@ -107,13 +101,13 @@ def _print_source(findings: Findings) -> None:
 
 
 def _shortened(names: Sequence[str]) -> str:
-    left = len(names) - _NAMES_SHOWN
+    more = len(names) - _NAMES_SHOWN
     shown = ", ".join(names[:_NAMES_SHOWN]) or "none"
-    return f"{shown} and {left} more (see --json)" if left > 0 else shown
+    return f"{shown} and {more} more (see --json)" if more > 0 else shown
 
 
 def _print_outcomes(findings: Findings) -> None:
-    """What would become of the plays, and against which table that was found out."""
+    """Print the expected outcomes and the table they were compared with."""
     print_counts(findings.verdicts(), {"plays in the database": findings.total_records})
     for line in findings.compared_with():
         print_line(line)

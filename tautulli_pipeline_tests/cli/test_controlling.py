@@ -1,4 +1,4 @@
-"""`stop` as people and programs get it, with an import that only holds the lock."""
+"""The output of `stop` and `reset`, with a fake import that only holds the lock."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _terminal(monkeypatch):
 
 @contextmanager
 def importing(settings, *, ends_as=None):
-    """An import in another thread; asked to stop, it ends with that record."""
+    """Run a fake import in a thread; on a stop request, it writes the record `ends_as` and ends."""
     log, over, begun = ImportLog(settings.data_dir), threading.Event(), threading.Event()
 
     def work():
@@ -67,24 +67,27 @@ def stopped(settings, capsys, *, as_json=False, waits_seconds=30):
 
 
 @pytest.mark.parametrize(
-    ("record", "told"),
+    ("record", "expected"),
     [
         (None, "no import is running"),
-        (replace(RECORD, status=Status.STOPPED), "no import is running; the last one: stopped"),
-        (RECORD, "no import is running; the last one: failed"),  # its process is gone
+        (
+            replace(RECORD, status=Status.STOPPED),
+            "no import is running; status of the last one: stopped",
+        ),
+        (RECORD, "no import is running; status of the last one: failed"),  # its process is gone
     ],
 )
-def test_where_nothing_runs_it_says_how_the_last_one_stands(settings, capsys, record, told):
+def test_stop_without_an_import_reports_the_last_status(settings, capsys, record, expected):
     if record is not None:
         ImportLog(settings.data_dir).write(record)
-    assert stopped(settings, capsys) == (told, "")
+    assert stopped(settings, capsys) == (expected, "")
     facts, _ = stopped(settings, capsys, as_json=True)
     assert facts.pop("stop_requested") is False
     assert facts.keys() == PENDING_SUMMARY.keys()
 
 
 @pytest.mark.parametrize(
-    ("ends_as", "told"),
+    ("ends_as", "expected"),
     [
         (
             replace(RECORD, status=Status.STOPPED),
@@ -92,36 +95,36 @@ def test_where_nothing_runs_it_says_how_the_last_one_stands(settings, capsys, re
         ),
         (
             replace(RECORD, status=Status.COMPLETED, outcomes=Outcomes(imported=2_000)),
-            "completed at 100.0 %, 2,000 of 2,000 plays: it was done before it could be stopped",
+            "completed at 100.0 %, 2,000 of 2,000 plays: it finished before it could be stopped",
         ),
     ],
 )
-def test_it_waits_for_the_batch_in_hand_and_says_how_far_it_came(settings, capsys, ends_as, told):
+def test_stop_waits_and_reports_the_progress(settings, capsys, ends_as, expected):
     with importing(settings, ends_as=ends_as):
         out, err = stopped(settings, capsys)
-    assert out == told
-    assert err.endswith(" to stop after the batch in hand\n")
+    assert out == expected
+    assert err.endswith(" to stop after the current batch\n")
     assert not list(settings.data_dir.glob("*.stop"))
 
 
-def test_an_import_that_goes_on_is_told_with_its_process_and_the_request_stands(settings, capsys):
+def test_a_stop_request_remains_if_the_import_does_not_stop_in_time(settings, capsys):
     with importing(settings):
         out, _ = stopped(settings, capsys, waits_seconds=0.05)
         assert out.startswith("stopping at 75.0 %, 1,500 of 2,000 plays: process ")
-        assert "still works at it, see `tautulli-pipeline status`" in out
+        assert "is still running; see `tautulli-pipeline status`" in out
         assert list(settings.data_dir.glob("*.stop"))
         facts, _ = stopped(settings, capsys, as_json=True, waits_seconds=0.05)
         assert (facts["status"], facts["stop_requested"]) == ("stopping", True)
 
 
-def test_a_reset_is_no_import_to_be_stopped(settings, capsys):
+def test_stop_ignores_a_running_reset(settings, capsys):
     with ImportLog(settings.data_dir).exclusive(None):
         out, err = stopped(settings, capsys)
         assert (out, err) == ("no import is running", "")
         assert not list(settings.data_dir.glob("*.stop"))
 
 
-def test_a_request_that_cannot_be_left_is_told_with_its_process(settings, capsys, monkeypatch):
+def test_a_failed_stop_request_names_the_process(settings, capsys, monkeypatch):
     def refuse(_lock, _claim):
         raise OSError(30, "Read-only file system")
 
@@ -134,7 +137,7 @@ def test_a_request_that_cannot_be_left_is_told_with_its_process(settings, capsys
     assert "Ctrl-C" in caught.value.hint
 
 
-def test_an_import_that_ends_while_it_is_asked_is_no_fault(settings, capsys, monkeypatch):
+def test_stop_succeeds_if_the_import_ends_meanwhile(settings, capsys, monkeypatch):
     def gone(_lock, _claim):
         raise FileNotFoundError
 
@@ -145,7 +148,7 @@ def test_an_import_that_ends_while_it_is_asked_is_no_fault(settings, capsys, mon
     assert "1,500 of 2,000 plays" in out
 
 
-def test_a_reset_without_progress_says_so(settings, capsys, tmp_path):
+def test_reset_without_progress_reports_nothing_to_reset(settings, capsys, tmp_path):
     run_reset(settings, as_json=False)
     assert capsys.readouterr().out == f"nothing to reset in {tmp_path}\n"
     run_reset(settings, as_json=True)
@@ -154,10 +157,10 @@ def test_a_reset_without_progress_says_so(settings, capsys, tmp_path):
     assert facts == PENDING_SUMMARY
 
 
-def test_a_reset_says_that_the_table_stays(settings, capsys):
+def test_reset_deletes_the_progress_and_keeps_the_table(settings, capsys):
     ImportLog(settings.data_dir).write(RECORD)
     run_reset(settings, as_json=False)
     first, second = capsys.readouterr().out.splitlines()
-    assert first == f"forgot the progress of {settings.data_dir} (0 ranges)"
-    assert second == "the table stays; the next import covers every play again"
+    assert first == f"deleted the progress saved in {settings.data_dir} (0 ranges)"
+    assert second == "the table is kept; the next import reads every play again"
     assert not ImportLog(settings.data_dir).exists()

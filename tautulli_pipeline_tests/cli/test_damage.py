@@ -1,4 +1,4 @@
-"""Damaged databases over the real command line: what is said, what is kept, what is counted."""
+"""Damaged databases on the real command line: messages, stored rows and counts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def ids_of(path: Path) -> list[int]:
 
 
 def unreadable_in(path: Path, table: str, ids: list[int]) -> list[int]:
-    """Ids whose rows SQLite itself cannot read."""
+    """Return the ids whose rows SQLite itself cannot read."""
     lost = []
     with closing(sqlite3.connect(path)) as connection:
         for row_id in ids:
@@ -53,13 +53,13 @@ def unreadable_in(path: Path, table: str, ids: list[int]) -> list[int]:
 
 
 def damage(path: Path, ids: list[int], table: str, leaves: slice) -> list[int]:
-    """Ruin leaves of a table; those of `ids` whose rows are lost."""
+    """Overwrite leaves of a table and return those of `ids` whose rows are lost."""
     overwrite(path, tree_of(path, table).leaves[leaves])
     return unreadable_in(path, table, ids)
 
 
 def refused(outcome: Outcome, data_dir: Path) -> str:
-    """The message of a refusal in two lines, exit code 3, that left nothing behind."""
+    """Check for exit code 3, a hint and no data directory; return the message."""
     assert (outcome.exit_code, outcome.stdout) == (3, "")
     message, hint = outcome.stderr.splitlines()
     assert hint.strip() == SALVAGE_HINT
@@ -72,7 +72,7 @@ def named(row_ids: list[int]) -> str:
 
 
 @pytest.mark.parametrize("command", [["import"], ["validate"], ["import", "--dry-run"]])
-def test_damage_is_named_in_all_its_places_and_nothing_is_made(
+def test_all_damage_is_listed_and_nothing_is_created(
     command: list[str], closed_database: Path, data_dir: Path
 ) -> None:
     ids = ids_of(closed_database)
@@ -87,13 +87,11 @@ def test_damage_is_named_in_all_its_places_and_nothing_is_made(
     )
     assert closed_database.read_bytes() == content
     assert [path.name for path in closed_database.parent.iterdir()] == [closed_database.name]
-    told = run(*command, closed_database, "--json", data_dir=data_dir)
-    assert (told.exit_code, told.json) == (3, {"error": message, "hint": SALVAGE_HINT})
+    outcome = run(*command, closed_database, "--json", data_dir=data_dir)
+    assert (outcome.exit_code, outcome.json) == (3, {"error": message, "hint": SALVAGE_HINT})
 
 
-def test_a_data_directory_that_is_there_already_stays_empty(
-    closed_database: Path, data_dir: Path
-) -> None:
+def test_an_existing_data_directory_stays_empty(closed_database: Path, data_dir: Path) -> None:
     overwrite(closed_database, tree_of(closed_database, METADATA).leaves[5:6])
     data_dir.mkdir()
     assert run("import", closed_database, data_dir=data_dir).exit_code == 3
@@ -104,7 +102,7 @@ def rows_of_table(data_dir: Path, columns: str) -> list[tuple[Any, ...]]:
     return query(data_dir, f"SELECT {columns} FROM playback_events ORDER BY source_row_id")
 
 
-def test_salvage_counts_what_it_cannot_read_and_a_repaired_file_brings_it(
+def test_salvage_counts_lost_rows_and_a_repaired_file_restores_them(
     closed_database: Path, data_dir: Path
 ) -> None:
     whole = closed_database.read_bytes()
@@ -158,7 +156,7 @@ def test_salvage_counts_what_it_cannot_read_and_a_repaired_file_brings_it(
     assert [row_id for (row_id,) in rows_of_table(data_dir, "source_row_id")] == ids
 
 
-def test_a_sound_file_with_salvage_is_an_import_like_any_other(
+def test_salvage_of_an_intact_file_is_a_normal_import(
     closed_database: Path, data_dir: Path
 ) -> None:
     assert outcomes(imported(closed_database, data_dir=data_dir))["imported"] == ROWS
@@ -167,7 +165,7 @@ def test_a_sound_file_with_salvage_is_an_import_like_any_other(
     assert salvaged["unreadable"] == []
 
 
-def test_a_dry_run_of_a_salvage_says_what_could_be_brought_in(
+def test_a_dry_run_with_salvage_counts_the_readable_rows(
     closed_database: Path, data_dir: Path
 ) -> None:
     lost = damage(closed_database, ids_of(closed_database), METADATA, slice(60, 63))
@@ -180,15 +178,13 @@ def test_a_dry_run_of_a_salvage_says_what_could_be_brought_in(
         "errors": len(lost),
     }
     assert outcome.json["unreadable"][0]["ids"] == [named(lost)]
-    for_people = run("import", "--dry-run", "--salvage", closed_database, data_dir=data_dir)
-    assert re.search(rf"^unreadable +{len(lost)}$", for_people.stdout, re.MULTILINE)
-    assert f"could not read {len(lost)} rows of {METADATA}" in for_people.stderr
+    as_text = run("import", "--dry-run", "--salvage", closed_database, data_dir=data_dir)
+    assert re.search(rf"^unreadable +{len(lost)}$", as_text.stdout, re.MULTILINE)
+    assert f"could not read {len(lost)} rows of {METADATA}" in as_text.stderr
     assert not data_dir.exists()
 
 
-def test_names_that_are_lost_are_missing_and_no_play_with_them(
-    tmp_path: Path, data_dir: Path
-) -> None:
+def test_lost_user_names_do_not_lose_plays(tmp_path: Path, data_dir: Path) -> None:
     path = tmp_path / "tautulli.db"
     users = [{"user_id": i, "username": f"user {i}"} for i in range(500)]
     make_database(path, plays=[play(i, user_id=i) for i in range(1, 101)], users=users)
@@ -199,11 +195,11 @@ def test_names_that_are_lost_are_missing_and_no_play_with_them(
     summary = imported(path, "--salvage", data_dir=data_dir)
     assert outcomes(summary) == {"total_records": 100, "processed": 100, "imported": 100}
     nameless = query(data_dir, "SELECT count(*) FROM playback_events WHERE friendly_name IS NULL")
-    # User 0 played nothing.
+    # User 0 has no plays.
     assert nameless == [(summary["unreadable"][0]["rows"] - 1,)]
 
 
-def test_a_file_that_is_cut_short_is_told_by_its_length(
+def test_a_truncated_file_is_reported_with_its_length(
     closed_database: Path, data_dir: Path
 ) -> None:
     whole_bytes = closed_database.stat().st_size
@@ -222,7 +218,7 @@ def test_a_file_that_is_cut_short_is_told_by_its_length(
     assert summary["errors"] == len(ids) - summary["imported"] > 50
 
 
-def test_without_its_list_of_tables_nothing_can_be_salvaged(
+def test_a_file_without_a_readable_schema_cannot_be_salvaged(
     closed_database: Path, data_dir: Path
 ) -> None:
     content = closed_database.read_bytes()
@@ -237,7 +233,7 @@ def test_without_its_list_of_tables_nothing_can_be_salvaged(
         assert not data_dir.exists()
 
 
-def test_nothing_to_salvage_is_said(tmp_path: Path, data_dir: Path) -> None:
+def test_a_file_without_readable_rows_cannot_be_salvaged(tmp_path: Path, data_dir: Path) -> None:
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(i) for i in range(1, 100)])
     with closing(sqlite3.connect(path)) as connection, connection:
@@ -252,30 +248,29 @@ def test_nothing_to_salvage_is_said(tmp_path: Path, data_dir: Path) -> None:
 
 
 def hidden_damage(path: Path) -> None:
-    """A long text of play 250 that breaks off, in a column that no Tautulli has.
+    """Create a database whose damage the survey does not find.
 
-    The survey reads the last text of Tautulli's own, which comes before it.
+    The damage is in a long text of play 250, in a column that Tautulli does not have. The survey
+    reads up to Tautulli's own last text column, which comes before it.
     """
     text = {"notes": "The end is missing. " * 500}
     plays = [play(i, media_info=text if i == 250 else {}) for i in range(1, 301)]
     make_database(path, plays=plays, extra_columns={MEDIA_INFO: [("notes", "TEXT")]})
     settle(path)
     content = bytearray(path.read_bytes())
-    # The pages of a long text are a chain; each begins with the number of the next.
+    # A long text is a chain of pages. Each page starts with the number of the next one.
     at = content.index(b"The end is missing. " * 30)
     page = (at // 1024 + 1) * 1024
     content[page : page + 4] = b"\xff" * 4
     path.write_bytes(content)
 
 
-def test_damage_met_in_the_middle_keeps_what_was_done_and_salvage_goes_on(
-    tmp_path: Path, data_dir: Path
-) -> None:
+def test_salvage_resumes_an_import_that_found_damage_midway(tmp_path: Path, data_dir: Path) -> None:
     path = tmp_path / "tautulli.db"
     hidden_damage(path)
-    stopped = run("import", path, "--batch-size", 10, "--json", data_dir=data_dir)
-    assert stopped.exit_code == 3, stopped.stderr
-    assert stopped.json == {
+    failed_import = run("import", path, "--batch-size", 10, "--json", data_dir=data_dir)
+    assert failed_import.exit_code == 3, failed_import.stderr
+    assert failed_import.json == {
         "error": f"cannot read all of {path}: 1 row of {MEDIA_INFO}, id 250 ({MALFORMED})",
         "hint": SALVAGE_HINT,
     }
@@ -289,7 +284,7 @@ def test_damage_met_in_the_middle_keeps_what_was_done_and_salvage_goes_on(
     ]
 
 
-def test_fuzzed_rows_come_through_the_whole_command(tmp_path: Path, data_dir: Path) -> None:
+def test_every_fuzzed_row_has_an_outcome(tmp_path: Path, data_dir: Path) -> None:
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(i) for i in range(1, 31)])
     fuzz(path, 3000, seed=3, one_in=12)
@@ -299,12 +294,12 @@ def test_fuzzed_rows_come_through_the_whole_command(tmp_path: Path, data_dir: Pa
             connection.execute(f"UPDATE {METADATA} SET summary = ? WHERE id = ?", (text, row_id))
     ids = ids_of(path)
     summary = imported(path, data_dir=data_dir)
-    ended = [
+    with_outcome = [
         row_id
         for name in ("playback_events", "dead_letters", "dedupe_audit_log")
         for (row_id,) in query(data_dir, f"SELECT source_row_id FROM {name}")
     ]
-    assert sorted(ended) == ids
+    assert sorted(with_outcome) == ids
     assert summary["processed"] == summary["total_records"] == len(ids)
     assert (5,) in query(data_dir, "SELECT source_row_id FROM dead_letters")
     replaced = query(

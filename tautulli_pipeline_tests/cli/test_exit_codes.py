@@ -1,4 +1,4 @@
-"""Every exit code of the contract at a glance, for people and for programs."""
+"""Every exit code, with the text output and the JSON output."""
 
 from __future__ import annotations
 
@@ -23,18 +23,20 @@ if TYPE_CHECKING:
 
 
 class Case(NamedTuple):
-    """What is typed, what is in the way, and what comes of it."""
+    """A command, the situation in which it runs and its expected result."""
 
     exit_code: int
     arguments: str
-    said: str
+    message: str
     hint: str = ""
     variables: dict[str, str] = {}  # noqa: RUF012 - never changed
-    given: Callable[[Path], AbstractContextManager[IO[str] | None]] = lambda _folder: nullcontext()
+    situation: Callable[[Path], AbstractContextManager[IO[str] | None]] = lambda _folder: (
+        nullcontext()
+    )
 
 
 @contextmanager
-def no_room_for_output(_folder: Path) -> Iterator[IO[str]]:
+def full_disk(_folder: Path) -> Iterator[IO[str]]:
     with Path("/dev/full").open("w") as full:
         yield full
 
@@ -72,18 +74,18 @@ def damaged_record(folder: Path) -> Iterator[None]:
     yield
 
 
-DONE = "\u2014"
+SUCCESS = "\u2014"
 CASES = {
-    "help": Case(0, "--help", DONE),
-    "nothing to show": Case(0, "status", DONE),
-    "nothing to stop": Case(0, "stop", DONE),
-    "nothing to reset": Case(0, "reset", DONE),
-    "validated": Case(0, "validate {db}", DONE),
-    "imported": Case(0, "import {db}", DONE),
-    "dry run": Case(0, "import {db} --dry-run", DONE),
-    "made and imported": Case(0, "demo --rows 5", DONE),
-    "output full": Case(1, "status", "unexpected OSError", "--debug", given=no_room_for_output),
-    "no command": Case(2, "import", "no database given", "IMPORT_DB_PATH"),
+    "help": Case(0, "--help", SUCCESS),
+    "no status": Case(0, "status", SUCCESS),
+    "nothing to stop": Case(0, "stop", SUCCESS),
+    "nothing to reset": Case(0, "reset", SUCCESS),
+    "validated": Case(0, "validate {db}", SUCCESS),
+    "imported": Case(0, "import {db}", SUCCESS),
+    "dry run": Case(0, "import {db} --dry-run", SUCCESS),
+    "demo": Case(0, "demo --rows 5", SUCCESS),
+    "disk full": Case(1, "status", "unexpected OSError", "--debug", situation=full_disk),
+    "no database": Case(2, "import", "no database given", "IMPORT_DB_PATH"),
     "unknown command": Case(2, "bring {db}", "No such command 'bring'", "--help"),
     "unknown option": Case(2, "status --loud", "No such option '--loud'", "--help"),
     "option out of range": Case(
@@ -96,21 +98,21 @@ CASES = {
         "unset it to use the default",
         {"DEDUP_MAX_ENTRIES": "-1"},
     ),
-    "data directory in the way": Case(
+    "file instead of data directory": Case(
         2,
         "import {db}",
         "PIPELINE_DATA_DIR='{folder}/data' is not usable: File exists",
         "set PIPELINE_DATA_DIR to a writable directory",
-        given=file_as_data_directory,
+        situation=file_as_data_directory,
     ),
-    "data directory nowhere": Case(
+    "data directory cannot be created": Case(
         2,
         "demo --rows 5",
         "PIPELINE_DATA_DIR='/proc/nowhere/data' is not usable: No such file or directory",
         "set PIPELINE_DATA_DIR to a writable directory",
         {"PIPELINE_DATA_DIR": "/proc/nowhere/data"},
     ),
-    "warehouse nowhere": Case(
+    "no folder for the warehouse": Case(
         2,
         "import {db}",
         "DUCKDB_PATH='/mnt/not-mounted/w.duckdb' is not usable: folder /mnt/not-mounted",
@@ -118,18 +120,22 @@ CASES = {
         {"DUCKDB_PATH": "/mnt/not-mounted/w.duckdb"},
     ),
     "damaged record": Case(
-        2, "status", "cannot read the saved progress", "reset", given=damaged_record
+        2, "status", "cannot read the saved progress", "reset", situation=damaged_record
     ),
-    "no source": Case(3, "import {db}.old", "cannot read '{db}.old': it does not exist", "path"),
-    "no source to validate": Case(3, "validate {folder}", "it is a folder", "file itself"),
-    "running already": Case(
-        4, "import {db}", "is already running", "tautulli-pipeline stop", given=another_import
+    "missing source": Case(
+        3, "import {db}.old", "cannot read '{db}.old': it does not exist", "path"
     ),
-    "demo while running": Case(
-        4, "demo --rows 5", "is already running", "status", given=another_import
+    "folder as source": Case(3, "validate {folder}", "it is a folder", "file itself"),
+    "import already running": Case(
+        4, "import {db}", "is already running", "tautulli-pipeline stop", situation=another_import
     ),
-    "reset while running": Case(4, "reset", "is already running", "status", given=another_import),
-    "no stream": Case(
+    "demo during an import": Case(
+        4, "demo --rows 5", "is already running", "status", situation=another_import
+    ),
+    "reset during an import": Case(
+        4, "reset", "is already running", "status", situation=another_import
+    ),
+    "unreachable stream": Case(
         5,
         "import {db}",
         "cannot reach the stream server at nats://127.0.0.1:1",
@@ -137,18 +143,18 @@ CASES = {
         {"NATS_URL": "nats://127.0.0.1:1"},
     ),
     "warehouse in use": Case(
-        6, "import {db} --wait 0", ") holds it", "close", given=warehouse_in_use
+        6, "import {db} --wait 0", ") holds it", "close", situation=warehouse_in_use
     ),
-    "warehouse a folder": Case(
+    "folder as warehouse": Case(
         6,
         "import {db}",
         "cannot open the warehouse {folder}/taken",
         "DUCKDB_PATH",
         {"DUCKDB_PATH": "taken"},
-        given=folder_as_warehouse,
+        situation=folder_as_warehouse,
     ),
 }
-SLOW = {"imported", "made and imported", "no stream", "warehouse in use", "warehouse a folder"}
+SLOW = {"imported", "demo", "unreachable stream", "warehouse in use", "folder as warehouse"}
 
 
 @pytest.fixture
@@ -157,12 +163,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def typed(case: Case, folder: Path, *options: str) -> Outcome:
-    """Run the console script as a person's shell does."""
+def run_script(case: Case, folder: Path, *options: str) -> Outcome:
+    """Run the console script, as a shell does."""
     names = {"folder": folder, "db": folder / "tautulli.db"}
     script = Path(sys.executable).with_name("tautulli-pipeline")
     variables = environment(folder / "data", **case.variables)
-    with case.given(folder) as output:
+    with case.situation(folder) as output:
         done = subprocess.run(
             [script, *case.arguments.format(**names).split(), *options],
             check=False,
@@ -178,46 +184,46 @@ def typed(case: Case, folder: Path, *options: str) -> Outcome:
 
 def expected(case: Case, folder: Path) -> tuple[str, str]:
     names = {"folder": folder, "db": folder / "tautulli.db"}
-    return case.said.format(**names), case.hint
+    return case.message.format(**names), case.hint
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name not in SLOW])
-def test_for_people_it_is_one_line_and_what_to_do(name: str, folder: Path) -> None:
+def test_text_output_is_a_message_and_a_hint(name: str, folder: Path) -> None:
     case = CASES[name]
-    outcome = typed(case, folder)
+    outcome = run_script(case, folder)
     assert outcome.exit_code == case.exit_code, outcome.stderr
-    if case.said is DONE:
+    if case.message is SUCCESS:
         assert outcome.stderr == ""
         assert outcome.stdout
         return
-    said, hint = expected(case, folder)
-    first, *more = outcome.stderr.splitlines()
+    message, hint = expected(case, folder)
+    first, *others = outcome.stderr.splitlines()
     assert first.startswith("tautulli-pipeline: ")
-    assert said in first
-    assert len(more) == 1
-    assert hint in more[0]
+    assert message in first
+    assert len(others) == 1
+    assert hint in others[0]
     assert outcome.stdout == ""
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name not in {"help", "output full"}])
-def test_for_programs_it_is_one_json_object(name: str, folder: Path) -> None:
+@pytest.mark.parametrize("name", [name for name in CASES if name not in {"help", "disk full"}])
+def test_json_output_is_one_object(name: str, folder: Path) -> None:
     case = CASES[name]
-    outcome = typed(case, folder, "--json")
+    outcome = run_script(case, folder, "--json")
     assert outcome.exit_code == case.exit_code, outcome.stderr
     facts: dict[str, Any] = outcome.json
     assert "Traceback" not in outcome.stderr
-    if case.said is DONE:
+    if case.message is SUCCESS:
         assert "error" not in facts
         return
-    said, hint = expected(case, folder)
-    assert said in facts["error"]
+    message, hint = expected(case, folder)
+    assert message in facts["error"]
     assert hint in facts["hint"]
     assert facts.keys() - {"progress"} == {"error", "hint"}
     assert ("progress" in facts) == (case.exit_code == 4)
     assert len(outcome.stderr.splitlines()) == 2
 
 
-def test_stopped_is_130_for_both(folder: Path) -> None:
+def test_an_interrupt_exits_with_130_in_both_formats(folder: Path) -> None:
     for options in ([], ["--json"]):
         process = start("import", folder / "tautulli.db", *options, data_dir=folder / "data")
         wait_until((folder / "data" / "import.claim").exists, pause_seconds=0.001)
@@ -234,5 +240,5 @@ def test_stopped_is_130_for_both(folder: Path) -> None:
     }
 
 
-def test_every_exit_code_of_the_contract_is_shown() -> None:
+def test_the_cases_cover_every_exit_code() -> None:
     assert {case.exit_code for case in CASES.values()} | {130} == {0, 1, 2, 3, 4, 5, 6, 130}

@@ -1,4 +1,4 @@
-"""Whatever ends a command is one or two lines and an exit code."""
+"""Every error is reported in one or two lines, with an exit code."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tautulli_pipeline.errors import PipelineError
 
 @pytest.fixture
 def stderr(monkeypatch):
-    """Standard error itself, which is not what Python code may have put in its place."""
+    """Replace the original standard error, which is not `sys.stderr` if that is redirected."""
     stream = io.StringIO()
     monkeypatch.setattr(sys, "__stderr__", stream)
     return stream
 
 
-def ends_with(fault, *arguments):
-    """Exit code of a command that ends so."""
+def exit_code_of(fault, *arguments):
+    """Return the exit code of a command that raises `fault`."""
 
     @click.group()
     @click.option("--json", "as_json", is_flag=True)
@@ -57,23 +57,23 @@ def ends_with(fault, *arguments):
         (errors.StoppedError, 130),
     ],
 )
-def test_each_fault_has_its_exit_code_its_line_and_its_remedy(stderr, capsys, kind, exit_code):
-    assert ends_with(kind("it is so", hint="do that")) == exit_code
-    assert ends_with(kind("no remedy")) == exit_code
+def test_each_error_has_its_message_hint_and_exit_code(stderr, capsys, kind, exit_code):
+    assert exit_code_of(kind("it failed", hint="do that")) == exit_code
+    assert exit_code_of(kind("no hint")) == exit_code
     assert stderr.getvalue() == (
-        "tautulli-pipeline: it is so\n  do that\ntautulli-pipeline: no remedy\n"
+        "tautulli-pipeline: it failed\n  do that\ntautulli-pipeline: no hint\n"
     )
     assert capsys.readouterr().out == ""
 
 
-def test_success_is_silent(stderr, capsys):
-    assert ends_with(None) == 0
+def test_success_prints_nothing(stderr, capsys):
+    assert exit_code_of(None) == 0
     assert (stderr.getvalue(), capsys.readouterr().out) == ("", "")
 
 
-def test_programs_get_one_object_with_what_is_known(stderr, capsys):
+def test_json_output_contains_all_facts_of_the_error(stderr, capsys):
     fault = errors.ImportRunningError("one runs", hint="wait", progress={"progress": 12.5})
-    assert ends_with(fault, "--json") == 4
+    assert exit_code_of(fault, "--json") == 4
     assert json.loads(capsys.readouterr().out) == {
         "error": "one runs",
         "hint": "wait",
@@ -91,34 +91,34 @@ def test_programs_get_one_object_with_what_is_known(stderr, capsys):
         (OSError(28, "No space left"), "unexpected OSError: [Errno 28] No space left"),
     ],
 )
-def test_what_nobody_expected_is_one_line_as_well(stderr, fault, line):
-    assert ends_with(fault) == 1
-    told, hint = stderr.getvalue().splitlines()
-    assert told == f"tautulli-pipeline: {line}"
+def test_an_unexpected_error_is_reported_in_one_line(stderr, fault, line):
+    assert exit_code_of(fault) == 1
+    message, hint = stderr.getvalue().splitlines()
+    assert message == f"tautulli-pipeline: {line}"
     assert "--debug" in hint
 
 
-def test_only_debugging_shows_where_it_was(stderr, capsys):
-    ends_with(PipelineError("it is so"))
+def test_only_debug_shows_a_traceback(stderr, capsys):
+    exit_code_of(PipelineError("it failed"))
     assert "Traceback" not in capsys.readouterr().err
-    ends_with(PipelineError("it is so"), "--debug")
+    exit_code_of(PipelineError("it failed"), "--debug")
     assert "Traceback" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("fault", [KeyboardInterrupt(), click.Abort()])
-def test_ctrl_c_is_a_stop(stderr, fault):
-    assert ends_with(fault) == 130
+def test_ctrl_c_exits_with_130(stderr, fault):
+    assert exit_code_of(fault) == 130
     assert stderr.getvalue() == "tautulli-pipeline: stopped\n"
 
 
-def test_bad_usage_is_a_bad_configuration(stderr, capsys):
-    assert ends_with(click.UsageError("no such thing"), "--json") == 2
+def test_wrong_usage_exits_with_2(stderr, capsys):
+    assert exit_code_of(click.UsageError("no such thing"), "--json") == 2
     assert json.loads(capsys.readouterr().out) == {"error": "no such thing", "hint": "see --help"}
 
 
-def test_a_name_in_a_message_moves_no_cursor_and_breaks_no_line(stderr, capsys):
+def test_control_characters_in_a_message_are_escaped(stderr, capsys):
     fault = PipelineError("cannot read a\nb\x1b[2Jc\udcff.db")
-    assert ends_with(fault, "--json") == 1
+    assert exit_code_of(fault, "--json") == 1
     shown = "cannot read a\\nb\\x1b[2Jc\\udcff.db"
     assert stderr.getvalue() == f"tautulli-pipeline: {shown}\n"
     assert json.loads(capsys.readouterr().out)["error"] == shown
@@ -126,7 +126,7 @@ def test_a_name_in_a_message_moves_no_cursor_and_breaks_no_line(stderr, capsys):
 
 @settings(max_examples=50)
 @given(st.text(st.characters() | st.sampled_from("\x1b\x85\u2028\udcff\n")))
-def test_text_is_kept_but_for_what_is_none(text):
+def test_only_control_characters_and_invalid_text_are_escaped(text):
     shown = without_controls(text)
     assert not {unicodedata.category(one) for one in shown} & {"Cc", "Cs", "Zl", "Zp"}
     assert len(shown.splitlines()) <= 1
@@ -135,10 +135,10 @@ def test_text_is_kept_but_for_what_is_none(text):
         assert shown == text
 
 
-def test_where_nobody_reads_any_more_the_exit_code_has_to_do(monkeypatch):
+def test_the_exit_code_is_kept_if_standard_error_is_closed(monkeypatch):
     read_end, write_end = os.pipe()
     os.close(read_end)
-    with os.fdopen(write_end, "w") as nobody:
-        monkeypatch.setattr(sys, "__stderr__", nobody)
-        assert ends_with(PipelineError("it is so")) == 1
-        nobody.write("and nothing fails at the end of Python")
+    with os.fdopen(write_end, "w") as closed:
+        monkeypatch.setattr(sys, "__stderr__", closed)
+        assert exit_code_of(PipelineError("it failed")) == 1
+        closed.write("this write must not fail")

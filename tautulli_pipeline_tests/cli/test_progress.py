@@ -1,4 +1,4 @@
-"""How an import shows on standard error, on a terminal and elsewhere."""
+"""Import progress on a terminal and elsewhere."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Terminal(io.StringIO):
 
 
 class Closed(io.StringIO):
-    """The terminal of a window that is closed."""
+    """The terminal of a closed window."""
 
     def write(self, _text):
         raise OSError(5, "Input/output error")
@@ -50,26 +50,26 @@ def _terminal(monkeypatch):
 
 
 def shown_in(stream, *steps):
-    """What `stream` holds after these steps, without what only moves a cursor."""
+    """Return the content of `stream` after these steps, without control sequences."""
     with open_progress(stream, Pace(every_seconds=0.0)) as view:
         for step in steps:
             step(view)
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
 
 
-def test_a_line_tells_how_far_it_is_and_what_became_of_plays():
+def test_a_line_shows_progress_and_outcomes():
     shown = shown_in(io.StringIO(), lambda view: view.show(RECORD))
     assert shown == "25.0 %  2,501 rows/s  ETA 0:12  1,000 duplicates  5 rejected\n"
 
 
-def test_nothing_is_shown_before_it_is_known_how_much_there_is():
+def test_no_figures_are_shown_before_the_total_is_known():
     assert shown_in(io.StringIO(), lambda view: view.show(replace(RECORD, total_records=0))) == ""
     shown = shown_in(Terminal(), lambda view: view.show(replace(RECORD, total_records=0)))
     assert "reading the database" in shown
     assert "rows/s" not in shown
 
 
-def test_lines_come_now_and_then_however_often_the_record_changes():
+def test_lines_are_limited_to_one_per_interval():
     clock, stream = [100.0], io.StringIO()
     with open_progress(stream, Pace(3.0, clock=lambda: clock[0])) as view:
         for clock[0] in (100.0, 102.9, 103.0, 103.1, 105.9, 106.0):
@@ -78,28 +78,28 @@ def test_lines_come_now_and_then_however_often_the_record_changes():
 
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
-def test_what_is_waited_for_is_said_on_a_line_of_its_own(stream):
-    words = ("the stream is away", "it is full", "the stream is away")
-    shown = shown_in(stream(), *(lambda view, said=said: view.say(said) for said in words))
+def test_each_message_is_printed_on_its_own_line(stream):
+    messages = ("the stream is away", "it is full", "the stream is away")
+    shown = shown_in(stream(), *(lambda view, text=text: view.say(text) for text in messages))
     found = [line.strip() for line in shown.splitlines() if "stream" in line or "full" in line]
-    assert found == [*words]
+    assert found == [*messages]
 
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
 @pytest.mark.parametrize("folder", ["/data[bold]", "/a[/b]", "/[red]c", "/:heart:"])
-def test_a_folder_with_brackets_is_named_as_it_is(stream, folder):
+def test_markup_in_a_folder_name_is_not_interpreted(stream, folder):
     shown = shown_in(stream(), lambda view: view.say(f"batches stay at 10 in {folder}"))
     assert f"batches stay at 10 in {folder}" in shown
 
 
 @pytest.mark.parametrize("stream", [Closed, ClosedTerminal])
-def test_an_import_does_not_end_with_the_window_of_its_terminal(stream):
+def test_progress_survives_a_closed_terminal(stream):
     with open_progress(stream()) as view:
         view.show(RECORD)
         view.say("the stream is away")
 
 
-def test_the_bar_is_gone_when_the_import_is_done():
+def test_the_bar_is_erased_at_the_end():
     stream = Terminal()
     with open_progress(stream) as view:
         view.show(RECORD)
@@ -109,12 +109,12 @@ def test_the_bar_is_gone_when_the_import_is_done():
 @given(st.floats(0, 1e6), st.floats(0.1, 1e6))
 @example(59.5, 1.0)
 @example(3599.6, 1.0)
-def test_time_left_is_minutes_and_two_digits_of_seconds(seconds, rate):
-    words = time_left({"records_per_second": rate, "estimated_remaining_seconds": seconds})
-    minutes, _, rest = words.partition(":")
+def test_time_left_is_formatted_as_minutes_and_seconds(seconds, rate):
+    text = time_left({"records_per_second": rate, "estimated_remaining_seconds": seconds})
+    minutes, _, rest = text.partition(":")
     assert re.fullmatch(r"[0-5]\d", rest)
     assert 60 * int(minutes) + int(rest) == round(seconds)
 
 
-def test_without_a_rate_nobody_knows_how_long_it_takes():
+def test_without_a_rate_the_time_left_is_unknown():
     assert time_left({"records_per_second": 0.0, "estimated_remaining_seconds": 0.0}) == "-:--"

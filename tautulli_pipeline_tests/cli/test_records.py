@@ -1,4 +1,4 @@
-"""`duplicates` and `dead-letters` as people and programs meet them."""
+"""The `duplicates` and `dead-letters` commands, with text and JSON output."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-LONG = "A title that does not fit on any line of a terminal, with \x1b[31m colours\nand lines"
-# The last two repeat play 3 and, from the end of its show, play 4.
+LONG = "A title that does not fit on any line of a terminal, with \x1b[31m colors\nand lines"
+# Play 8 repeats play 3. Play 9 is a near match of play 5.
 SAME_AS_3 = {"started": 1_700_030_000, "rating_key": 103}
 PLAYS = [
     *(play(n) for n in range(1, 6)),
@@ -33,7 +33,7 @@ REFUSED = "cannot restore the duplicate"
 
 @pytest.fixture(scope="module")
 def imported_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a database and the data directory after one import."""
+    """Return a folder with a database and the data directory after one import."""
     folder = tmp_path_factory.mktemp("records")
     make_database(folder / "tautulli.db", plays=PLAYS)
     imported(folder / "tautulli.db", data_dir=folder / "data")
@@ -43,13 +43,13 @@ def imported_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def imported_dir(imported_once: Path, tmp_path: Path) -> Iterator[Path]:
-    """A copy of this data directory, with a copy of the database beside it."""
+    """Yield a copy of this data directory, with a copy of the database next to it."""
     shutil.copytree(imported_once, tmp_path / "imported")
     yield tmp_path / "imported" / "data"
     assert nothing_runs(tmp_path / "imported" / "data")
 
 
-def ask(*words: object, data_dir: Path, **variables: object) -> Any:
+def run_json(*words: object, data_dir: Path, **variables: object) -> Any:
     outcome = run(*words, "--json", data_dir=data_dir, **variables)
     assert (outcome.exit_code, outcome.stderr) == (0, "")
     return outcome.json
@@ -57,23 +57,23 @@ def ask(*words: object, data_dir: Path, **variables: object) -> Any:
 
 def ids(name: str, data_dir: Path, *options: object) -> list[str]:
     command = name.replace("_", "-")
-    return [row["id"] for row in ask(command, "list", *options, data_dir=data_dir)[name]]
+    return [row["id"] for row in run_json(command, "list", *options, data_dir=data_dir)[name]]
 
 
 @pytest.mark.parametrize(
-    ("words", "said", "facts"),
+    ("words", "message", "facts"),
     [
         ("duplicates list", "no duplicates", {"duplicates": []}),
         ("duplicates list --near", "no near matches", {"near_matches": []}),
         ("dead-letters list", "no open dead letters", {"dead_letters": []}),
-        ("dead-letters replay", "no open dead letters to try", {"dead_letters": []}),
+        ("dead-letters replay", "no open dead letters to replay", {"dead_letters": []}),
     ],
 )
-def test_before_any_import_the_lists_are_empty_and_nothing_is_made(
-    tmp_path: Path, words: str, said: str, facts: dict[str, Any]
+def test_before_any_import_the_lists_are_empty_and_nothing_is_created(
+    tmp_path: Path, words: str, message: str, facts: dict[str, Any]
 ) -> None:
-    assert run(*words.split(), data_dir=tmp_path / "data").stdout == f"{said}\n"
-    assert facts.items() <= ask(*words.split(), data_dir=tmp_path / "data").items()
+    assert run(*words.split(), data_dir=tmp_path / "data").stdout == f"{message}\n"
+    assert facts.items() <= run_json(*words.split(), data_dir=tmp_path / "data").items()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -81,7 +81,7 @@ def test_before_any_import_the_lists_are_empty_and_nothing_is_made(
     "words", ["duplicates show", "duplicates restore", "duplicates confirm", "dead-letters show"]
 )
 @pytest.mark.parametrize("exists", [True, False])
-def test_an_unknown_id_is_bad_usage(
+def test_an_unknown_id_is_refused(
     words: str, exists: bool, imported_dir: Path, tmp_path: Path
 ) -> None:
     folder = imported_dir if exists else tmp_path / "data"
@@ -102,7 +102,7 @@ def test_an_unknown_id_is_bad_usage(
         ("dead-letters list --state all", "id origin row play reason closed by"),
     ],
 )
-def test_lists_fit_a_terminal(words: str, columns: str, imported_dir: Path) -> None:
+def test_lists_fit_the_terminal(words: str, columns: str, imported_dir: Path) -> None:
     exit_code, lines = in_a_terminal(*words.split(), data_dir=imported_dir)
     assert exit_code == 0
     assert lines[0].split() == columns.split()
@@ -111,7 +111,7 @@ def test_lists_fit_a_terminal(words: str, columns: str, imported_dir: Path) -> N
     assert lines[-1].startswith("1 to ")
 
 
-def test_what_a_record_holds_is_shown_spelled_out_and_folded(imported_dir: Path) -> None:
+def test_show_escapes_control_characters_and_folds_long_values(imported_dir: Path) -> None:
     (duplicate,) = ids("duplicates", imported_dir)
     newest = ids("dead_letters", imported_dir)
     for command, row_id in (("duplicates", duplicate), *(("dead-letters", n) for n in newest)):
@@ -120,11 +120,11 @@ def test_what_a_record_holds_is_shown_spelled_out_and_folded(imported_dir: Path)
         assert lines[0].split() == ["id", row_id]
         assert max(map(len, lines)) <= 80
         shown = "".join(lines)
-        assert ("colours" in shown) == ("\\x1b[31m" in shown)
+        assert ("colors" in shown) == ("\\x1b[31m" in shown)
 
 
-def test_a_page_says_how_to_go_on(imported_dir: Path) -> None:
-    first = ask("dead-letters", "list", "--limit", 1, data_dir=imported_dir)
+def test_a_page_shows_how_to_get_the_next_one(imported_dir: Path) -> None:
+    first = run_json("dead-letters", "list", "--limit", 1, data_dir=imported_dir)
     assert (first["total"], first["limit"], first["offset"], len(first["dead_letters"])) == (
         2,
         1,
@@ -132,30 +132,30 @@ def test_a_page_says_how_to_go_on(imported_dir: Path) -> None:
         1,
     )
     shown = run("dead-letters", "list", "--limit", 1, data_dir=imported_dir).stdout
-    assert shown.endswith("1 to 1 of 2 open dead letters; --offset 1 goes on\n")
+    assert shown.endswith("1 to 1 of 2 open dead letters; continue with --offset 1\n")
     last = run("dead-letters", "list", "--limit", 1, "--offset", 1, data_dir=imported_dir).stdout
     assert last.endswith("2 to 2 of 2 open dead letters\n")
     assert ids("dead_letters", imported_dir, "--offset", 1) != ids("dead_letters", imported_dir)[:1]
     beyond = run("dead-letters", "list", "--offset", 9, data_dir=imported_dir).stdout
-    assert beyond == "no more open dead letters, of 2\n"
+    assert beyond == "no open dead letters at offset 9; the total is 2\n"
 
 
-def test_filters_are_checked_and_near_matches_take_none(imported_dir: Path) -> None:
+def test_filters_are_validated_and_near_accepts_none(imported_dir: Path) -> None:
     for options, words in (
         (("--reason", "no reason"), "'no reason' is not one of"),
         (("--limit", 0), "0 is not in the range"),
-        (("--near", "--layer", "cache"), "--near goes with --limit and --offset alone"),
+        (("--near", "--layer", "cache"), "--near can be combined only with --limit and --offset"),
     ):
         outcome = run("duplicates", "list", *options, "--json", data_dir=imported_dir)
         assert outcome.exit_code == 2
         assert words in outcome.json["error"]
     assert ids("dead_letters", imported_dir, "--reason", "missing user") != []
     assert ids("dead_letters", imported_dir, "--origin", "playback.plex.movie") == []
-    near = ask("duplicates", "list", "--near", data_dir=imported_dir)["near_matches"]
+    near = run_json("duplicates", "list", "--near", data_dir=imported_dir)["near_matches"]
     assert [(pair["title"], pair["seconds_apart"]) for pair in near] == [("Film 5", 20)]
 
 
-def test_who_holds_the_warehouse_is_told_and_nothing_changes(imported_dir: Path) -> None:
+def test_a_warehouse_in_use_is_reported_and_nothing_changes(imported_dir: Path) -> None:
     (duplicate,) = ids("duplicates", imported_dir)
     with held_by_another_process(imported_dir / "playback.duckdb") as process_id:
         for words in (
@@ -169,20 +169,20 @@ def test_who_holds_the_warehouse_is_told_and_nothing_changes(imported_dir: Path)
     assert query(imported_dir, "SELECT status FROM dedupe_audit_log") == [("auto_dedupe",)]
 
 
-def test_a_duplicate_is_confirmed_restored_and_stays_so(imported_dir: Path) -> None:
+def test_a_confirmed_and_restored_duplicate_stays_restored(imported_dir: Path) -> None:
     (row_id,) = ids("duplicates", imported_dir)
-    said = run("duplicates", "confirm", row_id[:6], data_dir=imported_dir)
-    assert said.stdout == f"{row_id}: confirmed\n"
-    again = ask("duplicates", "confirm", row_id, data_dir=imported_dir)
+    outcome = run("duplicates", "confirm", row_id[:6], data_dir=imported_dir)
+    assert outcome.stdout == f"{row_id}: confirmed\n"
+    again = run_json("duplicates", "confirm", row_id, data_dir=imported_dir)
     assert again == {"confirmed": [{"id": row_id, "changed": False}]}
     assert ids("duplicates", imported_dir, "--status", "user_confirmed") == [row_id]
 
-    said = run("duplicates", "restore", row_id[:6], data_dir=imported_dir)
-    assert said.stdout == f"{row_id}: restored, and read back\n"
+    outcome = run("duplicates", "restore", row_id[:6], data_dir=imported_dir)
+    assert outcome.stdout == f"{row_id}: restored and verified\n"
     found = "SELECT source_row_id, title, restored_at IS NOT NULL FROM playback_events"
     rows = query(imported_dir, f"{found} ORDER BY source_row_id")
     assert rows[-2:] == [(8, LONG, True), (9, "Film 5", False)]
-    again = ask("duplicates", "restore", row_id, data_dir=imported_dir)
+    again = run_json("duplicates", "restore", row_id, data_dir=imported_dir)
     assert again == {"restored": [{"id": row_id, "added": False}]}
 
     database = imported_dir.with_name("tautulli.db")
@@ -198,13 +198,13 @@ def test_a_duplicate_is_confirmed_restored_and_stays_so(imported_dir: Path) -> N
     assert query(imported_dir, f"{found} ORDER BY source_row_id") == rows
 
 
-def test_dead_letters_are_replayed_from_the_database_of_the_settings_or_a_named_one(
+def test_dead_letters_are_replayed_from_the_configured_or_a_given_database(
     imported_dir: Path,
 ) -> None:
     database = imported_dir.with_name("tautulli.db")
-    stays = run("dead-letters", "replay", data_dir=imported_dir)
-    assert stays.stdout.splitlines()[-1] == (
-        "0 imported, 0 in the table already, 2 still dead letters"
+    unchanged = run("dead-letters", "replay", data_dir=imported_dir)
+    assert unchanged.stdout.splitlines()[-1] == (
+        "0 imported, 0 already in the table, 2 still dead letters"
     )
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("UPDATE session_history_metadata SET title = 'Found' WHERE id = 6")
@@ -212,13 +212,15 @@ def test_dead_letters_are_replayed_from_the_database_of_the_settings_or_a_named_
         "dead-letters", "replay", "--database", "gone.db", "--json", data_dir=imported_dir
     )
     assert missing.exit_code == 3
-    tried = ask("dead-letters", "replay", data_dir=imported_dir, IMPORT_DB_PATH=database)
+    tried = run_json("dead-letters", "replay", data_dir=imported_dir, IMPORT_DB_PATH=database)
     assert (tried["imported"], tried["duplicate"], tried["rejected"]) == (1, 0, 1)
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("UPDATE session_history SET user_id = 0 WHERE id = 7")
     (row_id,) = ids("dead_letters", imported_dir)
-    said = run("dead-letters", "replay", row_id[:5], "--database", database, data_dir=imported_dir)
-    assert said.stdout == "1 imported, 0 in the table already, 0 still dead letters\n"
+    outcome = run(
+        "dead-letters", "replay", row_id[:5], "--database", database, data_dir=imported_dir
+    )
+    assert outcome.stdout == "1 imported, 0 already in the table, 0 still dead letters\n"
     assert ids("dead_letters", imported_dir) == []
     assert len(ids("dead_letters", imported_dir, "--state", "closed")) == 2
     found = "SELECT source_row_id, title, friendly_name FROM playback_events"

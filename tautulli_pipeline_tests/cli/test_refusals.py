@@ -1,4 +1,4 @@
-"""What the command says, and with which exit code, when it cannot do what is asked."""
+"""Message and exit code of a command that cannot run."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ time.sleep(60)
         ([], "Usage:"),
     ],
 )
-def test_bad_usage_is_told_and_not_done(arguments: list[str], words: str, data_dir: Path) -> None:
+def test_wrong_usage_is_refused(arguments: list[str], words: str, data_dir: Path) -> None:
     outcome = run(*arguments, data_dir=data_dir)
     assert (outcome.exit_code, outcome.stdout) == (2, "")
     assert words in outcome.stderr
     assert not data_dir.exists()
 
 
-def test_a_file_in_the_place_of_the_data_directory_is_a_bad_configuration(tmp_path: Path) -> None:
+def test_a_file_instead_of_the_data_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data").touch()
     outcome = run("demo", "--rows", 5, data_dir=tmp_path / "data")
     assert outcome.exit_code == 2
     assert "PIPELINE_DATA_DIR" in outcome.stderr
 
 
-def test_an_unreachable_stream_is_told_in_seconds(data_dir: Path) -> None:
+def test_an_unreachable_stream_is_reported_within_seconds(data_dir: Path) -> None:
     make_demo_database(data_dir.with_name("tautulli.db"), 20)
     began_at = time.monotonic()
     outcome = run(
@@ -71,7 +71,7 @@ def test_an_unreachable_stream_is_told_in_seconds(data_dir: Path) -> None:
     assert nothing_runs(data_dir)
 
 
-def test_a_warehouse_in_use_is_told_with_its_process_and_the_import_resumes(
+def test_a_warehouse_in_use_is_reported_and_the_import_can_be_resumed(
     data_dir: Path,
 ) -> None:
     database = data_dir.with_name("tautulli.db")
@@ -95,7 +95,7 @@ def test_a_warehouse_in_use_is_told_with_its_process_and_the_import_resumes(
     assert (resumed["import_id"], resumed["imported"]) == (failed["import_id"], 20)
 
 
-def test_a_second_import_is_told_how_far_the_first_one_is(data_dir: Path) -> None:
+def test_a_second_import_is_refused_with_the_progress_of_the_first(data_dir: Path) -> None:
     database = data_dir.with_name("tautulli.db")
     make_demo_database(database, 20)
     first = start("import", database, "--json", data_dir=data_dir)

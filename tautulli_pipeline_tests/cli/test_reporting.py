@@ -1,4 +1,4 @@
-"""What the commands print on standard output, for people and for programs."""
+"""Output of the commands, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tautulli_pipeline.cli.lines import print_line
 from tautulli_pipeline.cli.reporting import (
     print_json,
-    print_line,
     print_summary,
     report_unreadable,
     show_status,
@@ -43,41 +43,41 @@ def lines_of(capsys):
     return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_json_is_one_object_that_ends_with_its_line(capsys):
+def test_json_is_one_object_on_its_own_line(capsys):
     print_json({"title": "Ærø", "at": datetime(2026, 1, 1), "none": None})
     out = capsys.readouterr().out
-    assert json.loads(out) == {"title": "Ærø", "at": "2026-01-01T00:00:00", "none": None}
+    assert json.loads(out) == {"title": "Ærø", "at": "2026-01-01T00:00:00Z", "none": None}
     assert out.endswith("}\n")
 
 
 @pytest.mark.parametrize("name", ["[red]x[/red]", "[/b]", ":heart:", "7 of 8", "x" * 200])
-def test_a_name_in_a_line_is_shown_as_it_is(capsys, name):
+def test_markup_in_a_line_is_not_interpreted(capsys, name):
     print_line(f"/data/{name}/playback.duckdb")
     assert capsys.readouterr().out == f"/data/{name}/playback.duckdb\n"
 
 
-def test_the_ledger_names_every_fate_and_where_the_plays_are(capsys):
+def test_a_summary_lists_every_outcome_and_the_warehouse(capsys):
     print_summary(RECORD, WAREHOUSE)
     assert lines_of(capsys) == [
         "imported 12,000",
-        "duplicates, seen by the stream 300",
-        "duplicates, seen by the cache 30",
-        "duplicates, already in the table 0",
+        "duplicates found by the stream 300",
+        "duplicates found by the cache 30",
+        "duplicates already in the table 0",
         "rejected (see dead_letters) 15",
         "unreadable 0",
-        "plays covered 12,345",
+        "plays in this import 12,345",
         "completed after 10.0 s, 1,234 rows/s",
         "/data/playback.duckdb",
     ]
 
 
-def test_what_is_unchanged_is_told_where_there_is_some(capsys):
+def test_a_summary_includes_unchanged_plays(capsys):
     print_summary(replace(RECORD, unchanged=1_000), WAREHOUSE)
     assert "unchanged since the last import 1,000" in lines_of(capsys)
 
 
 @pytest.mark.parametrize(
-    ("status", "told"),
+    ("status", "expected"),
     [
         (Status.RUNNING, "running: 100.0 %, 1,234 rows/s, 0:00 left"),
         (Status.STOPPING, "stopping: 100.0 %, 1,234 rows/s, 0:00 left"),
@@ -85,12 +85,12 @@ def test_what_is_unchanged_is_told_where_there_is_some(capsys):
         (Status.FAILED, "failed after 10.0 s, 1,234 rows/s; import again to resume it"),
     ],
 )
-def test_the_last_line_but_one_says_how_it_stands_and_what_to_do(capsys, status, told):
+def test_the_line_before_the_path_shows_status_and_next_step(capsys, status, expected):
     print_summary(replace(RECORD, status=status), WAREHOUSE)
-    assert lines_of(capsys)[-2] == told
+    assert lines_of(capsys)[-2] == expected
 
 
-def test_each_damage_is_a_line_of_its_own():
+def test_each_damaged_table_has_its_own_line():
     stream = io.StringIO()
     report_unreadable((), stream)
     assert stream.getvalue() == ""
@@ -102,7 +102,7 @@ def test_each_damage_is_a_line_of_its_own():
     )
 
 
-def test_a_status_without_a_record_says_what_the_next_import_does(capsys, tmp_path):
+def test_a_status_without_a_record_explains_the_next_import(capsys, tmp_path):
     settings = Settings(pipeline_data_dir=tmp_path / "data")
     show_status(settings, as_json=False)
     settings.data_dir.mkdir()
@@ -110,15 +110,15 @@ def test_a_status_without_a_record_says_what_the_next_import_does(capsys, tmp_pa
     settings.warehouse_path.touch()
     show_status(settings, as_json=False)
     assert lines_of(capsys) == [
-        f"nothing was imported into {settings.data_dir} yet",
-        f"nothing was imported into {settings.data_dir} yet",
-        f"no progress is saved in {settings.data_dir}: the next import covers every play",
+        f"nothing has been imported into {settings.data_dir} yet",
+        f"nothing has been imported into {settings.data_dir} yet",
+        f"no progress is saved in {settings.data_dir}: the next import reads every play",
     ]
     show_status(settings, as_json=True)
     assert json.loads(capsys.readouterr().out)["status"] == "pending"
 
 
-def test_a_status_is_that_of_the_record_and_opens_no_warehouse(capsys, tmp_path):
+def test_a_status_comes_from_the_record_without_opening_the_warehouse(capsys, tmp_path):
     settings = Settings(pipeline_data_dir=tmp_path)
     settings.warehouse_path.write_text("not a database")
     ImportLog(tmp_path).write(RECORD)

@@ -1,4 +1,4 @@
-"""Every variable with a value that it cannot have, over the real command line."""
+"""An invalid value for every variable, on the real command line."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ BAD = {
     "DEDUP_WINDOW_SECONDS": ("inf", "a number from 0 to 86400"),
     "DEDUP_MAX_ENTRIES": ("many", "a whole number from 0 to 10000000"),
 }
-# Any text will do for these; whether the server likes it, the connection tells.
+# These accept any text. Only the server can reject it.
 ANY_TEXT = {"IMPORT_SERVER_ID", "NATS_URL", "NATS_USER", "NATS_PASSWORD", "NATS_TOKEN"}
 FILES = {"NATS_CREDS", "NATS_TLS_CA"}
 
 
-def test_every_variable_is_looked_at() -> None:
+def test_the_cases_cover_every_variable() -> None:
     assert BAD.keys() | ANY_TEXT | FILES == {name.upper() for name in Settings.model_fields}
 
 
 @pytest.mark.parametrize("variable", BAD)
-def test_a_bad_value_is_told_with_its_name_and_what_is_allowed(
+def test_an_invalid_value_is_reported_with_its_name_and_the_allowed_values(
     variable: str, data_dir: Path
 ) -> None:
     value, allowed = BAD[variable]
@@ -58,17 +58,17 @@ def test_a_bad_value_is_told_with_its_name_and_what_is_allowed(
     assert not data_dir.exists()
 
 
-def test_empty_values_are_the_defaults(data_dir: Path) -> None:
+def test_an_empty_value_means_the_default(data_dir: Path) -> None:
     empty = {name.upper(): "" for name in Settings.model_fields} | {"PIPELINE_DATA_DIR": data_dir}
     assert run("status", data_dir=data_dir, **empty).exit_code == 0
 
 
-def test_an_empty_database_path_is_none(data_dir: Path) -> None:
+def test_an_empty_database_path_means_no_database(data_dir: Path) -> None:
     outcome = run("import", "--json", data_dir=data_dir, IMPORT_DB_PATH="")
     assert (outcome.exit_code, outcome.json["error"]) == (2, "no database given")
 
 
-def test_a_batch_size_that_no_longer_fits_says_what_to_do(data_dir: Path) -> None:
+def test_a_different_batch_size_is_ignored_with_a_notice(data_dir: Path) -> None:
     database = data_dir.with_name("tautulli.db")
     make_demo_database(database, 30)
     assert imported(database, "--batch-size", 10, data_dir=data_dir)["imported"] == 30
@@ -76,7 +76,7 @@ def test_a_batch_size_that_no_longer_fits_says_what_to_do(data_dir: Path) -> Non
         f"batches stay at 10 records, as the first import of {data_dir} set them; "
         "`tautulli-pipeline reset` lets the next one use {}\n"
     )
-    for variables, said in (({"IMPORT_BATCH_SIZE": 20}, notice.format(20)), ({}, "")):
+    for variables, expected in (({"IMPORT_BATCH_SIZE": 20}, notice.format(20)), ({}, "")):
         outcome = run("import", database, "--json", data_dir=data_dir, **variables)
-        assert (outcome.exit_code, outcome.stderr) == (0, said)
+        assert (outcome.exit_code, outcome.stderr) == (0, expected)
         assert outcome.json["unchanged"] == 30

@@ -1,4 +1,4 @@
-"""Every source a person may have, good or bad, over the real command line."""
+"""Good and bad sources on the real command line."""
 
 from __future__ import annotations
 
@@ -56,23 +56,23 @@ def patch_directory(path: Path, offset: int, form: str, value: int) -> None:
     path.write_bytes(data)
 
 
-def lay_foreign(path: Path, _whole: bytes) -> None:
+def make_foreign(path: Path, _whole: bytes) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript("CREATE TABLE photos (id INTEGER); INSERT INTO photos VALUES (1)")
 
 
-def lay_encrypted_zip(path: Path, whole: bytes) -> None:
+def make_encrypted_zip(path: Path, whole: bytes) -> None:
     zipped(path, ("tautulli.db", whole))
     patch_directory(path, 8, "<H", 1)
 
 
-def lay_bomb(path: Path, whole: bytes) -> None:
-    """A hundred megabytes that pass for a few."""
+def make_bomb(path: Path, whole: bytes) -> None:
+    """Create a zip member of 100 MB that claims to be small."""
     zipped(path, ("tautulli.db", whole + bytes(100 << 20)))
     patch_directory(path, 24, "<L", len(whole))
 
 
-def lay_unreadable(path: Path, whole: bytes) -> None:
+def make_unreadable(path: Path, whole: bytes) -> None:
     path.write_bytes(whole)
     path.chmod(0)
 
@@ -92,11 +92,11 @@ def locked_by_another_process(path: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Bad:
-    """A source that is refused, and with which words."""
+    """A source that is refused, and the words of the message."""
 
     words: str
-    lay: Callable[[Path, bytes], object]
-    meanwhile: Callable[[Path], AbstractContextManager[None]] = nullcontext
+    make: Callable[[Path, bytes], object]
+    during: Callable[[Path], AbstractContextManager[None]] = nullcontext
 
 
 BAD = {
@@ -105,36 +105,38 @@ BAD = {
         "it is not a SQLite database", lambda p, _: p.write_text("id,title\n1,Film\n" * 99)
     ),
     "empty": Bad("it is empty", lambda p, _: p.touch()),
-    "foreign": Bad("it has no table session_history", lay_foreign),
+    "foreign": Bad("it has no table session_history", make_foreign),
     "folder": Bad("it is a folder", lambda p, _: p.mkdir()),
-    "dangling link": Bad("the link leads nowhere", lambda p, _: p.symlink_to("gone.db")),
+    "broken link": Bad("the link leads nowhere", lambda p, _: p.symlink_to("gone.db")),
     "truncated": Bad("it is cut short, 80,000 of ", lambda p, whole: p.write_bytes(whole[:80_000])),
     "encrypted": Bad(
         "it is not a SQLite database", lambda p, _: p.write_bytes(random.Random(1).randbytes(9999))
     ),
     "pipe": Bad("it is not a regular file", lambda p, _: os.mkfifo(p)),
     "device": Bad("it is not a regular file", lambda p, _: p.symlink_to("/dev/zero")),
-    "unreadable": Bad("permission denied", lay_unreadable),
+    "unreadable": Bad("permission denied", make_unreadable),
     "locked": Bad(
         ") has locked it", lambda p, whole: p.write_bytes(whole), locked_by_another_process
     ),
-    "zip of several": Bad(
+    "zip of two databases": Bad(
         "it holds 2 databases: 'tautulli.db', 'plexpy.db'",
         lambda p, whole: zipped(p, ("tautulli.db", whole), ("plexpy.db", whole)),
     ),
-    "zip of none": Bad("without a SQLite database", lambda p, _: zipped(p, ("a.txt", b"hello"))),
-    "zip that points outside": Bad(
+    "zip without a database": Bad(
+        "without a SQLite database", lambda p, _: zipped(p, ("a.txt", b"hello"))
+    ),
+    "zip with a path outside": Bad(
         "its member '../tautulli.db' points outside",
         lambda p, whole: zipped(p, ("../tautulli.db", whole)),
     ),
-    "zip that is encrypted": Bad("its member 'tautulli.db' is encrypted", lay_encrypted_zip),
-    "zip bomb": Bad("it is a damaged zip archive (Bad CRC-32", lay_bomb),
+    "encrypted zip": Bad("its member 'tautulli.db' is encrypted", make_encrypted_zip),
+    "zip bomb": Bad("it is a damaged zip archive (Bad CRC-32", make_bomb),
 }
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The bytes of a good database of 200 plays."""
+    """Return the bytes of a valid database of 200 plays."""
     path = tmp_path_factory.mktemp("whole") / "tautulli.db"
     make_demo_database(path, 200)
     return path.read_bytes()
@@ -147,7 +149,7 @@ def home(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def left_as_it_was(folder: Path) -> Iterator[None]:
+def unchanged(folder: Path) -> Iterator[None]:
     before = content_of(folder)
     yield
     assert content_of(folder) == before
@@ -167,12 +169,12 @@ def run_without_privilege(*arguments: object, data_dir: Path) -> Outcome:
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_source_is_refused_and_nothing_is_made_or_touched(
+def test_a_bad_source_is_refused_and_nothing_is_created_or_changed(
     name: str, home: Path, data_dir: Path, whole: bytes
 ) -> None:
     path = home / "tautulli.db"
-    BAD[name].lay(path, whole)
-    with BAD[name].meanwhile(path), left_as_it_was(home):
+    BAD[name].make(path, whole)
+    with BAD[name].during(path), unchanged(home):
         outcome = run_without_privilege("import", path, "--json", data_dir=data_dir)
     assert outcome.exit_code == 3, outcome.stderr
     message, hint = outcome.stderr.splitlines()
@@ -185,7 +187,7 @@ def test_a_bad_source_is_refused_and_nothing_is_made_or_touched(
     assert list(home.parent.iterdir()) == [home]
 
 
-def test_an_odd_name_is_shown_as_it_is_on_one_line(tmp_path: Path) -> None:
+def test_an_unusual_name_is_shown_on_one_line(tmp_path: Path) -> None:
     outcome = run("validate", "--", ODD_NAME, data_dir=tmp_path / "data")
     assert outcome.exit_code == 3
     assert outcome.stderr.splitlines() == [
@@ -194,11 +196,9 @@ def test_an_odd_name_is_shown_as_it_is_on_one_line(tmp_path: Path) -> None:
     ]
 
 
-def test_no_name_breaks_a_message_or_reaches_the_terminal_as_a_command(
-    tmp_path: Path, whole: bytes
-) -> None:
+def test_control_characters_in_a_name_are_escaped(tmp_path: Path, whole: bytes) -> None:
     path = tmp_path / "a\nb\x1b[2J\udce9.db"
-    lay_foreign(path, whole)
+    make_foreign(path, whole)
     outcome = run("validate", path, "--json", data_dir=tmp_path / "data")
     assert outcome.exit_code == 3
     message, _hint = outcome.stderr.splitlines()
@@ -209,7 +209,7 @@ def test_no_name_breaks_a_message_or_reaches_the_terminal_as_a_command(
 def test_a_zipped_backup_is_imported(home: Path, data_dir: Path, whole: bytes) -> None:
     backup = home / "tautulli.backup-20231205143956.sched.db.zip"
     zipped(backup, ("tautulli.db", whole))
-    with left_as_it_was(home):
+    with unchanged(home):
         summary = imported(backup, data_dir=data_dir)
     assert summary["source"] == str(backup)
     assert outcomes(summary) == {"total_records": 200, "processed": 200, "imported": 200}
@@ -217,7 +217,7 @@ def test_a_zipped_backup_is_imported(home: Path, data_dir: Path, whole: bytes) -
     assert list((data_dir / "snapshots").glob("*")) == []
 
 
-def test_a_zipped_backup_of_a_real_database_is_imported_but_for_plays_without_a_user(
+def test_a_zipped_backup_of_a_real_database_is_imported_except_plays_without_a_user(
     home: Path, data_dir: Path
 ) -> None:
     database = home / "tautulli.db"
@@ -226,24 +226,26 @@ def test_a_zipped_backup_of_a_real_database_is_imported_but_for_plays_without_a_
         connection.execute("UPDATE session_history SET user_id = '' WHERE id > 147")
     backup = home / "tautulli.backup-20231205143956.sched.db.zip"
     zipped(backup, ("tautulli.db", database.read_bytes()))
-    with left_as_it_was(home):
+    with unchanged(home):
         summary = imported(backup, data_dir=data_dir)
     counts = {"total_records": 150, "processed": 150, "imported": 147, "rejected": 3}
     assert outcomes(summary) == counts
 
 
-def test_a_name_with_everything_in_it_is_imported(home: Path, data_dir: Path, whole: bytes) -> None:
+def test_a_database_with_an_unusual_name_is_imported(
+    home: Path, data_dir: Path, whole: bytes
+) -> None:
     path = home / ODD_NAME / "caf\udce9.db"
     path.parent.mkdir()
     path.write_bytes(whole)
-    with left_as_it_was(home):
+    with unchanged(home):
         summary = imported(path, data_dir=data_dir)
-    # The one byte that is no UTF-8 is spelled out.
+    # The byte that is not valid UTF-8 is escaped.
     assert summary["source"] == str(path.with_name("caf\\xe9.db"))
     assert summary["imported"] == 200
 
 
-def test_a_read_only_folder_with_a_log_is_read_to_the_last_commit(
+def test_a_read_only_database_with_a_wal_is_read_to_the_last_commit(
     home: Path, data_dir: Path, whole: bytes
 ) -> None:
     (home.parent / "live").mkdir()
@@ -257,7 +259,7 @@ def test_a_read_only_folder_with_a_log_is_read_to_the_last_commit(
             shutil.copy(path, home)
     for path in (*home.iterdir(), home):
         path.chmod(0o555 if path.is_dir() else 0o444)
-    with left_as_it_was(home):
+    with unchanged(home):
         arguments = ("validate", home / "tautulli.db", "--json")
         outcome = run_without_privilege(*arguments, data_dir=data_dir)
     home.chmod(0o755)
@@ -273,23 +275,23 @@ def test_a_link_is_followed(kind: str, home: Path, data_dir: Path, whole: bytes)
     if kind == "backup":
         zipped(original, ("plexpy.db", whole))
     (home / "link.db").symlink_to("tautulli.db")
-    with left_as_it_was(home):
+    with unchanged(home):
         facts = run("validate", home / "link.db", "--json", data_dir=data_dir).json
     assert (facts["source"], facts["total_records"]) == (str(original), 200)
     assert not data_dir.exists()
 
 
-def test_an_older_backup_that_is_not_zipped_is_read(
-    home: Path, data_dir: Path, whole: bytes
-) -> None:
+def test_an_unzipped_backup_is_read(home: Path, data_dir: Path, whole: bytes) -> None:
     path = home / "tautulli.backup-20220419154542.sched.db"
     path.write_bytes(whole)
-    with left_as_it_was(home):
+    with unchanged(home):
         facts = run("validate", "--json", data_dir=data_dir, IMPORT_DB_PATH=path).json
     assert (facts["source"], facts["total_records"]) == (str(path), 200)
 
 
-def test_a_name_that_only_looks_like_a_home_is_a_name(tmp_path: Path, whole: bytes) -> None:
+def test_a_name_with_a_tilde_is_a_file_name_if_there_is_no_such_user(
+    tmp_path: Path, whole: bytes
+) -> None:
     (tmp_path / "~nobody-of-that-name.db").write_bytes(whole)
     outcome = run("validate", "~nobody-of-that-name.db", "--json", data_dir=tmp_path / "data")
     assert outcome.json["total_records"] == 200

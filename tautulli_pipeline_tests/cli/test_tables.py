@@ -1,4 +1,4 @@
-"""Tables for people, in a terminal of any width."""
+"""Tables in terminals of different widths."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COLUMNS = {
 
 @pytest.fixture
 def width(monkeypatch):
-    """Sets how wide the terminal is."""
+    """Return a function that sets the width of the terminal."""
 
     def width(columns):
         monkeypatch.setenv("COLUMNS", str(columns))
@@ -34,7 +34,7 @@ def width(monkeypatch):
 
 @pytest.fixture
 def shown(width, capsys):
-    """Lines that were printed since it was asked last."""
+    """Return a function that returns the lines printed since its last call."""
 
     def shown():
         return capsys.readouterr().out.splitlines()
@@ -46,28 +46,28 @@ def row(number, title="Alien", user="mira"):
     return {"id": number, "title": title, "user": user}
 
 
-def test_a_page_says_which_rows_it_has_and_how_to_go_on(shown):
+def test_a_page_shows_its_position_and_the_next_offset(shown):
     listing = Listing(1_200, [row(n) for n in range(3)])
     print_page(listing, Page(3, 999), COLUMNS, "plays")
     head, *rows, last = shown()
     assert head.split() == ["id", "play", "user"]
     assert [line.split() for line in rows] == [[str(n), "Alien", "mira"] for n in range(3)]
-    assert last == "1,000 to 1,002 of 1,200 plays; --offset 1002 goes on"
+    assert last == "1,000 to 1,002 of 1,200 plays; continue with --offset 1002"
 
 
-def test_the_last_page_goes_on_nowhere(shown):
+def test_the_last_page_shows_no_next_offset(shown):
     print_page(Listing(5, [row(4), row(5)]), Page(3, 3), COLUMNS, "plays")
     assert shown()[-1] == "4 to 5 of 5 plays"
 
 
-def test_a_page_behind_the_last_one_is_told_from_an_empty_list(shown):
+def test_a_page_beyond_the_end_differs_from_an_empty_list(shown):
     print_page(EMPTY, Page(3), COLUMNS, "plays")
     print_page(Listing(1_200, []), Page(3, 2_000), COLUMNS, "plays")
-    assert shown() == ["no plays", "no more plays, of 1,200"]
+    assert shown() == ["no plays", "no plays at offset 2,000; the total is 1,200"]
 
 
 @pytest.mark.parametrize("columns", [40, 80, 200])
-def test_long_cells_are_cut_to_the_width_of_the_terminal(shown, width, columns):
+def test_long_cells_are_shortened_to_fit_the_terminal(shown, width, columns):
     width(columns)
     listing = Listing(1, [row(1, title="x" * 500, user="a-name-longer-than-ten")])
     print_page(listing, Page(1), COLUMNS, "plays")
@@ -79,7 +79,7 @@ def test_long_cells_are_cut_to_the_width_of_the_terminal(shown, width, columns):
     assert (user, len(user)) == ("a-name-lo…", 10)
 
 
-def test_fields_without_a_value_are_left_out_and_zero_is_one(shown):
+def test_empty_fields_are_omitted_but_zero_is_shown(shown):
     print_fields({"title": "Alien", "year": None, "note": "", "plays": 0, "live": False})
     assert [line.split() for line in shown()] == [
         ["title", "Alien"],
@@ -88,7 +88,7 @@ def test_fields_without_a_value_are_left_out_and_zero_is_one(shown):
     ]
 
 
-def test_values_are_shown_as_people_read_them(shown):
+def test_values_are_formatted_for_reading(shown):
     fields = {
         "at": datetime(2026, 1, 2, 3, 4, 5),
         "secure": True,
@@ -104,7 +104,7 @@ def test_values_are_shown_as_people_read_them(shown):
     ]
 
 
-def test_a_long_field_goes_on_in_the_next_line_and_loses_nothing(shown):
+def test_a_long_field_is_folded_without_loss(shown):
     print_fields({"payload": "0123456789" * 30})
     lines = shown()
     assert len(lines) > 3
@@ -112,14 +112,14 @@ def test_a_long_field_goes_on_in_the_next_line_and_loses_nothing(shown):
     assert "".join(line.split()[-1] for line in lines) == "0123456789" * 30
 
 
-def test_rows_show_what_is_missing_as_a_dash(shown):
+def test_a_missing_value_is_shown_as_a_dash(shown):
     print_rows(
         ("field", "discarded", "in the table"), [["title", "Alien", None], ["live", True, 0]]
     )
     assert [line.split() for line in shown()[1:]] == [["title", "Alien", "-"], ["live", "yes", "0"]]
 
 
-def test_times_are_told_as_utc_however_deep_they_are(capsys):
+def test_nested_times_are_shown_as_utc(capsys):
     at = datetime(2026, 1, 2)
     print_json({"a": {"at": at}, "at": at.replace(microsecond=5)})
     assert json.loads(capsys.readouterr().out) == {
@@ -135,7 +135,7 @@ def test_times_are_told_as_utc_however_deep_they_are(capsys):
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(title=st.text(st.characters(exclude_categories=["Cs"]), max_size=120))
-def test_no_title_breaks_the_lines_of_a_page(shown, title):
+def test_no_title_breaks_the_layout_of_a_page(shown, title):
     shown()
     print_page(Listing(1, [row(1, title=title)]), Page(1), COLUMNS, "plays")
     head, line, last = shown()

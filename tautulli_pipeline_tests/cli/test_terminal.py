@@ -1,4 +1,4 @@
-"""What people see: help, progress and summaries, in a terminal of 80 columns."""
+"""Help, messages, progress and summaries in a terminal of 80 columns."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import sys
 import termios
 from typing import TYPE_CHECKING
 
+import click
 import pytest
 
+from tautulli_pipeline.cli.app import application
 from tautulli_pipeline.demo.database import make_demo_database
 from tautulli_pipeline_tests.command import environment, query, run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMANDS = ("", "import", "validate", "status", "demo", "duplicates list", "dead-letters replay")
 HEAVY = ("dagster", "duckdb", "nats", "pyarrow")
 PROGRESS = re.compile(
     r" *(\d+)% .*[\d,]+ rows/s  ETA [-\d]+:[-\d]{2}  [\d,]+ duplicates  [\d,]+ rejected"
@@ -27,58 +28,113 @@ PROGRESS = re.compile(
 
 
 def in_a_terminal(*arguments: object, data_dir: Path) -> tuple[int, list[str]]:
-    """Run in a pseudo terminal; exit code and every line it ever showed."""
+    """Run in a pseudo-terminal; return the exit code and every line that was shown."""
     command = [sys.executable, "-m", "tautulli_pipeline", *map(str, arguments)]
     variables = environment(data_dir, TERM="xterm", HOME=data_dir.parent)
     variables = {n: v for n, v in variables.items() if n not in {"COLUMNS", "LINES", "NO_COLOR"}}
-    own, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    files = [(os.POSIX_SPAWN_DUP2, theirs, number) for number in (0, 1, 2)]
+    master, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    files = [(os.POSIX_SPAWN_DUP2, terminal, number) for number in (0, 1, 2)]
     process_id = os.posix_spawn(command[0], command, variables, file_actions=files)
-    os.close(theirs)
+    os.close(terminal)
     shown = b""
     try:
-        while part := os.read(own, 65536):
+        while part := os.read(master, 65536):
             shown += part
-    except OSError:  # Linux: the other end is closed
+    except OSError:  # Linux: the terminal is closed
         pass
-    os.close(own)
+    os.close(master)
     exit_code = os.waitstatus_to_exitcode(os.waitpid(process_id, 0)[1])
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
     return exit_code, [line.rstrip() for line in re.split(r"[\r\n]+", text) if line.strip()]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_fits_80_columns_and_loads_nothing_heavy(command: str, data_dir: Path) -> None:
-    outcome = run(*command.split(), "--help", data_dir=data_dir, PYTHONPROFILEIMPORTTIME=1)
+def every_command(command: click.Command = application, path: str = "") -> dict[str, click.Command]:
+    """Return every group and command by the words that call it."""
+    found = {path: command}
+    if isinstance(command, click.Group):
+        for name, subcommand in command.commands.items():
+            found |= every_command(subcommand, f"{path} {name}".strip())
+    return found
+
+
+COMMANDS = every_command()
+
+
+def require_complete_help(command: click.Command, lines: list[str]) -> None:
+    """Check that a help page fits 80 columns and contains every word of its texts."""
+    assert lines[0].startswith("Usage: ")
+    assert max(map(len, lines)) <= 80
+    page = " ".join(" ".join(lines).split())
+    texts = [command.help or ""]
+    texts += [option.help or "" for option in command.params if isinstance(option, click.Option)]
+    if isinstance(command, click.Group):
+        texts += [one.get_short_help_str(limit=1_000) for one in command.commands.values()]
+    for text in texts:
+        assert " ".join(text.split()) in page
+    listed = lines[lines.index("Commands:") :] if "Commands:" in lines else []
+    assert not any("..." in line for line in listed)
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_help_is_complete_in_80_columns(path: str, data_dir: Path) -> None:
+    exit_code, lines = in_a_terminal(*path.split(), "--help", data_dir=data_dir)
+    assert exit_code == 0
+    require_complete_help(COMMANDS[path], lines)
+    outcome = run(*path.split(), "--help", data_dir=data_dir, COLUMNS=80)
+    assert [line for line in outcome.stdout.splitlines() if line] == lines
+
+
+@pytest.mark.parametrize("path", ["", "import", "duplicates list", "dead-letters replay"])
+def test_help_loads_nothing_heavy(path: str, data_dir: Path) -> None:
+    outcome = run(*path.split(), "--help", data_dir=data_dir, PYTHONPROFILEIMPORTTIME=1)
     assert outcome.exit_code == 0
-    assert outcome.stdout.startswith("Usage: ")
-    assert max(map(len, outcome.stdout.splitlines())) <= 80
     loaded = {line.rsplit("|", 1)[-1].strip() for line in outcome.stderr.splitlines()}
     assert "click" in loaded
     assert loaded.isdisjoint(HEAVY)
 
 
-def test_the_version_is_told(data_dir: Path) -> None:
+def test_version_prints_the_version(data_dir: Path) -> None:
     assert run("--version", data_dir=data_dir).stdout.strip().endswith("version 0.1.0")
 
 
-def test_before_any_import_the_status_is_pending_and_nothing_is_made(data_dir: Path) -> None:
+def test_before_any_import_the_status_is_pending_and_nothing_is_created(data_dir: Path) -> None:
     facts = run("status", "--json", data_dir=data_dir).json
     assert (facts["status"], facts["progress"], facts["total_records"]) == ("pending", 0, 0)
     assert set(facts["duplicates"]) == {"stream", "cache", "database"}
-    assert "nothing was imported" in run("status", data_dir=data_dir).stdout
+    assert "nothing has been imported" in run("status", data_dir=data_dir).stdout
     assert not data_dir.exists()
 
 
-def test_debug_shows_where_an_error_came_from(data_dir: Path) -> None:
+def test_an_error_is_wrapped_on_a_terminal(data_dir: Path) -> None:
+    folder = data_dir.with_name("a folder with spaces in its name and a very long name indeed")
+    path = folder / "my own plays.db"
+    exit_code, lines = in_a_terminal("validate", path, data_dir=data_dir)
+    assert exit_code == 3
+    assert len(lines) > 2
+    assert all(len(line) <= 80 or str(path) in line for line in lines)
+    assert " ".join(line.strip() for line in lines) == (
+        f"tautulli-pipeline: cannot read '{path}': it does not exist "
+        "check the path of the Tautulli database"
+    )
+    assert len(run("validate", path, data_dir=data_dir).stderr.splitlines()) == 2
+
+
+def test_a_line_is_wrapped_on_a_terminal(data_dir: Path) -> None:
+    exit_code, lines = in_a_terminal("status", data_dir=data_dir / ("long" * 10))
+    assert exit_code == 0
+    assert len(lines) > 1
+    assert str(data_dir) in lines[1]
+
+
+def test_debug_shows_a_traceback(data_dir: Path) -> None:
     outcome = run("import", "missing.db", "--debug", data_dir=data_dir)
     assert outcome.exit_code == 3
     assert "Traceback" in outcome.stderr
     assert "SourceError" in outcome.stderr
 
 
-def test_an_import_shows_its_progress_and_its_ledger(data_dir: Path) -> None:
+def test_an_import_shows_its_progress_and_a_summary(data_dir: Path) -> None:
     database = data_dir.with_name("tautulli.db")
     make_demo_database(database, 9_000, damaged_rows=5)
     exit_code, lines = in_a_terminal("import", database, data_dir=data_dir)
@@ -92,12 +148,12 @@ def test_an_import_shows_its_progress_and_its_ledger(data_dir: Path) -> None:
     counts = dict(re.split(r"  +", line) for line in summary[:-2])
     assert counts == {
         "imported": "9,001",
-        "duplicates, seen by the stream": "0",
-        "duplicates, seen by the cache": "0",
-        "duplicates, already in the table": "0",
+        "duplicates found by the stream": "0",
+        "duplicates found by the cache": "0",
+        "duplicates already in the table": "0",
         "rejected (see dead_letters)": "4",
         "unreadable": "0",
-        "plays covered": "9,005",
+        "plays in this import": "9,005",
     }
     assert re.fullmatch(r"completed after [\d.]+ s, [\d,]+ rows/s", summary[-2])
     assert summary[-1] == str(data_dir / "playback.duckdb")
@@ -105,7 +161,7 @@ def test_an_import_shows_its_progress_and_its_ledger(data_dir: Path) -> None:
     assert (code, status) == (0, summary)
 
 
-def test_the_demo_makes_and_imports_its_database(data_dir: Path) -> None:
+def test_the_demo_creates_and_imports_its_database(data_dir: Path) -> None:
     outcome = run("demo", "--rows", 200, data_dir=data_dir)
     assert outcome.exit_code == 0, outcome.stderr
     assert "200" in outcome.stdout

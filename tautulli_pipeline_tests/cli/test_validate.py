@@ -1,3 +1,5 @@
+"""The `validate` command and `import --dry-run`."""
+
 from __future__ import annotations
 
 import json
@@ -15,7 +17,7 @@ from tautulli_pipeline_tests import command
 from tautulli_pipeline_tests.eras import make_database, make_era_database, play
 from tautulli_pipeline_tests.holding import held_by_another_process
 
-# Two are new, one repeats another, four cannot become events.
+# Two are new, one is a duplicate, four cannot become events.
 PLAYS = [
     *(play(1), play(2), play(3, rating_key=101, started=play(1).history["started"])),
     *(play(4, started=0), play(5, user_id=""), play(6, title=""), play(7, user_id="x")),
@@ -24,7 +26,10 @@ PLAYS = [
 
 @pytest.fixture
 def run(data_dir, capfd, monkeypatch):
-    """Runs a command in this process; gives exit code, output and error output."""
+    """Return a function that runs a command in this process.
+
+    It returns the exit code, standard output and standard error.
+    """
     monkeypatch.setenv("PIPELINE_DATA_DIR", str(data_dir))
     monkeypatch.setenv("COLUMNS", "80")
 
@@ -40,7 +45,7 @@ def content_of(folder):
     return {p: p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
 
 
-def test_validate_gives_one_json_object_with_these_members(run, database, data_dir):
+def test_validate_prints_one_json_object_with_these_members(run, database, data_dir):
     exit_code, out, err = run("validate", database, "--json")
     facts = json.loads(out)
     assert (exit_code, err) == (0, "")
@@ -54,7 +59,7 @@ def test_validate_gives_one_json_object_with_these_members(run, database, data_d
     assert facts["warehouse"]["path"] == str(data_dir / "playback.duckdb")
 
 
-def test_a_dry_run_gives_the_summary_of_an_import_that_published_nothing(run, database):
+def test_a_dry_run_prints_the_summary_of_an_import_that_published_nothing(run, database):
     exit_code, out, err = run("import", database, "--dry-run", "--json")
     facts = json.loads(out)
     assert (exit_code, err) == (0, "")
@@ -84,13 +89,13 @@ def test_a_dry_run_gives_the_summary_of_an_import_that_published_nothing(run, da
 
 
 @pytest.mark.parametrize("arguments", [("validate",), ("import", "--dry-run")])
-def test_neither_writes_anything_anywhere(run, database, tmp_path, arguments):
+def test_validate_and_dry_run_write_nothing(run, database, tmp_path, arguments):
     before = content_of(tmp_path)
     assert run(*arguments, database)[0] == 0
     assert content_of(tmp_path) == before
 
 
-def test_neither_touches_the_record_or_the_lock_of_an_import(run, database, data_dir):
+def test_validate_and_dry_run_do_not_touch_the_record_or_lock_of_an_import(run, database, data_dir):
     data_dir.mkdir()
     (data_dir / "import.json").write_text("another import's")
     before = content_of(data_dir)
@@ -99,7 +104,7 @@ def test_neither_touches_the_record_or_the_lock_of_an_import(run, database, data
     assert content_of(data_dir) == before
 
 
-def test_the_environment_can_ask_for_a_dry_run_and_name_the_database(run, database, monkeypatch):
+def test_the_environment_can_set_the_dry_run_and_the_database(run, database, monkeypatch):
     monkeypatch.setenv("IMPORT_DB_PATH", str(database))
     monkeypatch.setenv("IMPORT_DRY_RUN", "true")
     assert json.loads(run("import", "--json")[1])["dry_run"] is True
@@ -107,12 +112,12 @@ def test_the_environment_can_ask_for_a_dry_run_and_name_the_database(run, databa
 
 
 @pytest.mark.parametrize("tag", ["v1.0", "v2.17.2"])
-def test_people_get_at_most_eighty_columns(run, tmp_path, monkeypatch, tag):
+def test_text_output_fits_80_columns(run, tmp_path, monkeypatch, tag):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "t.db"
     make_era_database(path, tag, rows=30)
     exit_code, out, _ = run("validate", path)
-    # Paths are not cut: they are there to be copied.
+    # Paths are not cut, so that they can be copied.
     assert all(len(line) <= 80 for line in out.splitlines() if str(tmp_path) not in line)
     words = " ".join(out.split())
     assert exit_code == 0
@@ -123,7 +128,7 @@ def test_people_get_at_most_eighty_columns(run, tmp_path, monkeypatch, tag):
     assert ("more (see --json)" in words) == (tag == "v1.0")
 
 
-def test_people_are_told_why_plays_would_be_rejected(run, database):
+def test_text_output_includes_the_reasons_for_rejection(run, database):
     words = " ".join(run("import", database, "--dry-run")[1].split())
     for line in (
         "would be imported 2",
@@ -135,7 +140,7 @@ def test_people_are_told_why_plays_would_be_rejected(run, database):
         assert line in words
 
 
-def test_a_version_with_brackets_is_shown_as_it_is(run, tmp_path):
+def test_markup_in_a_version_or_path_is_not_interpreted(run, tmp_path):
     path = tmp_path / "[red]tautulli.db"
     make_database(path, plays=[play(1)], version="v[bold]9")
     out = run("validate", path)[1]
@@ -144,7 +149,7 @@ def test_a_version_with_brackets_is_shown_as_it_is(run, tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [("validate",), ("import", "--dry-run")])
-def test_a_bad_source_ends_with_3_and_leaves_nothing(run, tmp_path, arguments):
+def test_a_bad_source_exits_with_3_and_leaves_nothing_behind(run, tmp_path, arguments):
     bad = tmp_path / "notes.txt"
     bad.write_text("not a database, but long enough to have a header " * 9)
     for path, why in ((bad, "not a SQLite database"), (tmp_path / "none.db", "does not exist")):
@@ -156,35 +161,35 @@ def test_a_bad_source_ends_with_3_and_leaves_nothing(run, tmp_path, arguments):
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_no_database_at_all_is_bad_usage(run):
+def test_a_missing_argument_is_refused(run):
     exit_code, _, err = run("validate")
     assert (exit_code, err.splitlines()[0]) == (2, "tautulli-pipeline: no database given")
 
 
-def test_a_long_reading_says_how_far_it_is(settings, database, capfd):
+def test_reading_reports_its_progress(settings, database, capfd):
     run_validate(settings, database, as_json=True, pace=Pace(every_seconds=0.0))
     out, err = capfd.readouterr()
     assert json.loads(out)["total_records"] == 7
     assert "read 7 of 7 plays\n" in err
 
 
-def test_a_table_that_another_process_holds_is_named_and_the_source_told_alone(
+def test_without_access_to_the_table_plays_are_compared_only_with_each_other(
     run, database, data_dir
 ):
     warehouse = data_dir / "playback.duckdb"
     with held_by_another_process(warehouse) as process_id:
         exit_code, out, _ = run("validate", database, "--json")
-        shown = run("import", database, "--dry-run")
+        exit_code_of_dry_run, text, _ = run("import", database, "--dry-run")
     facts = json.loads(out)
     assert (exit_code, facts["new"], facts["rejected"]) == (0, 2, 4)
     assert facts["warehouse"]["compared"] is False
     assert f"{warehouse}: process {process_id} " in facts["warehouse"]["reason"]
-    assert shown[0] == 0
-    assert f"process {process_id} " in shown[1]
-    assert "compared with each other alone" in shown[1]
+    assert exit_code_of_dry_run == 0
+    assert f"process {process_id} " in text
+    assert "compared with each other alone" in text
 
 
-def test_ctrl_c_ends_the_reading_and_deletes_the_copy(tmp_path, data_dir):
+def test_ctrl_c_stops_reading_and_deletes_the_copy(tmp_path, data_dir):
     path = tmp_path / "big.db"
     make_demo_database(path, 15_000)
     reading = command.start("validate", path, "--json", data_dir=data_dir)

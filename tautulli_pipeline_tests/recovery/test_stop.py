@@ -65,7 +65,7 @@ def test_stop_ends_a_running_import_and_reset_lets_it_begin_anew(
     answer = ended(asking)
     assert (answer.exit_code, answer.json["status"]) == (0, "stopped")
     assert answer.json["stop_requested"]
-    assert answer.stderr == f"asked process {importing.pid} to stop after the batch in hand\n"
+    assert answer.stderr == f"asked process {importing.pid} to stop after the current batch\n"
     left = status(data_dir)
     assert (left["status"], left["import_id"]) == ("stopped", running["import_id"])
     assert 0 <= left["processed"] < ROWS
