@@ -210,7 +210,7 @@ def test_a_fault_that_is_no_damage_is_passed_on(path):
         table._create()
         connection.set_progress_handler(lambda: 1, 1)
         with pytest.raises(sqlite3.OperationalError, match="interrupted"):
-            table._copies(1, 300)
+            table._try_copy(1, 300)
 
 
 def test_where_all_is_damaged_nothing_comes_over_and_every_named_row_is_lost(path):
