@@ -27,7 +27,7 @@ def rows_of(catalogue, kind):
     return [row_of(item) for item in catalogue[kind]]
 
 
-def test_there_are_as_many_of_each_kind_as_asked_for_and_never_fewer_than_four(catalogue):
+def test_each_kind_has_the_requested_size_and_at_least_four_items(catalogue):
     sizes = {kind: len(items) for kind, items in catalogue.items()}
     assert sizes == {"movie": 120, "episode": 180, "track": 80, "live": 20}
     few = make_catalogue(Dice(2), 0, live=False)
@@ -36,7 +36,7 @@ def test_there_are_as_many_of_each_kind_as_asked_for_and_never_fewer_than_four(c
     )
 
 
-def test_no_key_is_given_twice_be_it_of_an_item_or_a_parent(catalogue):
+def test_keys_of_items_and_parents_are_unique(catalogue):
     items = [item for kind in catalogue.values() for item in kind]
     own = [item.rating_key for item in items]
     parents = {item.parent_rating_key for item in items} | {
@@ -46,7 +46,7 @@ def test_no_key_is_given_twice_be_it_of_an_item_or_a_parent(catalogue):
     assert not set(own) & parents
 
 
-def test_an_item_says_what_its_row_says(catalogue):
+def test_an_item_matches_its_row(catalogue):
     sections = {row["section_id"] for row in library_rows()}
     for kind, items in catalogue.items():
         for item in items:
@@ -78,7 +78,7 @@ def test_an_album_has_twelve_tracks_of_one_artist(catalogue):
         assert len({(row["grandparent_title"], row["parent_title"]) for row in album}) == 1
 
 
-def test_pictures_belong_to_the_item_and_its_parents(catalogue):
+def test_picture_paths_use_the_keys_of_the_item_and_its_parents(catalogue):
     for kind in ("movie", "episode"):
         for row in rows_of(catalogue, kind):
             for picture, key in [
@@ -90,14 +90,14 @@ def test_pictures_belong_to_the_item_and_its_parents(catalogue):
                 assert row[picture].startswith(begin) if row[key] else row[picture] == ""
 
 
-def test_markers_lie_within_the_film_and_in_their_order(catalogue):
+def test_credits_markers_are_ordered_and_within_the_duration(catalogue):
     marked = [row for row in rows_of(catalogue, "episode") if row["marker_credits_first"]]
     assert 20 < len(marked) < 90
     for row in marked:
         assert 0 < row["marker_credits_first"] < row["marker_credits_final"] < row["duration"]
 
 
-def test_broadcasts_have_a_channel_and_some_no_length(catalogue):
+def test_broadcasts_have_a_channel_and_some_have_no_duration(catalogue):
     rows = rows_of(catalogue, "live")
     assert all(row["channel_call_sign"] and row["channel_identifier"] for row in rows)
     assert 0 < [row["duration"] for row in rows].count(0) < len(rows)

@@ -49,7 +49,7 @@ def oracle_cell(name, value):
 
 
 @pytest.mark.parametrize("name", tautulli_databases.NAMES)
-def test_every_row_says_what_tautulli_itself_answers(tmp_path, name):
+def test_every_row_equals_tautullis_answer(tmp_path, name):
     tautulli_databases.build(name, tmp_path / "tautulli.db")
     answer = tautulli_databases.answers(name)
     expected, found = {}, {}
@@ -110,13 +110,13 @@ def test_no_cell_of_any_era_is_lost(tmp_path, tag):
 
 
 @pytest.mark.parametrize("tables", SECTION_PLACES, ids=len)
-def test_no_cell_is_lost_of_an_upgrade_that_failed_half_way(tmp_path, tables):
+def test_no_cell_of_a_half_migrated_database_is_lost(tmp_path, tables):
     path = tmp_path / "tautulli.db"
     eras.make_half_migrated_database(path, tables)
     assert lost_cells(path) == []
 
 
-def test_no_cell_is_lost_of_a_database_upgraded_in_one_jump(tmp_path):
+def test_no_cell_of_a_database_upgraded_in_one_jump_is_lost(tmp_path):
     path = tmp_path / "tautulli.db"
     eras.make_one_jump_database(path)
     assert lost_cells(path) == []
@@ -131,7 +131,7 @@ ODD_CELLS = (
 )
 
 
-def test_no_cell_is_lost_whatever_a_column_holds(tmp_path):
+def test_no_cell_with_an_odd_value_is_lost(tmp_path):
     dice = random.Random(20_231_114)
     plays = [play(number) for number in range(1, 400)]
     for made in plays:

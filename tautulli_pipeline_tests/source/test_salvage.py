@@ -121,7 +121,7 @@ def before_damage(path):
 @pytest.mark.parametrize("table", HISTORY_TABLES)
 @pytest.mark.parametrize("filling", [b"\xff", b"\x00"])
 @pytest.mark.parametrize("which", ["first", "middle", "last", "some", "inner", "root"])
-def test_all_that_can_be_read_row_by_row_is_brought_in(sound_database, table, filling, which):
+def test_every_row_that_is_readable_by_id_is_salvaged(sound_database, table, filling, which):
     had = before_damage(sound_database)
     tree = tree_of(sound_database, table)
     assert len(tree.leaves) > 20
@@ -141,7 +141,7 @@ def test_all_that_can_be_read_row_by_row_is_brought_in(sound_database, table, fi
     assert result.damages[0].ids
 
 
-def test_an_index_tells_exactly_which_rows_are_lost(sound_database):
+def test_an_index_identifies_exactly_the_lost_rows(sound_database):
     """Without one, what the other tables name is all that is known."""
     had = before_damage(sound_database)
     indexed = "by_user" in names_in(sound_database)
@@ -153,7 +153,7 @@ def test_an_index_tells_exactly_which_rows_are_lost(sound_database):
     assert result.unreadable == result.damages[0].ids
 
 
-def test_a_play_without_its_media_info_is_kept_and_the_media_info_named(sound_database):
+def test_a_play_without_media_info_is_kept_and_the_loss_is_reported(sound_database):
     had = before_damage(sound_database)
     overwrite(sound_database, tree_of(sound_database, MEDIA_INFO).leaves[4:6])
     copy, result = salvaged(sound_database)
@@ -165,7 +165,7 @@ def test_a_play_without_its_media_info_is_kept_and_the_media_info_named(sound_da
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_pages_damaged_at_random_cost_no_more_than_they_hold(sound_database, seed):
+def test_randomly_damaged_pages_lose_only_their_own_rows(sound_database, seed):
     had = before_damage(sound_database)
     dice = random.Random(seed)
     trees = [tree_of(sound_database, table) for table in HISTORY_TABLES]
@@ -177,7 +177,7 @@ def test_pages_damaged_at_random_cost_no_more_than_they_hold(sound_database, see
     assert set(result.unreadable) <= set(had[HISTORY]) | set(had[METADATA]) | set(had[MEDIA_INFO])
 
 
-def test_a_sound_file_loses_nothing_and_keeps_every_cell(tmp_path):
+def test_an_undamaged_file_keeps_every_cell(tmp_path):
     path = tmp_path / "tautulli.db"
     make_era_database(path, "v2.17.2", 40, migrated_from="v1.4.25")
     settle(path)
@@ -188,7 +188,7 @@ def test_a_sound_file_loses_nothing_and_keeps_every_cell(tmp_path):
         assert row_by_row(copy, table, ids) == row_by_row(path, table, ids)
 
 
-def test_the_names_of_users_and_libraries_are_saved_but_no_secret(tmp_path):
+def test_only_the_needed_columns_of_users_are_salvaged(tmp_path):
     path = tmp_path / "tautulli.db"
     users = [
         {"user_id": i, "username": f"user {i}", "friendly_name": "x" * 90, "email": "me@here"}
@@ -208,7 +208,7 @@ def test_the_names_of_users_and_libraries_are_saved_but_no_secret(tmp_path):
 
 
 @pytest.mark.parametrize("index", ["sqlite_autoindex_users_1", "by_user", "by_guid"])
-def test_an_index_that_is_damaged_costs_nothing(tmp_path, index):
+def test_a_damaged_index_loses_no_rows(tmp_path, index):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(i) for i in IDS[:-3]])
     with closing(sqlite3.connect(path)) as connection, connection:
@@ -221,7 +221,7 @@ def test_an_index_that_is_damaged_costs_nothing(tmp_path, index):
     assert ids_in(copy, HISTORY) == IDS[:-3]
 
 
-def test_rows_without_a_key_are_saved_though_none_can_be_named(tmp_path):
+def test_rows_without_a_key_are_salvaged_although_losses_cannot_be_identified(tmp_path):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(i) for i in range(1, 200)])
     with closing(sqlite3.connect(path)) as connection, connection:
@@ -235,12 +235,10 @@ def test_rows_without_a_key_are_saved_though_none_can_be_named(tmp_path):
     (damage,) = result.damages
     assert (damage.ids, result.unreadable) == ((), ())
     assert 180 < len(ids_in(copy, HISTORY)) < 199
-    assert in_words(damage.facts()) == (
-        f"{HISTORY} in part, where nothing else names its rows ({MALFORMED})"
-    )
+    assert in_words(damage.facts()) == (f"an unknown number of rows of {HISTORY} ({MALFORMED})")
 
 
-def test_rows_out_of_order_are_met_where_they_lie(tmp_path):
+def test_rows_that_are_out_of_order_are_salvaged(tmp_path):
     """A damaged key leads a search astray; SQLite itself notices nothing."""
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(i) for i in range(1, 2200)])
@@ -251,7 +249,7 @@ def test_rows_out_of_order_are_met_where_they_lie(tmp_path):
     assert set(ids_in(copy, HISTORY)) | set(result.unreadable) == set(range(1, 2200))
 
 
-def test_where_nothing_is_left_that_is_said(tmp_path):
+def test_a_file_without_readable_plays_is_reported(tmp_path):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(i) for i in range(1, 100)])
     with closing(sqlite3.connect(path)) as connection, connection:
@@ -262,11 +260,11 @@ def test_where_nothing_is_left_that_is_said(tmp_path):
     with pytest.raises(SourceDamagedError) as caught:
         salvaged(path)
     assert caught.value.message == (
-        f"nothing can be salvaged of {GIVEN}: {HISTORY} cannot be read: {MALFORMED}"
+        f"cannot salvage {GIVEN}: no row of {HISTORY} is readable: {MALFORMED}"
     )
 
 
-def test_few_damaged_pages_do_not_make_it_read_row_by_row(tmp_path, monkeypatch):
+def test_a_few_damaged_pages_do_not_cause_reading_row_by_row(tmp_path, monkeypatch):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(i) for i in range(1, 6001)])
     settle(path, page_bytes=4096)
@@ -287,7 +285,7 @@ def test_few_damaged_pages_do_not_make_it_read_row_by_row(tmp_path, monkeypatch)
     assert len(copies) < 3 * len(result.unreadable) + 200
 
 
-def test_no_room_for_the_copy_is_a_matter_of_the_disk(tmp_path, monkeypatch):
+def test_a_full_disk_is_a_configuration_error(tmp_path, monkeypatch):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(i) for i in range(1, 300)])
     settle(path)
