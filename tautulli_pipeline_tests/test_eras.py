@@ -36,7 +36,7 @@ def one(path, sql):
 
 
 def columns(path):
-    """Names, declared types and defaults, in the file's order, of the six tables that exist."""
+    """Return names, types and defaults of the columns of the six tables, in file order."""
     found = {
         table: [row[1:3] + row[4:5] for row in query(path, f"PRAGMA table_info({table})")]
         for table in TABLES
@@ -68,7 +68,7 @@ def test_tags_are_ordered_by_number_with_betas_first():
     tags = "v1.0 v1.1.7 v1.2.0 v1.2.16 v1.3.0 v1.3.10 v2.0.0-beta v2.2.0-beta v2.2.0 v2.2.2-beta"
     assert sorted({*tags.split()}, key=version_key) == tags.split()
     assert version_key("v1.0") == version_key("v1.0.0")
-    with pytest.raises(ValueError, match="no Tautulli tag"):
+    with pytest.raises(ValueError, match="not a Tautulli tag"):
         version_key("2.17")
 
 
@@ -184,17 +184,17 @@ def test_the_same_seed_produces_the_same_era_database(tmp_path):
     assert rows["a"] != rows["c"]
 
 
-@pytest.mark.parametrize("having", [(HISTORY, METADATA), (HISTORY,), (METADATA,), ()])
-def test_a_half_migrated_database_has_no_version_and_the_given_section_ids(tmp_path, having):
+@pytest.mark.parametrize("section_id_in", [(HISTORY, METADATA), (HISTORY,), (METADATA,), ()])
+def test_a_half_migrated_database_has_no_version_and_the_given_section_ids(tmp_path, section_id_in):
     path = tmp_path / "plexpy.db"
-    make_half_migrated_database(path, having)
+    make_half_migrated_database(path, section_id_in)
     assert {table for table in (HISTORY, METADATA) if "section_id" in names(path, table)} == {
-        *having
+        *section_id_in
     }
     assert query(path, "SELECT * FROM version_info") == []
     assert query(path, "SELECT * FROM library_sections") == []
     assert "is_active" not in names(path, "users")
-    for table in having:
+    for table in section_id_in:
         assert one(path, f"SELECT count(section_id) FROM {table}") == 15
 
 
@@ -223,7 +223,7 @@ def test_an_override_applies_to_all_tables_or_to_one():
     assert (both.history["rating_key"], both.metadata["rating_key"]) == (55, 55)
     assert (both.metadata["duration"], both.media_info["duration"]) == (8, 9)
     with pytest.raises(TypeError, match="titel"):
-        play(1, titel="typing mistake")
+        play(1, titel="a typo")
 
 
 def test_missing_columns_get_their_defaults(tmp_path):
@@ -260,8 +260,8 @@ def test_bytes_are_stored_as_text_even_if_not_utf8(tmp_path):
 
 
 def test_a_row_can_be_left_out(tmp_path):
-    lonely = play(1)
-    lonely.metadata = None
-    make_database(tmp_path / "a.db", plays=[lonely])
+    incomplete = play(1)
+    incomplete.metadata = None
+    make_database(tmp_path / "a.db", plays=[incomplete])
     assert query(tmp_path / "a.db", f"SELECT count(*) FROM {METADATA}") == [(0,)]
     assert query(tmp_path / "a.db", f"SELECT count(*) FROM {MEDIA_INFO}") == [(1,)]

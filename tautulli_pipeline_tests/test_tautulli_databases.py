@@ -21,7 +21,7 @@ def query(path, sql, options=""):
 
 
 def storage_classes(path):
-    """Of every cell of the tables that the pipeline reads."""
+    """Return the storage class of every cell of the tables that the pipeline reads."""
     classes = {}
     for table in tautulli_databases.read(path)["tables"]:
         names = [column[1] for column in query(path, f"PRAGMA table_info({table})")]
@@ -31,7 +31,7 @@ def storage_classes(path):
 
 
 def stored_and_built(path):
-    """The same database after it was stored."""
+    """Store a database, build it again and return the path of the result."""
     packed = tautulli_databases.packed(tautulli_databases.read(path))
     built = path.with_name("built.db")
     tautulli_databases.write(json.loads(gzip.decompress(packed)), built)

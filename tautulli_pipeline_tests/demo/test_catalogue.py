@@ -1,4 +1,4 @@
-"""Made-up items: whole rows, keys of their own, and parents that hold together."""
+"""Made-up items have complete rows, unique keys and consistent parents."""
 
 from __future__ import annotations
 

@@ -46,13 +46,13 @@ def test_every_play_has_a_row_in_all_three_tables(demo):
 
 
 def test_every_row_is_valid(demo):
-    faulty = """
+    invalid = """
         SELECT count(*) FROM session_history AS h JOIN session_history_metadata AS m USING (id)
         WHERE typeof(started) <> 'integer' OR typeof(stopped) <> 'integer'
            OR typeof(user_id) <> 'integer' OR trim(title) = '' OR title IS NULL
            OR stopped < started OR view_offset < 0
     """
-    assert one(demo, faulty) == 0
+    assert one(demo, invalid) == 0
 
 
 def test_no_two_plays_are_the_same(demo):
@@ -181,11 +181,11 @@ def test_damaged_rows_are_additional_and_cycle_through_the_kinds(tmp_path):
 
 
 def test_an_existing_file_is_not_changed(tmp_path):
-    there = tmp_path / "mine.db"
-    there.write_bytes(b"precious")
+    existing = tmp_path / "mine.db"
+    existing.write_bytes(b"precious")
     with pytest.raises(FileExistsError):
-        make_demo_database(there, 10)
-    assert there.read_bytes() == b"precious"
+        make_demo_database(existing, 10)
+    assert existing.read_bytes() == b"precious"
 
 
 def test_no_other_files_are_left(tmp_path):

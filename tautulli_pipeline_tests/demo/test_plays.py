@@ -1,4 +1,4 @@
-"""Made-up plays: one after the other, resumed where they were left, and always the same."""
+"""Made-up plays are chronological, resume where they stopped, and are reproducible."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tautulli_pipeline.demo.plays import plays
 from tautulli_pipeline.demo.rows import HISTORY_COLUMNS, MEDIA_INFO_COLUMNS, METADATA_COLUMNS
 
-BEGAN = 1_467_331_200
+STARTED_AT = 1_467_331_200
 
 
 def history_of(play):
@@ -18,8 +18,8 @@ def history_of(play):
 
 @pytest.fixture(scope="module")
 def made():
-    """Of so many plays that somebody is often still at one when the next begins."""
-    return list(islice(plays(100_000, seed=4, started_at=BEGAN), 1500))
+    """Plays from a set so large that plays often overlap."""
+    return list(islice(plays(100_000, seed=4, started_at=STARTED_AT), 1500))
 
 
 @pytest.fixture(scope="module")
@@ -84,20 +84,22 @@ def test_a_play_has_the_media_type_and_section_of_its_item(made):
 
 def test_the_same_arguments_produce_the_same_plays():
     def few(**changes):
-        arguments = {"seed": 4, "started_at": BEGAN} | changes
+        arguments = {"seed": 4, "started_at": STARTED_AT} | changes
         return list(islice(plays(300, **arguments), 60))
 
     assert few() == few()
     assert few() != few(seed=5)
-    moved = [history_of(play)["started"] - 100 for play in few(started_at=BEGAN + 100)]
+    moved = [history_of(play)["started"] - 100 for play in few(started_at=STARTED_AT + 100)]
     assert moved == [history_of(play)["started"] for play in few()]
 
 
 def test_without_live_tv_nothing_is_live(history):
     live = METADATA_COLUMNS.index("live")
-    assert {play.metadata[live] for play in plays(300, seed=1, started_at=BEGAN, live=False)} == {0}
+    assert {
+        play.metadata[live] for play in plays(300, seed=1, started_at=STARTED_AT, live=False)
+    } == {0}
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_a_small_count_is_exact(count):
-    assert len(list(plays(count, seed=0, started_at=BEGAN))) == count
+    assert len(list(plays(count, seed=0, started_at=STARTED_AT))) == count

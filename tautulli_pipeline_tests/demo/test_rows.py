@@ -1,4 +1,4 @@
-"""The made-up tables have the columns of the newest Tautulli, in its order."""
+"""The made-up tables have the columns of the newest Tautulli version."""
 
 from __future__ import annotations
 

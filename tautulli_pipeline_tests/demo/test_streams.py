@@ -1,4 +1,4 @@
-"""Every way in which a made-up file is delivered says what came of its video and its sound."""
+"""Every stream of a made-up file has consistent video and audio columns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def files(make, **options):
 
 
 def ways_of(file):
-    """The row of each way by column, the most usual first."""
+    """Return the streams of a file and their rows by column, the most common first."""
     ways = streams(file, 77, 5_400_000)
     return ways, [dict(zip(NAMES, way.media_info, strict=True)) for way in ways]
 
@@ -42,22 +42,22 @@ def test_every_stream_has_the_columns_of_the_file():
 
 def test_direct_play_and_remux_keep_codec_size_and_bit_rate():
     for file in VIDEOS:
-        direct, repacked, _ = ways_of(file)[1]
+        direct, remuxed, _ = ways_of(file)[1]
         for name in ("video_codec", "audio_codec", "bitrate", "video_height", "video_resolution"):
-            assert direct[f"stream_{name}"] == repacked[f"stream_{name}"] == file[name]
+            assert direct[f"stream_{name}"] == remuxed[f"stream_{name}"] == file[name]
         assert direct["stream_container"] == file["container"]
-        assert repacked["stream_container"] == repacked["transcode_container"] == "mp4"
+        assert remuxed["stream_container"] == remuxed["transcode_container"] == "mp4"
         assert direct["transcode_container"] == direct["transcode_protocol"] == ""
 
 
 def test_a_transcoded_video_is_scaled_down_to_720_lines_but_never_up():
     heights = set()
     for file in VIDEOS:
-        converted = ways_of(file)[1][2]
+        transcoded = ways_of(file)[1][2]
         height = min(720, file["height"])
-        assert converted["stream_video_height"] == height
-        assert (converted["transcode_height"] == 720) is (file["height"] > 720)
-        assert converted["stream_video_codec"] == converted["transcode_video_codec"] == "h264"
+        assert transcoded["stream_video_height"] == height
+        assert (transcoded["transcode_height"] == 720) is (file["height"] > 720)
+        assert transcoded["stream_video_codec"] == transcoded["transcode_video_codec"] == "h264"
         heights.add(file["height"])
     assert heights == {480, 720, 1080, 2160}
 

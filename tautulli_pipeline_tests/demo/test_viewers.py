@@ -1,4 +1,4 @@
-"""Made-up people and libraries, as the small tables and the plays have them."""
+"""Made-up viewers and libraries in the small tables and in the plays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Made-up words: mostly plain, now and then awkward, and the same for the same seed."""
+"""Made-up texts are mostly plain, sometimes awkward, and reproducible."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import re
 from tautulli_pipeline.demo import wording
 from tautulli_pipeline.demo.dice import Dice
 
-THROWS = 3000
+COUNT = 3000
 
 
 def many(make, seed=1):
     dice = Dice(seed)
-    return [make(dice) for _ in range(THROWS)]
+    return [make(dice) for _ in range(COUNT)]
 
 
 def test_about_one_title_in_twelve_is_awkward():
     titles = many(wording.title)
     plain = [title for title in titles if re.fullmatch(r"The \w+ \w+", title)]
     awkward = set(titles) - set(plain)
-    assert 1 / 18 < 1 - len(plain) / THROWS < 1 / 8
+    assert 1 / 18 < 1 - len(plain) / COUNT < 1 / 8
     assert len(set(plain)) > 300
     assert {"null", "Two\nLines", "  Padded  ", "Robert'); DROP TABLE plays;--"} < awkward
     assert len(awkward) == 12

@@ -1,4 +1,4 @@
-"""A query that is planned once reads whichever batch is current."""
+"""A query that is planned once reads the current batch."""
 
 from __future__ import annotations
 

@@ -20,12 +20,12 @@ BOOKKEEPING = {
 }
 RESHAPED = {"id": "source_row_id", "started": "started_at", "stopped": "stopped_at"}
 TYPES = {"INTEGER": {"BIGINT", "INTEGER", "BOOLEAN"}, "TEXT": {"VARCHAR"}}
-# Numbers to the file, names to everyone who reads them.
+# INTEGER columns whose values are identifiers, not numbers.
 NAMED_BY_NUMBER = {"rating_key", "parent_rating_key", "grandparent_rating_key"}
 
 
-def ever():
-    """Every column that a history table of any version has."""
+def columns_of_any_version():
+    """Return every column of the history tables in any version."""
     return {(t, c) for tag in TAGS for t in TABLES for c in columns_at(tag).get(t, ())}
 
 
@@ -51,24 +51,26 @@ def test_no_column_is_listed_twice():
 
 
 def test_every_column_of_any_version_is_mapped():
-    homes = {c.source: c.name for c in COPIED} | RESHAPED
-    assert {column.name for _, column in ever()} - homes.keys() == set()
-    assert set(homes.values()) <= EVENT_FIELDS.keys()
+    fields = {c.source: c.name for c in COPIED} | RESHAPED
+    assert {column.name for _, column in columns_of_any_version()} - fields.keys() == set()
+    assert set(fields.values()) <= EVENT_FIELDS.keys()
     newest = {t: [c.name for c in columns_at(TAGS[-1])[t]] for t in TABLES}
-    doubles = {name for name, _, owner in Cells(newest).unmapped() if owner}
+    duplicates = {name for name, _, owner in Cells(newest).unmapped() if owner}
     assert [name for name, _, owner in Cells(newest).unmapped() if not owner] == []
-    assert {name.split(".")[1] for name in doubles} == {
+    assert {name.split(".")[1] for name in duplicates} == {
         *("rating_key", "parent_rating_key", "grandparent_rating_key", "media_type", "duration")
     }
 
 
 def test_every_column_has_a_suitable_type():
-    homes = {c.source: c for c in COPIED}
-    for _, column in ever():
-        if column.name in homes and column.declared_type and column.name not in NAMED_BY_NUMBER:
-            assert homes[column.name].type in TYPES[column.declared_type], column.name
-    assert {homes[name].type for name in NAMED_BY_NUMBER} == {"VARCHAR"}
+    fields = {c.source: c for c in COPIED}
+    for _, column in columns_of_any_version():
+        if column.name in fields and column.declared_type and column.name not in NAMED_BY_NUMBER:
+            assert fields[column.name].type in TYPES[column.declared_type], column.name
+    assert {fields[name].type for name in NAMED_BY_NUMBER} == {"VARCHAR"}
 
 
 def test_only_subtitle_decision_is_in_no_tautulli_version():
-    assert {c.source for c in COPIED} - {c.name for _, c in ever()} == {"subtitle_decision"}
+    assert {c.source for c in COPIED} - {c.name for _, c in columns_of_any_version()} == {
+        "subtitle_decision"
+    }

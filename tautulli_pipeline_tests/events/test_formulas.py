@@ -1,4 +1,4 @@
-"""The formulas against plain Python written from what Tautulli's API was seen to answer."""
+"""Compares the formulas with plain Python written from observed answers of Tautulli's API."""
 
 from __future__ import annotations
 
@@ -123,8 +123,8 @@ def film(offset, *, of="1000", **changes):
 @settings(max_examples=150, deadline=None)
 @given(st.lists(rows, min_size=1, max_size=40))
 @example([film("850"), film("849"), film("637"), film("638"), film("425"), film("212")])
-@example([film("5", of="1000"), film("15"), film("25"), film("35")])  # halves, to even
-# Nonsense, but a half all the same: 1740848576638682.5.
+@example([film("5", of="1000"), film("15"), film("25"), film("35")])  # half to even
+# Unrealistic, but also a half: 1740848576638682.5.
 @example([film("99999999999999999999", of="5744325")])
 def test_every_value_of_a_batch_equals_tautullis(batch):
     assert by_sql(batch) == [expected(row) for row in batch]

@@ -1,4 +1,4 @@
-"""The keys against plain Python written from the contract, not from the SQL."""
+"""Compares the keys with plain Python written from the contract, not from the SQL."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ names = st.tuples(row_ids | st.from_regex(r"[0-9:-]{1,6}", fullmatch=True), star
 @given(st.sets(names, min_size=2, max_size=60))
 @example({("1", 0, 23), ("1", 1, 23), ("1", 0, 22), ("11", 0, 23)})
 def test_plays_of_different_sessions_seconds_or_users_have_different_event_ids(some):
-    # A session key may hold colons itself; it must not run into the start unnoticed.
+    # A session key may contain colons: it must not be confused with the start.
     filler = {"server_id": "s", "rating_key": "1", "title": "t", "machine_id": None}
     batch = [{"session_key": k, "started": s, "user_id": u, **filler} for k, s, u in some]
     assert len({row[0] for row in by_sql(batch)}) == len(some)

@@ -20,7 +20,7 @@ from tautulli_pipeline_tests import tautulli_databases
 from tautulli_pipeline_tests.folders import content_of
 
 DIRECTORY = b"PK\1\2"
-# Where an entry of the directory says how its member is stored.
+# Offsets of fields in a directory entry.
 FLAGS, METHOD, CRC, SIZE = 8, 10, 16, 24
 
 
@@ -51,7 +51,7 @@ def zipped(path, members, method=zipfile.ZIP_DEFLATED):
 
 
 def patched(path, form, offset, value):
-    """Change one number of the first entry of the directory."""
+    """Overwrite one number in the first directory entry."""
     data = bytearray(path.read_bytes())
     struct.pack_into(form, data, data.index(DIRECTORY) + offset, value)
     path.write_bytes(data)
@@ -63,8 +63,8 @@ def rows_in(copy):
         return connection.execute("SELECT count(*) FROM plays").fetchone()[0]
 
 
-def refusal_of(backup, snapshots):
-    """What is said of an archive that is refused; nothing is made and nothing touched."""
+def rejection_of(backup, snapshots):
+    """Return why an archive is rejected; nothing is created or changed."""
     before = content_of(backup.parent)
     with pytest.raises(SourceError) as caught, take_snapshot(backup, snapshots):
         pass
@@ -161,21 +161,22 @@ def test_the_fingerprint_changes_with_the_content(content, backup, tmp_path, sna
     ],
 )
 def test_an_archive_without_a_database_is_rejected(members, words, backup, snapshots):
-    assert refusal_of(zipped(backup, members), snapshots) == words
+    assert rejection_of(zipped(backup, members), snapshots) == words
 
 
 def test_an_archive_with_several_databases_is_rejected_with_their_names(content, backup, snapshots):
     names = ["tautulli.db", "a/plexpy.db", "b\nc.db", "d.db"]
     zipped(backup, [(name, content) for name in names])
     shown = r"'tautulli.db', 'a/plexpy.db', 'b\nc.db', ..."
-    assert refusal_of(backup, snapshots) == f"it contains 4 databases: {shown}"
+    assert rejection_of(backup, snapshots) == f"it contains 4 databases: {shown}"
 
 
 @pytest.mark.parametrize("suffix", ["-wal", "-journal"])
 def test_a_log_next_to_the_database_is_not_ignored(suffix, content, backup, snapshots):
     zipped(backup, [("x/tautulli.db", content), (f"x/tautulli.db{suffix}", b"frames")])
     assert (
-        refusal_of(backup, snapshots) == f"it contains 'x/tautulli.db{suffix}' next to its database"
+        rejection_of(backup, snapshots)
+        == f"it contains 'x/tautulli.db{suffix}' next to its database"
     )
 
 
@@ -191,7 +192,7 @@ def test_a_log_next_to_the_database_is_not_ignored(suffix, content, backup, snap
 def test_a_member_that_points_outside_is_rejected(name, alone, content, backup, snapshots):
     others = [] if alone else [("tautulli.db", content)]
     zipped(backup, [*others, (name, content)])
-    assert refusal_of(backup, snapshots) == f"its member {name!r} points outside the archive"
+    assert rejection_of(backup, snapshots) == f"its member {name!r} points outside the archive"
 
 
 @pytest.mark.parametrize("name", ["..tautulli.db", "a..b/tautulli.db", "ab:c.db", "tautulli.db.."])
@@ -205,26 +206,26 @@ def test_a_link_or_device_is_rejected(kind, content, backup, snapshots):
     member = zipfile.ZipInfo("tautulli.db")
     member.external_attr = (kind | 0o777) << 16
     zipped(backup, [(member, content)])
-    assert refusal_of(backup, snapshots) == "its member 'tautulli.db' is a link or a device"
+    assert rejection_of(backup, snapshots) == "its member 'tautulli.db' is a link or a device"
 
 
 @pytest.mark.parametrize("flag", [0x1, 0x41])
 def test_an_encrypted_archive_is_rejected(flag, content, backup, snapshots):
     patched(zipped(backup, [("tautulli.db", content)]), "<H", FLAGS, flag)
-    assert refusal_of(backup, snapshots) == "its member 'tautulli.db' is encrypted"
+    assert rejection_of(backup, snapshots) == "its member 'tautulli.db' is encrypted"
 
 
 @pytest.mark.parametrize("method", [9, 12, 14, 93])
 def test_an_unsupported_compression_method_is_rejected(method, content, backup, snapshots):
     patched(zipped(backup, [("tautulli.db", content)]), "<H", METHOD, method)
     words = f"its member 'tautulli.db' uses unsupported compression method {method}"
-    assert refusal_of(backup, snapshots) == words
+    assert rejection_of(backup, snapshots) == words
 
 
 def test_an_unsupported_zip_version_is_rejected(content, backup, snapshots):
     patched(zipped(backup, [("tautulli.db", content)]), "<H", 6, 200)
     words = "unsupported zip format (zip file version 20.0)"
-    assert refusal_of(backup, snapshots) == words
+    assert rejection_of(backup, snapshots) == words
 
 
 @pytest.mark.parametrize(
@@ -240,14 +241,14 @@ def test_an_unsupported_zip_version_is_rejected(content, backup, snapshots):
 )
 def test_a_wrong_directory_entry_is_rejected(change, reason, content, backup, snapshots):
     patched(zipped(backup, [("tautulli.db", content)]), "<L", *change)
-    assert refusal_of(backup, snapshots) == f"it is a damaged zip archive ({reason})"
+    assert rejection_of(backup, snapshots) == f"it is a damaged zip archive ({reason})"
 
 
 @pytest.mark.parametrize("kept", [4, 100, -1, -30])
 def test_a_truncated_archive_is_rejected(kept, content, backup, snapshots):
     zipped(backup, [("tautulli.db", content)])
     backup.write_bytes(backup.read_bytes()[:kept])
-    assert refusal_of(backup, snapshots).startswith("it is a damaged zip archive (")
+    assert rejection_of(backup, snapshots).startswith("it is a damaged zip archive (")
 
 
 def test_an_excessive_declared_size_is_rejected(backup, content, snapshots):
@@ -257,7 +258,7 @@ def test_an_excessive_declared_size_is_rejected(backup, content, snapshots):
     ):
         member.write(content)
     data = backup.read_bytes()
-    # The directory's own field of 64 bits says what the 32 bits cannot hold.
+    # A 64-bit field of the directory declares the size, which does not fit into 32 bits.
     at = data.index(DIRECTORY)
     extra = struct.pack("<HHQ", 1, 8, 2**40)
     entry = bytearray(data[at : data.index(b"PK\5\6")])
@@ -267,7 +268,7 @@ def test_an_excessive_declared_size_is_rejected(backup, content, snapshots):
     struct.pack_into("<L", end, 12, len(entry) + len(extra))
     backup.write_bytes(data[:at] + entry + extra + end)
     words = "its database is 1,024 GiB, over the limit of 16 GiB"
-    assert refusal_of(backup, snapshots) == words
+    assert rejection_of(backup, snapshots) == words
 
 
 def test_a_zip_bomb_uses_little_memory_and_only_its_declared_disk_space(backup, content, tmp_path):
@@ -291,13 +292,13 @@ def test_a_zip_bomb_uses_little_memory_and_only_its_declared_disk_space(backup, 
 def test_an_oversized_directory_is_not_loaded_into_memory(backup, content, snapshots):
     members = [(f"{n}{'x' * 60_000}", b"") for n in range(20)]
     zipped(backup, [("tautulli.db", content), *members])
-    words = refusal_of(backup, snapshots)
+    words = rejection_of(backup, snapshots)
     assert words.startswith("it is a damaged zip archive (its directory is 1,2")
 
 
 def test_a_long_name_is_shortened_in_the_message(backup, content, snapshots):
     zipped(backup, [("../" + "x" * 60_000, content)])
-    assert len(refusal_of(backup, snapshots)) < 200
+    assert len(rejection_of(backup, snapshots)) < 200
 
 
 def test_the_extracted_database_is_validated(backup, content, snapshots):
@@ -327,13 +328,13 @@ def test_the_space_check_includes_the_extracted_database(backup, content, snapsh
 def test_an_archive_that_disappears_is_reported(backup, content, snapshots, monkeypatch):
     zipped(backup, [("tautulli.db", content)])
     monkeypatch.setattr(archive_module, "open_regular", lambda path: (path / "gone").open("rb"))
-    assert refusal_of(backup, snapshots) == os.strerror(20).lower()
+    assert rejection_of(backup, snapshots) == os.strerror(20).lower()
 
 
 def test_random_damage_is_reported_or_harmless(backup, content, tmp_path):
-    """Bytes are changed at random, mostly where an archive describes itself."""
+    """Random bytes are changed, mostly in the headers and the directory."""
     zipped(backup, [("tautulli.db", content), ("a.txt", b"hello")])
-    good, dice, told = backup.read_bytes(), random.Random(20), []
+    good, dice, messages = backup.read_bytes(), random.Random(20), []
     for attempt in range(1500):
         data = bytearray(good)
         for _ in range(dice.randint(1, 3)):
@@ -344,10 +345,10 @@ def test_random_damage_is_reported_or_harmless(backup, content, tmp_path):
         try:
             extract_database(backup, target, named=backup)
         except SourceError as error:
-            told.append(error.message)
+            messages.append(error.message)
         else:
             assert target.read_bytes() == content
         target.unlink(missing_ok=True)
-    assert 500 < len(told) < 1500
-    assert max(map(len, told)) < len(str(backup)) + 200
-    assert not [message for message in told if "\n" in message]
+    assert 500 < len(messages) < 1500
+    assert max(map(len, messages)) < len(str(backup)) + 200
+    assert not [message for message in messages if "\n" in message]

@@ -1,4 +1,4 @@
-"""Damage in words: how many rows of which table, where they are, and why."""
+"""Descriptions of damage: the number of rows, their table and ids, and the cause."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ GIVEN = Path("/home/me/tautulli.db")
 
 
 def damage(*spans, table="session_history", ids=None):
-    """Rows from the first to the last id of each span, every one of them lost."""
+    """Return damage in which every id of each span is lost."""
     lost = tuple(i for first, last in spans for i in range(first, last + 1))
     return Damage(table, lost if ids is None else ids, spans, MALFORMED)
 
 
-def said(*spans, **fields):
+def description(*spans, **fields):
     return in_words(damage(*spans, **fields).facts())
 
 
@@ -53,16 +53,16 @@ def test_a_range_may_have_fewer_rows_than_ids():
     ],
 )
 def test_the_description_counts_rows_and_lists_ids(spans, words):
-    assert said(*spans) == f"{words} ({MALFORMED})"
+    assert description(*spans) == f"{words} ({MALFORMED})"
 
 
 def test_rows_with_unknown_ids_are_reported_without_a_count():
-    assert said(table="users") == (f"an unknown number of rows of users ({MALFORMED})")
+    assert description(table="users") == (f"an unknown number of rows of users ({MALFORMED})")
 
 
 @pytest.mark.parametrize(("places", "more"), [(50, 0), (51, 1), (500, 450)])
 def test_at_most_fifty_ranges_are_listed(places, more):
-    words = said(*((2 * i, 2 * i) for i in range(places)))
+    words = description(*((2 * i, 2 * i) for i in range(places)))
     tail = f" and {more} more ranges ({MALFORMED})" if more else f"98 ({MALFORMED})"
     assert words.endswith(tail)
     assert words.startswith(f"{places} rows of session_history, id 0, 2, ")
@@ -73,6 +73,9 @@ def test_the_error_lists_all_damage_and_has_a_hint():
     fault = damaged(GIVEN, [damage((1, 2)), damage(table="users")])
     assert isinstance(fault, SourceDamagedError)
     assert isinstance(fault, SourceError)
-    assert fault.message == f"cannot read all of {GIVEN}: {said((1, 2))}; {said(table='users')}"
+    assert (
+        fault.message
+        == f"cannot read all of {GIVEN}: {description((1, 2))}; {description(table='users')}"
+    )
     assert fault.hint == SALVAGE_HINT
     assert "--salvage" in fault.hint

@@ -1,4 +1,4 @@
-"""What a person reads of a file that the system does not let us read."""
+"""Error messages about files that the operating system cannot or will not read."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_cause_is_the_system_message_in_lowercase():
 
 
 @pytest.mark.parametrize(
-    ("number", "advice"),
+    ("number", "hint"),
     [
         (errno.EACCES, "give this user read access"),
         (errno.EPERM, "give this user read access"),
@@ -49,10 +49,10 @@ def test_a_cause_is_the_system_message_in_lowercase():
     ],
     ids=errno.errorcode.get,
 )
-def test_the_hint_depends_on_the_error(number, advice):
+def test_the_hint_depends_on_the_error(number, hint):
     fault = unreadable(PATH, OSError(number, os.strerror(number)))
     assert fault.message == f"cannot read '{PATH}': {os.strerror(number).lower()}"
-    assert fault.hint.startswith(advice)
+    assert fault.hint.startswith(hint)
 
 
 def test_a_system_error_is_reported_with_the_path_and_its_cause():

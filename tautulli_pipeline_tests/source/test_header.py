@@ -1,4 +1,4 @@
-"""A file that ends before its database does is refused, or made to say that it ends there."""
+"""A truncated file is rejected, or its page count is adjusted to its size."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def write(path, at, number, form=">I"):
 
 
 def readable_rows(path):
-    """Rows from the first on, until SQLite meets the end."""
+    """Count the rows that SQLite can read before it reaches the end."""
     found = 0
     with closing(sqlite3.connect(path)) as connection, suppress(sqlite3.DatabaseError):
         for _ in connection.execute("SELECT title FROM plays"):
@@ -118,7 +118,7 @@ def test_the_header_is_ignored_if_there_is_a_log_or_journal(small_pages, suffix)
 
 
 def test_an_outdated_page_count_is_ignored(small_pages):
-    """It writes the change counter and not the count, so the two counters differ."""
+    """Old SQLite versions update the change counter only, so the two counters differ."""
     write(small_pages, PAGES_AT, 10**6)
     with pytest.raises(SourceDamagedError):
         require_whole(copy_of(small_pages))

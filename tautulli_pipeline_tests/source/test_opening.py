@@ -1,4 +1,4 @@
-"""A source that is open: what it holds, and what is known of it without a copy."""
+"""An open source: its contents, with and without a copy."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_describe_returns_the_facts_of_a_source(source, folder):
     assert facts.size_bytes == (folder / "tautulli.db").stat().st_size
     assert (facts.rows, facts.ids, facts.users, facts.partitions) == (6, (1, 13), 4, 2)
     first, last = (DEFAULT_STARTED_AT + 10_000 * n for n in (1, 12))
-    assert facts.started == (first, last)  # a play that began at no time does not count
+    assert facts.started == (first, last)  # a play without a start does not count
     assert facts.unreadable == ()
 
 
@@ -80,13 +80,13 @@ def test_a_widened_grid_fits_its_batch_size(tmp_path):
 
 
 def test_a_survey_is_reported_and_known_contents_are_not_surveyed_again(folder, tmp_path):
-    told = []
+    surveys = []
     path = folder / "tautulli.db"
     with open_source(
-        path, tmp_path / "snapshots", on_survey=lambda *survey: told.append(survey)
+        path, tmp_path / "snapshots", on_survey=lambda *survey: surveys.append(survey)
     ) as source:
         contents = source.survey(Grid(10), 999)
-    assert told == [(Grid(10), contents)]
+    assert surveys == [(Grid(10), contents)]
 
     def copy():
         raise SourceError("no copy is needed")

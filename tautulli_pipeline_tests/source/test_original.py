@@ -1,4 +1,4 @@
-"""The user's files as plain bytes: what is seen of them, and which changes are noticed."""
+"""The user's files as plain bytes: their observed state and the detection of changes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def plain_file(tmp_path):
 
 
 def changed_from(before, after):
-    """Why the second state is not the first; '' where that is no matter."""
+    """Return why `after` is rejected as a change of `before`; '' if it is accepted."""
     try:
         before.require_same(after)
     except SourceChangedError as change:
@@ -79,9 +79,9 @@ def test_any_change_to_the_database_or_its_journal_is_detected(name, value):
 def test_a_log_may_grow_but_not_restart(name, value):
     before = Observed(SEEN, SEEN, None)
     after = replace(before, wal=replace(SEEN, **{name: value}))
-    begins_anew = name in {"device", "inode", "header"}
+    restarts = name in {"device", "inode", "header"}
     words = "its write-ahead log was restarted"
-    assert changed_from(before, after) == (words if begins_anew else "")
+    assert changed_from(before, after) == (words if restarts else "")
     assert changed_from(before, replace(before, wal=None)) == words
     assert changed_from(replace(before, wal=None), before) == words
 
@@ -108,7 +108,7 @@ def test_the_fingerprint_depends_on_every_attribute_of_every_file(part, name, va
     [
         (WROTE_AT, SECOND // 2, False),
         (WROTE_AT, SECOND // 2 + 1, True),
-        (WROTE_AT - 7, SECOND, False),  # whole seconds may be those of a coarse clock
+        (WROTE_AT - 7, SECOND, False),  # whole seconds may come from a coarse clock
         (WROTE_AT - 7, 3 * SECOND, False),
         (WROTE_AT - 7, 3 * SECOND + 1, True),
         (WROTE_AT, -SECOND, False),  # the clock was set back

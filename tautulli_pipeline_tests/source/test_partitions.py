@@ -140,7 +140,5 @@ def test_widely_spaced_rows_get_a_wider_grid():
         (2500, 1000, 700, False),
     ],
 )
-def test_a_grid_fits_the_batch_sizes_that_can_produce_it(
-    width, batch_size, ranges, fits
-):
+def test_a_grid_fits_the_batch_sizes_that_can_produce_it(width, batch_size, ranges, fits):
     assert Grid(width).fits(batch_size, lambda _width: ranges) is fits

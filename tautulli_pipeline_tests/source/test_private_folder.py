@@ -1,4 +1,4 @@
-"""A folder has one owner, and nothing of it is left when the owner has left."""
+"""A private folder has one owner and is removed when the owner exits."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def mode_of(path):
 
 
 def killed_owner(parent):
-    """What a process that was killed in its folder left; the folder."""
+    """Kill a process that owns a folder, and return the folder it leaves behind."""
     with subprocess.Popen(
         [sys.executable, "-c", OWNER, parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
@@ -101,11 +101,11 @@ def test_several_owners_have_separate_folders_and_exit_in_any_order(parent, tmp_
     owners = [ExitStack() for _ in range(3)]
     folders = [owner.enter_context(private_folder(parent)) for owner in owners]
     assert len(set(folders)) == 3
-    there = [True] * 3
-    for leaving in (1, 2, 0):
-        owners[leaving].close()
-        there[leaving] = False
-        assert [folder.exists() for folder in folders] == there
+    existing = [True] * 3
+    for index in (1, 2, 0):
+        owners[index].close()
+        existing[index] = False
+        assert [folder.exists() for folder in folders] == existing
     assert names_in(tmp_path) == []
 
 
@@ -136,10 +136,8 @@ def test_unrelated_files_are_kept(parent):
     assert names_in(parent) == ["notes.txt", "other-1.lock", "snapshots"]
 
 
-def test_another_name_is_claimed_if_the_parent_disappears(
-    parent, tmp_path, monkeypatch
-):
-    """Another owner that leaves takes the empty parent along."""
+def test_another_name_is_claimed_if_the_parent_disappears(parent, tmp_path, monkeypatch):
+    """Another owner may remove the empty parent on exit."""
     names = []
 
     def parent_gone_once(size):
@@ -163,7 +161,7 @@ def test_claiming_fails_after_ten_attempts(parent, tmp_path, monkeypatch):
 
     monkeypatch.setattr(fcntl, "flock", always_removed)
     with pytest.raises(OSError, match="other processes keep removing it"), private_folder(parent):
-        pytest.fail("nobody owns it")
+        pytest.fail("the folder was claimed")
     assert len(set(taken)) == 10
     assert names_in(tmp_path) == []
 

@@ -55,7 +55,7 @@ def rebuild_without_key(path, table):
 
 
 def rows_by_sqlite(path):
-    """The plays as Python's sqlite3 joins them, every cell as text."""
+    """Return the plays joined with Python's sqlite3, with every cell as text."""
     with closing(sqlite3.connect(path)) as connection:
         found = {}
         for table in HISTORY_TABLES:

@@ -1,4 +1,4 @@
-"""One table of a damaged file: which rows come over, and which are known to be lost."""
+"""One table of a damaged file: its copied rows and its known lost rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FEW = range(1, 301)
 
 
 def make(path, rows, *, table=HISTORY, columns=PLAIN, statements=()):
-    """Small pages, so that few rows make a tall tree."""
+    """Create a table with small pages, for a deep tree with few rows."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(f"CREATE TABLE {table} ({columns})")
         places = ", ".join("?" * (1 + columns.count(",")))
@@ -34,7 +34,7 @@ def plays(ids):
 
 @contextmanager
 def attached(path):
-    """A new database that the damaged one is attached to, as salvage opens them."""
+    """Open a new database with the damaged one attached, as salvage does."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         connection.execute(f"ATTACH {quote_literal(str(path))} AS damaged")
         yield connection
@@ -108,8 +108,8 @@ def test_the_portion_size_does_not_affect_the_result(path, portion):
         assert copied(connection) == plays(FEW)
 
 
-def lost_of(path, *statements, ids=FEW):
-    """Rows that come over from a file without one of its pages, and the damage that is told."""
+def copy_with_damaged_page(path, *statements, ids=FEW):
+    """Return the rows copied from a file with one damaged page, and the reported damage."""
     make(path, plays(ids), statements=statements)
     overwrite(path, [tree_of(path, HISTORY).leaves[4]])
     with attached(path) as connection:
@@ -118,8 +118,8 @@ def lost_of(path, *statements, ids=FEW):
         return copied(connection), table.damage({HISTORY: table})
 
 
-def failing_alone(path, ids=FEW):
-    """Ids whose rows SQLite cannot read even one by one."""
+def unreadable_ids(path, ids=FEW):
+    """Return the ids whose rows SQLite cannot read one by one."""
     failing = []
     with closing(sqlite3.connect(path)) as connection:
         for row_id in ids:
@@ -131,8 +131,8 @@ def failing_alone(path, ids=FEW):
 
 
 def test_an_index_identifies_lost_rows_and_all_others_are_copied(path):
-    rows, damage = lost_of(path, "CREATE INDEX by_kind ON session_history (kind)")
-    assert list(damage.ids) == failing_alone(path)
+    rows, damage = copy_with_damaged_page(path, "CREATE INDEX by_kind ON session_history (kind)")
+    assert list(damage.ids) == unreadable_ids(path)
     assert ids_of(rows) | set(damage.ids) == set(FEW)
     assert not ids_of(rows) & set(damage.ids)
     assert rows == plays(sorted(ids_of(rows)))
@@ -141,7 +141,7 @@ def test_an_index_identifies_lost_rows_and_all_others_are_copied(path):
 
 
 def test_a_partial_index_is_not_used_to_list_all_rows(path):
-    rows, damage = lost_of(
+    rows, damage = copy_with_damaged_page(
         path, "CREATE INDEX odd ON session_history (title) WHERE kind = 'odd' AND id < 5"
     )
     assert 280 < len(rows) < 300
@@ -150,7 +150,9 @@ def test_a_partial_index_is_not_used_to_list_all_rows(path):
 
 def test_lost_ids_with_no_row_between_them_form_one_span(path):
     ids = [i * 10**9 for i in FEW]
-    rows, damage = lost_of(path, "CREATE INDEX by_kind ON session_history (kind)", ids=ids)
+    rows, damage = copy_with_damaged_page(
+        path, "CREATE INDEX by_kind ON session_history (kind)", ids=ids
+    )
     assert 0 < len(damage.ids) < 20
     assert damage.spans == ((damage.ids[0], damage.ids[-1]),)
     assert ids_of(rows) | set(damage.ids) == set(ids)
@@ -164,11 +166,11 @@ def test_a_readable_row_between_lost_ones_splits_the_span(path):
         table = RescuedTable(connection, HISTORY, COLUMNS, keyed=True)
         table.copy()
         damage = table.damage({HISTORY: table})
-        there = ids_of(copied(connection))
+        readable = ids_of(copied(connection))
     assert len(damage.spans) == 2
     within = [i for first, last in damage.spans for i in range(first, last + 1)]
     assert within == list(damage.ids)
-    assert there == set(FEW) - set(within)
+    assert readable == set(FEW) - set(within)
 
 
 def test_without_an_index_the_other_tables_identify_lost_rows(path):
@@ -183,24 +185,24 @@ def test_without_an_index_the_other_tables_identify_lost_rows(path):
         for table in tables.values():
             table.copy()
         damage = tables[HISTORY].damage(tables)
-        there = ids_of(copied(connection))
+        readable = ids_of(copied(connection))
         assert tables[METADATA].cause == ""
     assert damage.ids
-    assert set(damage.ids) == {i for i in range(1, 301, 2) if i not in there}
+    assert set(damage.ids) == {i for i in range(1, 301, 2) if i not in readable}
 
 
 @pytest.mark.parametrize("searched", [16, 10**6])
 def test_rows_with_unknown_ids_after_the_damage_are_found(path, searched):
-    """Be the range sounded first or searched to its end at once."""
+    """This holds whether the range is sampled first or searched completely."""
     make(path, plays(FEW), table="users")
     overwrite(path, [tree_of(path, "users").leaves[1]])
     with attached(path) as connection:
         table = RescuedTable(connection, "users", COLUMNS, keyed=True, searched_ids=searched)
         table._create()
         table._rescue((), 1, 300)
-        there = ids_of(copied(connection, "users"))
-    assert {1, 2, 299, 300} <= there
-    assert 280 < len(there) < 300
+        readable = ids_of(copied(connection, "users"))
+    assert {1, 2, 299, 300} <= readable
+    assert 280 < len(readable) < 300
 
 
 def test_an_error_other_than_damage_is_raised(path):

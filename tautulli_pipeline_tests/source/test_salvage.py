@@ -1,4 +1,4 @@
-"""What salvage brings in is what can be read row by row, and it names the rest."""
+"""Salvage copies every row that is readable by id and reports the others."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ IDS = [*range(1, 190), *range(195, 460), *range(900, 920), 5_000, 5_001, 9_000_0
 
 @pytest.fixture(scope="module", params=["indexed", "bare"])
 def sound(request, tmp_path_factory):
-    """Plays with gaps between their ids; some lack their metadata or media info."""
+    """Plays with gaps between their ids; some have no metadata or media info."""
     path = tmp_path_factory.mktemp("sound") / "tautulli.db"
     plays = [play(i, started=1_700_000_000 + i) for i in IDS]
-    for lacking in plays[3:60:19]:
-        lacking.metadata = None
-    for lacking in plays[5:60:17]:
-        lacking.media_info = None
+    for incomplete in plays[3:60:19]:
+        incomplete.metadata = None
+    for incomplete in plays[5:60:17]:
+        incomplete.media_info = None
     make_database(path, plays=plays)
     if request.param == "indexed":
         with closing(sqlite3.connect(path)) as connection:
@@ -60,7 +60,7 @@ def names_in(path):
 
 
 def row_by_row(path, table, ids):
-    """Rows by id as single look-ups give them, and the ids that fail."""
+    """Look up rows one by one; return them by id, and the ids that fail."""
     found, failed = {}, []
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
         for row_id in ids:
@@ -88,9 +88,9 @@ def salvaged(path, **changes):
 
 
 def check(path, had):
-    """Compare with reading row by row; `had` are the ids of each table before the damage.
+    """Compare with reading row by row; `had` contains the ids by table before the damage.
 
-    Without an index nobody knows which plays had metadata on a page that is lost.
+    Without an index, it is unknown which plays had metadata on a lost page.
     """
     copy, result = salvaged(path)
     damages = {damage.table: set(damage.ids) for damage in result.damages}
@@ -108,7 +108,7 @@ def check(path, had):
 
 
 def known(path, had):
-    """Ids that the file still tells of."""
+    """Return the ids that can still be found in the file."""
     if "by_user" in names_in(path):
         return {*had[HISTORY], *had[METADATA], *had[MEDIA_INFO]}
     return set().union(*(row_by_row(path, table, had[table])[0] for table in HISTORY_TABLES))
@@ -142,7 +142,7 @@ def test_every_row_that_is_readable_by_id_is_salvaged(sound_database, table, fil
 
 
 def test_an_index_identifies_exactly_the_lost_rows(sound_database):
-    """Without one, what the other tables name is all that is known."""
+    """Without an index, only the other tables identify lost rows."""
     had = before_damage(sound_database)
     indexed = "by_user" in names_in(sound_database)
     overwrite(sound_database, tree_of(sound_database, METADATA).leaves[9:12])
@@ -239,7 +239,7 @@ def test_rows_without_a_key_are_salvaged_although_losses_cannot_be_identified(tm
 
 
 def test_rows_that_are_out_of_order_are_salvaged(tmp_path):
-    """A damaged key leads a search astray; SQLite itself notices nothing."""
+    """A damaged key misdirects searches, which SQLite does not detect."""
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(i) for i in range(1, 2200)])
     settle(path)

@@ -40,7 +40,7 @@ def change(path, *statements):
 
 
 def columns_of(path):
-    """By table, as SQLite itself names them."""
+    """Return the columns by table, as reported by SQLite."""
     with closing(sqlite3.connect(path)) as connection:
         return {
             table: tuple(row[1] for row in connection.execute(f"PRAGMA table_info({table})"))
@@ -92,13 +92,13 @@ def test_missing_columns_of_the_newest_and_the_oldest_version(tmp_path):
     make_era_database(newest, NEWEST_TAG, rows=1)
     make_era_database(oldest, TAGS[0], rows=1)
     assert schema_of(newest).missing_columns == ()
-    lacking = schema_of(oldest).missing_columns
-    assert {"reference_id", "section_id", "secure", "live", "transcode_decision"} < set(lacking)
-    assert {"id", "started", "stopped", "user_id", "title", "duration"}.isdisjoint(lacking)
+    missing = schema_of(oldest).missing_columns
+    assert {"reference_id", "section_id", "secure", "live", "transcode_decision"} < set(missing)
+    assert {"id", "started", "stopped", "user_id", "title", "duration"}.isdisjoint(missing)
 
 
 @pytest.mark.parametrize(
-    ("statement", "lacking"),
+    ("statement", "missing"),
     [
         (f"DROP TABLE {HISTORY}", f"no table {HISTORY}"),
         (f"DROP TABLE {METADATA}", f"no table {METADATA}"),
@@ -108,13 +108,15 @@ def test_missing_columns_of_the_newest_and_the_oldest_version(tmp_path):
         (f"ALTER TABLE {METADATA} RENAME COLUMN id TO ident", f"no column {METADATA}.id"),
     ],
 )
-def test_a_database_that_is_not_tautullis_is_rejected_with_the_missing_part(tmp_path, statement, lacking):
+def test_a_database_that_is_not_tautullis_is_rejected_with_the_missing_part(
+    tmp_path, statement, missing
+):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(1)])
     change(path, statement)
     with pytest.raises(SourceError) as caught:
         read_schema(path, named=Path("/home/me/given.db"))
-    assert caught.value.message == f"/home/me/given.db is not a Tautulli database: it has {lacking}"
+    assert caught.value.message == f"/home/me/given.db is not a Tautulli database: it has {missing}"
     assert "tautulli.db" in caught.value.hint
 
 
@@ -212,7 +214,7 @@ ODD_IDS = (SMALLEST_ID, -1, 0, 1, 2, 3, LARGEST_ID, None, "2", "abc", 1.5, b"\x0
 
 
 def within(keyed, first, last):
-    """Which of the odd ids the condition lets through, asked of SQLite."""
+    """Return the odd ids that match the condition in SQLite."""
     schema = SourceSchema({}, None, frozenset({HISTORY}) if keyed else frozenset())
     declared = "INTEGER PRIMARY KEY" if keyed else ""
     ids = [i for i in ODD_IDS if isinstance(i, int)] if keyed else ODD_IDS

@@ -28,7 +28,7 @@ from tautulli_pipeline_tests.source.plain_database import make_plain_database
 
 ODD_NAMES = ["it's.db", 'a "b" c.db', "a;b%20c?mode=rw.db", "a\nb.db", "プレックス🎬.db", "-wal"]
 
-# A process of its own: a writer's locks are lost when its own process closes the file elsewhere.
+# A separate process: POSIX locks are released when their process closes any handle of the file.
 WRITER = """
 import sqlite3, sys
 path, mode, script = sys.argv[1:]
@@ -64,7 +64,7 @@ def writer(path, mode, script):
 
 
 def kill_in_transaction(database, script=UNCOMMITTED):
-    """Leave a hot journal: what a writer spilled into the database has to be rolled back."""
+    """Leave a hot journal: a transaction spilled into the database must be rolled back."""
     with writer(database, "DELETE", script):
         pass
 
@@ -96,7 +96,7 @@ def answer_without_privilege(database, snapshots):
 
 
 @contextmanager
-def left_as_it_was(folder):
+def unchanged(folder):
     before = content_of(folder)
     yield
     assert content_of(folder) == before
@@ -110,7 +110,7 @@ def failure_of(source, snapshots, kind=SourceError, **options):
 
 
 def test_a_copy_has_every_row_and_is_private(home, database, snapshots):
-    with left_as_it_was(home), take_snapshot(database, snapshots) as snapshot:
+    with unchanged(home), take_snapshot(database, snapshots) as snapshot:
         assert rows_in(snapshot.path) == 100
         assert snapshot.path.name == "tautulli.db"
         assert snapshot.source == database.resolve()
@@ -145,7 +145,7 @@ def test_only_committed_frames_are_copied(home, snapshots):
     script = "connection.execute('PRAGMA wal_autocheckpoint = 0'); fill(25);" + UNCOMMITTED
     with writer(database, "WAL", script):
         assert database.with_name("tautulli.db-wal").stat().st_size > 200 * 2000
-        with left_as_it_was(home), take_snapshot(database, snapshots) as snapshot:
+        with unchanged(home), take_snapshot(database, snapshots) as snapshot:
             assert [path.name for path in snapshot.path.parent.iterdir()] == ["tautulli.db"]
             assert rows_in(snapshot.path) == 125
             assert [path.name for path in snapshot.path.parent.iterdir()] == ["tautulli.db"]
@@ -155,7 +155,7 @@ def test_a_transaction_spilled_into_the_database_is_rolled_back(home, database, 
     kill_in_transaction(database)
     assert database.with_name("tautulli.db-journal").stat().st_size > 0
     assert database.stat().st_size > 300 * 2000
-    with left_as_it_was(home), take_snapshot(database, snapshots) as snapshot:
+    with unchanged(home), take_snapshot(database, snapshots) as snapshot:
         assert rows_in(snapshot.path) == 100
         assert [path.name for path in snapshot.path.parent.iterdir()] == ["tautulli.db"]
 
@@ -163,7 +163,7 @@ def test_a_transaction_spilled_into_the_database_is_rolled_back(home, database, 
 def test_a_persistent_journal_of_a_finished_transaction_is_ignored(home, snapshots):
     database = make_plain_database(home / "tautulli.db", mode="PERSIST")
     assert database.with_name("tautulli.db-journal").exists()
-    with left_as_it_was(home), take_snapshot(database, snapshots) as snapshot:
+    with unchanged(home), take_snapshot(database, snapshots) as snapshot:
         assert rows_in(snapshot.path) == 100
         assert [path.name for path in snapshot.path.parent.iterdir()] == ["tautulli.db"]
 
@@ -185,7 +185,7 @@ def test_every_copy_under_a_busy_writer_is_a_committed_state(home, snapshots, mo
 def test_a_real_database_with_an_open_log_is_copied_to_its_last_commit(home, snapshots):
     home.mkdir()
     tautulli_databases.build_in_use("v2.17.2", home / "tautulli.db", plays_in_log=25)
-    with left_as_it_was(home), take_snapshot(home / "tautulli.db", snapshots) as snapshot:
+    with unchanged(home), take_snapshot(home / "tautulli.db", snapshots) as snapshot:
         assert rows_in(snapshot.path, "session_history") == 300
         assert tautulli_databases.read(snapshot.path) == tautulli_databases.content_of("v2.17.2")
 
@@ -212,7 +212,7 @@ def test_the_fingerprint_changes_with_the_database_and_the_log(home, snapshots):
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_any_name_works(name, home, snapshots):
     database = make_plain_database(home / name / name)
-    with left_as_it_was(home), take_snapshot(database, snapshots / name) as snapshot:
+    with unchanged(home), take_snapshot(database, snapshots / name) as snapshot:
         assert rows_in(snapshot.path) == 100
 
 
@@ -222,7 +222,7 @@ def test_a_link_is_followed_to_the_log_next_to_its_target(home, tmp_path, snapsh
     link.symlink_to(database)
     with (
         writer(database, "WAL", "fill(5);" + UNCOMMITTED),
-        left_as_it_was(home),
+        unchanged(home),
         take_snapshot(link, snapshots) as snapshot,
     ):
         assert rows_in(snapshot.path) == 105
@@ -236,14 +236,14 @@ def test_a_database_in_a_read_only_folder_is_copied(home, tmp_path, snapshots):
         shutil.copytree(home, still)
     for entry in (*still.iterdir(), still):
         entry.chmod(0o555 if entry.is_dir() else 0o444)
-    with left_as_it_was(still):
+    with unchanged(still):
         assert answer_without_privilege(still / "tautulli.db", snapshots) == "105 rows"
     still.chmod(0o755)
 
 
 def test_a_database_without_read_permission_is_reported(home, database, snapshots):
     database.chmod(0)
-    with left_as_it_was(home):
+    with unchanged(home):
         answer = answer_without_privilege(database, snapshots)
     assert answer == f"SourceError cannot read {str(database)!r}: permission denied"
     assert not snapshots.parent.exists()
@@ -253,7 +253,7 @@ def test_a_log_without_read_permission_is_reported(home, database, snapshots):
     log = database.with_name("tautulli.db-wal")
     log.write_bytes(b"frames")
     log.chmod(0)
-    with left_as_it_was(home):
+    with unchanged(home):
         answer = answer_without_privilege(database, snapshots)
     assert answer == f"SourceError cannot read {str(log)!r}: permission denied"
     assert not snapshots.parent.exists()
@@ -280,36 +280,36 @@ def test_a_file_that_is_not_a_database_is_rejected_unchanged(content, words, hom
     home.mkdir()
     path = home / "tautulli.db"
     path.write_bytes(content)
-    with left_as_it_was(home):
+    with unchanged(home):
         assert failure_of(path, snapshots).message == f"cannot read {str(path)!r}: {words}"
     assert not snapshots.parent.exists()
 
 
-def lay_missing(path):
+def make_nothing(path):
     return "it does not exist"
 
 
-def lay_dangling_link(path):
+def make_dangling_link(path):
     path.symlink_to(path.with_name("gone.db"))
     return "it is a broken link"
 
 
-def lay_looping_link(path):
+def make_looping_link(path):
     path.symlink_to(path)
     return os.strerror(errno.ELOOP).lower()
 
 
-def lay_folder(path):
+def make_folder(path):
     path.mkdir()
     return "it is a folder"
 
 
-def lay_pipe(path):
+def make_pipe(path):
     os.mkfifo(path)
     return "it is not a regular file"
 
 
-def lay_socket(path):
+def make_socket(path):
     with socket.socket(socket.AF_UNIX) as server:
         folder = os.open(path.parent, os.O_RDONLY)
         server.bind(f"/proc/self/fd/{folder}/{path.name}")
@@ -318,13 +318,14 @@ def lay_socket(path):
 
 
 @pytest.mark.parametrize(
-    "lay", [lay_missing, lay_dangling_link, lay_looping_link, lay_folder, lay_pipe, lay_socket]
+    "make",
+    [make_nothing, make_dangling_link, make_looping_link, make_folder, make_pipe, make_socket],
 )
-def test_a_path_without_a_readable_file_is_rejected(lay, home, snapshots):
+def test_a_path_without_a_readable_file_is_rejected(make, home, snapshots):
     home.mkdir()
     path = home / "tautulli.db"
-    words = lay(path)
-    with left_as_it_was(home):
+    words = make(path)
+    with unchanged(home):
         assert failure_of(path, snapshots).message == f"cannot read {str(path)!r}: {words}"
     assert not snapshots.parent.exists()
 
@@ -344,14 +345,14 @@ def test_a_line_break_in_a_path_is_escaped_in_the_message(home, snapshots):
 
 def test_a_pipe_in_place_of_the_log_is_rejected_without_blocking(home, database, snapshots):
     os.mkfifo(database.with_name("tautulli.db-wal"))
-    with left_as_it_was(home):
+    with unchanged(home):
         assert failure_of(database, snapshots).message.endswith("it is not a regular file")
     assert not snapshots.parent.exists()
 
 
 def test_a_damaged_database_is_rejected_with_sqlites_message(home, database, snapshots):
     os.truncate(database, database.stat().st_size // 2)
-    with left_as_it_was(home):
+    with unchanged(home):
         error = failure_of(database, snapshots)
     assert error.message.endswith("database disk image is malformed")
     assert not snapshots.parent.exists()
@@ -361,12 +362,12 @@ def test_a_database_with_a_damaged_header_is_rejected(home, database, snapshots)
     with database.open("r+b") as file:
         file.seek(16)
         file.write(b"\xff" * 50)
-    with left_as_it_was(home):
+    with unchanged(home):
         assert failure_of(database, snapshots).message.endswith("file is not a database")
 
 
-class Meddling:
-    """Lets a test act on the source right after the copy of one of its files."""
+class ActionAfterCopy:
+    """Runs an action on the source right after one of its files has been copied."""
 
     def __init__(self, monkeypatch, suffix, action):
         self._suffix, self._action = suffix, action
@@ -398,37 +399,37 @@ def replace_file(path):
     other.replace(path)
 
 
-def cut_short(path):
+def truncate(path):
     os.truncate(path, path.stat().st_size - 1)
 
 
-@pytest.mark.parametrize("meddle", [write_into, replace_file, cut_short, Path.unlink, Path.touch])
-def test_the_copy_fails_if_the_database_keeps_changing(meddle, database, snapshots, monkeypatch):
+@pytest.mark.parametrize("action", [write_into, replace_file, truncate, Path.unlink, Path.touch])
+def test_the_copy_fails_if_the_database_keeps_changing(action, database, snapshots, monkeypatch):
     saved = database.read_bytes()
 
     def act(path):
         path.write_bytes(saved)
-        meddle(path)
+        action(path)
 
-    meddling = Meddling(monkeypatch, "", act)
+    after_copy = ActionAfterCopy(monkeypatch, "", act)
     error = failure_of(database, snapshots, attempts=3, pause_seconds=0)
     assert isinstance(error, SourceChangedError)
     assert "kept changing while it was copied" in error.message
     assert error.hint == "stop Tautulli for the import, or import one of its backups"
-    assert meddling.copies >= 1
+    assert after_copy.copies >= 1
     assert not snapshots.parent.exists()
 
 
 def test_a_single_change_causes_one_more_attempt(database, snapshots, monkeypatch):
     def commit_once(path):
-        if meddling.copies == 1:
+        if after_copy.copies == 1:
             with closing(sqlite3.connect(path)) as connection, connection:
                 connection.execute("INSERT INTO plays (title) VALUES ('new')")
 
-    meddling = Meddling(monkeypatch, "", commit_once)
+    after_copy = ActionAfterCopy(monkeypatch, "", commit_once)
     with take_snapshot(database, snapshots, pause_seconds=0) as snapshot:
         assert rows_in(snapshot.path) == 101
-    assert meddling.copies == 2
+    assert after_copy.copies == 2
 
 
 def test_a_write_within_one_clock_tick_is_detected(database, snapshots, monkeypatch):
@@ -439,13 +440,15 @@ def test_a_write_within_one_clock_tick_is_detected(database, snapshots, monkeypa
         return seen and replace(seen, **ticked)
 
     monkeypatch.setattr(original_module, "look", look_with_a_coarse_clock)
-    Meddling(monkeypatch, "", write_into)
+    ActionAfterCopy(monkeypatch, "", write_into)
     error = failure_of(database, snapshots, attempts=2, pause_seconds=0)
     assert error.message.endswith("it changed within one clock tick")
 
 
 @pytest.mark.parametrize("offset", [24, 92])
-def test_the_change_counter_reveals_a_write_with_unchanged_times(offset, database, snapshots, monkeypatch):
+def test_the_change_counter_reveals_a_write_with_unchanged_times(
+    offset, database, snapshots, monkeypatch
+):
     def look_without_times(path):
         seen = look(path)
         return seen and replace(seen, mtime_ns=0, ctime_ns=0)
@@ -456,7 +459,7 @@ def test_the_change_counter_reveals_a_write_with_unchanged_times(offset, databas
             file.write(os.urandom(4))
 
     monkeypatch.setattr(original_module, "look", look_without_times)
-    Meddling(monkeypatch, "", count_up)
+    ActionAfterCopy(monkeypatch, "", count_up)
     error = failure_of(database, snapshots, attempts=2, pause_seconds=0)
     assert error.message.endswith("the database changed")
 
@@ -464,10 +467,10 @@ def test_the_change_counter_reveals_a_write_with_unchanged_times(offset, databas
 def test_a_growing_log_needs_no_second_attempt(home, snapshots, monkeypatch):
     database = make_plain_database(home / "tautulli.db", mode="WAL")
     with writer(database, "WAL", "fill(5);" + UNCOMMITTED):
-        meddling = Meddling(monkeypatch, "-wal", append_to)
+        after_copy = ActionAfterCopy(monkeypatch, "-wal", append_to)
         with take_snapshot(database, snapshots) as snapshot:
             assert rows_in(snapshot.path) == 105
-    assert meddling.copies == 1
+    assert after_copy.copies == 1
 
 
 def reset_log(path):
@@ -476,11 +479,11 @@ def reset_log(path):
         file.write(os.urandom(16))
 
 
-@pytest.mark.parametrize("meddle", [reset_log, replace_file, Path.unlink])
-def test_the_copy_fails_if_the_log_restarts(meddle, home, snapshots, monkeypatch):
+@pytest.mark.parametrize("action", [reset_log, replace_file, Path.unlink])
+def test_the_copy_fails_if_the_log_restarts(action, home, snapshots, monkeypatch):
     database = make_plain_database(home / "tautulli.db", mode="WAL")
     with writer(database, "WAL", "fill(5);" + UNCOMMITTED):
-        Meddling(monkeypatch, "-wal", meddle)
+        ActionAfterCopy(monkeypatch, "-wal", action)
         error = failure_of(database, snapshots, attempts=1)
     assert error.message.endswith("its write-ahead log was restarted")
 
@@ -493,14 +496,14 @@ def test_a_new_log_or_journal_is_detected(suffix, reason, database, snapshots, m
     def appear(path):
         path.with_name(path.name + suffix).write_bytes(b"\0" * 64)
 
-    Meddling(monkeypatch, "", appear)
+    ActionAfterCopy(monkeypatch, "", appear)
     error = failure_of(database, snapshots, attempts=1)
     assert error.message.endswith(reason)
 
 
 def test_the_copy_fails_if_the_journal_changes(database, snapshots, monkeypatch):
     kill_in_transaction(database)
-    Meddling(monkeypatch, "-journal", append_to)
+    ActionAfterCopy(monkeypatch, "-journal", append_to)
     error = failure_of(database, snapshots, attempts=2, pause_seconds=0)
     assert error.message.endswith("its rollback journal changed")
 
@@ -518,7 +521,7 @@ print('ready', flush=True); input()
     with database.with_name("tautulli.db-journal").open("ab") as file:
         file.write(len(name).to_bytes(4, "big") + sum(name).to_bytes(4, "big"))
         file.write(bytes.fromhex("d9d505f920a163d7"))
-    with left_as_it_was(home):
+    with unchanged(home):
         error = failure_of(database, snapshots, attempts=2, pause_seconds=0)
     assert error.message.endswith("a transaction across several databases is in progress")
 
@@ -526,7 +529,7 @@ print('ready', flush=True); input()
 def test_a_full_disk_is_reported_before_anything_is_created(database, snapshots, monkeypatch):
     usage = shutil.disk_usage(database)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with left_as_it_was(database.parent):
+    with unchanged(database.parent):
         error = failure_of(database, snapshots, kind=ConfigurationError)
     assert error.message.endswith("it needs 0.2 MB, but 0.0 MB are free")
     assert not snapshots.parent.exists()
@@ -536,8 +539,8 @@ def test_a_disk_that_fills_up_leaves_no_files(database, snapshots, monkeypatch):
     def fill_up(path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    Meddling(monkeypatch, "", fill_up)
-    with left_as_it_was(database.parent):
+    ActionAfterCopy(monkeypatch, "", fill_up)
+    with unchanged(database.parent):
         error = failure_of(database, snapshots, kind=ConfigurationError)
     assert "it needs 0.2 MB, " in error.message
     assert not snapshots.parent.exists()

@@ -42,15 +42,15 @@ INSERT = "INSERT INTO plays (title) VALUES ('new')"
 INSERT_MANY = "INSERT INTO plays (title) SELECT p.title FROM plays p, plays q LIMIT 2500"
 WAL, EXCLUSIVE = "PRAGMA journal_mode = WAL", "PRAGMA locking_mode = EXCLUSIVE"
 SPILLED = ["PRAGMA cache_size = 5", "BEGIN", INSERT_MANY]
-KEEPING_READERS_OUT = {
+EXCLUDING_READERS = {
     "begin exclusive": ["BEGIN EXCLUSIVE"],
     "exclusive mode after a write": [EXCLUSIVE, INSERT],
     "exclusive mode with a log": [EXCLUSIVE, WAL, INSERT],
     "a spilled transaction": SPILLED,
 }
-LETTING_READERS_IN = {
+ALLOWING_READERS = {
     "an open connection": ["SELECT count(*) FROM plays"],
-    "a reader at work": ["SELECT * FROM plays"],
+    "an active reader": ["SELECT * FROM plays"],
     "a transaction that has not spilled": ["BEGIN IMMEDIATE", INSERT],
     "a writer with a log": [WAL, INSERT],
     "a transaction in a log": [WAL, "BEGIN EXCLUSIVE", INSERT],
@@ -60,7 +60,7 @@ LETTING_READERS_IN = {
 
 @contextmanager
 def holding(database, *statements):
-    """A process of its own that has executed `statements`."""
+    """Run a separate process that has executed `statements` and keeps its connection open."""
     command = [sys.executable, "-c", HOLDER, str(database), *statements]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
@@ -75,9 +75,9 @@ def rows_in(copy):
         return connection.execute("SELECT count(*) FROM plays").fetchone()[0]
 
 
-@pytest.mark.parametrize("how", KEEPING_READERS_OUT)
+@pytest.mark.parametrize("how", EXCLUDING_READERS)
 def test_an_exclusively_locked_database_is_rejected_with_the_process(how, database, tmp_path):
-    with holding(database, *KEEPING_READERS_OUT[how]) as process:
+    with holding(database, *EXCLUDING_READERS[how]) as process:
         name = psutil.Process(process.pid).name()
         before = content_of(database.parent)
         began_at = time.monotonic()
@@ -94,9 +94,9 @@ def test_an_exclusively_locked_database_is_rejected_with_the_process(how, databa
     assert not (tmp_path / "data").exists()
 
 
-@pytest.mark.parametrize("how", LETTING_READERS_IN)
+@pytest.mark.parametrize("how", ALLOWING_READERS)
 def test_a_process_that_allows_readers_does_not_block_a_copy(how, database, tmp_path):
-    with holding(database, *LETTING_READERS_IN[how]):
+    with holding(database, *ALLOWING_READERS[how]):
         assert lock_holder(database) == ""
         with take_snapshot(database, tmp_path / "data", patience_seconds=0) as snapshot:
             assert rows_in(snapshot.path) == 100 + (how == "a writer with a log")
@@ -147,7 +147,9 @@ def test_a_platform_without_lock_detection_can_copy(database, tmp_path):
     ("process_id", "words"),
     [(0, "a process on another machine or in another container"), (2**30, f"process {2**30}")],
 )
-def test_a_lock_holder_without_a_local_process_is_described(database, monkeypatch, process_id, words):
+def test_a_lock_holder_without_a_local_process_is_described(
+    database, monkeypatch, process_id, words
+):
     layout, names = LAYOUT
     answer = dict.fromkeys(names, 0) | {"type": fcntl.F_WRLCK, "pid": process_id}
     monkeypatch.setattr(fcntl, "fcntl", lambda *_: struct.pack(layout, *answer.values()))
@@ -184,7 +186,7 @@ def locking(database, kind, start, length=1):
 
 
 @pytest.mark.parametrize(
-    ("kind", "start", "hindered"),
+    ("kind", "start", "excluded"),
     [
         ("LOCK_EX", PENDING, True),
         ("LOCK_EX", SHARED_FIRST, True),
@@ -196,13 +198,11 @@ def locking(database, kind, start, length=1):
         ("LOCK_SH", SHARED_FIRST, False),
     ],
 )
-def test_only_locks_on_sqlites_lock_bytes_exclude_readers(
-    database, kind, start, hindered
-):
+def test_only_locks_on_sqlites_lock_bytes_exclude_readers(database, kind, start, excluded):
     with locking(database, kind, start) as process_id:
         holder = lock_holder(database)
-    assert holder.startswith(f"process {process_id} (") is hindered
-    assert bool(holder) is hindered
+    assert holder.startswith(f"process {process_id} (") is excluded
+    assert bool(holder) is excluded
 
 
 def test_a_lock_through_another_hard_link_is_detected(database):

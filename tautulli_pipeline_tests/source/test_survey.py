@@ -25,7 +25,7 @@ def surveying(path):
 
 
 def survey_of(path, width=10):
-    """Rows and digest by key, in the order given."""
+    """Return rows and digest by key, in the order of the survey."""
     with surveying(path) as survey:
         return {c.key: (c.rows, c.digest) for c in survey.partitions(Grid(width))}
 
@@ -108,7 +108,7 @@ def test_the_partitions_of_a_real_database_contain_all_rows(tmp_path, name):
         (f"INSERT INTO {HISTORY} (id, started) VALUES (-1, 1)", {"other"}),
         (f"INSERT INTO {METADATA} (id, title) VALUES (700, 'Nobody saw it')", set()),
         ("UPDATE users SET email = 'x'", set()),
-        ("CREATE INDEX anew ON session_history (started)", set()),
+        ("CREATE INDEX later ON session_history (started)", set()),
     ],
 )
 def test_only_the_digest_of_the_changed_partition_changes(sparse_database, statement, touched):
@@ -134,7 +134,7 @@ def test_the_position_of_a_row_in_the_file_does_not_matter(sparse_database):
 
 
 def test_swapped_values_change_the_digest(tmp_path):
-    """Digits that move to the next column, and cells that move to the next row."""
+    """Digits move to the next column, and cells swap places."""
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(1), play(2)])
     with closing(sqlite3.connect(path)) as connection:
@@ -147,7 +147,7 @@ def test_swapped_values_change_the_digest(tmp_path):
                 f"UPDATE {HISTORY} SET {first} = ?, {second} = ? WHERE id = 1", (one, other)
             )
         digests.add(survey_of(path)[FIRST][1])
-    # INTEGER affinity makes a number of '1' and '23'.
+    # INTEGER affinity turns '1' and '23' into numbers.
     assert len(digests) == 5
 
 
@@ -203,7 +203,7 @@ class Counting:
 
 
 def test_empty_ranges_need_no_queries(tmp_path):
-    """One look-up for the next id, however far it is."""
+    """A single query finds the next id at any distance."""
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(i, started=1) for i in (1, 5_000_000_000, 9_000_000_000)])
     with surveying(path) as survey:
@@ -227,7 +227,7 @@ def test_a_damaged_file_is_reported_with_the_users_path(sparse_database):
 
 
 def test_damage_in_cells_outside_the_digest_is_detected(sparse_database):
-    """The last cell of either side table, the small tables and their indexes."""
+    """It may be in the last cell of a side table, in the small tables or in their indexes."""
     settle(sparse_database, page_bytes=512)
     content = sparse_database.read_bytes()
     for name in (MEDIA_INFO, METADATA, "users", "sqlite_autoindex_users_1", "library_sections"):
@@ -252,7 +252,7 @@ def test_a_damaged_overflow_page_of_a_side_table_is_detected(tmp_path):
 
 
 def test_rows_that_cannot_be_found_by_id_are_reported(tmp_path):
-    """Two pages in each other's place: SQLite notices nothing, its searches go astray."""
+    """Two swapped pages misdirect searches, which SQLite does not detect."""
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(i) for i in range(1, 400)])
     settle(path)
