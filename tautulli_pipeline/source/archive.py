@@ -150,11 +150,11 @@ def _require_importable(
         raise refused(named, f"its database is {size}, over the limit of {most}", _UNZIP)
     # Plays that are only in the log would be lost silently.
     logs = {f"{database.filename}-wal", f"{database.filename}-journal"}
-    beside = [member for member in members if member.filename in logs and member.file_size]
-    if beside:
+    found_logs = [member for member in members if member.filename in logs and member.file_size]
+    if found_logs:
         raise refused(
             named,
-            f"it contains {_names(beside)} next to its database",
+            f"it contains {_names(found_logs)} next to its database",
             "unzip it, keep these files next to the database, and import the database",
         )
 

@@ -43,10 +43,10 @@ def accept_length(snapshot: Snapshot) -> None:
 
 def _declared_size(copy: Path) -> tuple[int, int]:
     """Return page size and page count; 0 pages if the header's count is not authoritative."""
-    beside = (copy.with_name(copy.name + suffix) for suffix in ("-wal", "-journal"))
+    sidecars = (copy.with_name(copy.name + suffix) for suffix in ("-wal", "-journal"))
     with copy.open("rb") as file:
         header = file.read(_FIELDS.size)
-    if len(header) < _FIELDS.size or any(path.exists() for path in beside):
+    if len(header) < _FIELDS.size or any(path.exists() for path in sidecars):
         return 0, 0
     size, counter, pages, counted_at = _FIELDS.unpack(header)
     return (65_536 if size == 1 else size), (pages if size and counter == counted_at else 0)

@@ -104,14 +104,14 @@ def locate(source: Path) -> Path:
         raise unreadable(source, error) from error
 
 
-def beside(database: Path, suffix: str) -> Path:
+def sidecar(database: Path, suffix: str) -> Path:
     """Return the path of the WAL or journal of a database, which may not exist."""
     return database.with_name(database.name + suffix)
 
 
 def observe(database: Path) -> Observed:
     """Return the state of a database, its WAL and its journal."""
-    return Observed(*(look(beside(database, suffix)) for suffix in ("", "-wal", "-journal")))
+    return Observed(*(look(sidecar(database, suffix)) for suffix in ("", "-wal", "-journal")))
 
 
 def open_regular(path: Path) -> FileIO:

@@ -128,9 +128,9 @@ def _is_keyed(connection: sqlite3.Connection, table: str) -> bool:
 def _require_tautulli(tables: Mapping[str, tuple[str, ...]], named: Path) -> None:
     for table, columns in _REQUIRED.items():
         present = {c.lower() for c in tables[table]}
-        lacking = [c for c in columns if c not in present]
-        if lacking:
-            what = f"column {table}.{lacking[0]}" if present else f"table {table}"
+        missing = [c for c in columns if c not in present]
+        if missing:
+            what = f"column {table}.{missing[0]}" if present else f"table {table}"
             raise SourceError(
                 f"{named} is not a Tautulli database: it has no {what}",
                 hint="give the path of tautulli.db (plexpy.db before v2.0.21)",

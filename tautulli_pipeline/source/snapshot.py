@@ -22,11 +22,11 @@ from tautulli_pipeline.source.archive import archived_bytes, extract_database, i
 from tautulli_pipeline.source.faults import cause, refused, shown, spelled_out
 from tautulli_pipeline.source.original import (
     SQLITE_MAGIC,
-    beside,
     chunks,
     locate,
     observe,
     require_digest,
+    sidecar,
 )
 from tautulli_pipeline.source.private_folder import private_folder, remove_stale_snapshots
 from tautulli_pipeline.source.sqlite_locks import await_unlocked, lock_holder
@@ -146,13 +146,13 @@ def _copy_once(original: Path, folder: Path) -> Snapshot:
     if before.database is None:
         raise SourceChangedError("it disappeared")
     digests = {
-        suffix: copy_file(beside(original, suffix), beside(folder / _COPY_NAME, suffix), file)
+        suffix: copy_file(sidecar(original, suffix), sidecar(folder / _COPY_NAME, suffix), file)
         for suffix, file in before.files.items()
     }
-    _require_no_super_journal(beside(folder / _COPY_NAME, "-journal"))
+    _require_no_super_journal(sidecar(folder / _COPY_NAME, "-journal"))
     for suffix, file in before.files.items():
         if suffix != "-wal" and file and not file.settled_at(began_ns):
-            require_digest(beside(original, suffix), file.size, digests[suffix])
+            require_digest(sidecar(original, suffix), file.size, digests[suffix])
     before.require_same(observe(original))
     if holder := lock_holder(original):
         raise SourceChangedError(f"{holder} locked it")
@@ -170,10 +170,10 @@ def copy_file(original: Path, target: Path, seen: ObservedFile | None) -> str:
     if seen is None:
         return ""
     digest = hashlib.sha256()
-    with target.open("xb") as copy, ThreadPoolExecutor(1) as beside_it:
+    with target.open("xb") as copy, ThreadPoolExecutor(1) as worker:
         for chunk in chunks(original, seen.size):
             # Hashing and writing take equally long, and both release the GIL.
-            digesting = beside_it.submit(digest.update, chunk)
+            digesting = worker.submit(digest.update, chunk)
             copy.write(chunk)
             digesting.result()
     return digest.hexdigest()
@@ -213,7 +213,7 @@ def _settle(snapshot: Snapshot) -> None:
             f"cannot open a copy of {shown(snapshot.source)}: {error}",
             hint="import a Tautulli backup",
         ) from error
-    beside(snapshot.path, "-journal").unlink(missing_ok=True)
+    sidecar(snapshot.path, "-journal").unlink(missing_ok=True)
 
 
 def _free_bytes(folder: Path) -> int:

@@ -17,18 +17,18 @@ def history_of(play):
 
 
 @pytest.fixture(scope="module")
-def made():
+def generated():
     """Plays from a set so large that plays often overlap."""
     return list(islice(plays(100_000, seed=4, started_at=STARTED_AT), 1500))
 
 
 @pytest.fixture(scope="module")
-def history(made):
-    return [history_of(play) for play in made]
+def history(generated):
+    return [history_of(play) for play in generated]
 
 
-def test_a_play_has_a_complete_row_with_the_same_id_in_each_table(made):
-    for play in made:
+def test_a_play_has_a_complete_row_with_the_same_id_in_each_table(generated):
+    for play in generated:
         assert len(play.history) == len(HISTORY_COLUMNS)
         assert len(play.metadata) == len(METADATA_COLUMNS)
         assert len(play.media_info) == len(MEDIA_INFO_COLUMNS)
@@ -59,9 +59,9 @@ def test_the_length_of_a_play_is_its_progress_plus_pauses(history):
         left_at[viewer] = row
 
 
-def test_no_offset_exceeds_the_duration(made):
+def test_no_offset_exceeds_the_duration(generated):
     ends = METADATA_COLUMNS.index("duration")
-    for play in made:
+    for play in generated:
         length = play.metadata[ends] or 1_800_000
         assert 0 <= history_of(play)["view_offset"] <= length
 
@@ -74,9 +74,9 @@ def test_home_addresses_are_local_and_remote_connections_are_secure(history):
         assert row["secure"] in {None, int(row["location"] == "wan")}
 
 
-def test_a_play_has_the_media_type_and_section_of_its_item(made):
+def test_a_play_has_the_media_type_and_section_of_its_item(generated):
     kind, live = METADATA_COLUMNS.index("media_type"), METADATA_COLUMNS.index("live")
-    for play in made:
+    for play in generated:
         row = history_of(play)
         assert row["media_type"] == play.metadata[kind]
         assert (row["section_id"] == 999_999) is (play.metadata[live] == 1)

@@ -52,9 +52,9 @@ YEAR_10000 = 253_402_300_800
 def test_a_rejected_row_has_a_reason_and_its_raw_record(tmp_path, made, reason):
     (row,) = rejected(tmp_path, [made])
     assert (row["source_row_id"], row["payload"], row["reason"]) == (1, None, reason)
-    held = cells(tmp_path / "tautulli.db")[1]
+    stored = cells(tmp_path / "tautulli.db")[1]
     for table in TABLES:
-        texts = {n: None if v is None else str(v) for n, v in held.get(table, {}).items()}
+        texts = {n: None if v is None else str(v) for n, v in stored.get(table, {}).items()}
         assert row["record"][table] == (texts or dict.fromkeys(row["record"][table]))
 
 

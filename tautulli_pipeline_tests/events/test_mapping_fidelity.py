@@ -89,12 +89,12 @@ def misplaced(event, table, name, value):
 def lost_cells(path):
     """Return the non-empty cells of the three history tables that are not in their event."""
     by_id = {event["source_row_id"]: event for event in events(path)}
-    held = cells(path)
-    assert by_id.keys() == held.keys()
-    assert held
+    stored = cells(path)
+    assert by_id.keys() == stored.keys()
+    assert stored
     return [
         (row_id, table, name, value)
-        for row_id, tables in held.items()
+        for row_id, tables in stored.items()
         for table, row in tables.items()
         for name, value in row.items()
         if name != "id" and not is_empty(value) and (name, value) != ("stopped", 0)

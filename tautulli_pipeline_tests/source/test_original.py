@@ -15,12 +15,12 @@ from tautulli_pipeline.errors import SourceChangedError, SourceError
 from tautulli_pipeline.source.original import (
     Observed,
     ObservedFile,
-    beside,
     chunks,
     locate,
     observe,
     open_regular,
     require_digest,
+    sidecar,
 )
 from tautulli_pipeline_tests.folders import content_of
 
@@ -131,7 +131,7 @@ def test_the_needed_space_counts_the_log_twice():
 
 
 def test_observing_returns_the_state_and_changes_nothing(plain_file):
-    beside(plain_file, "-wal").write_bytes(b"log")
+    sidecar(plain_file, "-wal").write_bytes(b"log")
     before = content_of(plain_file.parent)
     seen = observe(plain_file)
     assert content_of(plain_file.parent) == before
@@ -140,11 +140,11 @@ def test_observing_returns_the_state_and_changes_nothing(plain_file):
         *(plain_file.stat().st_ino, 3, b"log"),
     )
     assert seen.journal is None
-    assert observe(beside(plain_file, ".gone")) == Observed(None, None, None)
+    assert observe(sidecar(plain_file, ".gone")) == Observed(None, None, None)
 
 
 def test_a_suffix_is_appended_to_the_full_database_name():
-    assert beside(Path("/home/me/my.tautulli.db"), "-wal") == Path("/home/me/my.tautulli.db-wal")
+    assert sidecar(Path("/home/me/my.tautulli.db"), "-wal") == Path("/home/me/my.tautulli.db-wal")
 
 
 def test_links_are_followed_to_the_file_itself(plain_file, tmp_path):
@@ -200,7 +200,7 @@ def test_a_shorter_or_missing_file_counts_as_changed(plain_file):
     with pytest.raises(SourceChangedError, match=r"^it was truncated$"):
         list(chunks(plain_file, 8001))
     with pytest.raises(SourceChangedError, match=r"^one of its files disappeared$"):
-        list(chunks(beside(plain_file, "-wal"), 1))
+        list(chunks(sidecar(plain_file, "-wal"), 1))
 
 
 def test_bytes_read_again_must_match_the_copied_bytes(plain_file):

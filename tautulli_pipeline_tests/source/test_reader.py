@@ -127,9 +127,9 @@ def test_a_play_without_metadata_or_media_info_is_read(tmp_path):
     path = tmp_path / "tautulli.db"
     plays = [play(i) for i in (1, 2, 3)]
     plays[0].metadata = plays[1].media_info = None
-    alone = play(9)
-    alone.history = None
-    make_database(path, plays=[*plays, alone])
+    orphan = play(9)
+    orphan.history = None
+    make_database(path, plays=[*plays, orphan])
     table = read(path)
     assert ids_of(table) == [1, 2, 3]
     assert table[f"{METADATA}.title"].to_pylist() == [None, "Film 2", "Film 3"]

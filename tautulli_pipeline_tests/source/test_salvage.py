@@ -87,34 +87,34 @@ def salvaged(path, **changes):
     return copy, salvage(path, schema, copy, named=GIVEN)
 
 
-def check(path, had):
-    """Compare with reading row by row; `had` contains the ids by table before the damage.
+def check(path, ids_before):
+    """Compare with reading row by row; `ids_before` contains the ids by table before the damage.
 
     Without an index, it is unknown which plays had metadata on a lost page.
     """
     copy, result = salvaged(path)
     damages = {damage.table: set(damage.ids) for damage in result.damages}
-    with_metadata = had[METADATA] if "by_guid" in names_in(path) else had[HISTORY]
-    readable, lost = row_by_row(path, HISTORY, had[HISTORY])
+    with_metadata = ids_before[METADATA] if "by_guid" in names_in(path) else ids_before[HISTORY]
+    readable, lost = row_by_row(path, HISTORY, ids_before[HISTORY])
     without = set(row_by_row(path, METADATA, with_metadata)[1]) & readable.keys()
     for table in HISTORY_TABLES:
-        rows, failed = row_by_row(path, table, had[table])
+        rows, failed = row_by_row(path, table, ids_before[table])
         if table == HISTORY:
             rows = {row_id: row for row_id, row in rows.items() if row_id not in without}
-        assert row_by_row(copy, table, had[table]) == (rows, [])
-        assert damages.get(table, set()) >= set(failed) & known(path, had)
-    assert set(result.unreadable) >= without | (set(lost) & known(path, had))
+        assert row_by_row(copy, table, ids_before[table]) == (rows, [])
+        assert damages.get(table, set()) >= set(failed) & known(path, ids_before)
+    assert set(result.unreadable) >= without | (set(lost) & known(path, ids_before))
     return result
 
 
-def known(path, had):
+def known(path, ids_before):
     """Return the ids that can still be found in the file."""
     if "by_user" in names_in(path):
-        return {*had[HISTORY], *had[METADATA], *had[MEDIA_INFO]}
-    return set().union(*(row_by_row(path, table, had[table])[0] for table in HISTORY_TABLES))
+        return {*ids_before[HISTORY], *ids_before[METADATA], *ids_before[MEDIA_INFO]}
+    return set().union(*(row_by_row(path, table, ids_before[table])[0] for table in HISTORY_TABLES))
 
 
-def before_damage(path):
+def ids_by_table(path):
     return {table: ids_in(path, table) for table in HISTORY_TABLES}
 
 
@@ -122,7 +122,7 @@ def before_damage(path):
 @pytest.mark.parametrize("filling", [b"\xff", b"\x00"])
 @pytest.mark.parametrize("which", ["first", "middle", "last", "some", "inner", "root"])
 def test_every_row_that_is_readable_by_id_is_salvaged(sound_database, table, filling, which):
-    had = before_damage(sound_database)
+    ids_before = ids_by_table(sound_database)
     tree = tree_of(sound_database, table)
     assert len(tree.leaves) > 20
     assert len(tree.inner) > 2
@@ -135,7 +135,7 @@ def test_every_row_that_is_readable_by_id_is_salvaged(sound_database, table, fil
         "root": [tree.root],
     }[which]
     overwrite(sound_database, pages, filling)
-    result = check(sound_database, had)
+    result = check(sound_database, ids_before)
     assert [damage.table for damage in result.damages] == [table]
     assert result.damages[0].cause == MALFORMED
     assert result.damages[0].ids
@@ -143,38 +143,40 @@ def test_every_row_that_is_readable_by_id_is_salvaged(sound_database, table, fil
 
 def test_an_index_identifies_exactly_the_lost_rows(sound_database):
     """Without an index, only the other tables identify lost rows."""
-    had = before_damage(sound_database)
+    ids_before = ids_by_table(sound_database)
     indexed = "by_user" in names_in(sound_database)
     overwrite(sound_database, tree_of(sound_database, METADATA).leaves[9:12])
-    _, failed = row_by_row(sound_database, METADATA, had[METADATA])
-    _, failed_or_absent = row_by_row(sound_database, METADATA, had[HISTORY])
+    _, failed = row_by_row(sound_database, METADATA, ids_before[METADATA])
+    _, failed_or_absent = row_by_row(sound_database, METADATA, ids_before[HISTORY])
     _, result = salvaged(sound_database)
     assert list(result.damages[0].ids) == (failed if indexed else failed_or_absent)
     assert result.unreadable == result.damages[0].ids
 
 
 def test_a_play_without_media_info_is_kept_and_the_loss_is_reported(sound_database):
-    had = before_damage(sound_database)
+    ids_before = ids_by_table(sound_database)
     overwrite(sound_database, tree_of(sound_database, MEDIA_INFO).leaves[4:6])
     copy, result = salvaged(sound_database)
     assert result.unreadable == ()
-    assert ids_in(copy, HISTORY) == had[HISTORY]
+    assert ids_in(copy, HISTORY) == ids_before[HISTORY]
     (damage,) = result.damages
     assert set(damage.ids) & set(ids_in(copy, MEDIA_INFO)) == set()
-    assert set(had[MEDIA_INFO]) - set(ids_in(copy, MEDIA_INFO)) <= set(damage.ids)
+    assert set(ids_before[MEDIA_INFO]) - set(ids_in(copy, MEDIA_INFO)) <= set(damage.ids)
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_randomly_damaged_pages_lose_only_their_own_rows(sound_database, seed):
-    had = before_damage(sound_database)
+    ids_before = ids_by_table(sound_database)
     dice = random.Random(seed)
     trees = [tree_of(sound_database, table) for table in HISTORY_TABLES]
     pages = [page for tree in trees for page in (*tree.inner[1:], *tree.leaves)]
     overwrite(
         sound_database, dice.sample(pages, dice.randrange(1, 25)), dice.choice([b"\0", b"\xff"])
     )
-    result = check(sound_database, had)
-    assert set(result.unreadable) <= set(had[HISTORY]) | set(had[METADATA]) | set(had[MEDIA_INFO])
+    result = check(sound_database, ids_before)
+    assert set(result.unreadable) <= set(ids_before[HISTORY]) | set(ids_before[METADATA]) | set(
+        ids_before[MEDIA_INFO]
+    )
 
 
 def test_an_undamaged_file_keeps_every_cell(tmp_path):
