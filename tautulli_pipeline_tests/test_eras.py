@@ -259,7 +259,7 @@ def test_bytes_are_stored_as_text_even_if_not_utf8(tmp_path):
     assert query(tmp_path / "a.db", stored) == [("text", b"bad \xff byte".hex().upper())]
 
 
-def test_a_row_can_be_left_out(tmp_path):
+def test_a_row_can_be_omitted(tmp_path):
     incomplete = play(1)
     incomplete.metadata = None
     make_database(tmp_path / "a.db", plays=[incomplete])

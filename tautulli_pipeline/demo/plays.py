@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tautulli_pipeline.demo.catalogue import Item, make_catalogue
+from tautulli_pipeline.demo.catalog import Item, make_catalog
 from tautulli_pipeline.demo.dice import Dice
 from tautulli_pipeline.demo.rows import Play
 from tautulli_pipeline.demo.viewers import make_viewers
@@ -57,10 +57,10 @@ class _Household:
         self._dice = dice
         self._viewers = make_viewers(dice)
         size = min(_LARGEST_CATALOGUE, max(40, plays // 10))
-        self._catalogue = make_catalogue(dice, size, live=live)
+        self._catalog = make_catalog(dice, size, live=live)
         # The first plays cover every viewer and every kind.
         self._newcomers = list(self._viewers)
-        self._unseen_kinds = list(self._catalogue)
+        self._unseen_kinds = list(self._catalog)
         self._sessions: dict[int, _Session] = {}
         self._previous_viewer: Viewer | None = None
 
@@ -78,7 +78,7 @@ class _Household:
         else:
             draw = self._dice.random()
             kind = next(name for name, share in _KIND_SHARES if draw < share)
-        items = self._catalogue.get(kind) or self._catalogue["episode"]
+        items = self._catalog.get(kind) or self._catalog["episode"]
         return items[int(self._dice.random() ** 1.5 * len(items))]
 
     def _choose_session(self, viewer: Viewer, play_id: int, started: int) -> _Session:

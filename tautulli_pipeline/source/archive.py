@@ -1,4 +1,4 @@
-"""Extract the database from a zipped Tautulli backup.
+"""Extracts the database from a zipped Tautulli backup.
 
 Member names are never used as paths, and declared sizes are not trusted. An archive is
 rejected unless it contains exactly one database and no unsafe members.

@@ -62,7 +62,7 @@ class Copied:
     """A private copy of a Tautulli database.
 
     Attributes:
-        salvage: what is missing from the copy because the file is damaged.
+        salvage: the rows missing from the copy because the file is damaged.
     """
 
     snapshot: Snapshot
@@ -108,7 +108,7 @@ class OpenSource:
 
     @property
     def salvage(self) -> Salvage:
-        """What is missing because the file is damaged; nothing if the contents are known."""
+        """The rows missing from a damaged file; none if the contents are known."""
         return NOTHING_LOST if self._known else self.copied.salvage
 
     @property

@@ -24,7 +24,7 @@ from tautulli_pipeline.source.schema import LOOKUPS, SourceSchema
 
 @dataclass(frozen=True)
 class Salvage:
-    """What is missing from the copy of a damaged database.
+    """The rows missing from the copy of a damaged database.
 
     Attributes:
         damages: the unreadable rows, by table.

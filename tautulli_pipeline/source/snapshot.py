@@ -131,7 +131,7 @@ def _copy_at_rest(
             reason = change.message
     raise SourceChangedError(
         f"{shown(original)} kept changing while it was copied ({attempts} attempts): {reason}",
-        hint="stop Tautulli during the import, or import one of its backups",
+        hint="stop Tautulli during the import, or import a Tautulli backup",
     )
 
 

@@ -156,6 +156,6 @@ def test_a_zero_threshold_is_never_watched_and_live_tv_always():
     ]
 
 
-def test_a_play_without_a_stop_has_only_its_negative_pauses():
+def test_a_play_without_a_stop_lasts_minus_its_pauses():
     rows = [film("1", stopped=0, paused=7), film("1", paused=7), film("1", stopped=1_700_000_060)]
     assert [row[2] for row in by_sql(rows)] == [-7, -7, 60]

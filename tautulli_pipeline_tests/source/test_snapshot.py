@@ -415,7 +415,7 @@ def test_the_copy_fails_if_the_database_keeps_changing(action, database, snapsho
     error = failure_of(database, snapshots, attempts=3, pause_seconds=0)
     assert isinstance(error, SourceChangedError)
     assert "kept changing while it was copied" in error.message
-    assert error.hint == "stop Tautulli for the import, or import one of its backups"
+    assert error.hint == "stop Tautulli during the import, or import a Tautulli backup"
     assert after_copy.copies >= 1
     assert not snapshots.parent.exists()
 

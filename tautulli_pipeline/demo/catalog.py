@@ -188,14 +188,14 @@ def _broadcasts(dice: Dice, keys: count[int]) -> Iterator[Item]:
         yield _item(cells, LIVE_SECTION_ID, video_file(dice, live=True))
 
 
-def make_catalogue(dice: Dice, size: int, *, live: bool) -> dict[str, list[Item]]:
+def make_catalog(dice: Dice, size: int, *, live: bool) -> dict[str, list[Item]]:
     """Return about `size` items by kind: movie, episode, track and, if requested, live."""
     keys = count(1000)
     makers = {"movie": (_movies, 0.3), "episode": (_episodes, 0.45), "track": (_tracks, 0.2)}
     if live:
         makers["live"] = (_broadcasts, 0.05)
-    catalogue = {}
+    catalog = {}
     for kind, (maker, share) in makers.items():
         items = maker(dice, keys)
-        catalogue[kind] = [next(items) for _ in range(max(4, int(size * share)))]
-    return catalogue
+        catalog[kind] = [next(items) for _ in range(max(4, int(size * share)))]
+    return catalog
