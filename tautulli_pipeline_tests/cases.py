@@ -1,4 +1,4 @@
-"""Databases of the newest schema with exactly the rows that a test gives."""
+"""Databases with the newest schema and exactly the rows that a test defines."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DEFAULT_LIBRARIES: tuple[Cells, ...] = (
 
 @dataclass
 class Play:
-    """One play's rows by column name; None leaves a row out."""
+    """A play's rows by column name; None omits a row."""
 
     history: Cells | None
     metadata: Cells | None
@@ -110,11 +110,11 @@ def play(
     media_info: Cells | None = None,
     **overrides: Any,
 ) -> Play:
-    """A whole valid film play; `overrides` go to every table that has the column.
+    """Return a valid play of a film; `overrides` apply to every table that has the column.
 
-    `history`, `metadata` and `media_info` override one table alone and may name columns that
-    Tautulli does not have. Set an attribute of the result to None to leave that row out.
-    Without overrides, plays of different ids differ in item, start and event.
+    `history`, `metadata` and `media_info` override cells of one table and may contain columns
+    that Tautulli does not have. Set an attribute of the result to None to omit that row.
+    Without overrides, plays with different ids differ in item, start and event.
     """
     rows = (
         _history(id, overrides.get("started", DEFAULT_STARTED_AT + 10_000 * id)),
@@ -122,13 +122,13 @@ def play(
         _media_info(id),
     )
     for name, value in overrides.items():
-        having = [row for row in rows if name in row]
-        if not having:
+        matching = [row for row in rows if name in row]
+        if not matching:
             raise TypeError(f"no history table has a column {name!r}")
-        for row in having:
+        for row in matching:
             row[name] = value
-    alone = (history or {}, metadata or {}, media_info or {})
-    return Play(*(row | changes for row, changes in zip(rows, alone, strict=True)))
+    by_table = (history or {}, metadata or {}, media_info or {})
+    return Play(*(row | changes for row, changes in zip(rows, by_table, strict=True)))
 
 
 def make_database(
@@ -145,11 +145,11 @@ def make_database(
     drop_tables: Iterable[str] = (),
     version: str | None = NEWEST_TAG,
 ) -> None:
-    """Write a new database with these rows and no others.
+    """Write a new database with exactly these rows.
 
-    Keys that a row lacks get the column's default. Values of dropped columns and tables are
-    left out; a key that is no column is an error. A value of bytes is stored as TEXT, whether
-    it is UTF-8 or not. `version` None leaves version_info empty.
+    Columns missing from a row get their default. Values of dropped columns and tables are
+    omitted; an unknown column is an error. Bytes are stored as TEXT, even if they are not
+    UTF-8. With `version` None, version_info is empty.
     """
     plays = list(plays)
     rows = {

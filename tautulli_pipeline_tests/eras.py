@@ -1,4 +1,4 @@
-"""Databases as Tautulli's versions left them, from v1.0 on, fresh or migrated."""
+"""Databases with the schema of any Tautulli version since v1.0, fresh or migrated."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ _STARTED_AT = 1_440_000_000
 _UPGRADED_AFTER_SECONDS = 400 * 86_400
 _LIVE_TV_TAG = "v2.2.0-beta"
 _SECTION_MOVE_TAG = "v2.7.0-beta"
-# Rare enough in real life that thirty rows of chance would often show none.
-_ROUGH_HISTORY: dict[int, Cells] = {
+# Gaps that are too rare for thirty random rows to contain them reliably.
+_GAPS_IN_HISTORY: dict[int, Cells] = {
     4: {"ip_address": None, "machine_id": None, "secure": None},
     5: {"ip_address": "", "bandwidth": ""},
 }
-_ROUGH_METADATA: dict[int, Cells] = {6: {"year": "", "duration": ""}}
+_GAPS_IN_METADATA: dict[int, Cells] = {6: {"year": "", "duration": ""}}
 
-# Of a table: the declarations, in the file's order, by column name.
+# By table: column declarations by name, in file order.
 _Schema = dict[str, dict[str, str]]
 
 
 @dataclass(frozen=True)
 class _Written:
-    """One play as some version wrote it, by table and column."""
+    """A play as a particular version wrote it, by table and column."""
 
     rows: dict[str, Cells]
 
@@ -74,11 +74,11 @@ class _Written:
 def make_era_database(
     path: Path, tag: str, rows: int = 30, *, seed: int = 0, migrated_from: str | None = None
 ) -> None:
-    """Write a new database of version `tag`.
+    """Write a new database with the schema of version `tag`.
 
-    With `migrated_from` the first half of the rows is from that version, and columns that came
-    since stand at the end, as ALTER TABLE adds them. `tag` may be any version, not only one of
-    TAGS.
+    With `migrated_from`, the first half of the rows is from that version, and later columns are
+    at the end of their table, where ALTER TABLE adds them. `tag` may be any version, not only
+    one of TAGS.
     """
     if migrated_from is None:
         _write(path, _fresh(tag), _written(tag, rows, seed=seed), version=tag)
@@ -90,10 +90,10 @@ def make_era_database(
 def make_one_jump_database(
     path: Path, rows: int = 30, *, seed: int = 0, migrated_from: str = "v2.6.10"
 ) -> None:
-    """Write a database upgraded to the newest version in one jump from before v2.7.
+    """Write a database that was upgraded to the newest version directly from before v2.7.
 
-    Moving section_id rebuilds session_history_metadata from 37 columns and loses those that the
-    same start had just added, though version_info is up to date.
+    To move section_id, the upgrade rebuilds session_history_metadata from 37 columns. This
+    drops columns that the same upgrade has just added, although version_info is up to date.
     """
     schema = _migrated(migrated_from, NEWEST_TAG)
     schema[METADATA] = _declared(columns_at(_SECTION_MOVE_TAG)[METADATA])
@@ -104,12 +104,12 @@ def make_one_jump_database(
 def make_half_migrated_database(
     path: Path, section_id_in: Collection[str], rows: int = 30, *, seed: int = 0
 ) -> None:
-    """Write a v1.0 database whose upgrade to the newest version failed half way.
+    """Write a v1.0 database whose upgrade to the newest version failed halfway.
 
-    The history tables have their new columns, users has none, library_sections and
-    version_info are there but empty. `section_id_in` names the history tables that have a
+    The history tables have their new columns, users has none of them, and library_sections and
+    version_info exist but are empty. `section_id_in` lists the history tables that have a
     section_id: session_history, session_history_metadata, both or neither. The second half of
-    the rows was written since.
+    the rows was written after the upgrade.
     """
     schema = _migrated("v1.0", NEWEST_TAG)
     schema[METADATA] = _extended("v1.0", NEWEST_TAG, METADATA)
@@ -132,7 +132,7 @@ def _fresh(tag: str) -> _Schema:
 
 
 def _extended(old: str, new: str, table: str) -> dict[str, str]:
-    """A table of `old` with the columns since then at its end."""
+    """Return a table of version `old` with all later columns at its end."""
     present = columns_at(new)[table]
     before = [column for column in columns_at(old)[table] if column in present]
     since = sorted(
@@ -143,7 +143,7 @@ def _extended(old: str, new: str, table: str) -> dict[str, str]:
 
 
 def _migrated(old: str, new: str) -> _Schema:
-    """What upgrading version by version leaves."""
+    """Return the schema after upgrading version by version."""
     schema = {}
     for table, columns in columns_at(new).items():
         if table not in columns_at(old):
@@ -162,7 +162,7 @@ def _crosses_section_move(old: str, new: str) -> bool:
 def _written(
     tag: str, rows: int, *, seed: int, first_id: int = 1, started_at: int = _STARTED_AT
 ) -> list[_Written]:
-    """Plays of every kind that `tag` knew, some with cells missing."""
+    """Return plays of every kind that version `tag` supports, some with missing cells."""
     live = version_key(tag) >= version_key(_LIVE_TV_TAG)
     written = []
     for number, made in enumerate(plays(rows, seed=seed, started_at=started_at, live=live)):
@@ -173,8 +173,8 @@ def _written(
             row["id"] += first_id - 1
         history["reference_id"] += first_id - 1
         metadata["section_id"] = history["section_id"]
-        history |= _ROUGH_HISTORY.get(number, {})
-        metadata |= _ROUGH_METADATA.get(number, {})
+        history |= _GAPS_IN_HISTORY.get(number, {})
+        metadata |= _GAPS_IN_METADATA.get(number, {})
         written.append(_Written({HISTORY: history, METADATA: metadata, MEDIA_INFO: media_info}))
     return written
 
@@ -195,7 +195,7 @@ def _migrated_rows(old: str, new: str, rows: int, *, seed: int) -> list[_Written
 
 
 def _upgraded(written: _Written, old_schema: _Schema) -> _Written:
-    """The cells of the old version and those that the upgrade fills in for its rows."""
+    """Return the cells of the old version and those that the upgrade backfills."""
     rows = written.limited_to(old_schema).rows
     rows[HISTORY]["reference_id"] = written.rows[HISTORY]["reference_id"]
     decision = written.rows[MEDIA_INFO]["transcode_decision"]

@@ -1,4 +1,4 @@
-"""What a folder holds, and processes that are held to its mode."""
+"""Folder contents, and processes that are bound by file modes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Root without these two capabilities is held to a file's mode like anybody else.
+# Without these two capabilities, root is bound by file modes like any other user.
 _WITHOUT_PRIVILEGE = """
 import ctypes, os, sys
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2
@@ -21,12 +21,12 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 
 
 def without_privilege(*arguments: object) -> list[str]:
-    """The command that runs Python with `arguments`, bound by the modes of files."""
+    """Return a command that runs Python with `arguments`, bound by file modes."""
     return [sys.executable, "-c", _WITHOUT_PRIVILEGE, *map(str, arguments)]
 
 
 def content_of(folder: Path) -> list[tuple[object, ...]] | None:
-    """Every name below a folder with its times, mode and bytes; None where there is no folder."""
+    """Return name, times, mode and bytes of each file in a folder; None without a folder."""
     if not folder.exists():
         return None
     return [

@@ -1,4 +1,4 @@
-"""Databases whose cells hold what SQLite lets into any column, whatever its type says."""
+"""Databases with odd values, which SQLite accepts in columns of any type."""
 
 from __future__ import annotations
 
@@ -28,19 +28,21 @@ _NUMBERS = (
     *(1.5, -0.0, 0.1, 1e20, -1e20, 1e308, float("inf"), float("-inf"), 5e-324, 1 / 3),
 )
 _BLOBS = (b"", b"\x00", b"abc", b"\x00\xff\x00", bytes(range(128, 160)), b"\xff" * 100)
-# Bytes that SQLite stores as text although they are none.
+# Invalid UTF-8 that SQLite stores as text.
 _BROKEN_TEXT = (
     *(b"\xff", b"Caf\xe9", b"\xc3", b"\xe2\x82", b"\xed\xa0\x80", b"\xf4\x90\x80\x80"),
     *(b"\xc0\x80", b"ok\xfe\x00ok", b"\x80" * 100, b"\xf0\x9f\x8e"),
 )
-# A hash of row, column and seed within 63 bits, so that a failure can be repeated.
-_DICE = "((({n} * 7919 + {column} * 104729 + {seed} * 1299709) % 2147483647) * 48271 % 2147483647)"
+# A 63-bit hash of row, column and seed, which makes failures reproducible.
+_RANDOM = (
+    "((({n} * 7919 + {column} * 104729 + {seed} * 1299709) % 2147483647) * 48271 % 2147483647)"
+)
 
 
 def fuzz(path: Path, rows: int, *, seed: int, one_in: int) -> None:
-    """Add `rows` plays like those of the database at `path`, every so-manieth cell replaced.
+    """Add `rows` plays copied from those in `path`, with about one in `one_in` cells replaced.
 
-    Some lack their metadata or media info. What plays are told apart by is replaced more rarely.
+    Some plays have no metadata or media info. Columns that identify plays are replaced less often.
     """
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("CREATE TEMP TABLE odd (i INTEGER PRIMARY KEY, v)")
@@ -65,17 +67,17 @@ def _fill(connection: sqlite3.Connection, table: str, *, seed: int, one_in: int)
         _cell(name, column, seed=seed, one_in=one_in * (5 if name in _IDENTITY else 1))
         for column, name in enumerate(names)
     ]
-    there = _DICE.format(n="n", column=999, seed=seed) + " % 25 > 0"
+    kept = _RANDOM.format(n="n", column=999, seed=seed) + " % 25 > 0"
     connection.execute(
         f"INSERT INTO {table} SELECT {', '.join(cells)} FROM plays JOIN {table} t ON t.id = like "
-        f"WHERE {'true' if table == HISTORY else there}"
+        f"WHERE {'true' if table == HISTORY else kept}"
     )
 
 
 def _cell(name: str, column: int, *, seed: int, one_in: int) -> str:
     if name == "id":
         return f"n + {_FIRST_ID}"
-    whole = f't."{name}"' + (" + n * 10" if name in {"started", "stopped"} else "")
-    dice = _DICE.format(n="n", column=column, seed=seed)
-    odd = f"(SELECT v FROM odd WHERE i = 1 + {dice} / {one_in} % (SELECT max(i) FROM odd))"
-    return f"CASE WHEN {dice} % {one_in} = 0 THEN {odd} ELSE {whole} END"
+    original = f't."{name}"' + (" + n * 10" if name in {"started", "stopped"} else "")
+    draw = _RANDOM.format(n="n", column=column, seed=seed)
+    odd = f"(SELECT v FROM odd WHERE i = 1 + {draw} / {one_in} % (SELECT max(i) FROM odd))"
+    return f"CASE WHEN {draw} % {one_in} = 0 THEN {odd} ELSE {original} END"

@@ -1,4 +1,4 @@
-"""Where the tables of a SQLite file lie, and damage to single pages of it."""
+"""Finds the pages of the tables in a SQLite file and damages single pages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _INNER_TABLE, _INNER_INDEX = 5, 2
 
 @dataclass
 class Tree:
-    """Page numbers of one table or index, from left to right."""
+    """The page numbers of a table or index, from left to right."""
 
     root: int
     inner: list[int] = field(default_factory=list)
@@ -24,7 +24,7 @@ class Tree:
 
 
 def settle(path: Path, *, page_bytes: int = 1024) -> None:
-    """Small pages, so that few rows make a tall tree, and no write-ahead log."""
+    """Rewrite the file with small pages, for deep trees with few rows, and without a WAL."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
         connection.execute(f"PRAGMA page_size = {page_bytes}")
@@ -32,7 +32,7 @@ def settle(path: Path, *, page_bytes: int = 1024) -> None:
 
 
 def tree_of(path: Path, name: str) -> Tree:
-    """The pages of the table or index `name`."""
+    """Return the pages of the table or index `name`."""
     with closing(sqlite3.connect(path)) as connection:
         (root,) = connection.execute(
             "SELECT rootpage FROM sqlite_master WHERE name = ?", (name,)
@@ -56,7 +56,7 @@ def tree_of(path: Path, name: str) -> Tree:
 
 
 def overwrite(path: Path, pages: Iterable[int], byte: bytes = b"\xff") -> None:
-    """Fill whole pages."""
+    """Fill entire pages with one byte."""
     content = bytearray(path.read_bytes())
     size = int.from_bytes(content[16:18], "big")
     for number in pages:
@@ -65,7 +65,7 @@ def overwrite(path: Path, pages: Iterable[int], byte: bytes = b"\xff") -> None:
 
 
 def swap(path: Path, one: int, other: int) -> None:
-    """Put two pages into each other's place."""
+    """Swap two pages."""
     content = bytearray(path.read_bytes())
     size = int.from_bytes(content[16:18], "big")
     first, second = (slice((n - 1) * size, n * size) for n in (one, other))

@@ -1,4 +1,4 @@
-"""Which columns each Tautulli version has: the facts of era_columns.csv."""
+"""The columns of each Tautulli version, from era_columns.csv."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _CONSTRAINTS = {
 
 
 def version_key(tag: str) -> tuple[tuple[int, ...], bool]:
-    """Order of tags: by number, and a beta before the release of the same number."""
+    """Return a sort key: by number, with a beta before the release of the same number."""
     match = re.fullmatch(r"v(\d+(?:\.\d+)*)(-beta)?", tag)
     if match is None:
-        raise ValueError(f"{tag!r} is no Tautulli tag")
+        raise ValueError(f"{tag!r} is not a Tautulli tag")
     numbers = [int(part) for part in match[1].split(".")]
     return (*numbers, 0, 0, 0)[:4], match[2] is None
 
@@ -47,14 +47,14 @@ class Column:
 
     @property
     def declaration(self) -> str:
-        """As a fresh install declares it."""
+        """The declaration in a fresh install."""
         default = f"DEFAULT {self.default}" if self.default else ""
         constraint = _CONSTRAINTS.get((self.table, self.name), "")
         return " ".join(filter(None, (self.name, self.declared_type, constraint, default)))
 
     @property
     def upgrade_declaration(self) -> str:
-        """As ALTER TABLE adds it to an older database."""
+        """The declaration that ALTER TABLE adds to an older database."""
         return f"{self.name} {self.upgrade_type}" if self.upgrade_type else self.declaration
 
 
@@ -65,7 +65,7 @@ def _all_columns() -> tuple[Column, ...]:
 
 
 def columns_at(tag: str) -> dict[str, list[Column]]:
-    """Tables and columns of a fresh install of `tag`."""
+    """Return the tables and columns of a fresh install of `tag`."""
     tables: dict[str, list[Column]] = {}
     for column in _all_columns():
         if column.exists_at(tag):
@@ -78,7 +78,7 @@ def create_table(table: str, declarations: list[str]) -> str:
     return f"CREATE TABLE {table} ({', '.join([*declarations, *unique])})"
 
 
-# Every tag at which a column of the six tables came, and the newest.
+# Every tag that added a column to one of the six tables, and the newest tag.
 TAGS: tuple[str, ...] = tuple(
     sorted({column.first_tag for column in _all_columns()} | {NEWEST_TAG}, key=version_key)
 )

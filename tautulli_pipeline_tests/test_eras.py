@@ -36,7 +36,7 @@ def one(path, sql):
 
 
 def columns(path):
-    """Names, declared types and defaults, in the file's order, of the six tables that exist."""
+    """Return names, types and defaults of the columns of the six tables, in file order."""
     found = {
         table: [row[1:3] + row[4:5] for row in query(path, f"PRAGMA table_info({table})")]
         for table in TABLES
@@ -64,15 +64,15 @@ def unordered(tables):
     return {table: set(cells) for table, cells in tables.items()}
 
 
-def test_tags_are_ordered_by_number_and_a_beta_comes_first():
+def test_tags_are_ordered_by_number_with_betas_first():
     tags = "v1.0 v1.1.7 v1.2.0 v1.2.16 v1.3.0 v1.3.10 v2.0.0-beta v2.2.0-beta v2.2.0 v2.2.2-beta"
     assert sorted({*tags.split()}, key=version_key) == tags.split()
     assert version_key("v1.0") == version_key("v1.0.0")
-    with pytest.raises(ValueError, match="no Tautulli tag"):
+    with pytest.raises(ValueError, match="not a Tautulli tag"):
         version_key("2.17")
 
 
-def test_the_tags_go_from_the_first_to_the_newest_and_name_every_boundary():
+def test_the_tags_include_the_first_the_newest_and_every_schema_change():
     assert (TAGS[0], TAGS[-1]) == ("v1.0", "v2.17.2")
     assert {"v1.2.0", "v1.3.10", "v2.0.0-beta", "v2.2.0", "v2.7.0-beta", "v2.14.0-beta"} < {*TAGS}
 
@@ -91,13 +91,13 @@ def test_a_fresh_database_has_the_columns_of_its_tag(tmp_path, tag):
         ("v2.17.2", {HISTORY: 26, METADATA: 42, MEDIA_INFO: 77, "users": 25}),
     ],
 )
-def test_the_first_and_the_newest_have_as_many_columns_as_counted(tmp_path, tag, counts):
+def test_the_first_and_the_newest_version_have_the_expected_column_counts(tmp_path, tag, counts):
     make_era_database(tmp_path / "plexpy.db", tag)
     assert {table: len(names(tmp_path / "plexpy.db", table)) for table in counts} == counts
 
 
 @pytest.mark.parametrize("tag", REAL_TAGS)
-def test_an_era_has_the_columns_of_the_real_database_of_its_version(tmp_path, tag):
+def test_an_era_has_the_columns_of_the_real_database(tmp_path, tag):
     tautulli_databases.build(tag, tmp_path / "real.db")
     make_era_database(tmp_path / "made.db", tag)
     assert unordered(columns(tmp_path / "made.db")) == unordered(columns(tmp_path / "real.db"))
@@ -117,7 +117,7 @@ def test_one_jump_gives_the_columns_of_the_real_migrated_database(tmp_path):
     assert unordered(columns(tmp_path / "jump.db")) == unordered(columns(tmp_path / "real.db"))
 
 
-def test_columns_that_came_later_stand_at_the_end_as_alter_table_adds_them(tmp_path):
+def test_later_columns_are_appended_as_by_alter_table(tmp_path):
     make_era_database(tmp_path / "a.db", "v2.17.2", migrated_from="v1.1.7")
     history = columns(tmp_path / "a.db")[HISTORY]
     assert history[14:16] == [("view_offset", "INTEGER", "0"), ("reference_id", "INTEGER", "0")]
@@ -141,7 +141,7 @@ def test_a_migrated_database_has_the_same_column_names_as_a_fresh_one(tmp_path, 
     assert one(tmp_path / "migrated.db", "PRAGMA integrity_check") == "ok"
 
 
-def test_rows_from_before_a_migration_lack_what_came_later_but_what_is_filled_in(tmp_path):
+def test_rows_from_before_a_migration_lack_later_columns_unless_backfilled(tmp_path):
     make_era_database(tmp_path / "a.db", "v2.17.2", migrated_from="v1.2.16")
     halves = query(
         tmp_path / "a.db",
@@ -154,14 +154,14 @@ def test_rows_from_before_a_migration_lack_what_came_later_but_what_is_filled_in
     assert halves == [(0, 15, 15, 15, 15, 15), (1, 15, 15, 0, 15, 0)]
 
 
-def test_section_id_moves_along_with_a_migration_over_its_boundary(tmp_path):
+def test_a_migration_moves_section_id(tmp_path):
     make_era_database(tmp_path / "a.db", "v2.7.7", migrated_from="v2.6.10")
     assert "section_id" not in names(tmp_path / "a.db", METADATA)
     assert one(tmp_path / "a.db", f"SELECT count(section_id) FROM {HISTORY}") == 30
 
 
 @pytest.mark.parametrize("tag", TAGS)
-def test_every_era_shows_what_it_knew_and_the_gaps_that_real_rows_have(tmp_path, tag):
+def test_every_era_has_its_kinds_of_plays_and_realistic_gaps(tmp_path, tag):
     path = tmp_path / "plexpy.db"
     make_era_database(path, tag)
     kinds = {kind for (kind,) in query(path, f"SELECT DISTINCT media_type FROM {HISTORY}")}
@@ -176,7 +176,7 @@ def test_every_era_shows_what_it_knew_and_the_gaps_that_real_rows_have(tmp_path,
     assert one(path, same) == 30
 
 
-def test_the_same_seed_gives_the_same_era_database(tmp_path):
+def test_the_same_seed_produces_the_same_era_database(tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         make_era_database(tmp_path / name, "v2.1.44", seed=seed, migrated_from="v1.4.0")
     rows = {name: query(tmp_path / name, f"SELECT * FROM {HISTORY}") for name in "abc"}
@@ -184,17 +184,17 @@ def test_the_same_seed_gives_the_same_era_database(tmp_path):
     assert rows["a"] != rows["c"]
 
 
-@pytest.mark.parametrize("having", [(HISTORY, METADATA), (HISTORY,), (METADATA,), ()])
-def test_a_half_migrated_database_has_an_empty_version_and_section_ids_anywhere(tmp_path, having):
+@pytest.mark.parametrize("section_id_in", [(HISTORY, METADATA), (HISTORY,), (METADATA,), ()])
+def test_a_half_migrated_database_has_no_version_and_the_given_section_ids(tmp_path, section_id_in):
     path = tmp_path / "plexpy.db"
-    make_half_migrated_database(path, having)
+    make_half_migrated_database(path, section_id_in)
     assert {table for table in (HISTORY, METADATA) if "section_id" in names(path, table)} == {
-        *having
+        *section_id_in
     }
     assert query(path, "SELECT * FROM version_info") == []
     assert query(path, "SELECT * FROM library_sections") == []
     assert "is_active" not in names(path, "users")
-    for table in having:
+    for table in section_id_in:
         assert one(path, f"SELECT count(section_id) FROM {table}") == 15
 
 
@@ -204,7 +204,7 @@ def test_the_demo_database_has_the_columns_of_the_newest_era(tmp_path):
     assert columns(tmp_path / "demo.db") == columns(tmp_path / "era.db")
 
 
-def test_a_database_of_given_plays_holds_these_and_no_others(tmp_path):
+def test_a_database_contains_exactly_the_given_plays(tmp_path):
     make_database(tmp_path / "a.db", plays=[play(3), play(7, title="Seven", user_id=0)])
     joined = f"""
         SELECT h.id, h.user_id, m.title, i.transcode_decision, h.stopped - h.started
@@ -218,15 +218,15 @@ def test_a_database_of_given_plays_holds_these_and_no_others(tmp_path):
     assert one(tmp_path / "a.db", "PRAGMA journal_mode") == "wal"
 
 
-def test_an_override_goes_to_every_table_with_the_column_or_to_one_alone():
+def test_an_override_applies_to_all_tables_or_to_one():
     both = play(1, rating_key=55, duration=9, metadata={"duration": 8})
     assert (both.history["rating_key"], both.metadata["rating_key"]) == (55, 55)
     assert (both.metadata["duration"], both.media_info["duration"]) == (8, 9)
     with pytest.raises(TypeError, match="titel"):
-        play(1, titel="typing mistake")
+        play(1, titel="a typo")
 
 
-def test_rows_given_in_part_get_the_defaults(tmp_path):
+def test_missing_columns_get_their_defaults(tmp_path):
     make_database(tmp_path / "a.db", history=[{"id": 1}], metadata=[{"id": 2}], users=[])
     history = f"SELECT paused_counter, view_offset, started FROM {HISTORY}"
     assert query(tmp_path / "a.db", history) == [(0, 0, None)]
@@ -234,7 +234,7 @@ def test_rows_given_in_part_get_the_defaults(tmp_path):
     assert query(tmp_path / "a.db", "SELECT * FROM users") == []
 
 
-def test_columns_and_tables_can_be_added_and_left_out(tmp_path):
+def test_columns_and_tables_can_be_added_and_dropped(tmp_path):
     make_database(
         tmp_path / "a.db",
         plays=[play(1, history={"session_key": "s1"})],
@@ -248,20 +248,20 @@ def test_columns_and_tables_can_be_added_and_left_out(tmp_path):
     assert {*columns(tmp_path / "a.db")} == {HISTORY, METADATA, MEDIA_INFO, "library_sections"}
 
 
-def test_a_key_that_is_no_column_is_refused(tmp_path):
+def test_an_unknown_column_is_rejected(tmp_path):
     with pytest.raises(sqlite3.OperationalError, match="session_key"):
         make_database(tmp_path / "a.db", plays=[play(1, history={"session_key": "s1"})])
 
 
-def test_bytes_are_stored_as_text_even_if_they_are_no_utf8(tmp_path):
+def test_bytes_are_stored_as_text_even_if_not_utf8(tmp_path):
     make_database(tmp_path / "a.db", plays=[play(1, title=b"bad \xff byte")])
     stored = f"SELECT typeof(title), hex(CAST(title AS BLOB)) FROM {METADATA}"
     assert query(tmp_path / "a.db", stored) == [("text", b"bad \xff byte".hex().upper())]
 
 
-def test_a_row_can_be_left_out(tmp_path):
-    lonely = play(1)
-    lonely.metadata = None
-    make_database(tmp_path / "a.db", plays=[lonely])
+def test_a_row_can_be_omitted(tmp_path):
+    incomplete = play(1)
+    incomplete.metadata = None
+    make_database(tmp_path / "a.db", plays=[incomplete])
     assert query(tmp_path / "a.db", f"SELECT count(*) FROM {METADATA}") == [(0,)]
     assert query(tmp_path / "a.db", f"SELECT count(*) FROM {MEDIA_INFO}") == [(1,)]

@@ -21,7 +21,7 @@ def query(path, sql, options=""):
 
 
 def storage_classes(path):
-    """Of every cell of the tables that the pipeline reads."""
+    """Return the storage class of every cell of the tables that the pipeline reads."""
     classes = {}
     for table in tautulli_databases.read(path)["tables"]:
         names = [column[1] for column in query(path, f"PRAGMA table_info({table})")]
@@ -31,20 +31,20 @@ def storage_classes(path):
 
 
 def stored_and_built(path):
-    """The same database after it was stored."""
+    """Store a database, build it again and return the path of the result."""
     packed = tautulli_databases.packed(tautulli_databases.read(path))
     built = path.with_name("built.db")
     tautulli_databases.write(json.loads(gzip.decompress(packed)), built)
     return built
 
 
-def test_the_files_are_those_of_the_databases_that_are_named():
+def test_there_are_two_files_for_each_database():
     expected = {f"{name}{kind}.json.gz" for name in NAMES for kind in ("", ".history")}
     assert {path.name for path in FOLDER.glob("*.gz")} == expected
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_database_holds_what_is_stored_of_it(tmp_path, name):
+def test_a_built_database_equals_the_stored_content(tmp_path, name):
     tautulli_databases.build(name, tmp_path / "tautulli.db")
     content = tautulli_databases.content_of(name)
     assert tautulli_databases.read(tmp_path / "tautulli.db") == content
@@ -53,21 +53,21 @@ def test_a_database_holds_what_is_stored_of_it(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_tautulli_answers_for_every_play(name):
+def test_tautullis_answer_covers_every_play(name):
     history = tautulli_databases.content_of(name)["tables"][HISTORY]["rows"]
     answered = sorted(row["row_id"] for row in tautulli_databases.answers(name))
     assert answered == [row[0] for row in history]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_address_and_no_token_is_stored(tmp_path, name):
+def test_no_email_address_or_token_is_stored(tmp_path, name):
     path = tmp_path / "tautulli.db"
     tautulli_databases.build(name, path)
     for secret in SECRETS & {column[1] for column in query(path, "PRAGMA table_info(users)")}:
         assert query(path, f"SELECT 1 FROM users WHERE {secret} <> ''") == []
 
 
-def test_an_address_and_a_token_are_blanked_before_they_are_stored(tmp_path):
+def test_email_addresses_and_tokens_are_blanked_before_storing(tmp_path):
     secrets = {"email": "mira@example.com", "user_token": "t0ken", "server_token": None}
     make_database(tmp_path / "a.db", users=[{"user_id": 1, "username": "mira"} | secrets])
     built = stored_and_built(tmp_path / "a.db")
@@ -75,7 +75,7 @@ def test_an_address_and_a_token_are_blanked_before_they_are_stored(tmp_path):
     assert query(built, f"SELECT {columns} FROM users") == [("mira", "", "", None)]
 
 
-def test_every_cell_keeps_its_value_and_its_storage_class(tmp_path):
+def test_every_cell_keeps_its_value_and_storage_class(tmp_path):
     path = tmp_path / "a.db"
     odd = [
         play(number, history={"view_offset": cell, "user": cell}, metadata={"year": cell})
@@ -97,7 +97,7 @@ def test_columns_keep_the_order_of_an_upgraded_database(tmp_path):
         )
 
 
-def test_a_database_in_use_has_plays_in_its_log_and_frames_of_an_open_transaction(tmp_path):
+def test_a_database_in_use_has_committed_and_uncommitted_frames_in_its_log(tmp_path):
     path = tmp_path / "tautulli.db"
     tautulli_databases.build_in_use("v2.17.2", path, plays_in_log=25)
     assert {file.name for file in tmp_path.iterdir()} == {
@@ -110,7 +110,7 @@ def test_a_database_in_use_has_plays_in_its_log_and_frames_of_an_open_transactio
     assert tautulli_databases.read(path) == tautulli_databases.content_of("v2.17.2")
 
 
-def test_a_backup_holds_the_database_alone(tmp_path):
+def test_a_backup_contains_only_the_database(tmp_path):
     backup = tmp_path / "tautulli.backup-20231205143956.sched.db.zip"
     tautulli_databases.build_backup("v2.12.5", backup)
     assert list(tmp_path.iterdir()) == [backup]

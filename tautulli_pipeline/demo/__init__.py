@@ -1,1 +1,1 @@
-"""A made-up Tautulli database, for trying the pipeline out."""
+"""Generates a made-up Tautulli database for trying out the pipeline."""

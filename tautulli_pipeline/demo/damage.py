@@ -1,4 +1,4 @@
-"""Plays as a careful importer must expect them in an old database."""
+"""Incomplete plays, as found in old databases."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _without_media_info(play: Play) -> Play:
     return play._replace(media_info=None)
 
 
-# The last one is to be imported, the others are to be rejected.
+# The last kind is imported; the others are rejected.
 _KINDS: tuple[Callable[[Play], Play], ...] = (
     _without_start,
     _without_user_id,
@@ -51,7 +51,7 @@ _KINDS: tuple[Callable[[Play], Play], ...] = (
 
 
 def damaged(plays: Iterable[Play], total: int, count: int) -> Iterator[Play]:
-    """Damage `count` of `total` plays, evenly spread, taking the kinds in turn."""
+    """Damage `count` of `total` plays, evenly spread, cycling through the kinds of damage."""
     done = 0
     for number, play in enumerate(plays, start=1):
         if number * count // total > done:

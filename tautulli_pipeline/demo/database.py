@@ -1,4 +1,4 @@
-"""A made-up database of Tautulli's newest schema."""
+"""Generates a database with Tautulli's newest schema."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def make_demo_database(
     started_at: int = DEFAULT_STARTED_AT,
     damaged_rows: int = 0,
 ) -> None:
-    """Write `rows` made-up plays, and `damaged_rows` more that want care, to a new database.
+    """Write a new database with `rows` made-up plays and `damaged_rows` damaged ones.
 
-    The same arguments give the same database. Of the damaged rows, in turn: no start, a user
-    name without an id, no metadata, no title (all to be rejected), no media_info (to be
-    imported). Memory does not grow with `rows`.
+    The same arguments produce the same database. The kinds of damage alternate: no start, no
+    user_id, no metadata, no title (all rejected by an import), no media_info (imported).
+    Memory use does not grow with `rows`.
 
     Raises:
-        FileExistsError: there is something at `path` already; it is left alone.
+        FileExistsError: `path` exists; it is not changed.
     """
     path.touch(exist_ok=False)
     total = rows + damaged_rows
@@ -53,7 +53,7 @@ def make_demo_database(
 
 
 def _build(connection: sqlite3.Connection, all_plays: Iterable[Play]) -> None:
-    # A crash while building loses a file that can be made again.
+    # A crash loses only a file that can be generated again.
     connection.execute("PRAGMA journal_mode = OFF")
     connection.execute("PRAGMA synchronous = OFF")
     connection.executescript(_sql("schema.sql"))
@@ -64,7 +64,7 @@ def _build(connection: sqlite3.Connection, all_plays: Iterable[Play]) -> None:
     _insert_plays(connection, all_plays)
     connection.execute("COMMIT")
     connection.executescript(_sql("indexes.sql"))
-    # As Tautulli leaves it.
+    # Tautulli's journal mode.
     connection.execute("PRAGMA journal_mode = WAL")
 
 

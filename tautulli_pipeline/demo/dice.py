@@ -1,4 +1,4 @@
-"""Repeatable luck for made-up data."""
+"""Reproducible random numbers for made-up data."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from random import Random
 
 
 class Dice(Random):
-    """The same seed, the same throws."""
+    """A random number generator; the same seed produces the same numbers."""
 
     def chance(self, share: float) -> bool:
-        """True in `share` of all throws."""
+        """Return True with probability `share`."""
         return self.random() < share

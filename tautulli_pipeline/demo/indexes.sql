@@ -1,4 +1,4 @@
--- The indexes of Tautulli v2.17.2 that its own pages lean on most; made after the rows are in.
+-- The most used indexes of Tautulli v2.17.2, created after the rows are inserted.
 
 CREATE INDEX idx_session_history_rating_key ON session_history (rating_key);
 CREATE INDEX idx_session_history_user_id ON session_history (user_id);

@@ -1,11 +1,11 @@
-"""Years of made-up plays, one after the other."""
+"""Generates years of made-up plays in chronological order."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tautulli_pipeline.demo.catalogue import Item, make_catalogue
+from tautulli_pipeline.demo.catalog import Item, make_catalog
 from tautulli_pipeline.demo.dice import Dice
 from tautulli_pipeline.demo.rows import Play
 from tautulli_pipeline.demo.viewers import make_viewers
@@ -25,8 +25,8 @@ _FINISHED = 0.9
 
 
 @dataclass(frozen=True, slots=True)
-class _Sitting:
-    """What somebody watched last, for the play that resumes it."""
+class _Session:
+    """A viewer's last play, which a later play may resume."""
 
     item: Item
     reference_id: int
@@ -39,32 +39,32 @@ class _Sitting:
 
 
 def _starts(dice: Dice, plays: int, first: int) -> Iterator[tuple[int, int]]:
-    """Ids with a gap of one in about a hundred, and start times that never go back."""
+    """Yield ids, about 1 % of them after a gap, and start times in ascending order."""
     step_seconds = min(_LONGEST_STEP_SECONDS, max(1, _HISTORY_SECONDS // max(plays, 1)))
     play_id, started, moved = 0, first, False
     for _ in range(plays):
         play_id += 2 if dice.chance(0.01) else 1
-        # Now and then two people press play in the same second, never three.
+        # Occasionally two plays start in the same second, but never three.
         moved = not moved or dice.chance(0.99)
         started += 1 + int(dice.random() * 2 * (step_seconds - 1)) if moved else 0
         yield play_id, started
 
 
 class _Household:
-    """Chooses who plays what; remembers what each has not finished."""
+    """Chooses viewers and items, and remembers unfinished plays."""
 
     def __init__(self, dice: Dice, plays: int, *, live: bool) -> None:
         self._dice = dice
         self._viewers = make_viewers(dice)
         size = min(_LARGEST_CATALOGUE, max(40, plays // 10))
-        self._catalogue = make_catalogue(dice, size, live=live)
-        # The first plays show every viewer and every kind once, however few there are.
+        self._catalog = make_catalog(dice, size, live=live)
+        # The first plays cover every viewer and every kind.
         self._newcomers = list(self._viewers)
-        self._unseen_kinds = list(self._catalogue)
-        self._sittings: dict[int, _Sitting] = {}
+        self._unseen_kinds = list(self._catalog)
+        self._sessions: dict[int, _Session] = {}
         self._previous_viewer: Viewer | None = None
 
-    def _viewer(self) -> Viewer:
+    def _choose_viewer(self) -> Viewer:
         if self._newcomers:
             self._previous_viewer = self._newcomers.pop(0)
         else:
@@ -72,36 +72,36 @@ class _Household:
             self._previous_viewer = others[int(self._dice.random() ** 2 * len(others))]
         return self._previous_viewer
 
-    def _item(self) -> Item:
+    def _choose_item(self) -> Item:
         if self._unseen_kinds:
             kind = self._unseen_kinds.pop(0)
         else:
             draw = self._dice.random()
             kind = next(name for name, share in _KIND_SHARES if draw < share)
-        items = self._catalogue.get(kind) or self._catalogue["episode"]
+        items = self._catalog.get(kind) or self._catalog["episode"]
         return items[int(self._dice.random() ** 1.5 * len(items))]
 
-    def _sitting(self, viewer: Viewer, play_id: int, started: int) -> _Sitting:
-        last = self._sittings.get(viewer.user_id)
+    def _choose_session(self, viewer: Viewer, play_id: int, started: int) -> _Session:
+        last = self._sessions.get(viewer.user_id)
         if last and last.resumable_at(started) and self._dice.chance(0.4):
             return last
-        return _Sitting(self._item(), play_id, started, 0)
+        return _Session(self._choose_item(), play_id, started, 0)
 
     def play(self, play_id: int, started: int) -> Play:
-        """The next play; never by the viewer of the one before."""
-        dice, viewer = self._dice, self._viewer()
-        sitting = self._sitting(viewer, play_id, started)
-        item, begin_ms = sitting.item, sitting.view_offset_ms
+        """Return the next play, by a different viewer than the previous one."""
+        dice, viewer = self._dice, self._choose_viewer()
+        session = self._choose_session(viewer, play_id, started)
+        item, begin_ms = session.item, session.view_offset_ms
         share = dice.uniform(0.9, 1) if dice.chance(0.7) else dice.random()
         view_offset_ms = begin_ms + int((item.length_ms - begin_ms) * share)
         paused_seconds = int(dice.random() * 900) if dice.chance(0.25) else 0
         stopped = started + (view_offset_ms - begin_ms) // 1000 + paused_seconds
-        sitting = _Sitting(item, sitting.reference_id, stopped, view_offset_ms)
-        self._sittings[viewer.user_id] = sitting
+        session = _Session(item, session.reference_id, stopped, view_offset_ms)
+        self._sessions[viewer.user_id] = session
         stream = item.streams[int(dice.random() ** 1.6 * len(item.streams))]
-        setting = viewer, dice.choice(viewer.players), stream
+        context = viewer, dice.choice(viewer.players), stream
         return Play(
-            _history(dice, (play_id, started, paused_seconds), sitting, setting),
+            _history(dice, (play_id, started, paused_seconds), session, context),
             (play_id, *item.metadata),
             (play_id, *stream.media_info),
         )
@@ -115,19 +115,19 @@ def _sometimes_missing(dice: Dice, value: str) -> str | None:
 
 def _history(
     dice: Dice,
-    beginning: tuple[int, int, int],
-    sitting: _Sitting,
-    setting: tuple[Viewer, Player, Stream],
+    timing: tuple[int, int, int],
+    session: _Session,
+    context: tuple[Viewer, Player, Stream],
 ) -> Row:
-    """The row of session_history, in the order of HISTORY_COLUMNS."""
-    play_id, started, paused_seconds = beginning
-    viewer, player, stream = setting
-    item = sitting.item
+    """Return the row of session_history, in the order of HISTORY_COLUMNS."""
+    play_id, started, paused_seconds = timing
+    viewer, player, stream = context
+    item = session.item
     return (
         play_id,
-        sitting.reference_id,
+        session.reference_id,
         started,
-        sitting.stopped,
+        session.stopped,
         item.rating_key,
         viewer.user_id,
         viewer.username,
@@ -144,15 +144,15 @@ def _history(
         item.grandparent_rating_key,
         item.media_type,
         item.section_id,
-        sitting.view_offset_ms,
+        session.view_offset_ms,
     )
 
 
 def plays(count: int, *, seed: int, started_at: int, live: bool = True) -> Iterator[Play]:
-    """`count` plays in the order of their ids, always the same for the same arguments.
+    """Yield `count` plays in id order; the same arguments produce the same plays.
 
-    No two share (rating_key, user_id, started), and all have a title, a user and a start.
-    The first dozen show every viewer and every kind of item. `live` allows live TV.
+    No two plays share (rating_key, user_id, started), and all have a title, a user and a
+    start. The first dozen cover every viewer and every kind of item. `live` enables live TV.
     """
     dice = Dice(seed)
     household = _Household(dice, count, live=live)

@@ -1,4 +1,4 @@
-"""The columns of one play in the three history tables, as Tautulli v2.17.2 fills them."""
+"""The columns of a play in the three history tables of Tautulli v2.17.2."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _FLAGS = """
     synced_version optimized_version
 """
 
-# Tautulli writes '' for whatever Plex does not say, in INTEGER columns too.
+# Tautulli writes '' for values missing from Plex, even in INTEGER columns.
 EMPTY_METADATA: dict[str, Cell] = {
     **dict.fromkeys(_METADATA.split(), ""),
     "live": 0,
@@ -71,7 +71,7 @@ MEDIA_INFO_COLUMNS = ("id", *EMPTY_MEDIA_INFO)
 
 
 class Play(NamedTuple):
-    """One row in each of the three history tables; a damaged play may lack some."""
+    """A play's rows in the three history tables; None if missing from a damaged play."""
 
     history: Row
     metadata: Row | None

@@ -1,4 +1,4 @@
--- The tables of Tautulli v2.17.2 that hold history, users and libraries.
+-- The tables of Tautulli v2.17.2 for history, users and libraries.
 
 CREATE TABLE session_history (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -1,4 +1,4 @@
-"""How a made-up file reaches its player: played directly, remuxed or transcoded."""
+"""The ways to stream a made-up file: direct play, remux or transcode."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ _SHRINK: dict[str, Cell] = {
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """One way to deliver a file; `media_info` is its row without the id."""
+    """One way to stream a file; `media_info` is its row without the id."""
 
     quality_profile: str
     bitrate_kbps: int
@@ -102,7 +102,7 @@ class Stream:
 
 
 def video_file(dice: Dice, *, live: bool = False) -> dict[str, Cell]:
-    """The source columns of a film, an episode or a broadcast."""
+    """Return the source columns of a film, an episode or a broadcast."""
     pictures = _PICTURES[:3] if live else _PICTURES
     resolution, full, width, height, kbps, dynamic_range = dice.choice(pictures)
     audio_codec, channels, audio_kbps = dice.choice(_SOUNDS)
@@ -145,21 +145,21 @@ def _subtitle(dice: Dice) -> dict[str, Cell]:
 
 
 def audio_file(dice: Dice) -> dict[str, Cell]:
-    """The source columns of a track; its picture columns stay ''."""
+    """Return the source columns of a track; its video columns stay ''."""
     kbps = dice.choice((320, 911, 1004))
     return {
-        "container": "mp3" if kbps == 320 else "flac",  # noqa: PLR2004 - the bit rate itself says it
+        "container": "mp3" if kbps == 320 else "flac",  # noqa: PLR2004 - a bit rate
         "bitrate": kbps,
-        # Tautulli appends the scan type's first letter to a resolution that is not there.
+        # Tautulli appends the first letter of the scan type even to a missing resolution.
         "video_full_resolution": "p",
         "audio_bitrate": kbps,
-        "audio_codec": "mp3" if kbps == 320 else "flac",  # noqa: PLR2004 - the bit rate itself says it
+        "audio_codec": "mp3" if kbps == 320 else "flac",  # noqa: PLR2004 - a bit rate
         "audio_channels": 2,
     }
 
 
-def _untouched(file: Mapping[str, Cell]) -> dict[str, Cell]:
-    # A stream that nothing converts has the columns of its file.
+def _direct_stream(file: Mapping[str, Cell]) -> dict[str, Cell]:
+    # A direct stream has the same columns as its file.
     stream = {f"stream_{name}": value for name, value in file.items() if name != "subtitles"}
     known = {name: value for name, value in stream.items() if name in EMPTY_MEDIA_INFO}
     decisions: dict[str, Cell] = {"stream_audio_decision": "direct play"}
@@ -180,9 +180,9 @@ def _video_transcode(file: Mapping[str, Cell]) -> dict[str, Cell]:
 
 
 def streams(file: Mapping[str, Cell], rating_key: int, duration_ms: Cell) -> tuple[Stream, ...]:
-    """Every way this file is delivered, the most usual first."""
+    """Return all ways to stream the file, the most common first."""
     row = {**EMPTY_MEDIA_INFO, **file, "rating_key": rating_key, "duration": duration_ms}
-    direct = row | _DIRECT | _untouched(file)
+    direct = row | _DIRECT | _direct_stream(file)
     kbps = int(file["bitrate"] or 0)
     ways = [Stream("Original", kbps, tuple(direct.values()))]
     if "video_codec" in file:

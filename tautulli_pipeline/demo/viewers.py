@@ -1,4 +1,4 @@
-"""Made-up people, the devices they watch on, and the libraries of their server."""
+"""Made-up viewers, their devices, and the libraries of their server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 LIVE_SECTION_ID = 999_999
 SERVER_ID = "0ddba11c0ffee0ddba11c0ffee0ddba11c0ffee0"
 
-# user_id, username, friendly_name; the most eager viewers first.
+# user_id, username, friendly_name; the most active viewers first.
 _PEOPLE: tuple[tuple[int, str, str | None], ...] = (
     (2_000_001, "mira", "Mira"),
     (2_000_002, "sven-åke", None),
@@ -54,7 +54,7 @@ _LIBRARIES: tuple[Row, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Player:
-    """A device of one viewer and where it is."""
+    """A viewer's device and its location."""
 
     description: tuple[str, ...]
     machine_id: str
@@ -64,7 +64,7 @@ class Player:
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Somebody who plays things."""
+    """A person who plays items on their devices."""
 
     user_id: int
     username: str
@@ -85,7 +85,7 @@ def _make_player(dice: Dice) -> Player:
 
 
 def make_viewers(dice: Dice) -> list[Viewer]:
-    """Everybody who watches; one of them is missing from the users table."""
+    """Return all viewers; one of them is missing from the users table."""
     return [
         Viewer(user_id, username, friendly, tuple(_make_player(dice) for _ in range(3)))
         for user_id, username, friendly in _PEOPLE
@@ -93,7 +93,7 @@ def make_viewers(dice: Dice) -> list[Viewer]:
 
 
 def _user_row(user_id: int, username: str, friendly_name: str | None) -> dict[str, Cell]:
-    # Tautulli itself adds Local, with nothing but these three cells.
+    # Tautulli adds the user Local with only these three cells.
     row: dict[str, Cell] = {
         "user_id": user_id,
         "username": username,
@@ -120,12 +120,12 @@ def _user_row(user_id: int, username: str, friendly_name: str | None) -> dict[st
 
 
 def user_rows() -> list[dict[str, Cell]]:
-    """Rows of `users`, by column name."""
+    """Return the rows of `users`, by column name."""
     return [_user_row(*person) for person in sorted(_PEOPLE) if person[0] != _UNLISTED_USER_ID]
 
 
 def library_rows() -> list[dict[str, Cell]]:
-    """Rows of `library_sections`, by column name."""
+    """Return the rows of `library_sections`, by column name."""
     names = "section_id section_name section_type agent count parent_count child_count"
     columns = ("server_id", *names.split(), "is_active", "deleted_section", "thumb", "art")
     return [

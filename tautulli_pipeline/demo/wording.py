@@ -15,7 +15,7 @@ _NOUNS = (
     "Anchor Bridge Captain Cartographer Cinéma Clock Daughter Engine Forest Garden Harbour "
     "Island Kitchen Lantern Letter Mountain Orchard Piano River Satellite Train Witness Zoë"
 )
-# Titles that break whatever quotes, trims, lowercases or encodes carelessly.
+# Titles that break careless quoting, trimming, lowercasing or encoding.
 _AWKWARD_TITLES = (
     "O'Hara's \"Last\" Stand",
     "東京の夜",
@@ -55,29 +55,29 @@ STUDIOS = ("Studio & Sons", "Nørrebro Film", "Kestrel Pictures", "Grand Café",
 
 
 def title(dice: Dice) -> str:
-    """A title; about one in twelve is an awkward one."""
+    """Return a title; about one in twelve is awkward."""
     if dice.chance(1 / 12):
         return dice.choice(_AWKWARD_TITLES)
     return f"The {dice.choice(_ADJECTIVES.split())} {dice.choice(_NOUNS.split())}"
 
 
 def person(dice: Dice) -> str:
-    """First and last name of someone who does not exist."""
+    """Return a made-up first and last name."""
     return f"{dice.choice(_FIRST_NAMES.split())} {dice.choice(_LAST_NAMES.split())}"
 
 
 def people(dice: Dice, least: int, most: int) -> str:
-    """A list of names joined by ';', as Tautulli stores casts and crews."""
+    """Return names joined by ';', as Tautulli stores casts and crews."""
     return ";".join(person(dice) for _ in range(dice.randint(least, most)))
 
 
 def genres(dice: Dice) -> str:
-    """One to three genres joined by ';'."""
+    """Return one to three genres joined by ';'."""
     return ";".join(dice.sample(GENRES, dice.randint(1, 3)))
 
 
 def summary(dice: Dice) -> str:
-    """A plot of 200 to 600 characters."""
+    """Return a plot summary of 200 to 600 characters."""
     text, wanted = "", dice.randint(200, 520)
     while len(text) < wanted:
         text = f"{text} {dice.choice(_SENTENCES)}".lstrip()

@@ -1,1 +1,1 @@
-"""Playback events: their columns, their keys, and the mapping from rows, all pure SQL text."""
+"""Columns, keys and row mapping of playback events, as SQL text."""

@@ -1,4 +1,4 @@
-"""The Arrow batch that a query reads which is planned once and run for many."""
+"""An Arrow batch for queries that are planned once and run for many batches."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Final
 
 import pyarrow as pa
 
-# DuckDB takes a batch piece by piece; what a query makes of one stays in the processor's
-# cache and its memory serves the next. Measured on 5 KB a row: smaller pieces cost more
-# in calls, larger ones in pages that have to be cleared.
+# DuckDB reads a batch in pieces. The results of one piece fit into the CPU cache, and their
+# memory is reused for the next. Measured at 5 KB per row: smaller pieces need more calls,
+# larger ones more freshly zeroed pages.
 ROWS_PER_PIECE: Final = 1024
 
 
 class CurrentBatch:
-    """A table to register with DuckDB once, standing for whichever batch is current.
+    """A table that is registered with DuckDB once and returns the current batch.
 
-    Planning a query over 150 columns costs as much as running it over a thousand rows,
-    so queries are prepared over this and executed for each batch put into it.
+    Planning a query over 150 columns costs as much as running it on a thousand rows, so
+    queries are prepared once against this table and executed for each batch.
     """
 
     def __init__(self, schema: pa.Schema, *, rows_per_piece: int = ROWS_PER_PIECE) -> None:
@@ -24,7 +24,7 @@ class CurrentBatch:
         self._rows_per_piece = rows_per_piece
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        """The batch as Arrow's C stream, which DuckDB asks for at each execution."""
+        """Return the batch as an Arrow C stream, which DuckDB requests at each execution."""
         pieces = self.table.to_batches(max_chunksize=self._rows_per_piece)
         reader = pa.RecordBatchReader.from_batches(self.table.schema, pieces)
         return reader.__arrow_c_stream__(requested_schema)

@@ -1,6 +1,6 @@
-"""Every column of `playback_events`: its name, its type and where its value comes from.
+"""The columns of `playback_events`: names, types and sources of their values.
 
-The names and types of the three history tables follow the DDL of all Tautulli and
+Names and types of the three history tables follow the DDL of all Tautulli and
 PlexPy versions from v1.0 to v2.17.2.
 """
 
@@ -14,7 +14,7 @@ METADATA: Final = "session_history_metadata"
 MEDIA_INFO: Final = "session_history_media_info"
 HISTORY_TABLES: Final = (HISTORY, METADATA, MEDIA_INFO)
 
-# Looked up for each play while it is read; never stored under these names.
+# Looked up for each play while it is read; not stored under these names.
 USERNAME_LOOKUP: Final = "users.username"
 FRIENDLY_NAME_LOOKUP: Final = "users.friendly_name"
 LIBRARY_LOOKUP: Final = "library_sections.section_name"
@@ -23,7 +23,7 @@ LOOKUPS: Final = (USERNAME_LOOKUP, FRIENDLY_NAME_LOOKUP, LIBRARY_LOOKUP)
 
 @dataclass(frozen=True)
 class Column:
-    """One column of `playback_events`, filled from the history column `source`."""
+    """A column of `playback_events` that is filled from the history column `source`."""
 
     name: str
     type: str
@@ -34,8 +34,8 @@ def _columns(type_: str, names: str) -> tuple[Column, ...]:
     return tuple(Column(name, type_, name) for name in names.split())
 
 
-# Columns whose value is one cell of the history tables. A cell that does not fit the
-# type is kept in `extra`.
+# Columns that copy one cell of the history tables. A cell that does not fit the type is
+# kept in `extra`.
 COPIED: Final[tuple[Column, ...]] = (
     Column("reference_id", "BIGINT", "reference_id"),
     Column("user_id", "INTEGER", "user_id"),
@@ -97,7 +97,7 @@ COPIED: Final[tuple[Column, ...]] = (
     ),
 )
 
-# Columns worked out from several cells, in the order the event lists them.
+# Columns computed from several cells, in event order.
 COMPUTED: Final[dict[str, str]] = {
     "event_id": "VARCHAR",
     "session_key": "VARCHAR",
@@ -117,7 +117,7 @@ COMPUTED: Final[dict[str, str]] = {
     "play_duration": "BIGINT",
 }
 
-# What an event's JSON may hold: field name to type in the warehouse.
+# Fields of an event's JSON: name to type in the warehouse.
 EVENT_FIELDS: Final[dict[str, str]] = (
     COMPUTED | {column.name: column.type for column in COPIED} | {"extra": "JSON"}
 )

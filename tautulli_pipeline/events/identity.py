@@ -1,7 +1,7 @@
-"""The keys that say which plays are the same, as SQL over whole batches.
+"""The keys that identify plays, as SQL expressions.
 
-Each function takes SQL expressions and returns one. Parts may hold colons, so a key
-is only ever computed from its fields and never split.
+Each function takes SQL expressions and returns one. Parts may contain colons, so a key is
+always computed from its fields and never split.
 """
 
 from __future__ import annotations
@@ -10,34 +10,34 @@ from typing import Final
 
 SOURCE: Final = "tautulli-import"
 
-# RFC 3339 spells years with four digits; seconds before year 1 or after 9999 have no form.
+# RFC 3339 years have four digits: times before year 1 or after 9999 cannot be written.
 FIRST_START_SECONDS: Final = -62_135_596_800
 LAST_START_SECONDS: Final = 253_402_300_799
 
 
 def quote_literal(text: str) -> str:
-    """`text` as a SQL string literal."""
+    """Quote `text` as a SQL string literal."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def quote_identifier(name: str) -> str:
-    """`name` as a SQL identifier."""
+    """Quote `name` as a SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def event_id(session_key: str, started_seconds: str, user_id: str) -> str:
-    """EventID as text: SHA-256 of the play's own names, shaped as a version 5 UUID."""
+    """Return the event id: a SHA-256 of the play's identity, formatted as a version 5 UUID."""
     digest = f"sha256(concat_ws(':', '{SOURCE}', {session_key}, {started_seconds}, {user_id}))"
-    return _shaped_as_uuid(digest)
+    return _as_uuid(digest)
 
 
 def uuid_of_name(name: str, namespace: str = "6ba7b8119dad11d180b400c04fd430c8") -> str:
-    """Version 5 UUID of `name` as text (RFC 9562), by default in the URL namespace."""
-    return _shaped_as_uuid(f"sha1(unhex('{namespace}') || encode({name}))")
+    """Return the version 5 UUID of `name` (RFC 9562), by default in the URL namespace."""
+    return _as_uuid(f"sha1(unhex('{namespace}') || encode({name}))")
 
 
-def _shaped_as_uuid(hex_digest: str) -> str:
-    """The first 16 bytes with version bits 5 and variant bits 10."""
+def _as_uuid(hex_digest: str) -> str:
+    """Format the first 16 bytes as a UUID with version bits 5 and variant bits 10."""
     variant = f"translate({hex_digest}[17:17], '0123456789abcdef', '89ab89ab89ab89ab')"
     return (
         f"({hex_digest}[1:8] || '-' || {hex_digest}[9:12] || '-5' || {hex_digest}[14:16] || '-' || "
@@ -46,19 +46,19 @@ def _shaped_as_uuid(hex_digest: str) -> str:
 
 
 def item_key(rating_key: str, title: str) -> str:
-    """What was played: the rating key or, without one, 8 bytes of the title's SHA-256."""
+    """Return the rating key or, without one, 8 bytes of the title's SHA-256."""
     return f"coalesce({rating_key}, sha256({title})[1:16])"
 
 
 def time_bucket(started_at: str) -> str:
-    """The second a play began, in UTC; `started_at` is a TIMESTAMP in UTC."""
+    """Return the start of a play to the second; `started_at` is a TIMESTAMP in UTC."""
     return f"strftime({started_at}, '%Y-%m-%dT%H:%M:%S')"
 
 
 def cross_source_key(
     *, server_id: str, user_id: str, rating_key: str, title: str, machine_id: str, started_at: str
 ) -> str:
-    """Names the same play whichever producer saw it."""
+    """Return the key of a play that is the same for all producers."""
     return (
         f"concat_ws(':', {server_id}, {user_id}, {item_key(rating_key, title)}, "
         f"coalesce({machine_id}, 'unknown'), {time_bucket(started_at)})"
@@ -66,5 +66,5 @@ def cross_source_key(
 
 
 def correlation_key(source: str, cross_source: str, session_key: str) -> str:
-    """CorrelationKey v2.3: the producer, the cross-source key and the session."""
+    """Return CorrelationKey v2.3: the producer, the cross-source key and the session."""
     return f"concat_ws(':', {source}, {cross_source}, coalesce({session_key}, 'unknown'))"

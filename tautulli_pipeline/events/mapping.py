@@ -1,8 +1,8 @@
-"""Each row of the joined history tables to one event, as one SQL query over a batch.
+"""Maps each row of the joined history tables to one event, with one SQL query per batch.
 
-The batch is an Arrow table of text cells, as SQLite gives them, with columns named
-`<table>.<column>`. A file has only the columns of its era, so the query is composed
-once for each file from the columns that are there.
+The batch is an Arrow table of text cells as SQLite returns them, with columns named
+`<table>.<column>`. Files of different Tautulli versions have different columns, so the
+query is composed once per file.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from tautulli_pipeline.events.columns import (
 )
 from tautulli_pipeline.events.identity import quote_identifier, quote_literal
 
-# Cells that reach the event in a form of their own.
+# Columns that the event has in a different form.
 _RESHAPED: Final = frozenset({"id", "started", "stopped"})
-# Columns that no Tautulli has, but that files of other tools bring along.
+# Columns that no Tautulli version has, but that files from other tools may have.
 _FOREIGN: Final = ("session_key", "percent_complete", "friendly_name", "library_name")
 
-ODD_ID: Final = "id is no 64-bit integer"
+ODD_ID: Final = "id is not a 64-bit integer"
 MISSING_START: Final = "missing start"
 MISSING_USER: Final = "missing user_id"
 MISSING_TITLE: Final = "missing title"
@@ -39,7 +39,7 @@ MISSING_TITLE: Final = "missing title"
 
 @dataclass(frozen=True)
 class Cells:
-    """The cells of one batch row, as SQL expressions that are NULL where a cell is empty."""
+    """The cells of a batch row, as SQL expressions that are NULL for an empty cell."""
 
     columns: Mapping[str, Sequence[str]]
     _owners: dict[str, str] = field(init=False, repr=False, default_factory=dict)
@@ -49,21 +49,21 @@ class Cells:
             for column in self.columns.get(table, ()):
                 name, cell = column.lower(), _cell(table, column)
                 if name == "section_id" and name in self._owners:
-                    # It moved from one table to the other, and old rows may have kept it.
+                    # Tautulli moved this column between tables; old rows may have it in either.
                     cell = f"coalesce({self._owners.pop(name)}, {cell})"
                 self._owners.setdefault(name, cell)
-        # Tautulli's upgrade says of every play from before live TV that it was none.
+        # Like Tautulli's upgrade: plays from before live TV are not live.
         self._owners.setdefault("live", "'0'")
 
     def __getitem__(self, name: str) -> str:
-        """The cell that has `name`: history's, else metadata's, else media info's."""
+        """Return the cell `name` of history, else of metadata, else of media info."""
         return self._owners.get(name, "NULL::VARCHAR")
 
     def __contains__(self, name: str) -> bool:
         return name in self._owners
 
-    def strangers(self) -> list[tuple[str, str, str | None]]:
-        """Columns without a home of their own: (name, cell, cell that has the name)."""
+    def unmapped(self) -> list[tuple[str, str, str | None]]:
+        """Return columns that no field copies: (name, cell, other cell with that name)."""
         known = {column.source for column in COPIED} | _RESHAPED | set(_FOREIGN)
         found: list[tuple[str, str, str | None]] = []
         for table in HISTORY_TABLES:
@@ -83,25 +83,25 @@ def _cell(table: str, column: str) -> str:
 def mapping_query(
     columns: Mapping[str, Sequence[str]], server_id: str, *, max_payload_bytes: int
 ) -> str:
-    """SQL that maps the view `batch`.
+    """Return the SQL query that maps the view `batch` to events.
 
     Args:
-        columns: the columns each history table has in this file.
-        server_id: goes into keys and events.
-        max_payload_bytes: an event over this size is rejected.
+        columns: the columns of each history table in this file.
+        server_id: the server id in keys and events.
+        max_payload_bytes: larger events are rejected.
 
     Returns:
-        A query of one row for each row of `batch`, in its order: `source_row_id`
-        BIGINT (NULL: the row's id is no number), `event_id`, `subject`, `payload` and
-        `reason` VARCHAR (NULL: the row became an event; else why not, and `payload` is
-        NULL), the keys `correlation_key`, `rating_key`, `user_id` and `started_at`, and
-        whether it was `live`.
+        A query with one row for each row of `batch`, in the same order. Its columns:
+        `source_row_id` BIGINT (NULL if the row's id is not an integer); `event_id`,
+        `subject` and `payload` VARCHAR; `reason` VARCHAR (NULL for an event, otherwise
+        why the row is rejected, with `payload` NULL); the keys `correlation_key`,
+        `rating_key`, `user_id` and `started_at`; and the flag `live`.
     """
-    # Each stage names what the next ones need more than once: binding a query of this
-    # width costs as much as mapping a thousand rows.
+    # Each stage names the expressions that later stages use more than once: binding a query
+    # of this width costs as much as mapping a thousand rows.
     cells = Cells(columns)
     return f"""
-        WITH cells AS (SELECT {_emptied(cells)} FROM batch),
+        WITH cells AS (SELECT {_nulled(cells)} FROM batch),
         numbers AS (SELECT {_numbers(cells)}, * FROM cells),
         plays AS (SELECT {_plays(cells, server_id)}, * FROM numbers),
         computed AS (SELECT {_computed(cells, server_id)}, * FROM plays),
@@ -112,16 +112,16 @@ def mapping_query(
             CASE WHEN fault IS NULL AND strlen(payload) <= {max_payload_bytes}
                 THEN payload END AS payload,
             coalesce(fault, CASE WHEN strlen(payload) > {max_payload_bytes} THEN concat(
-                'event of ', strlen(payload), ' bytes exceeds the stream''s {max_payload_bytes}'
+                'event of ', strlen(payload), ' bytes exceeds the limit of {max_payload_bytes}'
             ) END) AS reason
         FROM mapped
     """
 
 
 def record_query(columns: Mapping[str, Sequence[str]]) -> str:
-    """SQL that gives the rows of the view `batch` as they are: id and a JSON object by table.
+    """Return the SQL query for the raw rows of the view `batch`: id and JSON by table.
 
-    With what was looked up in other tables, a record can be mapped again by itself.
+    A record includes the values looked up in other tables, so it can be mapped again.
     """
     cells = {table: list(columns.get(table, ())) for table in HISTORY_TABLES}
     for lookup in LOOKUPS:
@@ -139,21 +139,21 @@ def record_query(columns: Mapping[str, Sequence[str]]) -> str:
 
 
 def _row_id() -> str:
-    """The id as a number; NULL where it is no whole number of 64 bits, spelled as SQLite would."""
+    """Return SQL for the id; NULL if it is not a 64-bit integer in canonical form."""
     cell = _cell(HISTORY, "id")
     number = f"TRY_CAST({cell} AS BIGINT)"
     return f"CASE WHEN {number}::VARCHAR = {cell} THEN {number} END"
 
 
-def _emptied(cells: Cells) -> str:
-    """Every cell, NULL where it is empty."""
+def _nulled(cells: Cells) -> str:
+    """Return SQL for every cell, with NULL for empty ones."""
     names = [_cell(table, c) for table in HISTORY_TABLES for c in cells.columns.get(table, ())]
     names += [quote_identifier(name) for name in LOOKUPS]
     return ", ".join(f"nullif({name}, '') AS {name}" for name in names)
 
 
 def _numbers(cells: Cells) -> str:
-    """The figures that formulas need, and numbers and booleans as JSON writes them."""
+    """Return SQL for the inputs of the formulas, and for numbers and booleans as JSON."""
     parsed = {
         "row_id": _row_id(),
         "start_seconds": f"TRY_CAST({cells['started']} AS BIGINT)",
@@ -183,10 +183,10 @@ def _plays(cells: Cells, server_id: str) -> str:
     fault = f"""CASE
         WHEN row_id IS NULL THEN concat('{ODD_ID}', ': ' || {_cell(HISTORY, "id")})
         WHEN coalesce({cells["started"]}, '0') = '0' THEN '{MISSING_START}'
-        WHEN moment IS NULL THEN 'start is no second of the years 1 to 9999: ' || {cells["started"]}
+        WHEN moment IS NULL THEN 'start is not a time in the years 1-9999: ' || {cells["started"]}
         WHEN {cells["user_id"]} IS NULL THEN '{MISSING_USER}'
         WHEN coalesce(user_number <> TRY_CAST({cells["user_id"]} AS DOUBLE), true)
-            THEN 'user_id is no 32-bit integer: ' || {cells["user_id"]}
+            THEN 'user_id is not a 32-bit integer: ' || {cells["user_id"]}
         WHEN {cells["title"]} IS NULL THEN '{MISSING_TITLE}' END"""
     return _aliased(
         {
@@ -199,14 +199,14 @@ def _plays(cells: Cells, server_id: str) -> str:
 
 
 def _moment(seconds: str) -> str:
-    """TIMESTAMP in UTC; NULL where RFC 3339 has no way to write it."""
+    """Return SQL for a TIMESTAMP in UTC; NULL if RFC 3339 cannot represent it."""
     first, last = identity.FIRST_START_SECONDS, identity.LAST_START_SECONDS
     in_range = f"CASE WHEN {seconds} BETWEEN {first} AND {last} THEN {seconds} END"
     return f"make_timestamp({in_range} * 1000000)"
 
 
 def _computed(cells: Cells, server_id: str) -> str:
-    """The computed fields as JSON writes them, but for quotes, and the members of `extra`."""
+    """Return SQL for the computed fields as unquoted JSON, and for the members of `extra`."""
     progress = formulas.Progress(
         view_offset=cells["view_offset"],
         duration=cells["duration"],
@@ -251,7 +251,7 @@ def _rfc3339(moment: str) -> str:
 
 
 def _payload(cells: Cells) -> str:
-    """The event's JSON; fields that are NULL are left out."""
+    """Return SQL for the event's JSON, without the fields that are NULL."""
     members = [_member(name, _json(quote_identifier(name), COMPUTED[name])) for name in COMPUTED]
     for column in _present(cells):
         sql = cells[column.source]
@@ -273,10 +273,10 @@ def _json(sql: str, type_: str) -> str:
 
 
 def _extra_members(cells: Cells) -> str:
-    """What has no home: unknown columns, differing doubles, cells of another type."""
+    """Return SQL for `extra`: unmapped columns and cells that do not fit their type."""
     kept = [
         (name, cell, f"{cell} IS DISTINCT FROM {owner}" if owner else f"{cell} IS NOT NULL")
-        for name, cell, owner in cells.strangers()
+        for name, cell, owner in cells.unmapped()
     ]
     for column in _present(cells):
         cell, written = cells[column.source], quote_identifier(column.name)
@@ -298,15 +298,15 @@ def _extra_members(cells: Cells) -> str:
 
 
 def _subject(cells: Cells) -> str:
-    """The media type as a subject token: no dots, blanks or wildcards."""
+    """Return SQL for the subject; its last token is the media type without special characters."""
     token = f"regexp_replace(lower({cells['media_type']}), '[^a-z0-9_-]', '_', 'g')"
     return f"'playback.{identity.SOURCE}.' || coalesce({token}, 'unknown')"
 
 
 def _present(cells: Cells) -> list[Column]:
-    """The copied columns this file has, and the one that is worked out where it lacks."""
-    worked_out = "transcode_decision"
-    return [c for c in COPIED if c.source in cells or c.name == worked_out]
+    """Return the copied columns of this file, and the one that is computed if missing."""
+    computed = "transcode_decision"
+    return [c for c in COPIED if c.source in cells or c.name == computed]
 
 
 def _aliased(expressions: Mapping[str, str]) -> str:

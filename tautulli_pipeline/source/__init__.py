@@ -1,1 +1,1 @@
-"""The source: a Tautulli or PlexPy database, read through a private copy."""
+"""Reads a Tautulli or PlexPy database through a private copy."""

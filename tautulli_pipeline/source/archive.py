@@ -1,7 +1,7 @@
-"""Tautulli's zipped backups: the one database in an archive, as a stream of bounded size.
+"""Extracts the database from a zipped Tautulli backup.
 
-A member's name is never used as a path, its size is not taken on trust, and an archive
-that holds anything but one database and harmless company is refused.
+Member names are never used as paths, and declared sizes are not trusted. An archive is
+rejected unless it contains exactly one database and no unsafe members.
 """
 
 from __future__ import annotations
@@ -26,37 +26,37 @@ if TYPE_CHECKING:
     from tautulli_pipeline.errors import SourceError
 
 _MAGICS: Final = (b"PK\3\4", b"PK\5\6")
-# Many times the largest history; a bomb is told from its directory alone.
-_LARGEST_DATABASE_BYTES: Final = 16 << 30
-_MOST_MEMBERS: Final = 1000
-_MOST_BYTES_AT_ONCE: Final = 1 << 20
+# Far above the largest known history. A zip bomb is detected from the directory alone.
+_MAX_DATABASE_BYTES: Final = 16 << 30
+_MAX_MEMBERS: Final = 1000
+_MAX_READ_BYTES: Final = 1 << 20
 _NAMES_SHOWN: Final = 3
-_MOST_LETTERS: Final = 80
+_MAX_TEXT_CHARS: Final = 80
 _ENCRYPTED: Final = 0x1 | 0x40
 _COMPRESSIONS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
-_OUTSIDE: Final = re.compile(r"/|[A-Za-z]:|.*[\\\0]|(.*/)?\.\.(/|$)", re.DOTALL)
+_UNSAFE_NAME: Final = re.compile(r"/|[A-Za-z]:|.*[\\\0]|(.*/)?\.\.(/|$)", re.DOTALL)
 
-_TAKE_ANOTHER: Final = "take another of Tautulli's backups"
-_UNZIP: Final = "unzip it, and import the database that was in it"
+_USE_ANOTHER: Final = "use another Tautulli backup"
+_UNZIP: Final = "unzip it and import the database inside"
 
 
 def is_archive(header: bytes) -> bool:
-    """Whether a file that begins with `header` is a zip archive, whatever its name."""
+    """Whether `header` is the start of a zip archive."""
     return header.startswith(_MAGICS)
 
 
 def archived_bytes(archive: Path) -> int:
-    """Size of the one database in an archive.
+    """Return the size of the only database in an archive.
 
     Raises:
-        SourceError: it holds none, or not one alone, or is not fit to be read.
+        SourceError: the archive does not contain exactly one database, or is unsafe to read.
     """
     with read_faults(archive), _opened(archive, archive) as opened:
-        return _the_database(opened, archive).file_size
+        return _find_database(opened, archive).file_size
 
 
 def extract_database(archive: Path, target: Path, *, named: Path) -> None:
-    """Write the one database in an archive to `target`, which must not be there yet.
+    """Write the only database in an archive to `target`, which must not exist.
 
     Args:
         archive: a private copy of the archive.
@@ -64,34 +64,34 @@ def extract_database(archive: Path, target: Path, *, named: Path) -> None:
         named: the path of the original, for messages.
 
     Raises:
-        SourceError: as `archived_bytes`, or the content is not what the directory says.
+        SourceError: as for `archived_bytes`, or the content contradicts the directory.
     """
     with _opened(archive, named) as opened, target.open("xb") as copy:
-        member = _the_database(opened, named)
+        member = _find_database(opened, named)
         with opened.open(member) as content:
-            while chunk := content.read(_MOST_BYTES_AT_ONCE):
+            while chunk := content.read(_MAX_READ_BYTES):
                 copy.write(chunk)
         if copy.tell() != member.file_size:
-            raise zipfile.BadZipFile("it is shorter than it should be")
+            raise zipfile.BadZipFile("it is shorter than declared")
 
 
 @contextmanager
 def _opened(archive: Path, named: Path) -> Iterator[zipfile.ZipFile]:
     try:
-        with open_regular(archive) as file, zipfile.ZipFile(_SmallReads(file)) as opened:
+        with open_regular(archive) as file, zipfile.ZipFile(_LimitedReads(file)) as opened:
             yield opened
     except NotImplementedError as error:
-        raise refused(named, f"it is a zip archive of an unknown kind ({error})", _UNZIP) from error
+        raise refused(named, f"unsupported zip format ({error})", _UNZIP) from error
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError) as error:
-        raise _damaged(named, str(error) or "it ends too early") from error
+        raise _damaged(named, str(error) or "it is truncated") from error
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        raise _damaged(named, "its directory points before its beginning") from error
+        raise _damaged(named, "its directory points before the start of the file") from error
 
 
-class _SmallReads:
-    """A file of which nobody gets much at once: a directory of any size asks for memory."""
+class _LimitedReads:
+    """A file that refuses large reads: an oversized directory would exhaust memory."""
 
     def __init__(self, file: FileIO) -> None:
         self._file = file
@@ -99,42 +99,42 @@ class _SmallReads:
         self.seekable = file.seekable
 
     def read(self, size: int = -1) -> bytes:
-        if size > _MOST_BYTES_AT_ONCE:
-            raise zipfile.BadZipFile(f"its directory has {size:,} bytes")
+        if size > _MAX_READ_BYTES:
+            raise zipfile.BadZipFile(f"its directory is {size:,} bytes long")
         return self._file.read(size)
 
 
-def _the_database(opened: zipfile.ZipFile, named: Path) -> zipfile.ZipInfo:
+def _find_database(opened: zipfile.ZipFile, named: Path) -> zipfile.ZipInfo:
     members = [member for member in opened.infolist() if not member.filename.endswith("/")]
-    if len(members) > _MOST_MEMBERS:
-        raise refused(named, f"it is a zip archive of {len(members):,} files", _UNZIP)
+    if len(members) > _MAX_MEMBERS:
+        raise refused(named, f"the zip archive contains {len(members):,} files", _UNZIP)
     for member in opened.infolist():
-        _require_harmless(member, named)
+        _require_safe(member, named)
     databases = [member for member in members if _is_database(opened, member)]
     if not databases:
         raise refused(
             named,
-            "it is a zip archive without a SQLite database",
-            "name one of Tautulli's backups, or its own database, usually tautulli.db",
+            "the zip archive contains no SQLite database",
+            "give the path of Tautulli's database, usually tautulli.db, or of a backup",
         )
     if len(databases) > 1:
-        raise refused(named, f"it holds {len(databases)} databases: {_names(databases)}", _UNZIP)
-    _require_alone(databases[0], members, named)
+        raise refused(named, f"it contains {len(databases)} databases: {_names(databases)}", _UNZIP)
+    _require_importable(databases[0], members, named)
     return databases[0]
 
 
-def _require_harmless(member: zipfile.ZipInfo, named: Path) -> None:
-    name = _named(member)
+def _require_safe(member: zipfile.ZipInfo, named: Path) -> None:
+    name = _quoted_name(member)
     kind = stat.S_IFMT(member.external_attr >> 16)
-    if _OUTSIDE.match(member.orig_filename):
-        raise refused(named, f"its member {name} points outside of the archive", _TAKE_ANOTHER)
+    if _UNSAFE_NAME.match(member.orig_filename):
+        raise refused(named, f"its member {name} points outside the archive", _USE_ANOTHER)
     if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
-        raise refused(named, f"its member {name} is a link or a device", _TAKE_ANOTHER)
+        raise refused(named, f"its member {name} is a link or a device", _USE_ANOTHER)
     if member.flag_bits & _ENCRYPTED:
         raise refused(named, f"its member {name} is encrypted", _UNZIP)
     if member.compress_type not in _COMPRESSIONS:
-        method = f"method {member.compress_type}, which is not supported"
-        raise refused(named, f"its member {name} is compressed by {method}", _UNZIP)
+        method = f"unsupported compression method {member.compress_type}"
+        raise refused(named, f"its member {name} uses {method}", _UNZIP)
 
 
 def _is_database(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
@@ -142,38 +142,36 @@ def _is_database(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
         return content.read(len(SQLITE_MAGIC)) == SQLITE_MAGIC
 
 
-def _require_alone(
+def _require_importable(
     database: zipfile.ZipInfo, members: Sequence[zipfile.ZipInfo], named: Path
 ) -> None:
-    if database.file_size > _LARGEST_DATABASE_BYTES:
-        size, most = (
-            f"{n / 2**30:,.0f} GiB" for n in (database.file_size, _LARGEST_DATABASE_BYTES)
-        )
-        raise refused(named, f"its database would have {size}, more than {most}", _UNZIP)
-    # Plays that are in the log alone would be lost without a word.
+    if database.file_size > _MAX_DATABASE_BYTES:
+        size, most = (f"{n / 2**30:,.0f} GiB" for n in (database.file_size, _MAX_DATABASE_BYTES))
+        raise refused(named, f"its database is {size}, over the limit of {most}", _UNZIP)
+    # Plays that are only in the log would be lost silently.
     logs = {f"{database.filename}-wal", f"{database.filename}-journal"}
-    beside = [member for member in members if member.filename in logs and member.file_size]
-    if beside:
+    found_logs = [member for member in members if member.filename in logs and member.file_size]
+    if found_logs:
         raise refused(
             named,
-            f"it holds {_names(beside)} beside its database",
-            "unzip it, and import the database with what belongs to it beside it",
+            f"it contains {_names(found_logs)} next to its database",
+            "unzip it, keep these files next to the database, and import the database",
         )
 
 
 def _names(members: Sequence[zipfile.ZipInfo]) -> str:
-    names = [_named(member) for member in members[:_NAMES_SHOWN]]
+    names = [_quoted_name(member) for member in members[:_NAMES_SHOWN]]
     return ", ".join(names + ["..."] * (len(members) > _NAMES_SHOWN))
 
 
-def _named(member: zipfile.ZipInfo) -> str:
-    return _cut(repr(member.orig_filename))
+def _quoted_name(member: zipfile.ZipInfo) -> str:
+    return _shortened(repr(member.orig_filename))
 
 
-def _cut(words: str) -> str:
-    return words if len(words) <= _MOST_LETTERS else f"{words[:_MOST_LETTERS]}..."
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MAX_TEXT_CHARS else f"{text[:_MAX_TEXT_CHARS]}..."
 
 
 def _damaged(named: Path, reason: str) -> SourceError:
-    hint = f"wait if it is still being written, or else {_TAKE_ANOTHER}"
-    return refused(named, f"it is a damaged zip archive ({_cut(reason)})", hint)
+    hint = f"if it is still being written, wait; otherwise {_USE_ANOTHER}"
+    return refused(named, f"it is a damaged zip archive ({_shortened(reason)})", hint)

@@ -1,4 +1,4 @@
-"""What of a damaged file cannot be read, in words and figures."""
+"""Descriptions of the unreadable rows of a damaged file, for people and programs."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any, Final
 from tautulli_pipeline.errors import SourceDamagedError
 
 SALVAGE_HINT: Final = (
-    "`import --salvage` brings in what can be read; one of Tautulli's backups may hold it all"
+    "`import --salvage` imports what is readable; a Tautulli backup may be complete"
 )
-BACKUP_HINT: Final = "the file is damaged; restore one of Tautulli's backups"
+BACKUP_HINT: Final = "the file is damaged; restore a Tautulli backup"
 
 _SPANS_SHOWN: Final = 50
 
 
 @dataclass(frozen=True)
 class Damage:
-    """Rows of one table that cannot be read.
+    """The unreadable rows of one table.
 
     Attributes:
-        ids: those that something else in the file names, ascending.
-        spans: the same as first and last ids between which nothing could be read.
-        cause: SQLite's word for it.
+        ids: the unreadable ids that are known from elsewhere in the file, ascending.
+        spans: the same ids as (first, last) ranges in which nothing is readable.
+        cause: SQLite's error message.
     """
 
     table: str
@@ -33,23 +33,23 @@ class Damage:
     cause: str
 
     def facts(self) -> dict[str, Any]:
-        """As JSON gives it."""
+        """Return the damage as a JSON object."""
         ids = [f"{last}" if first == last else f"{first}-{last}" for first, last in self.spans]
         return {"table": self.table, "rows": len(self.ids), "ids": ids, "cause": self.cause}
 
 
 def in_words(facts: Mapping[str, Any]) -> str:
-    """One damage, as `facts` gave it, for people."""
+    """Describe one damage for people, from the result of `facts`."""
     table, rows, ids = facts["table"], facts["rows"], facts["ids"]
     if not rows:
-        return f"{table} in part, where nothing else names its rows ({facts['cause']})"
+        return f"an unknown number of rows of {table} ({facts['cause']})"
     shown = ", ".join(ids[:_SPANS_SHOWN])
-    more = f" and in {len(ids) - _SPANS_SHOWN} more places" * (len(ids) > _SPANS_SHOWN)
+    more = f" and {len(ids) - _SPANS_SHOWN} more ranges" * (len(ids) > _SPANS_SHOWN)
     counted = "1 row" if rows == 1 else f"{rows:,} rows"
     return f"{counted} of {table}, id {shown}{more} ({facts['cause']})"
 
 
 def damaged(named: Path, damages: Sequence[Damage]) -> SourceDamagedError:
-    """The fault that names them all."""
+    """Return an error that lists all damage."""
     words = "; ".join(in_words(damage.facts()) for damage in damages)
     return SourceDamagedError(f"cannot read all of {named}: {words}", hint=SALVAGE_HINT)

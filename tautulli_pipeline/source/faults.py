@@ -1,4 +1,4 @@
-"""How the user's files are named, and how a fault of the system with them is told."""
+"""Error messages about the user's files and their paths."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tautulli_pipeline.errors import SourceError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_NO_RIGHT = frozenset({errno.EACCES, errno.EPERM})
+_PERMISSION_ERRORS = frozenset({errno.EACCES, errno.EPERM})
 
 
 @contextmanager
 def read_faults(path: Path) -> Iterator[None]:
-    """Name `path` in what the system says; a file that is missing passes as it is."""
+    """Convert system errors to errors that name `path`; let FileNotFoundError through."""
     try:
         yield
     except FileNotFoundError:
@@ -28,28 +28,28 @@ def read_faults(path: Path) -> Iterator[None]:
 
 
 def unreadable(path: Path, error: OSError) -> SourceError:
-    """The fault of a file that the system does not let us read."""
-    hint = "check the path of the Tautulli database, and the disk it is on"
-    if error.errno in _NO_RIGHT:
-        hint = "give this user read access to the database, its folder and its -wal"
+    """Return the error for a file that the operating system cannot or will not read."""
+    hint = "check the path of the Tautulli database and its disk"
+    if error.errno in _PERMISSION_ERRORS:
+        hint = "give this user read access to the database, its folder and its -wal file"
     return refused(path, cause(error), hint)
 
 
 def refused(path: Path, reason: str, hint: str = "") -> SourceError:
-    """The fault of a file that cannot be read as the database it should be."""
+    """Return the error for a file that cannot be read as a database."""
     return SourceError(f"cannot read {shown(path)}: {reason}", hint=hint)
 
 
 def cause(error: OSError) -> str:
-    """What the system says, as a part of a sentence."""
+    """Return the system's error message, as part of a sentence."""
     return (error.strerror or str(error)).lower()
 
 
 def shown(path: Path) -> str:
-    """Quoted and escaped: a path may hold line breaks."""
+    """Return the path quoted and escaped: it may contain line breaks."""
     return repr(str(path))
 
 
 def spelled_out(path: Path) -> Path:
-    """The path as text that every format takes: a name is bytes, of any encoding."""
+    """Return the path as valid UTF-8: file names are bytes in any encoding."""
     return Path(os.fsencode(path).decode(errors="backslashreplace"))

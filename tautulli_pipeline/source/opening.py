@@ -1,4 +1,4 @@
-"""A source that is open to read: its private copy, its schema and what a survey finds."""
+"""An open source: its private copy, its schema and the results of its survey."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tautulli_pipeline.source.survey import PartitionContent, Survey, open_surve
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """What a database file is and holds.
+    """Facts about a database file.
 
     Attributes:
         tables: the columns of the three history tables.
-        ids: first and last id; None where there are no plays.
-        started: first and last start in Unix seconds.
-        users: how many have plays.
-        unreadable: what cannot be read of it, in words.
+        ids: first and last id; None if there are no plays.
+        started: first and last start in Unix seconds; None if no play has one.
+        users: number of users with plays.
+        unreadable: descriptions of the unreadable rows.
     """
 
     path: Path
@@ -45,11 +45,11 @@ class SourceFacts:
 
 @dataclass(frozen=True)
 class KnownContents:
-    """What a source holds that was surveyed before and is unchanged since.
+    """The contents of a source that has not changed since its last survey.
 
     Attributes:
-        source: its path, as `Snapshot` has it.
-        contents: its partitions with rows, on `grid`.
+        source: the path, as in `Snapshot.source`.
+        contents: the partitions of `grid` that have rows.
     """
 
     source: Path
@@ -59,10 +59,10 @@ class KnownContents:
 
 @dataclass(frozen=True)
 class Copied:
-    """A private copy that is a Tautulli database.
+    """A private copy of a Tautulli database.
 
     Attributes:
-        salvage: what the copy lacks of a damaged file.
+        salvage: the rows missing from the copy because the file is damaged.
     """
 
     snapshot: Snapshot
@@ -75,12 +75,12 @@ OnSurvey = Callable[[Grid, Sequence[PartitionContent]], None]
 
 @dataclass
 class OpenSource:
-    """A source to read; of one that is known, a copy is made when it is first needed.
+    """An open source. If its contents are known, it is copied only on first use.
 
     Args:
         copy: makes the private copy.
-        known: what is known of it.
-        on_survey: hears what a survey of the whole, undamaged source found.
+        known: the contents from an earlier survey.
+        on_survey: called with the result of each survey of an undamaged source.
     """
 
     _copy: Callable[[], Copied]
@@ -89,11 +89,11 @@ class OpenSource:
 
     def __post_init__(self) -> None:
         if self._known is None:
-            self.copied  # noqa: B018 - what is no database shows here
+            self.copied  # noqa: B018 - raises if the file is not a database
 
     @cached_property
     def copied(self) -> Copied:
-        """The private copy with what was found out on making it."""
+        """The private copy, its schema and its damage."""
         return self._copy()
 
     @property
@@ -103,24 +103,28 @@ class OpenSource:
 
     @property
     def schema(self) -> SourceSchema:
-        """Its tables."""
+        """The tables of the source."""
         return self.copied.schema
 
     @property
     def salvage(self) -> Salvage:
-        """What the copy lacks of a damaged file; one that is known lacks nothing."""
+        """The rows missing from a damaged file; none if the contents are known."""
         return NOTHING_LOST if self._known else self.copied.salvage
 
     @property
     def path(self) -> Path:
-        """The original, with links resolved and bytes that are no UTF-8 spelled out."""
+        """The path of the original: links resolved, bytes that are not UTF-8 escaped."""
         return self._known.source if self._known else self.snapshot.source
 
     def survey(self, grid: Grid | None, batch_size: int) -> list[PartitionContent]:
-        """Its partitions with rows, readable or not, on `grid` or, without one, on one that fits.
+        """Return the partitions that have rows, readable or not.
+
+        Args:
+            grid: the grid to use; None chooses one that fits.
+            batch_size: rows of a batch, for choosing a grid.
 
         Raises:
-            SourceDamagedError: some of it cannot be read.
+            SourceDamagedError: part of the source cannot be read.
         """
         if self._known and self._known.grid == grid:
             return list(self._known.contents)
@@ -139,7 +143,7 @@ class OpenSource:
         return contents
 
     def describe(self, contents: Collection[PartitionContent]) -> SourceFacts:
-        """What the file is and holds; `contents` are its partitions."""
+        """Return facts about the file; `contents` are its partitions."""
         starts = [moment for content in contents for moment in content.started or ()]
         with self.open_survey() as survey:
             users, ids = survey.count_users(), survey.id_range()
@@ -158,22 +162,22 @@ class OpenSource:
         )
 
     def plays_by_month(self, partitions: Iterable[Partition]) -> list[tuple[str, int]]:
-        """Plays of partitions by month of their start."""
+        """Count the plays of `partitions` by the month of their start."""
         with self.open_survey() as survey:
             return survey.plays_by_month(
                 ids for partition in partitions for ids in partition.ranges
             )
 
     def open_survey(self) -> AbstractContextManager[Survey]:
-        """Counts and digests of the copy."""
+        """Open the copy for counting rows and computing digests."""
         return open_survey(self.snapshot.path, self.schema, named=self.snapshot.source)
 
     @contextmanager
     def naming_damage(self) -> Iterator[None]:
-        """Where a damaged page is met, look for all of them and name what they cost.
+        """If a damaged page is found, search the whole file and report all damage.
 
         Raises:
-            SourceDamagedError: in place of the one that tells of the first.
+            SourceDamagedError: lists all damage, in place of the error for the first page.
         """
         try:
             yield
@@ -189,7 +193,7 @@ class OpenSource:
             raise
 
     def fits(self, grid: Grid, batch_size: int) -> bool:
-        """Whether batches of that size go with `grid`."""
+        """Whether `grid` suits batches of `batch_size` rows."""
 
         def count_ranges(width: int) -> int:
             with self.open_survey() as survey:
@@ -211,13 +215,13 @@ def open_source(
 
     Args:
         path: the database.
-        snapshots_dir: where the private copy is made for the time being.
-        salvaging: make do with what can be read of a damaged file.
+        snapshots_dir: the folder for the temporary private copy.
+        salvaging: accept a damaged file and read what is readable.
         known: see `OpenSource`.
-        on_survey: likewise.
+        on_survey: see `OpenSource`.
 
     Raises:
-        SourceError: there is no readable Tautulli database.
+        SourceError: the file is not a readable Tautulli database.
     """
     prepare = accept_length if salvaging else require_whole
     with ExitStack() as stack:
@@ -227,7 +231,7 @@ def open_source(
             schema = read_schema(snapshot.path, named=snapshot.source)
             if not salvaging:
                 return Copied(snapshot, schema)
-            # What can be read takes the place of the copied file.
+            # The salvaged copy replaces the damaged one.
             sound_copy = snapshot.path.with_name("salvaged.db")
             found = salvage(snapshot.path, schema, sound_copy, named=snapshot.source)
             snapshot.path.unlink()

@@ -1,4 +1,4 @@
-"""The user's own files, looked at and read as plain bytes; SQLite never opens them."""
+"""Reads the user's files as plain bytes; SQLite never opens them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 SQLITE_MAGIC = b"SQLite format 3\0"
 
-_HEADER_BYTES = 100  # holds both change counters of a database
-_WAL_HEADER_BYTES = 32  # holds the salts and the checkpoint sequence
+_HEADER_BYTES = 100  # includes both change counters of a database
+_WAL_HEADER_BYTES = 32  # includes the salts and the checkpoint sequence
 _CHUNK_BYTES = 1 << 20
-# Two writes within one tick of a clock leave the same times. FAT counts in steps of 2 s;
-# whatever counts in parts of seconds does so in steps of some milliseconds.
+# Two writes within one clock tick leave the same times. FAT has a resolution of 2 s; file
+# systems with fractional seconds have a resolution of a few milliseconds.
 _COARSE_TICK_NS = 3_000_000_000
 _FINE_TICK_NS = 500_000_000
 _SECOND_NS = 1_000_000_000
@@ -41,7 +41,7 @@ class ObservedFile:
     header: bytes
 
     def settled_at(self, time_ns: int) -> bool:
-        """Whether every later write shows in the times."""
+        """Whether any write after `time_ns` would change the times."""
         is_coarse = self.mtime_ns % _SECOND_NS == 0
         tick_ns = _COARSE_TICK_NS if is_coarse else _FINE_TICK_NS
         return time_ns - max(self.mtime_ns, self.ctime_ns) > tick_ns
@@ -49,7 +49,7 @@ class ObservedFile:
 
 @dataclass(frozen=True)
 class Observed:
-    """The files of a database at one moment."""
+    """The state of a database's files at one moment."""
 
     database: ObservedFile | None
     wal: ObservedFile | None
@@ -57,98 +57,98 @@ class Observed:
 
     @property
     def files(self) -> dict[str, ObservedFile | None]:
-        """By suffix, in the order in which they are copied."""
+        """The files by suffix, in the order in which they are copied."""
         return {"": self.database, "-wal": self.wal, "-journal": self.journal}
 
     @property
     def fingerprint(self) -> str:
-        """Names their state by times, sizes and headers alone."""
+        """A hash of the times, sizes and headers of all files."""
         return hashlib.blake2b(repr(self).encode(), digest_size=16).hexdigest()
 
     def name_at(self, original: Path) -> str:
-        """Their state together with the path, as any format takes it."""
+        """Return the fingerprint and the path, as valid UTF-8."""
         return f"{self.fingerprint} {spelled_out(original)}"
 
     def settled_at(self, time_ns: int) -> bool:
-        """Whether every later write shows in the times."""
+        """Whether any write after `time_ns` would change the times."""
         return all(file is None or file.settled_at(time_ns) for file in self.files.values())
 
     @property
     def copy_bytes(self) -> int:
-        """Room for the copy, and for the checkpoint that may grow it by the WAL."""
+        """The space needed for the copy, including a checkpoint that grows it by the WAL."""
         return sum(file.size for file in (*self.files.values(), self.wal) if file)
 
     def require_same(self, later: Observed) -> None:
-        """Refuse every change but a WAL that was only appended to."""
+        """Reject every change except an append to the WAL."""
         if self.database != later.database:
-            raise SourceChangedError("the database was written")
+            raise SourceChangedError("the database changed")
         if self.journal != later.journal:
-            raise SourceChangedError("its rollback journal was written")
+            raise SourceChangedError("its rollback journal changed")
         if _log_identity(self.wal) != _log_identity(later.wal):
-            raise SourceChangedError("its write-ahead log began anew")
+            raise SourceChangedError("its write-ahead log was restarted")
 
 
 def locate(source: Path) -> Path:
-    """The path of the file itself, with links resolved.
+    """Return the path of the file itself, with links resolved.
 
     Raises:
-        SourceError: it leads nowhere.
+        SourceError: the file does not exist or cannot be accessed.
     """
     try:
         source.stat()
         return source.resolve()
     except FileNotFoundError:
-        state = "the link leads nowhere" if source.is_symlink() else "it does not exist"
+        state = "it is a broken link" if source.is_symlink() else "it does not exist"
         raise refused(source, state, "check the path of the Tautulli database") from None
     except OSError as error:
         raise unreadable(source, error) from error
 
 
-def beside(database: Path, suffix: str) -> Path:
-    """The WAL or journal of a database, which need not be there."""
+def sidecar(database: Path, suffix: str) -> Path:
+    """Return the path of the WAL or journal of a database, which may not exist."""
     return database.with_name(database.name + suffix)
 
 
 def observe(database: Path) -> Observed:
-    """Look at a database and what belongs to it."""
-    return Observed(*(look(beside(database, suffix)) for suffix in ("", "-wal", "-journal")))
+    """Return the state of a database, its WAL and its journal."""
+    return Observed(*(look(sidecar(database, suffix)) for suffix in ("", "-wal", "-journal")))
 
 
 def open_regular(path: Path) -> FileIO:
-    """Open for reading; a pipe or device is refused before it can block or notice.
+    """Open a regular file for reading; reject a pipe or device without opening it.
 
     Raises:
-        SourceError: it is no regular file.
+        SourceError: it is not a regular file.
     """
     mode = path.lstat().st_mode
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
-        raise refused(path, f"it is {kind}", "name the database file itself")
+        raise refused(path, f"it is {kind}", "give the path of the database file itself")
     return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb", buffering=0)
 
 
 def chunks(path: Path, size: int, *, chunk_bytes: int = _CHUNK_BYTES) -> Iterator[memoryview]:
-    """The first `size` bytes, each part good until the next one is asked for."""
+    """Yield the first `size` bytes; each chunk is valid until the next one is requested."""
     buffer = memoryview(bytearray(min(size, chunk_bytes)))
     try:
         with read_faults(path), open_regular(path) as file:
             while size:
                 count = file.readinto(buffer[:size])
                 if not count:
-                    raise SourceChangedError("it was cut short")
+                    raise SourceChangedError("it was truncated")
                 yield buffer[:count]
                 size -= count
     except FileNotFoundError:
-        raise SourceChangedError("a part of it disappeared") from None
+        raise SourceChangedError("one of its files disappeared") from None
 
 
 def require_digest(path: Path, size: int, expected: str) -> None:
-    """Read again where the times are too young to betray a write under the copy."""
+    """Read a file again whose times are too recent to reveal a write during the copy."""
     digest = hashlib.sha256()
     for chunk in chunks(path, size):
         digest.update(chunk)
     if digest.hexdigest() != expected:
-        raise SourceChangedError("it was written within one tick of its clock")
+        raise SourceChangedError("it changed within one clock tick")
 
 
 def _log_identity(wal: ObservedFile | None) -> tuple[int, int, bytes] | None:
@@ -156,7 +156,7 @@ def _log_identity(wal: ObservedFile | None) -> tuple[int, int, bytes] | None:
 
 
 def look(path: Path) -> ObservedFile | None:
-    """State of one file; None if it does not exist."""
+    """Return the state of one file; None if it does not exist."""
     with suppress(FileNotFoundError), read_faults(path), open_regular(path) as file:
         seen = os.fstat(file.fileno())
         return ObservedFile(

@@ -1,4 +1,4 @@
-"""The fixed grid of id ranges that history is cut into."""
+"""The fixed grid of id ranges that divides the history into partitions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OTHER_KEY: Final = "other"
 
 @dataclass(frozen=True)
 class Partition:
-    """The plays of one range of ids on a grid, or `OTHER`: those that no grid holds.
+    """One id range of a grid, or `OTHER`, which covers all ids outside every grid.
 
     Attributes:
         ranges: its inclusive id ranges, ascending.
@@ -28,22 +28,22 @@ class Partition:
 
     @classmethod
     def parse(cls, key: str) -> Partition:
-        """The partition with that key.
+        """Return the partition with this key.
 
         Raises:
-            ValueError: there is no such key.
+            ValueError: `key` is not a partition key.
         """
         if key == _OTHER_KEY:
             return OTHER
         first, last = map(int, key.split("-"))
         partition = cls((IdRange(first, last),))
         if partition.key != key or not 1 <= first <= last <= LAST_GRID_ID:
-            raise ValueError(f"{key!r} is not the key of a partition")
+            raise ValueError(f"{key!r} is not a partition key")
         return partition
 
     @cached_property
     def key(self) -> str:
-        """Names it; keys sort as the ids do, with `OTHER` last."""
+        """The partition's key. Keys sort in id order, with `OTHER` last."""
         if len(self.ranges) > 1:
             return _OTHER_KEY
         return f"{self.ranges[0].first:010d}-{self.ranges[0].last:010d}"
@@ -55,9 +55,9 @@ class Partition:
 
     @property
     def grid(self) -> Grid | None:
-        """The grid that it belongs to; None where it does not tell.
+        """The grid of the partition; None if it cannot be determined.
 
-        The last partition ends where ten digits end, as wide as the others or not.
+        The last partition ends at ten digits, so it may be narrower than the others.
         """
         if self == OTHER or self.last_id == LAST_GRID_ID:
             return None
@@ -69,31 +69,31 @@ OTHER: Final = Partition((IdRange(SMALLEST_ID, 0), IdRange(LAST_GRID_ID + 1, LAR
 
 @dataclass(frozen=True)
 class Grid:
-    """Ranges of `width` ids, from 1 up; ids beyond ten digits share the partition `OTHER`."""
+    """Ranges of `width` ids starting at 1. Ids outside 1-9999999999 are in `OTHER`."""
 
     width: int
 
     @classmethod
     def fitting(cls, batch_size: int, count_ranges: Callable[[int], int]) -> Grid:
-        """As wide as a batch, or wider where that makes too many partitions.
+        """Return a grid as wide as a batch, or wider if that makes too many partitions.
 
         Args:
             batch_size: rows of a batch.
-            count_ranges: how many ranges of a width hold rows.
+            count_ranges: returns how many ranges of a given width have rows.
         """
         width = batch_size
-        # Rows far apart stay in ranges of their own, so one step may not do.
+        # Widely spaced rows stay in separate ranges, so one step may not be enough.
         while (ranges := count_ranges(width)) > MAX_PARTITIONS:
             width *= max(2, -(-ranges // MAX_PARTITIONS))
         return cls(width)
 
     def fits(self, batch_size: int, count_ranges: Callable[[int], int]) -> bool:
-        """Whether it is what `fitting` gives or once gave for that size of batch."""
+        """Whether `fitting` returns, or could once have returned, this grid for `batch_size`."""
         widened = self.width % batch_size == 0 and count_ranges(batch_size) > MAX_PARTITIONS
         return self.width == batch_size or widened
 
     def partition_of(self, row_id: int) -> Partition:
-        """The partition that holds `row_id`."""
+        """Return the partition that contains `row_id`."""
         if not 1 <= row_id <= LAST_GRID_ID:
             return OTHER
         first = (row_id - 1) // self.width * self.width + 1

@@ -1,4 +1,4 @@
-"""Folders for private copies: one owner each, and gone when the owner is, even if killed."""
+"""Temporary folders for private copies, removed even if their owner is killed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CLAIM_ATTEMPTS = 10
 
 @contextmanager
 def private_folder(parent: Path) -> Iterator[Path]:
-    """Make a folder for one owner; on leaving, what was made is gone."""
+    """Create a folder for one owner; on exit, remove it and any parents that were created."""
     missing = [folder for folder in (parent, *parent.parents) if not folder.exists()]
     try:
         folder, lock = _claim(parent)
@@ -39,10 +39,10 @@ def private_folder(parent: Path) -> Iterator[Path]:
 
 
 def remove_stale_snapshots(snapshots_dir: Path) -> None:
-    """Delete the copies that killed processes left behind; live ones stay.
+    """Delete copies left behind by killed processes; keep those in use.
 
     Raises:
-        ConfigurationError: one cannot be deleted.
+        ConfigurationError: a copy cannot be deleted.
     """
     names = {entry.name.removesuffix(".lock") for entry in snapshots_dir.glob("snapshot-*")}
     for folder in sorted(snapshots_dir / name for name in names):
@@ -51,20 +51,20 @@ def remove_stale_snapshots(snapshots_dir: Path) -> None:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 _discard(folder)
         except (FileNotFoundError, BlockingIOError):
-            continue  # it is live, or another owner that left took the empty parent along
+            continue  # it is in use, or another owner removed the empty parent on exit
         except OSError as error:
             raise ConfigurationError(
                 f"cannot delete the stale copy {shown(folder)}: {cause(error)}",
-                hint="delete it by hand: it holds the tokens of the database",
+                hint="delete it by hand: it contains tokens from the database",
             ) from error
 
 
 def _claim(parent: Path) -> tuple[Path, IO[str]]:
-    """Lock a new folder's name before the folder exists, so that none is ever unowned."""
+    """Lock a new folder's name before the folder exists: a folder always has an owner."""
     for _ in range(_CLAIM_ATTEMPTS):
         _make_private(parent)
         folder = parent / f"snapshot-{secrets.token_hex(8)}"
-        # Another owner that leaves may take the empty parent along.
+        # Another owner may remove the empty parent on exit.
         with suppress(FileNotFoundError, BlockingIOError), ExitStack() as unless_claimed:
             lock = unless_claimed.enter_context(_lock_of(folder).open("x"))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -85,8 +85,8 @@ def _lock_of(folder: Path) -> Path:
 
 
 def _discard(folder: Path) -> None:
-    """Delete the folder and last its lock, which marks what is left after a kill."""
-    # Its owner may be deleting it as well: what is gone already is as it should be.
+    """Delete the folder, then its lock: the lock marks leftovers of a killed process."""
+    # Its owner may be deleting it too, so missing files are fine.
     with suppress(FileNotFoundError):
         shutil.rmtree(folder)
     _lock_of(folder).unlink(missing_ok=True)

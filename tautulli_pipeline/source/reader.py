@@ -1,4 +1,4 @@
-"""Id ranges of the joined history tables as Arrow tables, read inside SQLite."""
+"""Reads id ranges of the joined history tables as Arrow tables."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ALIASES: Final = dict(zip(HISTORY_TABLES, ("h", "m", "i"), strict=True))
 
 @dataclass(frozen=True)
 class IdRange:
-    """Inclusive range of `session_history.id`."""
+    """An inclusive range of `session_history.id`."""
 
     first: int
     last: int
@@ -43,10 +43,10 @@ _NO_IDS: Final = IdRange(0, -1)
 
 
 class HistoryReader:
-    """Reads plays by id from one private copy.
+    """Reads plays by id from a private copy.
 
-    DuckDB's own scan of an attached table reads the whole table for each batch, so
-    every batch runs as a query inside SQLite, where the primary key finds it.
+    Each batch runs as a query inside SQLite, which uses the primary key. DuckDB's own scan
+    of an attached table would read the whole table for each batch.
     """
 
     def __init__(
@@ -57,11 +57,13 @@ class HistoryReader:
         self._query = quote_literal(_batch_query(schema))
 
     def read(self, ids: IdRange) -> pa.Table:
-        """Plays of `ids` in id order; the largest id takes in those without one.
+        """Read the plays of `ids` in id order.
+
+        A range that ends at the largest id includes plays whose id is not an integer.
 
         Returns:
-            A table of text columns named `<table>.<column>`, NULL and '' kept apart;
-            metadata and media info are NULL where a play has none. Bytes that are no
+            A table of text columns named `<table>.<column>`, in which NULL and '' differ.
+            Metadata and media info are NULL for a play without them. Bytes that are not
             UTF-8 become replacement characters.
 
         Raises:
@@ -73,10 +75,10 @@ class HistoryReader:
     def stream(
         self, ranges: Iterable[IdRange], *, batch_rows: int = ROWS_PER_PIECE
     ) -> Iterator[pa.RecordBatch]:
-        """The same plays range by range, in batches of at most `batch_rows`.
+        """Yield the same plays range by range, in batches of at most `batch_rows`.
 
-        One query for each range: planning it costs as much as reading a thousand plays.
-        No other may run while one is under way.
+        Each range takes one query, because planning it costs as much as reading a thousand
+        plays. Do not run another query until the iterator is exhausted.
 
         Raises:
             SourceDamagedError: SQLite cannot read the rows.
@@ -88,7 +90,7 @@ class HistoryReader:
 
     @property
     def columns(self) -> pa.Schema:
-        """The columns of what it reads."""
+        """The schema of the tables that `read` returns."""
         return self.read(_NO_IDS).schema
 
     def _execute(self, ids: IdRange) -> duckdb.DuckDBPyConnection:
@@ -101,7 +103,7 @@ class HistoryReader:
     def _naming_damage(self, ids: IdRange) -> Iterator[None]:
         try:
             yield
-        except (duckdb.Error, OSError) as error:  # Arrow's streams raise the latter
+        except (duckdb.Error, OSError) as error:  # Arrow streams raise OSError
             raise SourceDamagedError(
                 f"cannot read plays {ids.first} to {ids.last} of {self._named}: "
                 f"{str(error).splitlines()[0]}",
@@ -110,7 +112,7 @@ class HistoryReader:
 
 
 def _as_utf8(table: pa.Table) -> pa.Table:
-    """SQLite takes any bytes for text, and DuckDB passes them on unseen."""
+    """Replace invalid UTF-8: SQLite stores any bytes as text and DuckDB does not check."""
     try:
         table.validate(full=True)
     except pa.ArrowInvalid:
@@ -130,10 +132,10 @@ def _with_replacements(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
 
 @contextmanager
 def open_reader(database: Path, schema: SourceSchema, *, named: Path) -> Iterator[HistoryReader]:
-    """Open the private copy `database`; `named` is the path the user gave."""
+    """Open the private copy `database`; messages name `named`, the user's path."""
     with duckdb.connect(config={"threads": 1}) as connection:
         load_sqlite_scanner(connection)
-        # ATTACH takes no parameters: the quote is doubled, or a path injects SQL.
+        # ATTACH takes no parameters, so the path is quoted to prevent SQL injection.
         connection.execute(
             f"ATTACH {quote_literal(str(database))} AS source (TYPE sqlite, READ_ONLY)"
         )
@@ -141,14 +143,14 @@ def open_reader(database: Path, schema: SourceSchema, *, named: Path) -> Iterato
 
 
 def load_sqlite_scanner(connection: duckdb.DuckDBPyConnection) -> None:
-    """Load the extension from its wheel; nothing is downloaded."""
+    """Load the SQLite extension from its wheel, without a download."""
     wheel = files(_EXTENSION_WHEEL) / "extensions" / f"v{duckdb.__version__}"
     with as_file(wheel / "sqlite_scanner.duckdb_extension") as path:
         connection.execute(f"LOAD {quote_literal(str(path))}")
 
 
 def _batch_query(schema: SourceSchema) -> str:
-    """SQLite's own query of one batch; takes first and last id."""
+    """Return the SQLite query for one batch; its parameters are the first and last id."""
     columns = [
         f"{_ALIASES[table]}.{quote_identifier(column)} AS {quote_identifier(f'{table}.{column}')}"
         for table, names in schema.history_columns.items()
@@ -163,7 +165,7 @@ def _batch_query(schema: SourceSchema) -> str:
 
 
 def _lookups(schema: SourceSchema) -> dict[str, str]:
-    """Names from the small tables; the newest row counts where one is there twice."""
+    """Return SQL for names from the small tables; the newest of several rows wins."""
     sections = [
         f"nullif({_ALIASES[table]}.section_id, '')"
         for table in HISTORY_TABLES

@@ -1,4 +1,4 @@
-"""One table of a damaged database, copied as far as it can be read."""
+"""Copies the readable rows of one table of a damaged database."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from tautulli_pipeline.source.damage import Damage
 from tautulli_pipeline.source.schema import LARGEST_ID, LOOKUPS, SMALLEST_ID
 
 _DAMAGE_CODES: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG)
-_SOUNDINGS: Final = 16
+_SAMPLES: Final = 16
 
 
 class _UnreadableError(Exception):
-    """SQLite met a damaged page."""
+    """SQLite found a damaged page."""
 
 
 @dataclass
 class RescuedTable:
-    """One table on its way into the copy.
+    """A table of a damaged database that is being copied.
 
     Attributes:
-        portion: rows that are copied at once while the file is readable.
-        searched_ids: the largest range of unnamed ids that is searched one by one; a wider
-            one is given up if none of a few samples can be read.
+        portion: rows copied at once while the file is readable.
+        searched_ids: the largest range of unknown ids that is searched one by one. A wider
+            range is skipped if none of a few samples is readable.
     """
 
     connection: sqlite3.Connection
@@ -39,11 +39,11 @@ class RescuedTable:
     portion: int = 1000
     searched_ids: int = 4096
     cause: str = ""
-    _dead: list[tuple[int, int]] = field(default_factory=list)
+    _unreadable_ranges: list[tuple[int, int]] = field(default_factory=list)
     _named: frozenset[int] | None = None
 
     def copy(self) -> None:
-        """Copy what can be read, and note the ranges where nothing can."""
+        """Copy the readable rows and record the unreadable ranges."""
         self._create()
         stopped = self._copy_up_to_damage()
         if stopped is None:
@@ -58,12 +58,12 @@ class RescuedTable:
             self._rescue(ids[start:end], ids[start], high)
 
     def damage(self, tables: Mapping[str, RescuedTable]) -> Damage:
-        """What was not copied: the rows that are named by an index or by the other tables."""
-        kin = [t for t in tables.values() if t.names_plays] if self.names_plays else []
+        """Return the rows not copied, as known from an index or from the other tables."""
+        related = [t for t in tables.values() if t.names_plays] if self.names_plays else []
         lost = sorted(
-            self._ids_lost(self._named)
+            self._unreadable_ids(self._named)
             if self._named is not None
-            else set().union(*(self._ids_lost(table.ids()) for table in kin))
+            else set().union(*(self._unreadable_ids(table.ids()) for table in related))
         )
         return Damage(self.name, tuple(lost), tuple(self._spans(lost)), self.cause)
 
@@ -74,23 +74,23 @@ class RescuedTable:
 
     @property
     def names_plays(self) -> bool:
-        """Whether the ids of its rows are those of plays."""
+        """Whether the ids of its rows are ids of plays."""
         return self.is_history and self.keyed
 
     def ids(self) -> Collection[int]:
-        """Every id it is known to have, copied or not."""
+        """Return every known id of the table, copied or not."""
         copied = self.connection.execute(f"SELECT rowid FROM main.{self.name}")
         return self._named or [row_id for (row_id,) in copied]
 
-    def _ids_lost(self, ids: Collection[int]) -> set[int]:
-        """Those of `ids` that lie where nothing could be read."""
-        starts = [low for low, _ in self._dead]
-        ends = [high for _, high in self._dead]
+    def _unreadable_ids(self, ids: Collection[int]) -> set[int]:
+        """Return the `ids` that are in unreadable ranges."""
+        starts = [low for low, _ in self._unreadable_ranges]
+        ends = [high for _, high in self._unreadable_ranges]
         places = ((row_id, bisect_right(starts, row_id) - 1) for row_id in ids)
         return {row_id for row_id, place in places if place >= 0 and row_id <= ends[place]}
 
     def count(self) -> int:
-        """Rows that were copied."""
+        """Return the number of copied rows."""
         return int(self._one(f"SELECT count(*) FROM main.{self.name}") or 0)
 
     def _create(self) -> None:
@@ -111,11 +111,11 @@ class RescuedTable:
                 self.connection.execute(f"CREATE INDEX main.by_{key} ON {self.name} ({key})")
 
     def _copy_up_to_damage(self) -> tuple[int, str] | None:
-        """Copy in the order of the file; gives the id and the cause where that ends early."""
+        """Copy rows in file order; if that fails, return the first missing id and the cause."""
         first = SMALLEST_ID
         while True:
             try:
-                with _noticing_damage():
+                with _detecting_damage():
                     following = self._id_after_portion(first)
                     self._copy(f"rowid >= ? ORDER BY rowid LIMIT {self.portion}", first)
             except _UnreadableError as error:
@@ -134,9 +134,9 @@ class RescuedTable:
         )
 
     def _copy(self, condition: str, *parameters: int) -> None:
-        """Copy the rows that meet it, all or none."""
+        """Copy the rows that match `condition`: all or none."""
         names = [quote_identifier(name) for name in self.columns]
-        # Where a rebuilt table has an id twice, its newest row counts.
+        # If a rebuilt table has an id twice, the newest row wins.
         listed = ", ".join(names if self.keyed else ["rowid", *names])
         self.connection.execute(
             f"INSERT OR IGNORE INTO main.{self.name} ({listed}) "
@@ -144,11 +144,11 @@ class RescuedTable:
             parameters,
         )
 
-    def _copies(self, low: int, high: int) -> bool:
+    def _try_copy(self, low: int, high: int) -> bool:
         try:
-            with _noticing_damage():
+            with _detecting_damage():
                 if low == high:
-                    # Where it is the last of its page, a range would go on to the next.
+                    # A range would continue to the next page after the last row of a page.
                     self._copy("rowid = ?", low)
                 else:
                     self._copy("rowid BETWEEN ? AND ? ORDER BY rowid", low, high)
@@ -157,15 +157,15 @@ class RescuedTable:
         return True
 
     def _rescue(self, ids: Sequence[int], low: int, high: int) -> None:
-        """Copy what can be read from `low` to `high`; the first of `ids` there is `low`."""
-        if low > high or self._copies(low, high):
+        """Copy the readable rows from `low` to `high`; `ids`, if any, starts with `low`."""
+        if low > high or self._try_copy(low, high):
             return
         if len(ids) > 1:
             half = len(ids) // 2
             self._rescue(ids[:half], low, ids[half] - 1)
             self._rescue(ids[half:], ids[half], high)
         elif low == high:
-            self._dead.append((low, high))
+            self._unreadable_ranges.append((low, high))
         elif ids:
             self._rescue(ids, low, low)
             self._rescue((), low + 1, high)
@@ -173,18 +173,18 @@ class RescuedTable:
             self._search(low, high)
 
     def _search(self, low: int, high: int) -> None:
-        """Copy what can be read where nothing names the rows, in a range that fails as a whole."""
-        step = (high - low) // _SOUNDINGS
-        sounded = (*range(low, high, step), high) if high - low > self.searched_ids else ()
-        if sounded and not any(self._copies(row_id, row_id) for row_id in sounded):
-            self._dead.append((low, high))
+        """Copy the readable rows of a range that failed as a whole and whose ids are unknown."""
+        step = (high - low) // _SAMPLES
+        sampled = (*range(low, high, step), high) if high - low > self.searched_ids else ()
+        if sampled and not any(self._try_copy(row_id, row_id) for row_id in sampled):
+            self._unreadable_ranges.append((low, high))
             return
         middle = (low + high) // 2
         self._rescue((), low, middle)
         self._rescue((), middle + 1, high)
 
     def _spans(self, lost: Sequence[int]) -> Iterator[tuple[int, int]]:
-        """First and last of `lost` rows between which there is no other row."""
+        """Yield ranges of `lost` ids that have no other row between them."""
         between = f"SELECT 1 FROM main.{self.name} WHERE rowid > ? AND rowid < ? LIMIT 1"
         start = 0
         for end in range(1, len(lost) + 1):
@@ -195,13 +195,13 @@ class RescuedTable:
                 start = end
 
     def _ids_in_index(self) -> frozenset[int] | None:
-        """Every id of the table, from the first index that can be read to its end."""
+        """Return all ids of the table, from the first index that is fully readable."""
         indexes = self.connection.execute(
             "SELECT name FROM pragma_index_list(?, 'damaged') WHERE NOT partial", (self.name,)
         ).fetchall()
         for (index,) in indexes:
             sql = f"SELECT rowid FROM damaged.{self.name} INDEXED BY {quote_identifier(index)}"
-            with suppress(_UnreadableError), _noticing_damage():
+            with suppress(_UnreadableError), _detecting_damage():
                 return frozenset(row_id for (row_id,) in self.connection.execute(sql))
         return None
 
@@ -211,7 +211,7 @@ class RescuedTable:
 
 
 @contextmanager
-def _noticing_damage() -> Iterator[None]:
+def _detecting_damage() -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:

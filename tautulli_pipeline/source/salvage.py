@@ -1,8 +1,8 @@
-"""A sound copy of what can be read of a damaged database, and what it lacks.
+"""Copies the readable rows of a damaged database and reports what is missing.
 
-A query that meets a damaged page fails as a whole. So rows are copied in portions, and a
-portion that fails is halved down to the rows that cannot be read. Those that were there are
-known from an index, or from the other history tables, whose rows have the same ids.
+A query that reads a damaged page fails as a whole. Rows are therefore copied in portions,
+and a portion that fails is halved until only unreadable rows are left. Their ids are known
+from an index, or from the other history tables, whose rows have the same ids.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from tautulli_pipeline.source.schema import LOOKUPS, SourceSchema
 
 @dataclass(frozen=True)
 class Salvage:
-    """What came of a damaged database.
+    """The rows missing from the copy of a damaged database.
 
     Attributes:
-        damages: what cannot be read, by table.
-        unreadable: ids of the plays that are therefore not in the copy, ascending. A play
-            whose media info alone is lost is there without it.
+        damages: the unreadable rows, by table.
+        unreadable: ids of the plays that are missing from the copy, ascending. A play that
+            has lost only its media info is not missing.
     """
 
     damages: tuple[Damage, ...]
@@ -40,21 +40,21 @@ NOTHING_LOST: Final = Salvage((), ())
 
 
 def salvage(database: Path, schema: SourceSchema, target: Path, *, named: Path) -> Salvage:
-    """Copy all that can be read of the private copy `database` into a new file `target`.
+    """Copy everything readable from the private copy `database` to a new file `target`.
 
-    The copy has the tables of `schema`, with those columns of the small tables that are read.
+    The copy has the tables of `schema`. Of the small tables it has only the columns in use.
 
     Args:
         database: the private copy of the damaged file.
-        schema: what it holds.
-        target: where the new file is made.
-        named: the path the user gave, for messages.
+        schema: the schema of `database`.
+        target: the path of the new file.
+        named: the user's path, for messages.
 
     Raises:
-        SourceDamagedError: there is nothing to be had.
-        ConfigurationError: there is no room for the copy.
+        SourceDamagedError: nothing is readable.
+        ConfigurationError: there is not enough space for the copy.
     """
-    with _room_for(target), closing(open_copy(database, target)) as connection:
+    with _reporting_full_disk(target), closing(open_copy(database, target)) as connection:
         tables = {
             name: RescuedTable(connection, name, columns, keyed=name in schema.keyed)
             for name, columns in _wanted(schema).items()
@@ -66,7 +66,7 @@ def salvage(database: Path, schema: SourceSchema, target: Path, *, named: Path) 
         if HISTORY in damages and not unreadable and not tables[HISTORY].count():
             cause = damages[HISTORY].cause
             raise SourceDamagedError(
-                f"nothing can be salvaged of {named}: {HISTORY} cannot be read: {cause}",
+                f"cannot salvage {named}: no row of {HISTORY} is readable: {cause}",
                 hint=BACKUP_HINT,
             )
     return Salvage(tuple(damages.values()), unreadable)
@@ -84,7 +84,7 @@ def open_copy(database: Path, target: Path) -> sqlite3.Connection:
 
 
 def _wanted(schema: SourceSchema) -> dict[str, tuple[str, ...]]:
-    """The columns to copy of each table."""
+    """Return the columns to copy, by table."""
     wanted = {name: columns for name, columns in schema.history_columns.items() if columns}
     for name, needed in LOOKUPS.items():
         present = tuple(c for c in schema.tables.get(name, ()) if c.lower() in needed)
@@ -96,7 +96,7 @@ def _wanted(schema: SourceSchema) -> dict[str, tuple[str, ...]]:
 def _drop_unreadable(
     connection: sqlite3.Connection, damages: Mapping[str, Damage]
 ) -> tuple[int, ...]:
-    """Leave out plays whose metadata is lost: without it they would pass for untitled."""
+    """Delete plays whose metadata is lost: they would look like plays without a title."""
     lost = set(damages[HISTORY].ids) if HISTORY in damages else set()
     for row_id in damages[METADATA].ids if METADATA in damages else ():
         done = connection.execute(f"DELETE FROM main.{HISTORY} WHERE id = ?", (row_id,))
@@ -106,13 +106,13 @@ def _drop_unreadable(
 
 
 @contextmanager
-def _room_for(target: Path) -> Iterator[None]:
+def _reporting_full_disk(target: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_FULL:
             raise
         raise ConfigurationError(
-            f"cannot write what is salvaged to {target.parent}: {error}",
-            hint="make room, or set PIPELINE_DATA_DIR to a larger disk",
+            f"cannot write the salvaged copy to {target.parent}: {error}",
+            hint="free up space, or set PIPELINE_DATA_DIR to a folder on a larger disk",
         ) from error

@@ -1,4 +1,4 @@
-"""Which tables and columns a Tautulli file has: the file decides, never its version."""
+"""The tables and columns of a Tautulli file, read from the file, not derived from its version."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _REQUIRED = {
 }
 SMALLEST_ID: Final = -(2**63)
 LARGEST_ID: Final = 2**63 - 1
-# What is read of the small tables; the first column is the key.
+# The columns that are read from the small tables; the first column is the key.
 LOOKUPS: Final[dict[str, tuple[str, ...]]] = {
     "users": ("user_id", "username", "friendly_name"),
     "library_sections": ("section_id", "section_name"),
@@ -28,11 +28,11 @@ LOOKUPS: Final[dict[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class SourceSchema:
-    """The tables that matter here, each with its columns as the file spells them.
+    """The relevant tables of a file, with their columns as spelled in the file.
 
     Attributes:
-        keyed: the tables whose ids are integers by their primary key. Others may hold
-            anything for an id.
+        keyed: the tables whose `id` is an integer primary key. In other tables an id can
+            be any value.
     """
 
     tables: Mapping[str, tuple[str, ...]]
@@ -41,22 +41,22 @@ class SourceSchema:
 
     @property
     def history_columns(self) -> dict[str, tuple[str, ...]]:
-        """Columns of the three history tables; a table without ids tells nothing of a play."""
+        """Columns of the three history tables; none for a table without an `id`."""
         return {t: self.tables[t] if self.has(t, "id") else () for t in HISTORY_TABLES}
 
     @property
     def missing_columns(self) -> tuple[str, ...]:
-        """History columns of the newest Tautulli that this file lacks."""
+        """History columns of the newest Tautulli that are missing from this file."""
         present = {c.lower() for columns in self.history_columns.values() for c in columns}
         never = {"subtitle_decision"}
         return tuple(c.source for c in COPIED if c.source not in present | never)
 
     def has(self, table: str, *columns: str) -> bool:
-        """Whether `table` is there with all of `columns`."""
+        """Whether `table` exists and has all of `columns`."""
         return set(columns) <= {c.lower() for c in self.tables.get(table, ())}
 
     def has_id_within(self, table: str, column: str) -> str:
-        """SQL condition for ids from ?1 to ?2; what is no integer goes with the largest id."""
+        """Return SQL for ids from ?1 to ?2; non-integer ids count as the largest id."""
         within = f"{column} BETWEEN ?1 AND ?2"
         if table in self.keyed:
             return within
@@ -64,13 +64,13 @@ class SourceSchema:
         return f"({integer} AND {within} OR NOT {integer} AND ?2 = {LARGEST_ID})"
 
     def has_integer(self, table: str, column: str) -> str:
-        """SQL condition for ids that are integers."""
+        """Return SQL for ids that are integers."""
         return "true" if table in self.keyed else f"typeof({column}) = 'integer'"
 
     def join(self, table: str, alias: str) -> str:
-        """SQL that joins at most one row of `table` to each play `h` with an id from ?1 to ?2.
+        """Return SQL that joins at most one row of `table` to each play `h` from ?1 to ?2.
 
-        Where a rebuilt table has an id twice, its newest row counts.
+        If a rebuilt table has an id twice, the newest row wins.
         """
         if not self.has(table, "id"):
             return ""
@@ -91,10 +91,10 @@ def read_schema(database: Path, *, named: Path) -> SourceSchema:
 
     Args:
         database: the copy.
-        named: the path the user gave, for messages.
+        named: the user's path, for messages.
 
     Raises:
-        SourceError: the file is no Tautulli database.
+        SourceError: the file is not a Tautulli database.
     """
     try:
         with closing(open_read_only(database)) as connection:
@@ -105,13 +105,12 @@ def read_schema(database: Path, *, named: Path) -> SourceSchema:
     except sqlite3.DatabaseError as error:
         raise SourceError(
             f"cannot read the schema of {named}: {error}",
-            hint="without it no table can be found, so nothing can be salvaged; "
-            "restore one of Tautulli's backups",
+            hint="nothing can be salvaged without the schema; restore a Tautulli backup",
         ) from error
 
 
 def open_read_only(database: Path) -> sqlite3.Connection:
-    """Open a private copy."""
+    """Open a private copy read-only."""
     return sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
 
 
@@ -121,7 +120,7 @@ def _columns(connection: sqlite3.Connection, table: str) -> tuple[str, ...]:
 
 
 def _is_keyed(connection: sqlite3.Connection, table: str) -> bool:
-    """Whether `id` is the rowid itself, which only this spelling makes it."""
+    """Whether `id` is an alias of the rowid, which requires exactly this declaration."""
     rows = connection.execute("SELECT name, type FROM pragma_table_info(?) WHERE pk > 0", (table,))
     return [(name.lower(), kind.upper()) for name, kind in rows] == [("id", "INTEGER")]
 
@@ -129,12 +128,12 @@ def _is_keyed(connection: sqlite3.Connection, table: str) -> bool:
 def _require_tautulli(tables: Mapping[str, tuple[str, ...]], named: Path) -> None:
     for table, columns in _REQUIRED.items():
         present = {c.lower() for c in tables[table]}
-        lacking = [c for c in columns if c not in present]
-        if lacking:
-            what = f"column {table}.{lacking[0]}" if present else f"table {table}"
+        missing = [c for c in columns if c not in present]
+        if missing:
+            what = f"column {table}.{missing[0]}" if present else f"table {table}"
             raise SourceError(
                 f"{named} is not a Tautulli database: it has no {what}",
-                hint="give the path of tautulli.db, or of plexpy.db before v2.0.21",
+                hint="give the path of tautulli.db (plexpy.db before v2.0.21)",
             )
 
 
@@ -144,5 +143,5 @@ def _version(connection: sqlite3.Connection, tables: Mapping[str, tuple[str, ...
     try:
         row = connection.execute("SELECT value FROM version_info WHERE key = 'version'").fetchone()
     except sqlite3.DatabaseError:
-        return None  # damaged, and nothing hangs on it
+        return None  # damaged; nothing depends on the version
     return str(row[0]) if row and row[0] else None

@@ -1,7 +1,7 @@
-"""A private copy of the user's database, taken without touching the original.
+"""Takes a private copy of the user's database without changing the original.
 
-SQLite itself writes beside any file it opens, so the original is only ever read as
-plain bytes. Only the copy is opened, and it is deleted after use: it holds tokens.
+SQLite can create files next to any database it opens, so the original is only read as
+plain bytes. Only the copy is opened. It contains tokens and is deleted after use.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from tautulli_pipeline.source.archive import archived_bytes, extract_database, i
 from tautulli_pipeline.source.faults import cause, refused, shown, spelled_out
 from tautulli_pipeline.source.original import (
     SQLITE_MAGIC,
-    beside,
     chunks,
     locate,
     observe,
     require_digest,
+    sidecar,
 )
 from tautulli_pipeline.source.private_folder import private_folder, remove_stale_snapshots
 from tautulli_pipeline.source.sqlite_locks import await_unlocked, lock_holder
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _COPY_NAME = "tautulli.db"
 _SUPER_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class Snapshot:
     """A private copy of a database, usable while its context is open."""
 
     path: Path
-    """The copy: rolled back or checkpointed, so a reader finds no WAL or journal."""
+    """The copy, rolled back or checkpointed: it has no WAL or journal."""
     source: Path
-    """The original, with links resolved and bytes that are no UTF-8 spelled out."""
+    """The original, with links resolved and bytes that are not UTF-8 escaped."""
     size_bytes: int
     """Size of the original's main file."""
     fingerprint: str
@@ -66,24 +66,24 @@ def take_snapshot(
     patience_seconds: float = 3.0,
     prepare: Callable[[Snapshot], None] = lambda _snapshot: None,
 ) -> Iterator[Snapshot]:
-    """Copy a database and what belongs to it; the copy lives as long as the context.
+    """Copy a database with its WAL and journal; the copy exists as long as the context.
 
-    The copy is one committed state of the original, also while another process writes.
-    Nothing is created before the source has passed for a SQLite database or an archive of
-    one, the original and its folder stay as they are, and no copy survives the context.
+    The copy is a committed state of the original, even if another process is writing.
+    Nothing is created until the source is known to be a SQLite database or a zip archive.
+    The original and its folder are not changed.
 
     Args:
         source: the database, or a zip archive of one.
-        snapshots_dir: where the copy is made, in a folder of its own.
-        attempts: how often a source that changed under the copy is copied.
-        pause_seconds: between two attempts.
-        patience_seconds: how long a lock that keeps readers out may stay.
-        prepare: is given the copy before SQLite is.
+        snapshots_dir: the parent of the temporary folder for the copy.
+        attempts: how often to copy a source that changes during the copy.
+        pause_seconds: the pause between two attempts.
+        patience_seconds: how long to wait for a lock that excludes readers.
+        prepare: called with the copy before SQLite opens it.
 
     Raises:
-        SourceError: there is no readable SQLite database, or a process has locked it.
-        SourceChangedError: no attempt found the source at rest.
-        ConfigurationError: there is no room for the copy, or no right to write it.
+        SourceError: the source is not a readable SQLite database, or a process locks it.
+        SourceChangedError: the source changed during every attempt.
+        ConfigurationError: there is not enough space for the copy, or no write permission.
     """
     original = locate(source)
     needed_bytes = _needed_bytes(original, observe(original))
@@ -103,16 +103,16 @@ def take_snapshot(
 
 
 def _needed_bytes(original: Path, observed: Observed) -> int:
-    """Room for the copy of what has to be a database or an archive of one."""
+    """Return the space needed for the copy; reject anything but a database or an archive."""
     seen = observed.database
     if seen is None:
         raise refused(original, "it disappeared")
     if seen.size == 0:
-        raise refused(original, "it is empty (0 bytes)", "import one of Tautulli's backups")
+        raise refused(original, "it is empty (0 bytes)", "import a Tautulli backup")
     if is_archive(seen.header):
         return observed.copy_bytes + archived_bytes(original)
     if not seen.header.startswith(SQLITE_MAGIC):
-        hint = "name Tautulli's own database, usually tautulli.db, or one of its backups"
+        hint = "give the path of Tautulli's database, usually tautulli.db, or of a backup"
         raise refused(original, "it is not a SQLite database", hint)
     return observed.copy_bytes
 
@@ -131,28 +131,28 @@ def _copy_at_rest(
             reason = change.message
     raise SourceChangedError(
         f"{shown(original)} kept changing while it was copied ({attempts} attempts): {reason}",
-        hint="stop Tautulli for the import, or import one of its backups",
+        hint="stop Tautulli during the import, or import a Tautulli backup",
     )
 
 
 def _copy_once(original: Path, folder: Path) -> Snapshot:
-    """Copy all files, then prove that they belong together.
+    """Copy all files, then verify that they are consistent.
 
-    The WAL is measured after the main file, so it holds every commit that an unchanged main
-    file may lack; SQLite's own recovery ignores the frames behind the last whole commit.
+    The WAL is measured after the main file, so it has every commit that is missing from an
+    unchanged main file. SQLite's recovery ignores frames after the last complete commit.
     """
     began_ns = time.time_ns()
     before = observe(original)
     if before.database is None:
         raise SourceChangedError("it disappeared")
     digests = {
-        suffix: copy_file(beside(original, suffix), beside(folder / _COPY_NAME, suffix), file)
+        suffix: copy_file(sidecar(original, suffix), sidecar(folder / _COPY_NAME, suffix), file)
         for suffix, file in before.files.items()
     }
-    _require_no_super_journal(beside(folder / _COPY_NAME, "-journal"))
+    _require_no_super_journal(sidecar(folder / _COPY_NAME, "-journal"))
     for suffix, file in before.files.items():
         if suffix != "-wal" and file and not file.settled_at(began_ns):
-            require_digest(beside(original, suffix), file.size, digests[suffix])
+            require_digest(sidecar(original, suffix), file.size, digests[suffix])
     before.require_same(observe(original))
     if holder := lock_holder(original):
         raise SourceChangedError(f"{holder} locked it")
@@ -165,31 +165,31 @@ def _copy_once(original: Path, folder: Path) -> Snapshot:
 
 
 def copy_file(original: Path, target: Path, seen: ObservedFile | None) -> str:
-    """Copy as many bytes as were seen; the digest is '' where there was no file."""
+    """Copy the observed number of bytes and return their digest; '' if there was no file."""
     target.unlink(missing_ok=True)
     if seen is None:
         return ""
     digest = hashlib.sha256()
-    with target.open("xb") as copy, ThreadPoolExecutor(1) as beside_it:
+    with target.open("xb") as copy, ThreadPoolExecutor(1) as worker:
         for chunk in chunks(original, seen.size):
-            # Either takes as long as the other, and both let other threads run.
-            digesting = beside_it.submit(digest.update, chunk)
+            # Hashing and writing take equally long, and both release the GIL.
+            digesting = worker.submit(digest.update, chunk)
             copy.write(chunk)
             digesting.result()
     return digest.hexdigest()
 
 
 def _require_no_super_journal(journal: Path) -> None:
-    """Refuse a journal whose fate hangs on a file that SQLite would look up by its path."""
+    """Reject a journal that depends on a super-journal, which SQLite finds by its path."""
     if journal.exists() and journal.stat().st_size >= len(_SUPER_JOURNAL_MAGIC):
         with journal.open("rb") as file:
             file.seek(-len(_SUPER_JOURNAL_MAGIC), os.SEEK_END)
             if file.read() == _SUPER_JOURNAL_MAGIC:
-                raise SourceChangedError("a transaction over several databases is under way")
+                raise SourceChangedError("a transaction across several databases is in progress")
 
 
 def _unpack(snapshot: Snapshot) -> None:
-    """Put the database that a copied archive holds into the archive's place."""
+    """Replace a copied archive with the database it contains."""
     with snapshot.path.open("rb") as copy:
         if not is_archive(copy.read(len(SQLITE_MAGIC))):
             return
@@ -199,7 +199,7 @@ def _unpack(snapshot: Snapshot) -> None:
 
 
 def _settle(snapshot: Snapshot) -> None:
-    """Open the copy: roll back its journal or take in its WAL, and leave WAL mode."""
+    """Open the copy to roll back its journal or checkpoint its WAL, and leave WAL mode."""
     try:
         with closing(sqlite3.connect(snapshot.path, isolation_level=None)) as connection:
             for pragma in ("locking_mode = EXCLUSIVE", "synchronous = OFF", "schema_version"):
@@ -211,14 +211,14 @@ def _settle(snapshot: Snapshot) -> None:
             raise OSError(errno.ENOSPC, str(error)) from error
         raise SourceError(
             f"cannot open a copy of {shown(snapshot.source)}: {error}",
-            hint="import one of Tautulli's backups",
+            hint="import a Tautulli backup",
         ) from error
-    beside(snapshot.path, "-journal").unlink(missing_ok=True)
+    sidecar(snapshot.path, "-journal").unlink(missing_ok=True)
 
 
 def _free_bytes(folder: Path) -> int:
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    return shutil.disk_usage(there).free
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(existing).free
 
 
 @contextmanager
@@ -226,11 +226,11 @@ def _copy_faults(original: Path, snapshots_dir: Path, needed_bytes: int) -> Iter
     try:
         yield
     except OSError as error:
-        reason, hint = cause(error), "PIPELINE_DATA_DIR says where copies are made"
-        if error.errno in _NO_ROOM:
+        reason, hint = cause(error), "copies are made in PIPELINE_DATA_DIR: make it writable"
+        if error.errno in _NO_SPACE:
             free_bytes = _free_bytes(snapshots_dir)
-            reason = f"it needs {_megabytes(needed_bytes)}, {_megabytes(free_bytes)} are free"
-            hint = "make room, or set PIPELINE_DATA_DIR to a larger disk"
+            reason = f"it needs {_megabytes(needed_bytes)}, but {_megabytes(free_bytes)} are free"
+            hint = "free up space, or set PIPELINE_DATA_DIR to a folder on a larger disk"
         raise ConfigurationError(
             f"cannot copy {shown(original)} to {shown(snapshots_dir)}: {reason}", hint=hint
         ) from error

@@ -1,4 +1,4 @@
-"""What a private copy holds: one cheap pass, partition by partition."""
+"""Counts and digests of a private copy by partition, in one cheap pass."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tautulli_pipeline.source.partitions import LAST_GRID_ID, OTHER, Grid, Parti
 from tautulli_pipeline.source.reader import IdRange
 from tautulli_pipeline.source.schema import LOOKUPS, SourceSchema, open_read_only
 
-# What Tautulli itself rewrites later: merging, "fix metadata", late metadata rows.
+# Columns that Tautulli rewrites later: by merging, "fix metadata" and late metadata rows.
 _REWRITTEN: Final = frozenset(
     (
         *("id", "rating_key", "parent_rating_key", "grandparent_rating_key", "guid"),
@@ -33,21 +33,21 @@ _REWRITTEN: Final = frozenset(
 _TEXTS: Final = frozenset(column.source for column in COPIED if column.type == "VARCHAR")
 _LAST_TEXTS: Final = 12
 
-# One printf takes half the time of a quote() for each cell; older SQLite has at most
-# 100 arguments.
+# One printf() takes half the time of a quote() per cell. Older SQLite versions allow at
+# most 100 arguments.
 _CELL_FORMAT: Final = "%s\x1f"
 _PRINTF_CELLS: Final = 50
-# A row without a start, or with one that is no number, is no play.
+# A row whose start is missing or not a number is not a play.
 _HAS_START: Final = "typeof({0}) = 'integer' AND {0} > 0"
 
 
 @dataclass(frozen=True)
 class PartitionContent:
-    """One partition that has rows.
+    """A partition that has rows.
 
     Attributes:
-        digest: changes with the rows' content.
-        started: first and last start in Unix seconds; None where no row has one.
+        digest: changes when the content of the rows changes.
+        started: first and last start in Unix seconds; None if no row has one.
     """
 
     partition: Partition
@@ -57,12 +57,12 @@ class PartitionContent:
 
     @property
     def key(self) -> str:
-        """Names the partition."""
+        """The key of the partition."""
         return self.partition.key
 
 
 def out_of_order(named: Path) -> SourceDamagedError:
-    """Rows that the table has are not found by their ids."""
+    """Return the error for rows that cannot be found by their ids."""
     return SourceDamagedError(
         f"cannot read all of {named}: rows of {HISTORY} are out of order", hint=SALVAGE_HINT
     )
@@ -71,9 +71,9 @@ def out_of_order(named: Path) -> SourceDamagedError:
 def with_unreadable(
     contents: Iterable[PartitionContent], unreadable: Sequence[int], grid: Grid
 ) -> list[PartitionContent]:
-    """The partitions with those plays that are there but cannot be read.
+    """Add unreadable plays to their partitions.
 
-    They are part of the digest: a repaired file makes their partitions stale.
+    They are part of the digest, so repairing the file makes their partitions stale.
     """
     found = {content.partition: content for content in contents}
     for partition, ids in groupby(unreadable, grid.partition_of):
@@ -85,7 +85,7 @@ def with_unreadable(
 
 
 class Survey:
-    """Counts and digests of one private copy."""
+    """Computes counts and digests of a private copy."""
 
     def __init__(self, connection: sqlite3.Connection, schema: SourceSchema, named: Path) -> None:
         self._connection = connection
@@ -93,11 +93,11 @@ class Survey:
         self._named = named
 
     def count_rows(self) -> int:
-        """Rows of `session_history` itself; an index may say something else."""
+        """Count the rows of `session_history`, without an index, which may disagree."""
         return int(self._one(f"SELECT count(*) FROM {HISTORY} NOT INDEXED")[0])
 
     def count_ranges(self, width: int) -> int:
-        """How many ranges of `width` ids on the grid hold rows."""
+        """Count the ranges of `width` ids on the grid that have rows."""
         integer = self._schema.has_integer(HISTORY, "id")
         sql = (
             f"SELECT count(DISTINCT (id - 1) / ?) FROM {HISTORY} "
@@ -106,11 +106,11 @@ class Survey:
         return int(self._one(sql, width, LAST_GRID_ID)[0])
 
     def count_users(self) -> int:
-        """How many users have plays."""
+        """Count the users that have plays."""
         return int(self._one(f"SELECT count(DISTINCT user_id) FROM {HISTORY}")[0])
 
     def id_range(self) -> tuple[int, int] | None:
-        """First and last id; None where there are no plays."""
+        """Return the first and last id; None if there are no plays."""
         integer = self._schema.has_integer(HISTORY, "id")
         first, last = (
             self._one(f"SELECT {end}(id) FROM {HISTORY} WHERE {integer}")[0]
@@ -119,7 +119,7 @@ class Survey:
         return None if first is None else (first, last)
 
     def plays_by_month(self, ranges: Iterable[IdRange]) -> list[tuple[str, int]]:
-        """Plays of the ranges by month of their start, UTC, in its order."""
+        """Count the plays of `ranges` by the month of their start (UTC), sorted by month."""
         sql = (
             f"SELECT strftime('%Y-%m', started, 'unixepoch') AS month, count(*) FROM {HISTORY} "
             f"WHERE {self._schema.has_id_within(HISTORY, 'id')} AND {_HAS_START.format('started')} "
@@ -131,7 +131,7 @@ class Survey:
         return sorted(counted.items())
 
     def with_rows(self, grid: Grid) -> list[Partition]:
-        """The partitions of `grid` that hold rows, by their ids alone, in key order."""
+        """Return the partitions of `grid` that have rows, in key order, without digests."""
         found = list(self._on_grid(grid))
         within = self._schema.has_id_within(HISTORY, "id")
         exists = f"SELECT EXISTS (SELECT 1 FROM {HISTORY} WHERE {within})"
@@ -148,12 +148,12 @@ class Survey:
             next_id = partition.last_id + 1
 
     def partitions(self, grid: Grid) -> Iterator[PartitionContent]:
-        """Every partition of `grid` that holds rows, in key order.
+        """Yield the content of each partition of `grid` that has rows, in key order.
 
         Raises:
             SourceDamagedError: SQLite cannot read the rows.
         """
-        # Its stub wants a step over integers alone.
+        # The type stub allows only steps over integers.
         self._connection.create_aggregate("content_digest", 1, _Digest)  # type: ignore[arg-type]
         content = self._content_query()
         self._require_lookups()
@@ -183,7 +183,7 @@ class Survey:
         return PartitionContent(partition, rows, "".join(digests)[:64], started)
 
     def _content_query(self) -> str:
-        """Count and digest of the rows of one id range; blobs, for text may not be UTF-8."""
+        """Return SQL for count and digest of an id range, with text as blobs (not always UTF-8)."""
         cells = [
             f"{alias}.{quote_identifier(column)}"
             for alias, table in (("h", HISTORY), ("m", METADATA))
@@ -205,9 +205,9 @@ class Survey:
         )
 
     def _last_cells(self) -> dict[str, str]:
-        """The last text of either side table: whoever reads it has met all pages of the row.
+        """Return the last text cell of each side table: reading it reads all pages of the row.
 
-        Of what is empty or a small number SQLite reads nothing.
+        Empty cells and small numbers do not count: SQLite does not read their pages.
         """
         ends = {}
         for alias, table in (("m", METADATA), ("i", MEDIA_INFO)):
@@ -219,7 +219,7 @@ class Survey:
         return ends
 
     def _require_lookups(self) -> None:
-        """Meet all pages of the small tables, and of the index by which plays look them up."""
+        """Read all pages of the small tables and of the indexes used for lookups."""
         for table in ("users", "library_sections"):
             columns, key = self._schema.tables[table], LOOKUPS[table][0]
             if self._schema.has(table, key):
@@ -228,7 +228,7 @@ class Survey:
                 in_order = f"SELECT {key} FROM {table} ORDER BY {key} LIMIT -1"
                 self._one(f"SELECT total(length({key})) FROM ({in_order})")
 
-    def _one(self, sql: str, *parameters: int | None) -> Any:  # noqa: ANN401 - as SQLite has it
+    def _one(self, sql: str, *parameters: int | None) -> Any:  # noqa: ANN401 - any SQLite value
         return self._all(sql, *parameters)[0]
 
     def _all(self, sql: str, *parameters: int | None) -> list[Any]:
@@ -241,13 +241,13 @@ class Survey:
 
 
 def _as_one_text(cells: Sequence[str]) -> str:
-    """The cells side by side, kept apart by a control character: 1, 23 is not 12, 3."""
+    """Return SQL that joins the cells with a separator, so that 1, 23 differs from 12, 3."""
     parts = [cells[i : i + _PRINTF_CELLS] for i in range(0, len(cells), _PRINTF_CELLS)]
     return " || ".join(f"printf('{_CELL_FORMAT * len(part)}', {', '.join(part)})" for part in parts)
 
 
 class _Digest:
-    """SQLite aggregate: BLAKE2 over the rows of a range."""
+    """A SQLite aggregate: BLAKE2 over the rows of a range."""
 
     def __init__(self) -> None:
         self._hash = hashlib.blake2b(digest_size=16)
@@ -261,6 +261,6 @@ class _Digest:
 
 @contextmanager
 def open_survey(database: Path, schema: SourceSchema, *, named: Path) -> Iterator[Survey]:
-    """Open the private copy `database`; `named` is the path the user gave."""
+    """Open the private copy `database`; messages name `named`, the user's path."""
     with closing(open_read_only(database)) as connection:
         yield Survey(connection, schema, named)

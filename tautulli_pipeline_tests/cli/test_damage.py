@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MALFORMED = "database disk image is malformed"
-SALVAGE_HINT = (
-    "`import --salvage` brings in what can be read; one of Tautulli's backups may hold it all"
-)
+SALVAGE_HINT = "`import --salvage` imports what is readable; a Tautulli backup may be complete"
 ROWS = 400
 WIDTH = 40
 
@@ -209,8 +207,8 @@ def test_a_truncated_file_is_reported_with_its_length(
     for command in ("import", "validate"):
         message = refused(run(command, closed_database, data_dir=data_dir), data_dir)
         assert message == (
-            f"cannot read all of {closed_database}: it is cut short, "
-            f"{whole_bytes * 2 // 3 + 100:,} of {whole_bytes:,} bytes are there"
+            f"cannot read all of {closed_database}: it is truncated "
+            f"({whole_bytes * 2 // 3 + 100:,} of {whole_bytes:,} bytes)"
         )
     summary = imported(closed_database, "--salvage", data_dir=data_dir)
     assert summary["processed"] == summary["total_records"] == len(ids)
@@ -243,7 +241,7 @@ def test_a_file_without_readable_rows_cannot_be_salvaged(tmp_path: Path, data_di
     overwrite(path, [tree_of(path, HISTORY).root])
     outcome = run("import", "--salvage", path, data_dir=data_dir)
     assert outcome.exit_code == 3
-    assert f"nothing can be salvaged of {path}: {HISTORY} cannot be read" in outcome.stderr
+    assert f"cannot salvage {path}: no row of {HISTORY} is readable" in outcome.stderr
     assert not data_dir.exists()
 
 

@@ -107,8 +107,8 @@ BAD = {
     "empty": Bad("it is empty", lambda p, _: p.touch()),
     "foreign": Bad("it has no table session_history", make_foreign),
     "folder": Bad("it is a folder", lambda p, _: p.mkdir()),
-    "broken link": Bad("the link leads nowhere", lambda p, _: p.symlink_to("gone.db")),
-    "truncated": Bad("it is cut short, 80,000 of ", lambda p, whole: p.write_bytes(whole[:80_000])),
+    "dangling link": Bad("it is a broken link", lambda p, _: p.symlink_to("gone.db")),
+    "truncated": Bad("it is truncated (80,000 of ", lambda p, whole: p.write_bytes(whole[:80_000])),
     "encrypted": Bad(
         "it is not a SQLite database", lambda p, _: p.write_bytes(random.Random(1).randbytes(9999))
     ),
@@ -118,14 +118,12 @@ BAD = {
     "locked": Bad(
         ") has locked it", lambda p, whole: p.write_bytes(whole), locked_by_another_process
     ),
-    "zip of two databases": Bad(
-        "it holds 2 databases: 'tautulli.db', 'plexpy.db'",
+    "zip of several": Bad(
+        "it contains 2 databases: 'tautulli.db', 'plexpy.db'",
         lambda p, whole: zipped(p, ("tautulli.db", whole), ("plexpy.db", whole)),
     ),
-    "zip without a database": Bad(
-        "without a SQLite database", lambda p, _: zipped(p, ("a.txt", b"hello"))
-    ),
-    "zip with a path outside": Bad(
+    "zip of none": Bad("contains no SQLite database", lambda p, _: zipped(p, ("a.txt", b"hello"))),
+    "zip that points outside": Bad(
         "its member '../tautulli.db' points outside",
         lambda p, whole: zipped(p, ("../tautulli.db", whole)),
     ),

@@ -55,7 +55,7 @@ def test_validate_prints_one_json_object_with_these_members(run, database, data_
         *("new", "duplicates", "rejected", "rejected_reasons", "warehouse"),
     ]
     assert (facts["new"], facts["duplicates"]["rating_key_user_started"]) == (2, 1)
-    assert facts["rejected_reasons"]["user_id is no 32-bit integer"] == 1
+    assert facts["rejected_reasons"]["user_id is not a 32-bit integer"] == 1
     assert facts["warehouse"]["path"] == str(data_dir / "playback.duckdb")
 
 
@@ -134,7 +134,7 @@ def test_text_output_includes_the_reasons_for_rejection(run, database):
         "would be imported 2",
         "duplicates, same item, user and start 1",
         "rejected, missing start 1",
-        "rejected, user_id is no 32-bit integer 1",
+        "rejected, user_id is not a 32-bit integer 1",
         "plays in the database 7",
     ):
         assert line in words

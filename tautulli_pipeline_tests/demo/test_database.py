@@ -28,7 +28,7 @@ def one(connection, sql):
     return connection.execute(sql).fetchone()[0]
 
 
-def test_it_is_a_whole_wal_mode_database_of_the_newest_version(demo):
+def test_it_is_a_valid_wal_database_of_the_newest_version(demo):
     assert one(demo, "PRAGMA integrity_check") == "ok"
     assert one(demo, "PRAGMA journal_mode") == "wal"
     assert demo.execute("SELECT * FROM version_info").fetchall() == [("version", "v2.17.2")]
@@ -45,14 +45,14 @@ def test_every_play_has_a_row_in_all_three_tables(demo):
     assert one(demo, "SELECT count(*) FROM session_history_metadata") == ROWS
 
 
-def test_no_row_wants_rejecting(demo):
-    faulty = """
+def test_every_row_is_valid(demo):
+    invalid = """
         SELECT count(*) FROM session_history AS h JOIN session_history_metadata AS m USING (id)
         WHERE typeof(started) <> 'integer' OR typeof(stopped) <> 'integer'
            OR typeof(user_id) <> 'integer' OR trim(title) = '' OR title IS NULL
            OR stopped < started OR view_offset < 0
     """
-    assert one(demo, faulty) == 0
+    assert one(demo, invalid) == 0
 
 
 def test_no_two_plays_are_the_same(demo):
@@ -60,7 +60,7 @@ def test_no_two_plays_are_the_same(demo):
     assert one(demo, distinct.format("session_history")) == ROWS
 
 
-def test_ids_have_gaps_and_start_times_never_go_back_over_years(demo):
+def test_ids_have_gaps_and_start_times_ascend_over_years(demo):
     order = demo.execute("SELECT id, started FROM session_history ORDER BY id").fetchall()
     gaps = [after[0] - before[0] for before, after in pairwise(order)]
     assert set(gaps) == {1, 2}
@@ -84,7 +84,7 @@ def test_live_tv_is_in_its_section_with_channels_and_sometimes_no_duration(demo)
     assert one(demo, f"SELECT count(*) {live} AND duration = 0") > 0
 
 
-def test_integer_columns_hold_empty_text_as_real_ones_do(demo):
+def test_integer_columns_contain_empty_text_like_real_ones(demo):
     empty = "SELECT group_concat(DISTINCT typeof({})) FROM {} WHERE media_type = '{}'"
     history, metadata = "session_history", "session_history_metadata"
     assert one(demo, empty.format("parent_rating_key", history, "movie")) == "text"
@@ -95,18 +95,18 @@ def test_integer_columns_hold_empty_text_as_real_ones_do(demo):
 
 
 @pytest.mark.parametrize("column", ["ip_address", "machine_id", "secure"])
-def test_players_do_not_always_say_everything(demo, column):
+def test_some_player_columns_are_sometimes_null(demo, column):
     assert 0 < one(demo, f"SELECT count(*) FROM session_history WHERE {column} IS NULL") < ROWS / 2
 
 
-def test_local_and_somebody_without_a_users_row_watch_too(demo):
+def test_local_and_an_unlisted_user_have_plays(demo):
     assert one(demo, "SELECT username FROM users WHERE user_id = 0") == "Local"
     assert one(demo, "SELECT count(*) FROM session_history WHERE user_id = 0") > 0
     unlisted = "SELECT DISTINCT user_id FROM session_history EXCEPT SELECT user_id FROM users"
     assert len(demo.execute(unlisted).fetchall()) == 1
 
 
-def test_direct_play_streams_the_file_as_it_is(demo):
+def test_direct_play_streams_the_file_unchanged(demo):
     changed = """
         SELECT count(*) FROM session_history_media_info
         WHERE transcode_decision = 'direct play'
@@ -129,7 +129,7 @@ def test_resumed_plays_share_a_reference_id(demo):
     assert one(demo, foreign) == 0
 
 
-def test_films_and_episodes_carry_about_three_kilobytes_of_text(demo):
+def test_films_and_episodes_have_about_three_kilobytes_of_text(demo):
     columns = [
         f'coalesce(length("{table}"."{name}"), 0)'
         for table in ("session_history", "session_history_metadata", "session_history_media_info")
@@ -143,14 +143,14 @@ def test_films_and_episodes_carry_about_three_kilobytes_of_text(demo):
     assert 2500 < one(demo, total) < 3500
 
 
-def test_the_same_seed_gives_the_same_database(tmp_path):
+def test_the_same_seed_produces_the_same_database(tmp_path):
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
         make_demo_database(tmp_path / name, 200, seed=seed, damaged_rows=7)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     assert contents(tmp_path / "a") != contents(tmp_path / "c")
 
 
-def test_the_first_dozen_shows_every_viewer_and_kind(tmp_path):
+def test_the_first_dozen_plays_cover_every_viewer_and_kind(tmp_path):
     make_demo_database(tmp_path / "few.db", 12)
     with closing(sqlite3.connect(tmp_path / "few.db")) as connection:
         assert one(connection, "SELECT count(DISTINCT user_id) FROM session_history") == 12
@@ -159,14 +159,14 @@ def test_the_first_dozen_shows_every_viewer_and_kind(tmp_path):
         assert one(connection, "SELECT max(live) FROM session_history_metadata") == 1
 
 
-def test_no_rows_make_an_empty_but_whole_database(tmp_path):
+def test_zero_rows_produce_a_valid_database_without_plays(tmp_path):
     make_demo_database(tmp_path / "empty.db", 0)
     with closing(sqlite3.connect(tmp_path / "empty.db")) as connection:
         assert one(connection, "SELECT count(*) FROM session_history") == 0
         assert one(connection, "SELECT count(*) FROM users") > 1
 
 
-def test_damaged_rows_come_on_top_and_in_turn(tmp_path):
+def test_damaged_rows_are_additional_and_cycle_through_the_kinds(tmp_path):
     make_demo_database(tmp_path / "damaged.db", 100, damaged_rows=10)
     with closing(sqlite3.connect(tmp_path / "damaged.db")) as connection:
         kinds = connection.execute(
@@ -180,15 +180,15 @@ def test_damaged_rows_come_on_top_and_in_turn(tmp_path):
         assert kinds == (110, 2, 2, 2, 2, 2)
 
 
-def test_a_file_that_is_there_is_left_alone(tmp_path):
-    there = tmp_path / "mine.db"
-    there.write_bytes(b"precious")
+def test_an_existing_file_is_not_changed(tmp_path):
+    existing = tmp_path / "mine.db"
+    existing.write_bytes(b"precious")
     with pytest.raises(FileExistsError):
-        make_demo_database(there, 10)
-    assert there.read_bytes() == b"precious"
+        make_demo_database(existing, 10)
+    assert existing.read_bytes() == b"precious"
 
 
-def test_nothing_is_left_behind_beside_the_database(tmp_path):
+def test_no_other_files_are_left(tmp_path):
     make_demo_database(tmp_path / "tautulli.db", 10)
     assert [path.name for path in tmp_path.iterdir()] == ["tautulli.db"]
     with pytest.raises(OverflowError):

@@ -1,4 +1,4 @@
-"""Made-up plays: one after the other, resumed where they were left, and always the same."""
+"""Made-up plays are chronological, resume where they stopped, and are reproducible."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tautulli_pipeline.demo.plays import plays
 from tautulli_pipeline.demo.rows import HISTORY_COLUMNS, MEDIA_INFO_COLUMNS, METADATA_COLUMNS
 
-BEGAN = 1_467_331_200
+STARTED_AT = 1_467_331_200
 
 
 def history_of(play):
@@ -17,31 +17,31 @@ def history_of(play):
 
 
 @pytest.fixture(scope="module")
-def made():
-    """Of so many plays that somebody is often still at one when the next begins."""
-    return list(islice(plays(100_000, seed=4, started_at=BEGAN), 1500))
+def generated():
+    """Plays from a set so large that plays often overlap."""
+    return list(islice(plays(100_000, seed=4, started_at=STARTED_AT), 1500))
 
 
 @pytest.fixture(scope="module")
-def history(made):
-    return [history_of(play) for play in made]
+def history(generated):
+    return [history_of(play) for play in generated]
 
 
-def test_a_play_has_a_whole_row_in_each_table_under_one_id(made):
-    for play in made:
+def test_a_play_has_a_complete_row_with_the_same_id_in_each_table(generated):
+    for play in generated:
         assert len(play.history) == len(HISTORY_COLUMNS)
         assert len(play.metadata) == len(METADATA_COLUMNS)
         assert len(play.media_info) == len(MEDIA_INFO_COLUMNS)
         assert play.history[0] == play.metadata[0] == play.media_info[0]
 
 
-def test_nobody_plays_twice_in_a_row_and_never_three_begin_in_one_second(history):
+def test_viewers_alternate_and_at_most_two_plays_start_in_one_second(history):
     assert all(a["user_id"] != b["user_id"] for a, b in pairwise(history))
     assert all(a["started"] < c["started"] for a, c in zip(history, history[2:], strict=False))
     assert any(a["started"] == b["started"] for a, b in pairwise(history))
 
 
-def test_a_play_lasts_as_long_as_it_got_on_and_its_pauses(history):
+def test_the_length_of_a_play_is_its_progress_plus_pauses(history):
     by_id = {row["id"]: row for row in history}
     left_at = {}
     for row in history:
@@ -59,14 +59,14 @@ def test_a_play_lasts_as_long_as_it_got_on_and_its_pauses(history):
         left_at[viewer] = row
 
 
-def test_nothing_is_played_beyond_its_end(made):
+def test_no_offset_exceeds_the_duration(generated):
     ends = METADATA_COLUMNS.index("duration")
-    for play in made:
+    for play in generated:
         length = play.metadata[ends] or 1_800_000
         assert 0 <= history_of(play)["view_offset"] <= length
 
 
-def test_who_is_at_home_is_local_and_a_connection_from_outside_is_secure(history):
+def test_home_addresses_are_local_and_remote_connections_are_secure(history):
     assert {row["location"] for row in history} == {"lan", "wan"}
     for row in history:
         if row["ip_address"]:
@@ -74,30 +74,32 @@ def test_who_is_at_home_is_local_and_a_connection_from_outside_is_secure(history
         assert row["secure"] in {None, int(row["location"] == "wan")}
 
 
-def test_a_play_is_in_the_section_and_of_the_kind_of_its_item(made):
+def test_a_play_has_the_media_type_and_section_of_its_item(generated):
     kind, live = METADATA_COLUMNS.index("media_type"), METADATA_COLUMNS.index("live")
-    for play in made:
+    for play in generated:
         row = history_of(play)
         assert row["media_type"] == play.metadata[kind]
         assert (row["section_id"] == 999_999) is (play.metadata[live] == 1)
 
 
-def test_the_same_arguments_give_the_same_plays_and_others_do_not():
+def test_the_same_arguments_produce_the_same_plays():
     def few(**changes):
-        arguments = {"seed": 4, "started_at": BEGAN} | changes
+        arguments = {"seed": 4, "started_at": STARTED_AT} | changes
         return list(islice(plays(300, **arguments), 60))
 
     assert few() == few()
     assert few() != few(seed=5)
-    moved = [history_of(play)["started"] - 100 for play in few(started_at=BEGAN + 100)]
+    moved = [history_of(play)["started"] - 100 for play in few(started_at=STARTED_AT + 100)]
     assert moved == [history_of(play)["started"] for play in few()]
 
 
 def test_without_live_tv_nothing_is_live(history):
     live = METADATA_COLUMNS.index("live")
-    assert {play.metadata[live] for play in plays(300, seed=1, started_at=BEGAN, live=False)} == {0}
+    assert {
+        play.metadata[live] for play in plays(300, seed=1, started_at=STARTED_AT, live=False)
+    } == {0}
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_few_plays_are_as_many_as_asked_for(count):
-    assert len(list(plays(count, seed=0, started_at=BEGAN))) == count
+def test_a_small_count_is_exact(count):
+    assert len(list(plays(count, seed=0, started_at=STARTED_AT))) == count

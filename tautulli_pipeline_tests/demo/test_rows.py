@@ -1,4 +1,4 @@
-"""The made-up tables have the columns of the newest Tautulli, in its order."""
+"""The made-up tables have the columns of the newest Tautulli version."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ TABLES = {
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_every_column_of_the_newest_version_is_filled_and_no_other(table):
+def test_the_columns_are_those_of_the_newest_version(table):
     newest = {column.name for column in columns_at(NEWEST_TAG)[table]}
     assert set(TABLES[table]) == newest
     assert len(TABLES[table]) == len(newest)
 
 
-def test_what_plex_does_not_say_is_empty_text_but_for_flags_and_markers():
+def test_missing_values_are_empty_text_except_for_flags_and_markers():
     empty = EMPTY_METADATA | EMPTY_MEDIA_INFO
     others = {name: value for name, value in empty.items() if value != ""}
     assert set(others.values()) == {0, None}

@@ -1,4 +1,4 @@
-"""Every way in which a made-up file is delivered says what came of its video and its sound."""
+"""Every stream of a made-up file has consistent video and audio columns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def files(make, **options):
 
 
 def ways_of(file):
-    """The row of each way by column, the most usual first."""
+    """Return the streams of a file and their rows by column, the most common first."""
     ways = streams(file, 77, 5_400_000)
     return ways, [dict(zip(NAMES, way.media_info, strict=True)) for way in ways]
 
@@ -25,7 +25,7 @@ def ways_of(file):
 VIDEOS = [*files(video_file), *files(video_file, live=True)]
 
 
-def test_a_video_is_played_as_it_is_or_repacked_or_converted():
+def test_a_video_has_direct_play_remux_and_transcode():
     for file in VIDEOS:
         ways, rows = ways_of(file)
         assert [row["transcode_decision"] for row in rows] == ["direct play", "copy", "transcode"]
@@ -33,36 +33,36 @@ def test_a_video_is_played_as_it_is_or_repacked_or_converted():
         assert [way.bitrate_kbps for way in ways] == [file["bitrate"], file["bitrate"], 4000]
 
 
-def test_every_way_tells_of_the_file_itself_what_is_true():
+def test_every_stream_has_the_columns_of_the_file():
     for file in [*VIDEOS, *files(audio_file)]:
         for row in ways_of(file)[1]:
             assert {name: row[name] for name in file} == file
             assert (row["rating_key"], row["duration"]) == (77, 5_400_000)
 
 
-def test_what_nothing_converts_keeps_codec_size_and_rate():
+def test_direct_play_and_remux_keep_codec_size_and_bit_rate():
     for file in VIDEOS:
-        direct, repacked, _ = ways_of(file)[1]
+        direct, remuxed, _ = ways_of(file)[1]
         for name in ("video_codec", "audio_codec", "bitrate", "video_height", "video_resolution"):
-            assert direct[f"stream_{name}"] == repacked[f"stream_{name}"] == file[name]
+            assert direct[f"stream_{name}"] == remuxed[f"stream_{name}"] == file[name]
         assert direct["stream_container"] == file["container"]
-        assert repacked["stream_container"] == repacked["transcode_container"] == "mp4"
+        assert remuxed["stream_container"] == remuxed["transcode_container"] == "mp4"
         assert direct["transcode_container"] == direct["transcode_protocol"] == ""
 
 
-def test_a_converted_video_is_never_taller_than_720_lines_and_never_made_taller():
+def test_a_transcoded_video_is_scaled_down_to_720_lines_but_never_up():
     heights = set()
     for file in VIDEOS:
-        converted = ways_of(file)[1][2]
+        transcoded = ways_of(file)[1][2]
         height = min(720, file["height"])
-        assert converted["stream_video_height"] == height
-        assert (converted["transcode_height"] == 720) is (file["height"] > 720)
-        assert converted["stream_video_codec"] == converted["transcode_video_codec"] == "h264"
+        assert transcoded["stream_video_height"] == height
+        assert (transcoded["transcode_height"] == 720) is (file["height"] > 720)
+        assert transcoded["stream_video_codec"] == transcoded["transcode_video_codec"] == "h264"
         heights.add(file["height"])
     assert heights == {480, 720, 1080, 2160}
 
 
-def test_subtitles_are_burnt_in_where_there_are_some():
+def test_subtitles_are_burned_in_if_present():
     with_subtitles = [file for file in VIDEOS if file.get("subtitles")]
     assert 0 < len(with_subtitles) < len(VIDEOS)
     for file in VIDEOS:
@@ -78,7 +78,7 @@ def test_only_broadcasts_are_interlaced_and_they_have_no_subtitles():
     assert {file["video_scan_type"] for file in files(video_file)} == {"progressive"}
 
 
-def test_sound_has_no_picture_in_either_of_its_ways():
+def test_a_track_has_no_video_columns():
     for file in files(audio_file):
         ways, rows = ways_of(file)
         assert [row["transcode_decision"] for row in rows] == ["direct play", "transcode"]

@@ -1,4 +1,4 @@
-"""Made-up people and libraries, as the small tables and the plays have them."""
+"""Made-up viewers and libraries in the small tables and in the plays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def viewers():
     return make_viewers(Dice(9))
 
 
-def test_one_viewer_alone_has_no_row(viewers):
+def test_exactly_one_viewer_has_no_users_row(viewers):
     listed = {row["user_id"]: row for row in user_rows()}
     unlisted = [viewer.username for viewer in viewers if viewer.user_id not in listed]
     assert unlisted == ["never.listed"]
@@ -27,7 +27,7 @@ def test_one_viewer_alone_has_no_row(viewers):
             assert named == (viewer.username, viewer.friendly_name)
 
 
-def test_local_has_three_cells_and_everybody_else_a_whole_row():
+def test_local_has_three_cells_and_all_others_a_full_row():
     local, *others = user_rows()
     assert local == {"user_id": 0, "username": "Local", "friendly_name": None}
     assert len({frozenset(row) for row in others}) == 1
@@ -40,7 +40,7 @@ def test_local_has_three_cells_and_everybody_else_a_whole_row():
     assert all(row["email"].endswith("@example.com") for row in others)
 
 
-def test_everybody_has_three_players_with_an_address_that_nobody_else_can_have(viewers):
+def test_every_viewer_has_three_players_with_reserved_addresses(viewers):
     players = [player for viewer in viewers for player in viewer.players]
     assert {len(viewer.players) for viewer in viewers} == {3}
     assert len({player.machine_id for player in players}) == len(players)
@@ -50,7 +50,7 @@ def test_everybody_has_three_players_with_an_address_that_nobody_else_can_have(v
         assert str(address).startswith("192.168.1.") is (player.location == "lan")
 
 
-def test_each_library_has_a_section_of_its_own_and_one_is_deleted():
+def test_each_library_has_its_own_section_and_one_is_deleted():
     rows = library_rows()
     assert len({row["section_id"] for row in rows}) == len(rows) == 6
     assert {row["server_id"] for row in rows} == {SERVER_ID}

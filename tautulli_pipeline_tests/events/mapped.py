@@ -1,4 +1,4 @@
-"""Rows of a database file taken all the way to events."""
+"""Maps the rows of a database file to events."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ALL_IDS = IdRange(-(2**63), 2**63 - 1)
 def mapped_rows(
     path: Path, *, server_id: str = "default", max_payload_bytes: int = 1 << 20
 ) -> list[dict[str, Any]]:
-    """Each row as the mapping gives it, with `event` (the payload, parsed) and `record`."""
+    """Return each mapped row, with the parsed payload as `event` and the raw `record`."""
     schema = read_schema(path, named=path)
     with (
         open_reader(path, schema, named=path) as reader,
@@ -42,14 +42,14 @@ def mapped_rows(
 
 
 def events(path: Path) -> list[dict[str, Any]]:
-    """The events of a file whose every row becomes one."""
+    """Return the events of a file; fail if a row is rejected."""
     rows = mapped_rows(path)
     assert [row["reason"] for row in rows] == [None] * len(rows)
     return [row["event"] for row in rows]
 
 
 def cells(path: Path) -> dict[int, dict[str, dict[str, Any]]]:
-    """What the file holds, read without the package: by id, table and column."""
+    """Return the cells by id, table and column, read without the package."""
     found: dict[int, dict[str, dict[str, Any]]] = {}
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
         connection.row_factory = sqlite3.Row
@@ -60,4 +60,4 @@ def cells(path: Path) -> dict[int, dict[str, dict[str, Any]]]:
 
 
 def _refuse(constant: str) -> None:
-    raise AssertionError(f"{constant} is no JSON")
+    raise AssertionError(f"{constant} is not JSON")

@@ -1,4 +1,4 @@
-"""A query that is planned once reads whichever batch is current."""
+"""A query that is planned once reads the current batch."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def read(connection, statement="read"):
     return connection.execute(f"EXECUTE {statement}").to_arrow_table()
 
 
-def test_it_is_empty_until_a_batch_is_put_into_it(connection):
+def test_it_is_empty_until_a_batch_is_set(connection):
     assert read(connection).num_rows == 0
     assert read(connection).schema == SCHEMA
 
 
-def test_each_execution_reads_the_batch_of_its_time_and_may_read_it_again(connection, current):
+def test_each_execution_reads_the_current_batch(connection, current):
     for numbers in ([1, 2, 3], [], [9], list(range(5000))):
         current.table = table(numbers)
         assert read(connection).equals(table(numbers))
@@ -45,7 +45,7 @@ def test_each_execution_reads_the_batch_of_its_time_and_may_read_it_again(connec
 
 
 @pytest.mark.parametrize("rows", [1, ROWS_PER_PIECE, ROWS_PER_PIECE + 1, 5 * ROWS_PER_PIECE])
-def test_a_batch_is_handed_over_whole_in_small_pieces(current, rows):
+def test_a_batch_is_passed_completely_in_small_pieces(current, rows):
     current.table = table(list(range(rows)))
     reader = pa.RecordBatchReader.from_stream(current)
     pieces = list(reader)
@@ -53,7 +53,7 @@ def test_a_batch_is_handed_over_whole_in_small_pieces(current, rows):
     assert max(piece.num_rows for piece in pieces) <= ROWS_PER_PIECE
 
 
-def test_a_batch_of_many_chunks_and_slices_is_read_in_its_order(connection):
+def test_a_batch_of_chunks_and_slices_is_read_in_order(connection):
     small_pieces = CurrentBatch(SCHEMA, rows_per_piece=2)
     connection.register("small_pieces", small_pieces)
     connection.execute("PREPARE read_small AS FROM small_pieces ORDER BY number")
@@ -61,7 +61,7 @@ def test_a_batch_of_many_chunks_and_slices_is_read_in_its_order(connection):
     assert read(connection, "read_small")["number"].to_pylist() == [1, 2, 3, 5, 6]
 
 
-def test_two_queries_at_once_read_their_own_stream(connection, current):
+def test_a_self_join_reads_the_batch_twice(connection, current):
     current.table = table(list(range(3000)))
     joined = "SELECT count(*) FROM current a JOIN current b ON b.number = a.number + 1"
     assert connection.execute(joined).fetchone() == (2999,)

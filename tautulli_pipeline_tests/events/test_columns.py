@@ -20,16 +20,16 @@ BOOKKEEPING = {
 }
 RESHAPED = {"id": "source_row_id", "started": "started_at", "stopped": "stopped_at"}
 TYPES = {"INTEGER": {"BIGINT", "INTEGER", "BOOLEAN"}, "TEXT": {"VARCHAR"}}
-# Numbers to the file, names to everyone who reads them.
+# INTEGER columns whose values are identifiers, not numbers.
 NAMED_BY_NUMBER = {"rating_key", "parent_rating_key", "grandparent_rating_key"}
 
 
-def ever():
-    """Every column that a history table of any version has."""
+def columns_of_any_version():
+    """Return every column of the history tables in any version."""
     return {(t, c) for tag in TAGS for t in TABLES for c in columns_at(tag).get(t, ())}
 
 
-def test_the_table_has_the_columns_of_the_catalogue_and_its_own_bookkeeping():
+def test_the_table_has_all_event_and_bookkeeping_columns():
     with duckdb.connect() as connection:
         migrate(connection)
         table = connection.execute(
@@ -41,7 +41,7 @@ def test_the_table_has_the_columns_of_the_catalogue_and_its_own_bookkeeping():
     assert len(table) == len(dict(table))
 
 
-def test_no_column_stands_in_the_catalogue_twice():
+def test_no_column_is_listed_twice():
     names = [column.name for column in COPIED]
     sources = [column.source for column in COPIED]
     assert len(set(names)) == len(names)
@@ -50,25 +50,27 @@ def test_no_column_stands_in_the_catalogue_twice():
     assert set(CONTENT_COLUMNS) == EVENT_FIELDS.keys() - {"event_id"}
 
 
-def test_every_column_that_any_version_had_is_at_home():
-    homes = {c.source: c.name for c in COPIED} | RESHAPED
-    assert {column.name for _, column in ever()} - homes.keys() == set()
-    assert set(homes.values()) <= EVENT_FIELDS.keys()
+def test_every_column_of_any_version_is_mapped():
+    fields = {c.source: c.name for c in COPIED} | RESHAPED
+    assert {column.name for _, column in columns_of_any_version()} - fields.keys() == set()
+    assert set(fields.values()) <= EVENT_FIELDS.keys()
     newest = {t: [c.name for c in columns_at(TAGS[-1])[t]] for t in TABLES}
-    doubles = {name for name, _, owner in Cells(newest).strangers() if owner}
-    assert [name for name, _, owner in Cells(newest).strangers() if not owner] == []
-    assert {name.split(".")[1] for name in doubles} == {
+    duplicates = {name for name, _, owner in Cells(newest).unmapped() if owner}
+    assert [name for name, _, owner in Cells(newest).unmapped() if not owner] == []
+    assert {name.split(".")[1] for name in duplicates} == {
         *("rating_key", "parent_rating_key", "grandparent_rating_key", "media_type", "duration")
     }
 
 
-def test_every_column_has_a_type_that_its_values_fit():
-    homes = {c.source: c for c in COPIED}
-    for _, column in ever():
-        if column.name in homes and column.declared_type and column.name not in NAMED_BY_NUMBER:
-            assert homes[column.name].type in TYPES[column.declared_type], column.name
-    assert {homes[name].type for name in NAMED_BY_NUMBER} == {"VARCHAR"}
+def test_every_column_has_a_suitable_type():
+    fields = {c.source: c for c in COPIED}
+    for _, column in columns_of_any_version():
+        if column.name in fields and column.declared_type and column.name not in NAMED_BY_NUMBER:
+            assert fields[column.name].type in TYPES[column.declared_type], column.name
+    assert {fields[name].type for name in NAMED_BY_NUMBER} == {"VARCHAR"}
 
 
-def test_what_is_copied_but_was_never_in_a_file_is_named():
-    assert {c.source for c in COPIED} - {c.name for _, c in ever()} == {"subtitle_decision"}
+def test_only_subtitle_decision_is_in_no_tautulli_version():
+    assert {c.source for c in COPIED} - {c.name for _, c in columns_of_any_version()} == {
+        "subtitle_decision"
+    }

@@ -1,4 +1,4 @@
-"""The formulas against plain Python written from what Tautulli's API was seen to answer."""
+"""Compares the formulas with plain Python written from observed answers of Tautulli's API."""
 
 from __future__ import annotations
 
@@ -123,10 +123,10 @@ def film(offset, *, of="1000", **changes):
 @settings(max_examples=150, deadline=None)
 @given(st.lists(rows, min_size=1, max_size=40))
 @example([film("850"), film("849"), film("637"), film("638"), film("425"), film("212")])
-@example([film("5", of="1000"), film("15"), film("25"), film("35")])  # halves, to even
-# Nonsense, but a half all the same: 1740848576638682.5.
+@example([film("5", of="1000"), film("15"), film("25"), film("35")])  # half to even
+# Unrealistic, but also a half: 1740848576638682.5.
 @example([film("99999999999999999999", of="5744325")])
-def test_every_figure_of_a_batch_is_what_tautulli_would_answer(batch):
+def test_every_value_of_a_batch_equals_tautullis(batch):
     assert by_sql(batch) == [expected(row) for row in batch]
 
 
@@ -136,7 +136,7 @@ def test_halves_are_rounded_to_even():
     ]
 
 
-def test_empty_figures_count_as_the_tiny_numbers_that_tautulli_takes():
+def test_empty_values_are_replaced_as_in_tautulli():
     assert [row[:2] for row in by_sql([film(None), film("1", of=None), film(None, of=None)])] == [
         (0, 0.0),
         (100, 0.75),
@@ -144,18 +144,18 @@ def test_empty_figures_count_as_the_tiny_numbers_that_tautulli_takes():
     ]
 
 
-def test_the_first_credits_marker_ends_a_film_early_and_never_late():
+def test_a_credits_marker_lowers_but_never_raises_the_threshold():
     early, late = film("600", credits_first="600"), film("850", credits_first="900")
     assert [row[1] for row in by_sql([early, late, film("600")])] == [1, 1, 0.5]
 
 
-def test_a_zero_threshold_is_never_watched_and_live_tv_always_is():
+def test_a_zero_threshold_is_never_watched_and_live_tv_always():
     assert [row[:2] for row in by_sql([film("5", of="0"), film("5", of="0", live="1")])] == [
         (None, 0.0),
         (100, 1.0),
     ]
 
 
-def test_a_play_that_never_stopped_lasted_no_time_but_its_pauses():
+def test_a_play_without_a_stop_lasts_minus_its_pauses():
     rows = [film("1", stopped=0, paused=7), film("1", paused=7), film("1", stopped=1_700_000_060)]
     assert [row[2] for row in by_sql(rows)] == [-7, -7, 60]

@@ -1,4 +1,4 @@
-"""The keys against plain Python written from the contract, not from the SQL."""
+"""Compares the keys with plain Python written from the contract, not from the SQL."""
 
 from __future__ import annotations
 
@@ -98,11 +98,11 @@ def by_sql(batch):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(plays, min_size=1, max_size=40))
-def test_every_key_of_a_batch_is_what_the_contract_says(batch):
+def test_every_key_of_a_batch_follows_the_contract(batch):
     assert by_sql(batch) == [expected(play) for play in batch]
 
 
-def test_known_keys_stay_what_they_are():
+def test_known_keys_are_stable():
     play = {"session_key": "17", "started": 1_700_000_000, "user_id": 0, "server_id": "home"}
     play |= {"rating_key": None, "title": "Nobody's Ship", "machine_id": None}
     assert by_sql([play]) == [
@@ -121,8 +121,8 @@ names = st.tuples(row_ids | st.from_regex(r"[0-9:-]{1,6}", fullmatch=True), star
 @settings(max_examples=60, deadline=None)
 @given(st.sets(names, min_size=2, max_size=60))
 @example({("1", 0, 23), ("1", 1, 23), ("1", 0, 22), ("11", 0, 23)})
-def test_plays_of_other_sessions_seconds_or_users_never_share_an_event_id(some):
-    # A session key may hold colons itself; it must not run into the start unnoticed.
+def test_plays_of_different_sessions_seconds_or_users_have_different_event_ids(some):
+    # A session key may contain colons: it must not be confused with the start.
     filler = {"server_id": "s", "rating_key": "1", "title": "t", "machine_id": None}
     batch = [{"session_key": k, "started": s, "user_id": u, **filler} for k, s, u in some]
     assert len({row[0] for row in by_sql(batch)}) == len(some)
@@ -157,7 +157,7 @@ ANY_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_si
 @example("it's")
 @example("'; DROP TABLE plays; --")
 @example("back\\slash\\'")
-def test_a_quoted_literal_is_its_text_in_either_database(duck, text):
+def test_a_quoted_literal_is_the_text_in_duckdb_and_sqlite(duck, text):
     sql = f"SELECT {quote_literal(text)}"
     assert duck.execute(sql).fetchone() == (text,)
     with closing(sqlite3.connect(":memory:")) as connection:
@@ -168,7 +168,7 @@ def test_a_quoted_literal_is_its_text_in_either_database(duck, text):
 @given(ANY_TEXT.filter(bool))
 @example('say "hi"')
 @example('x" FROM y; --')
-def test_a_quoted_identifier_is_one_name_in_either_database(duck, name):
+def test_a_quoted_identifier_is_one_name_in_duckdb_and_sqlite(duck, name):
     sql = f"SELECT 1 AS {quote_identifier(name)}"
     assert duck.execute(sql).description[0][0] == name
     with closing(sqlite3.connect(":memory:")) as connection:
@@ -177,7 +177,7 @@ def test_a_quoted_identifier_is_one_name_in_either_database(duck, name):
 
 @settings(max_examples=50, deadline=None)
 @given(ANY_TEXT, st.uuids())
-def test_a_named_uuid_is_that_of_the_standard(duck, name, namespace):
+def test_a_name_based_uuid_follows_the_standard(duck, name, namespace):
     here = uuid_of_name("$name")
     elsewhere = uuid_of_name("$name", namespace.hex)
     assert duck.execute(f"SELECT {here}, {elsewhere}", {"name": name}).fetchone() == (

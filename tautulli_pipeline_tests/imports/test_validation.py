@@ -62,7 +62,7 @@ def test_everything_in_a_database_is_reported(tmp_path, findings_of):
             "missing start": 1,
             "missing title": 1,
             "missing user_id": 1,
-            "user_id is no 32-bit integer": 1,
+            "user_id is not a 32-bit integer": 1,
         },
         "warehouse": {
             "path": str(tmp_path / "data" / "playback.duckdb"),

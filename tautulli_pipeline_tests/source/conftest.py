@@ -1,4 +1,4 @@
-"""The user's folder, a database in it, and the folder for private copies."""
+"""Fixtures: the user's folder, a database in it, and the folder for private copies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A SQLite database with filler rows, for tests that do not look at their content."""
+"""A SQLite database with filler rows, for tests that do not depend on the content."""
 
 from __future__ import annotations
 

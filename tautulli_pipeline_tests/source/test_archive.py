@@ -20,7 +20,7 @@ from tautulli_pipeline_tests import tautulli_databases
 from tautulli_pipeline_tests.folders import content_of
 
 DIRECTORY = b"PK\1\2"
-# Where an entry of the directory says how its member is stored.
+# Offsets of fields in a directory entry.
 FLAGS, METHOD, CRC, SIZE = 8, 10, 16, 24
 
 
@@ -51,7 +51,7 @@ def zipped(path, members, method=zipfile.ZIP_DEFLATED):
 
 
 def patched(path, form, offset, value):
-    """Change one number of the first entry of the directory."""
+    """Overwrite one number in the first directory entry."""
     data = bytearray(path.read_bytes())
     struct.pack_into(form, data, data.index(DIRECTORY) + offset, value)
     path.write_bytes(data)
@@ -63,8 +63,8 @@ def rows_in(copy):
         return connection.execute("SELECT count(*) FROM plays").fetchone()[0]
 
 
-def refusal_of(backup, snapshots):
-    """What is said of an archive that is refused; nothing is made and nothing touched."""
+def rejection_of(backup, snapshots):
+    """Return why an archive is rejected; nothing is created or changed."""
     before = content_of(backup.parent)
     with pytest.raises(SourceError) as caught, take_snapshot(backup, snapshots):
         pass
@@ -79,7 +79,7 @@ def refusal_of(backup, snapshots):
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 @pytest.mark.parametrize("name", ["tautulli.db", "plexpy.db", "old/x", "プレックス [red] ';.db"])
-def test_the_one_database_of_a_backup_is_copied(name, method, content, backup, snapshots):
+def test_the_database_in_a_backup_is_copied(name, method, content, backup, snapshots):
     zipped(backup, [(name, content)], method)
     before = content_of(backup.parent)
     with take_snapshot(backup, snapshots) as snapshot:
@@ -95,20 +95,20 @@ def test_the_one_database_of_a_backup_is_copied(name, method, content, backup, s
 
 
 @pytest.mark.parametrize("name", tautulli_databases.NAMES)
-def test_a_backup_as_tautulli_makes_it_is_copied(name, backup, snapshots):
+def test_a_backup_made_like_tautullis_is_copied(name, backup, snapshots):
     tautulli_databases.build_backup(name, backup)
     with take_snapshot(backup, snapshots) as snapshot:
         assert tautulli_databases.read(snapshot.path) == tautulli_databases.content_of(name)
 
 
 @pytest.mark.parametrize("name", ["backup", "tautulli.db"])
-def test_a_backup_is_known_by_its_content_whatever_its_name(name, content, backup, snapshots):
+def test_a_backup_is_recognized_by_its_content_not_its_name(name, content, backup, snapshots):
     zipped(backup, [("tautulli.db", content)]).rename(backup.with_name(name))
     with take_snapshot(backup.with_name(name), snapshots) as snapshot:
         assert rows_in(snapshot.path) == 100
 
 
-def test_a_database_that_is_named_like_a_backup_is_a_database(content, backup, snapshots):
+def test_a_database_with_a_backup_name_is_read_as_a_database(content, backup, snapshots):
     backup.write_bytes(content)
     with take_snapshot(backup, snapshots) as snapshot:
         assert rows_in(snapshot.path) == 100
@@ -133,13 +133,13 @@ def test_a_link_to_a_backup_is_followed(content, backup, tmp_path, snapshots):
         ("tautulli.db-wal", b""),
     ],
 )
-def test_harmless_company_of_the_database_is_left_alone(name, data, content, backup, snapshots):
+def test_harmless_extra_files_are_ignored(name, data, content, backup, snapshots):
     zipped(backup, [(name, data), ("tautulli.db", content)])
     with take_snapshot(backup, snapshots) as snapshot:
         assert rows_in(snapshot.path) == 100
 
 
-def test_the_fingerprint_follows_the_content(content, backup, tmp_path, snapshots):
+def test_the_fingerprint_changes_with_the_content(content, backup, tmp_path, snapshots):
     def fingerprint():
         with take_snapshot(backup, snapshots) as snapshot:
             return snapshot.fingerprint
@@ -153,28 +153,31 @@ def test_the_fingerprint_follows_the_content(content, backup, tmp_path, snapshot
 @pytest.mark.parametrize(
     ("members", "words"),
     [
-        ([], "it is a zip archive without a SQLite database"),
-        ([("a.txt", b"SQLite")], "it is a zip archive without a SQLite database"),
-        ([("tautulli.db/", b"")], "it is a zip archive without a SQLite database"),
-        ([("tautulli.db", b"")], "it is a zip archive without a SQLite database"),
-        ([(f"{n}.txt", b"") for n in range(1001)], "it is a zip archive of 1,001 files"),
+        ([], "the zip archive contains no SQLite database"),
+        ([("a.txt", b"SQLite")], "the zip archive contains no SQLite database"),
+        ([("tautulli.db/", b"")], "the zip archive contains no SQLite database"),
+        ([("tautulli.db", b"")], "the zip archive contains no SQLite database"),
+        ([(f"{n}.txt", b"") for n in range(1001)], "the zip archive contains 1,001 files"),
     ],
 )
-def test_an_archive_without_a_database_is_refused(members, words, backup, snapshots):
-    assert refusal_of(zipped(backup, members), snapshots) == words
+def test_an_archive_without_a_database_is_rejected(members, words, backup, snapshots):
+    assert rejection_of(zipped(backup, members), snapshots) == words
 
 
-def test_several_databases_are_refused_with_their_names(content, backup, snapshots):
+def test_an_archive_with_several_databases_is_rejected_with_their_names(content, backup, snapshots):
     names = ["tautulli.db", "a/plexpy.db", "b\nc.db", "d.db"]
     zipped(backup, [(name, content) for name in names])
     shown = r"'tautulli.db', 'a/plexpy.db', 'b\nc.db', ..."
-    assert refusal_of(backup, snapshots) == f"it holds 4 databases: {shown}"
+    assert rejection_of(backup, snapshots) == f"it contains 4 databases: {shown}"
 
 
 @pytest.mark.parametrize("suffix", ["-wal", "-journal"])
-def test_a_log_beside_the_database_is_not_passed_over(suffix, content, backup, snapshots):
+def test_a_log_next_to_the_database_is_not_ignored(suffix, content, backup, snapshots):
     zipped(backup, [("x/tautulli.db", content), (f"x/tautulli.db{suffix}", b"frames")])
-    assert refusal_of(backup, snapshots) == f"it holds 'x/tautulli.db{suffix}' beside its database"
+    assert (
+        rejection_of(backup, snapshots)
+        == f"it contains 'x/tautulli.db{suffix}' next to its database"
+    )
 
 
 @pytest.mark.parametrize(
@@ -186,43 +189,43 @@ def test_a_log_beside_the_database_is_not_passed_over(suffix, content, backup, s
     ],
 )
 @pytest.mark.parametrize("alone", [True, False])
-def test_a_member_that_points_outside_is_refused(name, alone, content, backup, snapshots):
+def test_a_member_that_points_outside_is_rejected(name, alone, content, backup, snapshots):
     others = [] if alone else [("tautulli.db", content)]
     zipped(backup, [*others, (name, content)])
-    assert refusal_of(backup, snapshots) == f"its member {name!r} points outside of the archive"
+    assert rejection_of(backup, snapshots) == f"its member {name!r} points outside the archive"
 
 
 @pytest.mark.parametrize("name", ["..tautulli.db", "a..b/tautulli.db", "ab:c.db", "tautulli.db.."])
-def test_dots_and_colons_elsewhere_in_a_name_do_no_harm(name, content, backup, snapshots):
+def test_harmless_dots_and_colons_in_names_are_allowed(name, content, backup, snapshots):
     with take_snapshot(zipped(backup, [(name, content)]), snapshots) as snapshot:
         assert rows_in(snapshot.path) == 100
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR])
-def test_a_link_or_a_device_is_refused(kind, content, backup, snapshots):
+def test_a_link_or_device_is_rejected(kind, content, backup, snapshots):
     member = zipfile.ZipInfo("tautulli.db")
     member.external_attr = (kind | 0o777) << 16
     zipped(backup, [(member, content)])
-    assert refusal_of(backup, snapshots) == "its member 'tautulli.db' is a link or a device"
+    assert rejection_of(backup, snapshots) == "its member 'tautulli.db' is a link or a device"
 
 
 @pytest.mark.parametrize("flag", [0x1, 0x41])
-def test_an_encrypted_archive_is_refused(flag, content, backup, snapshots):
+def test_an_encrypted_archive_is_rejected(flag, content, backup, snapshots):
     patched(zipped(backup, [("tautulli.db", content)]), "<H", FLAGS, flag)
-    assert refusal_of(backup, snapshots) == "its member 'tautulli.db' is encrypted"
+    assert rejection_of(backup, snapshots) == "its member 'tautulli.db' is encrypted"
 
 
 @pytest.mark.parametrize("method", [9, 12, 14, 93])
-def test_an_unusual_compression_is_refused(method, content, backup, snapshots):
+def test_an_unsupported_compression_method_is_rejected(method, content, backup, snapshots):
     patched(zipped(backup, [("tautulli.db", content)]), "<H", METHOD, method)
-    words = f"its member 'tautulli.db' is compressed by method {method}, which is not supported"
-    assert refusal_of(backup, snapshots) == words
+    words = f"its member 'tautulli.db' uses unsupported compression method {method}"
+    assert rejection_of(backup, snapshots) == words
 
 
-def test_a_kind_of_archive_of_the_future_is_refused(content, backup, snapshots):
+def test_an_unsupported_zip_version_is_rejected(content, backup, snapshots):
     patched(zipped(backup, [("tautulli.db", content)]), "<H", 6, 200)
-    words = "it is a zip archive of an unknown kind (zip file version 20.0)"
-    assert refusal_of(backup, snapshots) == words
+    words = "unsupported zip format (zip file version 20.0)"
+    assert rejection_of(backup, snapshots) == words
 
 
 @pytest.mark.parametrize(
@@ -230,32 +233,32 @@ def test_a_kind_of_archive_of_the_future_is_refused(content, backup, snapshots):
     [
         ((CRC, 1), "Bad CRC-32 for file 'tautulli.db'"),
         ((SIZE, 4096), "Bad CRC-32 for file 'tautulli.db'"),
-        ((SIZE, 10**9), "it is shorter than it should be"),
+        ((SIZE, 10**9), "it is shorter than declared"),
         ((42, 10**6), "Truncated file header"),
         ((42, 5), "Bad magic number for file header"),
         ((0, 0), "Bad magic number for central directory"),
     ],
 )
-def test_a_directory_that_lies_is_refused(change, reason, content, backup, snapshots):
+def test_a_wrong_directory_entry_is_rejected(change, reason, content, backup, snapshots):
     patched(zipped(backup, [("tautulli.db", content)]), "<L", *change)
-    assert refusal_of(backup, snapshots) == f"it is a damaged zip archive ({reason})"
+    assert rejection_of(backup, snapshots) == f"it is a damaged zip archive ({reason})"
 
 
 @pytest.mark.parametrize("kept", [4, 100, -1, -30])
-def test_an_archive_that_is_cut_short_is_refused(kept, content, backup, snapshots):
+def test_a_truncated_archive_is_rejected(kept, content, backup, snapshots):
     zipped(backup, [("tautulli.db", content)])
     backup.write_bytes(backup.read_bytes()[:kept])
-    assert refusal_of(backup, snapshots).startswith("it is a damaged zip archive (")
+    assert rejection_of(backup, snapshots).startswith("it is a damaged zip archive (")
 
 
-def test_a_size_beyond_every_history_is_refused_from_the_directory(backup, content, snapshots):
+def test_an_excessive_declared_size_is_rejected(backup, content, snapshots):
     with (
         zipfile.ZipFile(backup, "w", zipfile.ZIP_DEFLATED) as archive,
         archive.open("tautulli.db", "w", force_zip64=True) as member,
     ):
         member.write(content)
     data = backup.read_bytes()
-    # The directory's own field of 64 bits says what the 32 bits cannot hold.
+    # A 64-bit field of the directory declares the size, which does not fit into 32 bits.
     at = data.index(DIRECTORY)
     extra = struct.pack("<HHQ", 1, 8, 2**40)
     entry = bytearray(data[at : data.index(b"PK\5\6")])
@@ -264,11 +267,11 @@ def test_a_size_beyond_every_history_is_refused_from_the_directory(backup, conte
     end = bytearray(data[data.index(b"PK\5\6") :])
     struct.pack_into("<L", end, 12, len(entry) + len(extra))
     backup.write_bytes(data[:at] + entry + extra + end)
-    words = "its database would have 1,024 GiB, more than 16 GiB"
-    assert refusal_of(backup, snapshots) == words
+    words = "its database is 1,024 GiB, over the limit of 16 GiB"
+    assert rejection_of(backup, snapshots) == words
 
 
-def test_a_bomb_costs_no_memory_and_no_more_room_than_it_declares(backup, content, tmp_path):
+def test_a_zip_bomb_uses_little_memory_and_only_its_declared_disk_space(backup, content, tmp_path):
     with (
         zipfile.ZipFile(backup, "w", zipfile.ZIP_DEFLATED) as archive,
         archive.open("tautulli.db", "w") as member,
@@ -286,19 +289,19 @@ def test_a_bomb_costs_no_memory_and_no_more_room_than_it_declares(backup, conten
     assert peak_bytes < 10 * 2**20
 
 
-def test_a_directory_of_any_size_is_not_taken_into_memory(backup, content, snapshots):
+def test_an_oversized_directory_is_not_loaded_into_memory(backup, content, snapshots):
     members = [(f"{n}{'x' * 60_000}", b"") for n in range(20)]
     zipped(backup, [("tautulli.db", content), *members])
-    words = refusal_of(backup, snapshots)
-    assert words.startswith("it is a damaged zip archive (its directory has 1,2")
+    words = rejection_of(backup, snapshots)
+    assert words.startswith("it is a damaged zip archive (its directory is 1,2")
 
 
-def test_a_long_name_does_not_make_a_long_message(backup, content, snapshots):
+def test_a_long_name_is_shortened_in_the_message(backup, content, snapshots):
     zipped(backup, [("../" + "x" * 60_000, content)])
-    assert len(refusal_of(backup, snapshots)) < 200
+    assert len(rejection_of(backup, snapshots)) < 200
 
 
-def test_what_is_inside_is_judged_like_any_database(backup, content, snapshots):
+def test_the_extracted_database_is_validated(backup, content, snapshots):
     zipped(backup, [("tautulli.db", content[:16] + b"\xff" * 50 + content[66:])])
     with (
         pytest.raises(SourceError, match="file is not a database"),
@@ -308,27 +311,30 @@ def test_what_is_inside_is_judged_like_any_database(backup, content, snapshots):
     assert not snapshots.parent.exists()
 
 
-def test_room_is_needed_for_what_is_unpacked(backup, content, snapshots, monkeypatch):
+def test_the_space_check_includes_the_extracted_database(backup, content, snapshots, monkeypatch):
     zipped(backup, [("tautulli.db", content)])
     usage = shutil.disk_usage(backup)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=len(content)))
     with pytest.raises(ConfigurationError) as caught, take_snapshot(backup, snapshots):
         pass
     needed = (len(content) + backup.stat().st_size) / 1e6
-    assert f"it needs {needed:.1f} MB, {len(content) / 1e6:.1f} MB are free" in caught.value.message
+    assert (
+        f"it needs {needed:.1f} MB, but {len(content) / 1e6:.1f} MB are free"
+        in caught.value.message
+    )
     assert not snapshots.parent.exists()
 
 
-def test_an_archive_that_disappears_is_told(backup, content, snapshots, monkeypatch):
+def test_an_archive_that_disappears_is_reported(backup, content, snapshots, monkeypatch):
     zipped(backup, [("tautulli.db", content)])
     monkeypatch.setattr(archive_module, "open_regular", lambda path: (path / "gone").open("rb"))
-    assert refusal_of(backup, snapshots) == os.strerror(20).lower()
+    assert rejection_of(backup, snapshots) == os.strerror(20).lower()
 
 
-def test_damage_anywhere_is_either_told_or_without_effect(backup, content, tmp_path):
-    """Bytes are changed at random, mostly where an archive describes itself."""
+def test_random_damage_is_reported_or_harmless(backup, content, tmp_path):
+    """Random bytes are changed, mostly in the headers and the directory."""
     zipped(backup, [("tautulli.db", content), ("a.txt", b"hello")])
-    good, dice, told = backup.read_bytes(), random.Random(20), []
+    good, dice, messages = backup.read_bytes(), random.Random(20), []
     for attempt in range(1500):
         data = bytearray(good)
         for _ in range(dice.randint(1, 3)):
@@ -339,10 +345,10 @@ def test_damage_anywhere_is_either_told_or_without_effect(backup, content, tmp_p
         try:
             extract_database(backup, target, named=backup)
         except SourceError as error:
-            told.append(error.message)
+            messages.append(error.message)
         else:
             assert target.read_bytes() == content
         target.unlink(missing_ok=True)
-    assert 500 < len(told) < 1500
-    assert max(map(len, told)) < len(str(backup)) + 200
-    assert not [message for message in told if "\n" in message]
+    assert 500 < len(messages) < 1500
+    assert max(map(len, messages)) < len(str(backup)) + 200
+    assert not [message for message in messages if "\n" in message]

@@ -1,4 +1,4 @@
-"""What a person reads of a file that the system does not let us read."""
+"""Error messages about files that the operating system cannot or will not read."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ NAMES = st.binary(min_size=1, max_size=20).filter(lambda name: not {0, 0x2F} & s
 
 
 @given(st.text(st.characters(exclude_characters="\0"), min_size=1).map(Path))
-def test_a_shown_path_is_one_line_from_which_it_can_be_told(path):
+def test_a_shown_path_is_one_line_and_unambiguous(path):
     assert len(shown(path).splitlines()) == 1
     assert literal_eval(shown(path)) == str(path)
 
 
 @given(NAMES.map(os.fsdecode).map(Path))
-def test_a_spelled_out_path_is_text_that_can_be_written_anywhere(path):
+def test_a_spelled_out_path_is_valid_utf8(path):
     assert str(spelled_out(path)).encode().decode() == str(spelled_out(path))
 
 
-def test_only_bytes_that_are_no_text_are_spelled_out():
+def test_only_bytes_that_are_not_utf8_are_escaped():
     assert spelled_out(Path("/home/Zoë/東京.db")) == Path("/home/Zoë/東京.db")
     assert spelled_out(Path(os.fsdecode(b"/home/Zo\xeb/\xff.db"))) == Path(r"/home/Zo\xeb/\xff.db")
 
 
-def test_a_cause_is_the_systems_word_as_a_part_of_a_sentence():
+def test_a_cause_is_the_system_message_in_lowercase():
     assert cause(OSError(errno.EIO, "Input/output error", "/dev/sda")) == "input/output error"
     assert cause(OSError("Half a Word")) == "half a word"
 
 
 @pytest.mark.parametrize(
-    ("number", "advice"),
+    ("number", "hint"),
     [
         (errno.EACCES, "give this user read access"),
         (errno.EPERM, "give this user read access"),
@@ -49,13 +49,13 @@ def test_a_cause_is_the_systems_word_as_a_part_of_a_sentence():
     ],
     ids=errno.errorcode.get,
 )
-def test_who_lacks_a_right_is_told_to_get_it_and_others_to_look_at_the_disk(number, advice):
+def test_the_hint_depends_on_the_error(number, hint):
     fault = unreadable(PATH, OSError(number, os.strerror(number)))
     assert fault.message == f"cannot read '{PATH}': {os.strerror(number).lower()}"
-    assert fault.hint.startswith(advice)
+    assert fault.hint.startswith(hint)
 
 
-def test_a_fault_of_the_system_is_told_of_the_path_and_keeps_its_cause():
+def test_a_system_error_is_reported_with_the_path_and_its_cause():
     error = OSError(errno.EIO, os.strerror(errno.EIO))
     with pytest.raises(SourceError) as caught, read_faults(PATH):
         raise error
@@ -64,7 +64,7 @@ def test_a_fault_of_the_system_is_told_of_the_path_and_keeps_its_cause():
 
 
 @pytest.mark.parametrize("passing", [FileNotFoundError(errno.ENOENT, "none"), ValueError("odd")])
-def test_a_missing_file_and_what_is_no_fault_of_the_system_pass_as_they_are(passing):
+def test_a_missing_file_and_other_errors_are_not_converted(passing):
     with pytest.raises(type(passing)) as caught, read_faults(PATH):
         raise passing
     assert caught.value is passing

@@ -1,4 +1,4 @@
-"""A file that ends before its database does is refused, or made to say that it ends there."""
+"""A truncated file is rejected, or its page count is adjusted to its size."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def write(path, at, number, form=">I"):
 
 
 def readable_rows(path):
-    """Rows from the first on, until SQLite meets the end."""
+    """Count the rows that SQLite can read before it reaches the end."""
     found = 0
     with closing(sqlite3.connect(path)) as connection, suppress(sqlite3.DatabaseError):
         for _ in connection.execute("SELECT title FROM plays"):
@@ -57,7 +57,7 @@ def readable_rows(path):
 
 
 @pytest.mark.parametrize("page_bytes", [512, 4096, 65_536])
-def test_a_whole_file_passes_whatever_its_page_size(tmp_path, page_bytes):
+def test_a_complete_file_passes_with_any_page_size(tmp_path, page_bytes):
     path = make(tmp_path / "tautulli.db", page_bytes)
     before = path.read_bytes()
     require_whole(copy_of(path))
@@ -66,19 +66,19 @@ def test_a_whole_file_passes_whatever_its_page_size(tmp_path, page_bytes):
 
 
 @pytest.mark.parametrize("page_bytes", [512, 4096, 65_536])
-def test_a_file_that_lacks_its_last_byte_is_refused_with_both_sizes(tmp_path, page_bytes):
+def test_a_file_without_its_last_byte_is_rejected_with_both_sizes(tmp_path, page_bytes):
     path = make(tmp_path / "tautulli.db", page_bytes)
     whole = path.stat().st_size
     cut(path, whole - 1)
     with pytest.raises(SourceDamagedError) as caught:
         require_whole(copy_of(path))
     assert caught.value.message == (
-        f"cannot read all of {GIVEN}: it is cut short, {whole - 1:,} of {whole:,} bytes are there"
+        f"cannot read all of {GIVEN}: it is truncated ({whole - 1:,} of {whole:,} bytes)"
     )
     assert caught.value.hint == SALVAGE_HINT
 
 
-def test_more_bytes_than_the_database_has_are_no_fault(small_pages):
+def test_extra_bytes_after_the_database_are_accepted(small_pages):
     with small_pages.open("ab") as file:
         file.write(b"\0" * 1024)
     before = small_pages.read_bytes()
@@ -88,7 +88,7 @@ def test_more_bytes_than_the_database_has_are_no_fault(small_pages):
     assert readable_rows(small_pages) == ROWS
 
 
-def test_once_its_length_is_accepted_the_rest_can_be_read(small_pages):
+def test_a_truncated_file_is_readable_after_its_length_is_accepted(small_pages):
     whole_pages = small_pages.stat().st_size // 1024 - 20
     cut(small_pages, whole_pages * 1024 + 700)
     assert readable_rows(small_pages) == 0
@@ -99,7 +99,7 @@ def test_once_its_length_is_accepted_the_rest_can_be_read(small_pages):
     assert struct.unpack_from(">I", content, PAGES_AT) == (whole_pages,)
 
 
-def test_only_the_count_of_pages_is_written(small_pages):
+def test_only_the_page_count_is_written(small_pages):
     cut(small_pages, 30 * 1024)
     before = small_pages.read_bytes()
     accept_length(copy_of(small_pages))
@@ -108,7 +108,7 @@ def test_only_the_count_of_pages_is_written(small_pages):
 
 
 @pytest.mark.parametrize("suffix", ["-wal", "-journal"])
-def test_beside_a_log_or_journal_the_header_tells_no_length(small_pages, suffix):
+def test_the_header_is_ignored_if_there_is_a_log_or_journal(small_pages, suffix):
     cut(small_pages, 10 * 1024)
     before = small_pages.read_bytes()
     small_pages.with_name(small_pages.name + suffix).touch()
@@ -117,8 +117,8 @@ def test_beside_a_log_or_journal_the_header_tells_no_length(small_pages, suffix)
     assert small_pages.read_bytes() == before
 
 
-def test_a_count_that_an_old_sqlite_left_behind_is_not_believed(small_pages):
-    """It writes the change counter and not the count, so the two counters differ."""
+def test_an_outdated_page_count_is_ignored(small_pages):
+    """Old SQLite versions update the change counter only, so the two counters differ."""
     write(small_pages, PAGES_AT, 10**6)
     with pytest.raises(SourceDamagedError):
         require_whole(copy_of(small_pages))
@@ -129,21 +129,21 @@ def test_a_count_that_an_old_sqlite_left_behind_is_not_believed(small_pages):
 
 
 @pytest.mark.parametrize("size_bytes", [0, 16, 95])
-def test_a_file_without_a_whole_header_is_left_to_sqlite(small_pages, size_bytes):
+def test_a_file_without_a_complete_header_is_left_to_sqlite(small_pages, size_bytes):
     cut(small_pages, size_bytes)
     require_whole(copy_of(small_pages))
     accept_length(copy_of(small_pages))
     assert small_pages.stat().st_size == size_bytes
 
 
-def test_a_count_of_zero_pages_asks_for_nothing(small_pages):
+def test_a_page_count_of_zero_is_ignored(small_pages):
     write(small_pages, PAGES_AT, 0)
     require_whole(copy_of(small_pages))
     accept_length(copy_of(small_pages))
     assert readable_rows(small_pages) == ROWS
 
 
-def test_a_page_size_that_is_none_is_left_to_sqlite(small_pages):
+def test_an_invalid_page_size_is_left_to_sqlite(small_pages):
     write(small_pages, SIZE_AT, 0, ">H")
     before = small_pages.read_bytes()
     require_whole(copy_of(small_pages))

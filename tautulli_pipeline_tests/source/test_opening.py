@@ -1,4 +1,4 @@
-"""A source that is open: what it holds, and what is known of it without a copy."""
+"""An open source: its contents, with and without a copy."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ def source(folder, tmp_path):
         yield source
 
 
-def test_a_source_is_described_by_what_it_holds(source, folder):
+def test_describe_returns_the_facts_of_a_source(source, folder):
     contents = source.survey(None, 10)
     facts = source.describe(contents)
     assert (facts.path, facts.tautulli_version) == (folder / "tautulli.db", "v2.17.2")
     assert facts.size_bytes == (folder / "tautulli.db").stat().st_size
     assert (facts.rows, facts.ids, facts.users, facts.partitions) == (6, (1, 13), 4, 2)
     first, last = (DEFAULT_STARTED_AT + 10_000 * n for n in (1, 12))
-    assert facts.started == (first, last)  # a play that began at no time does not count
+    assert facts.started == (first, last)  # a play without a start does not count
     assert facts.unreadable == ()
 
 
-def test_a_source_without_plays_has_neither_ids_nor_starts(tmp_path):
+def test_a_source_without_plays_has_no_ids_and_no_starts(tmp_path):
     make_database(tmp_path / "tautulli.db")
     with open_source(tmp_path / "tautulli.db", tmp_path / "snapshots") as source:
         facts = source.describe(source.survey(None, 10))
     assert (facts.rows, facts.ids, facts.started, facts.users) == (0, None, None, 0)
 
 
-def test_plays_are_counted_by_month_in_the_partitions_that_are_given(source):
+def test_plays_are_counted_by_month_in_the_given_partitions(source):
     partitions = [Grid(10).partition_of(1), Grid(10).partition_of(11)]
     assert source.plays_by_month(partitions) == [("2023-11", 5)]
     assert source.plays_by_month(partitions[1:]) == [("2023-11", 2)]
@@ -64,11 +64,11 @@ def test_plays_of_both_ranges_of_other_are_counted_by_month(tmp_path):
 @pytest.mark.parametrize(
     ("width", "batch_size", "fits"), [(10, 10, True), (10, 20, False), (20, 10, False)]
 )
-def test_a_batch_size_fits_the_grid_that_it_made(source, width, batch_size, fits):
+def test_a_batch_size_fits_the_grid_of_the_same_width(source, width, batch_size, fits):
     assert source.fits(Grid(width), batch_size) is fits
 
 
-def test_a_grid_that_had_to_be_widened_fits_the_size_it_was_asked_for(tmp_path):
+def test_a_widened_grid_fits_its_batch_size(tmp_path):
     history = [{"id": 3 * n, "started": 1} for n in range(1, MAX_PARTITIONS + 2)]
     make_database(tmp_path / "tautulli.db", history=history)
     with open_source(tmp_path / "tautulli.db", tmp_path / "snapshots") as source:
@@ -79,14 +79,14 @@ def test_a_grid_that_had_to_be_widened_fits_the_size_it_was_asked_for(tmp_path):
         assert not source.fits(grid, 4)
 
 
-def test_a_survey_is_reported_with_its_grid_and_a_known_one_is_not_repeated(folder, tmp_path):
-    told = []
+def test_a_survey_is_reported_and_known_contents_are_not_surveyed_again(folder, tmp_path):
+    surveys = []
     path = folder / "tautulli.db"
     with open_source(
-        path, tmp_path / "snapshots", on_survey=lambda *survey: told.append(survey)
+        path, tmp_path / "snapshots", on_survey=lambda *survey: surveys.append(survey)
     ) as source:
         contents = source.survey(Grid(10), 999)
-    assert told == [(Grid(10), contents)]
+    assert surveys == [(Grid(10), contents)]
 
     def copy():
         raise SourceError("no copy is needed")
@@ -98,14 +98,14 @@ def test_a_survey_is_reported_with_its_grid_and_a_known_one_is_not_repeated(fold
         known.survey(Grid(20), 999)
 
 
-def test_a_file_that_is_no_database_is_refused_when_it_is_opened_and_nothing_is_left(tmp_path):
+def test_a_file_that_is_not_a_database_is_rejected_on_open_and_leaves_nothing(tmp_path):
     (tmp_path / "notes.txt").write_text("long enough to have a header " * 9)
     with pytest.raises(SourceError), open_source(tmp_path / "notes.txt", tmp_path / "snapshots"):
         pytest.fail("it was opened")
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_a_source_is_read_as_it_was_even_if_it_is_written_in_the_meantime(tmp_path):
+def test_later_writes_do_not_affect_an_open_source(tmp_path):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(1)])
     with open_source(path, tmp_path / "snapshots") as source:

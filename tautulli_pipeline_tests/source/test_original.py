@@ -1,4 +1,4 @@
-"""The user's files as plain bytes: what is seen of them, and which changes are noticed."""
+"""The user's files as plain bytes: their observed state and the detection of changes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tautulli_pipeline.errors import SourceChangedError, SourceError
 from tautulli_pipeline.source.original import (
     Observed,
     ObservedFile,
-    beside,
     chunks,
     locate,
     observe,
     open_regular,
     require_digest,
+    sidecar,
 )
 from tautulli_pipeline_tests.folders import content_of
 
@@ -50,7 +50,7 @@ def plain_file(tmp_path):
 
 
 def changed_from(before, after):
-    """Why the second state is not the first; '' where that is no matter."""
+    """Return why `after` is rejected as a change of `before`; '' if it is accepted."""
     try:
         before.require_same(after)
     except SourceChangedError as change:
@@ -58,16 +58,16 @@ def changed_from(before, after):
     return ""
 
 
-def test_every_attribute_of_a_file_counts():
+def test_the_tests_cover_every_attribute_of_a_file():
     assert [field.name for field in fields(ObservedFile)] == list(OTHERS)
 
 
 @CHANGES
-def test_any_change_to_the_database_or_its_journal_is_noticed(name, value):
+def test_any_change_to_the_database_or_its_journal_is_detected(name, value):
     changed = replace(SEEN, **{name: value})
     for part, words in [
-        ("database", "the database was written"),
-        ("journal", "its rollback journal was written"),
+        ("database", "the database changed"),
+        ("journal", "its rollback journal changed"),
     ]:
         before = Observed(SEEN, None, SEEN)
         assert changed_from(before, before) == ""
@@ -76,17 +76,17 @@ def test_any_change_to_the_database_or_its_journal_is_noticed(name, value):
 
 
 @CHANGES
-def test_a_log_may_grow_but_not_begin_anew(name, value):
+def test_a_log_may_grow_but_not_restart(name, value):
     before = Observed(SEEN, SEEN, None)
     after = replace(before, wal=replace(SEEN, **{name: value}))
-    begins_anew = name in {"device", "inode", "header"}
-    words = "its write-ahead log began anew"
-    assert changed_from(before, after) == (words if begins_anew else "")
+    restarts = name in {"device", "inode", "header"}
+    words = "its write-ahead log was restarted"
+    assert changed_from(before, after) == (words if restarts else "")
     assert changed_from(before, replace(before, wal=None)) == words
     assert changed_from(replace(before, wal=None), before) == words
 
 
-def test_of_a_log_only_its_own_header_of_32_bytes_says_that_it_began_anew():
+def test_only_the_first_32_bytes_identify_a_log():
     before = Observed(SEEN, SEEN, None)
     for at, same in [(0, False), (31, False), (32, True), (99, True)]:
         header = HEADER[:at] + b"\xff" + HEADER[at + 1 :]
@@ -96,7 +96,7 @@ def test_of_a_log_only_its_own_header_of_32_bytes_says_that_it_began_anew():
 
 @pytest.mark.parametrize("part", ["database", "wal", "journal"])
 @CHANGES
-def test_the_fingerprint_follows_every_attribute_of_every_file(part, name, value):
+def test_the_fingerprint_depends_on_every_attribute_of_every_file(part, name, value):
     before = Observed(SEEN, SEEN, SEEN)
     after = replace(before, **{part: replace(SEEN, **{name: value})})
     assert before.fingerprint == Observed(SEEN, SEEN, SEEN).fingerprint
@@ -108,13 +108,13 @@ def test_the_fingerprint_follows_every_attribute_of_every_file(part, name, value
     [
         (WROTE_AT, SECOND // 2, False),
         (WROTE_AT, SECOND // 2 + 1, True),
-        (WROTE_AT - 7, SECOND, False),  # whole seconds may be those of a coarse clock
+        (WROTE_AT - 7, SECOND, False),  # whole seconds may come from a coarse clock
         (WROTE_AT - 7, 3 * SECOND, False),
         (WROTE_AT - 7, 3 * SECOND + 1, True),
         (WROTE_AT, -SECOND, False),  # the clock was set back
     ],
 )
-def test_times_settle_one_tick_of_their_clock_after_the_write(mtime_ns, after_ns, settled):
+def test_times_settle_one_clock_tick_after_a_write(mtime_ns, after_ns, settled):
     file = replace(SEEN, mtime_ns=mtime_ns, ctime_ns=mtime_ns - 5)
     assert file.settled_at(mtime_ns + after_ns) is settled
     young = replace(file, ctime_ns=mtime_ns + 10 * SECOND)
@@ -123,15 +123,15 @@ def test_times_settle_one_tick_of_their_clock_after_the_write(mtime_ns, after_ns
     assert not Observed(file, young, None).settled_at(mtime_ns + after_ns)
 
 
-def test_room_is_needed_for_the_copies_and_for_the_log_once_more():
+def test_the_needed_space_counts_the_log_twice():
     sizes = [replace(SEEN, size=size) for size in (1000, 200, 30)]
     assert Observed(*sizes).copy_bytes == 1430
     assert Observed(sizes[0], None, None).copy_bytes == 1000
     assert Observed(None, None, None).copy_bytes == 0
 
 
-def test_what_is_there_is_seen_and_left_as_it_was(plain_file):
-    beside(plain_file, "-wal").write_bytes(b"log")
+def test_observing_returns_the_state_and_changes_nothing(plain_file):
+    sidecar(plain_file, "-wal").write_bytes(b"log")
     before = content_of(plain_file.parent)
     seen = observe(plain_file)
     assert content_of(plain_file.parent) == before
@@ -140,11 +140,11 @@ def test_what_is_there_is_seen_and_left_as_it_was(plain_file):
         *(plain_file.stat().st_ino, 3, b"log"),
     )
     assert seen.journal is None
-    assert observe(beside(plain_file, ".gone")) == Observed(None, None, None)
+    assert observe(sidecar(plain_file, ".gone")) == Observed(None, None, None)
 
 
-def test_what_lies_beside_a_database_has_its_whole_name():
-    assert beside(Path("/home/me/my.tautulli.db"), "-wal") == Path("/home/me/my.tautulli.db-wal")
+def test_a_suffix_is_appended_to_the_full_database_name():
+    assert sidecar(Path("/home/me/my.tautulli.db"), "-wal") == Path("/home/me/my.tautulli.db-wal")
 
 
 def test_links_are_followed_to_the_file_itself(plain_file, tmp_path):
@@ -157,13 +157,13 @@ def test_links_are_followed_to_the_file_itself(plain_file, tmp_path):
     ("name", "words"),
     [
         ("none.db", "it does not exist"),
-        ("dangling.db", "the link leads nowhere"),
+        ("dangling.db", "it is a broken link"),
         ("loop.db", "too many levels of symbolic links"),
         ("home/tautulli.db/x.db", "not a directory"),
         ("n" * 300, "file name too long"),
     ],
 )
-def test_a_path_that_leads_nowhere_says_how(plain_file, tmp_path, name, words):
+def test_a_path_without_a_file_is_rejected_with_the_reason(plain_file, tmp_path, name, words):
     (tmp_path / "dangling.db").symlink_to(tmp_path / "gone.db")
     (tmp_path / "loop.db").symlink_to("loop.db")
     with pytest.raises(SourceError) as caught:
@@ -172,7 +172,7 @@ def test_a_path_that_leads_nowhere_says_how(plain_file, tmp_path, name, words):
     assert "check the path" in caught.value.hint
 
 
-def test_only_a_regular_file_is_opened_and_never_through_a_link(plain_file, tmp_path):
+def test_only_regular_files_are_opened_and_links_are_not_followed(plain_file, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to(plain_file)
     for name, kind in [("pipe", "not a regular file"), ("home", "a folder")]:
@@ -187,7 +187,7 @@ def test_only_a_regular_file_is_opened_and_never_through_a_link(plain_file, tmp_
 
 @settings(max_examples=50, deadline=None)
 @given(size=st.integers(0, 50), chunk=st.integers(1, 20))
-def test_the_first_bytes_come_in_parts_whatever_follows(tmp_path_factory, size, chunk):
+def test_chunks_return_exactly_the_first_bytes(tmp_path_factory, size, chunk):
     content = bytes(range(50))
     path = tmp_path_factory.getbasetemp() / "chunked"
     path.write_bytes(content)
@@ -196,17 +196,17 @@ def test_the_first_bytes_come_in_parts_whatever_follows(tmp_path_factory, size, 
     assert all(0 < len(part) <= chunk for part in parts)
 
 
-def test_a_file_that_is_shorter_than_seen_or_gone_has_changed(plain_file):
-    with pytest.raises(SourceChangedError, match=r"^it was cut short$"):
+def test_a_shorter_or_missing_file_counts_as_changed(plain_file):
+    with pytest.raises(SourceChangedError, match=r"^it was truncated$"):
         list(chunks(plain_file, 8001))
-    with pytest.raises(SourceChangedError, match=r"^a part of it disappeared$"):
-        list(chunks(beside(plain_file, "-wal"), 1))
+    with pytest.raises(SourceChangedError, match=r"^one of its files disappeared$"):
+        list(chunks(sidecar(plain_file, "-wal"), 1))
 
 
-def test_bytes_read_again_have_to_be_those_that_were_copied(plain_file):
+def test_bytes_read_again_must_match_the_copied_bytes(plain_file):
     digest = hashlib.sha256(b"database" * 1000).hexdigest()
     require_digest(plain_file, 8000, digest)
     with plain_file.open("r+b") as file:
         file.write(b"D")
-    with pytest.raises(SourceChangedError, match=r"^it was written within one tick of its clock$"):
+    with pytest.raises(SourceChangedError, match=r"^it changed within one clock tick$"):
         require_digest(plain_file, 8000, digest)

@@ -26,7 +26,7 @@ def counting(ids):
 
 
 @given(WIDTHS, ANY_ID)
-def test_an_id_lies_in_exactly_one_range_of_its_partition(width, row_id):
+def test_an_id_is_in_exactly_one_range_of_its_partition(width, row_id):
     ranges = Grid(width).partition_of(row_id).ranges
     assert [ids.first <= row_id <= ids.last for ids in ranges].count(True) == 1
 
@@ -53,18 +53,18 @@ def test_partitions_adjoin_without_gap_or_overlap(width, row_id):
 
 
 @given(WIDTHS, GRID_ID)
-def test_a_partition_tells_its_grid_unless_it_is_the_last_one(width, row_id):
+def test_a_partition_knows_its_grid_unless_it_is_the_last(width, row_id):
     partition = Grid(width).partition_of(row_id)
     is_last = partition.key.endswith(str(LAST_GRID_ID))
     assert partition.grid == (None if is_last else Grid(width))
 
 
-def test_other_tells_no_grid():
+def test_other_has_no_grid():
     assert OTHER.grid is None
 
 
 @given(WIDTHS, ANY_ID)
-def test_a_key_names_its_partition_alone(width, row_id):
+def test_a_key_identifies_its_partition(width, row_id):
     partition = Grid(width).partition_of(row_id)
     parsed = Partition.parse(partition.key)
     assert parsed == partition
@@ -81,7 +81,7 @@ def test_a_key_names_its_partition_alone(width, row_id):
         *("+000000001-0000000010", "0000000_01-0000000010", "000000000x-0000000010"),
     ],
 )
-def test_a_text_that_names_no_partition_is_refused(key):
+def test_an_invalid_key_is_rejected(key):
     with pytest.raises(ValueError, match=r".+"):
         Partition.parse(key)
 
@@ -102,7 +102,7 @@ def test_keys_are_padded_inclusive_ranges(row_id, key):
     assert Grid(1000).partition_of(row_id).key == key
 
 
-def test_other_holds_every_id_outside_the_grid():
+def test_other_contains_every_id_outside_the_grid():
     assert OTHER.key == "other"
     assert OTHER.ranges == (IdRange(-(2**63), 0), IdRange(10**10, 2**63 - 1))
 
@@ -118,12 +118,12 @@ def test_a_fitting_grid_never_makes_too_many_partitions(batch_size, ids):
     ("rows", "apart", "width"),
     [(500, 1, 10), (5000, 1, 10), (5001, 1, 20), (1_000_000, 1, 2000), (500, 10**7, 10)],
 )
-def test_a_fitting_grid_is_no_wider_than_it_must_be(rows, apart, width):
+def test_a_fitting_grid_is_no_wider_than_necessary(rows, apart, width):
     ids = range(1, rows * apart + 1, apart)
     assert Grid.fitting(10, counting(ids)).width == width
 
 
-def test_rows_far_apart_get_a_wider_grid_too():
+def test_widely_spaced_rows_get_a_wider_grid():
     ids = range(1, 6_000_000_000, 10_000_000)
     grid = Grid.fitting(1, counting(ids))
     assert len({grid.partition_of(i) for i in ids}) <= MAX_PARTITIONS
@@ -140,7 +140,5 @@ def test_rows_far_apart_get_a_wider_grid_too():
         (2500, 1000, 700, False),
     ],
 )
-def test_a_grid_fits_the_batch_size_that_it_was_or_would_be_made_for(
-    width, batch_size, ranges, fits
-):
+def test_a_grid_fits_the_batch_sizes_that_can_produce_it(width, batch_size, ranges, fits):
     assert Grid(width).fits(batch_size, lambda _width: ranges) is fits

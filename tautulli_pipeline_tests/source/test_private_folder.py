@@ -1,4 +1,4 @@
-"""A folder has one owner, and nothing of it is left when the owner has left."""
+"""A private folder has one owner and is removed when the owner exits."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def mode_of(path):
 
 
 def killed_owner(parent):
-    """What a process that was killed in its folder left; the folder."""
+    """Kill a process that owns a folder, and return the folder it leaves behind."""
     with subprocess.Popen(
         [sys.executable, "-c", OWNER, parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
@@ -59,7 +59,7 @@ def killed_owner(parent):
     return parent / name
 
 
-def test_it_and_the_folders_made_for_it_are_for_its_owner_alone(parent, tmp_path):
+def test_created_folders_are_private_to_the_owner(parent, tmp_path):
     before = os.umask(0)
     try:
         with private_folder(parent) as folder:
@@ -72,7 +72,7 @@ def test_it_and_the_folders_made_for_it_are_for_its_owner_alone(parent, tmp_path
     assert names_in(tmp_path) == []
 
 
-def test_what_is_in_it_goes_with_it_whatever_happens_inside(parent, tmp_path):
+def test_the_contents_are_deleted_even_after_an_exception(parent, tmp_path):
     def interrupted():
         with private_folder(parent) as folder:
             (folder / "deep").mkdir()
@@ -84,7 +84,7 @@ def test_what_is_in_it_goes_with_it_whatever_happens_inside(parent, tmp_path):
     assert names_in(tmp_path) == []
 
 
-def test_of_the_folders_above_it_only_its_own_are_removed_and_only_empty_ones(parent, tmp_path):
+def test_only_created_and_empty_parents_are_removed(parent, tmp_path):
     parent.parent.mkdir()
     with private_folder(parent):
         pass
@@ -97,26 +97,26 @@ def test_of_the_folders_above_it_only_its_own_are_removed_and_only_empty_ones(pa
     assert names_in(parent) == ["kept"]
 
 
-def test_several_owners_have_folders_of_their_own_and_leave_in_any_order(parent, tmp_path):
+def test_several_owners_have_separate_folders_and_exit_in_any_order(parent, tmp_path):
     owners = [ExitStack() for _ in range(3)]
     folders = [owner.enter_context(private_folder(parent)) for owner in owners]
     assert len(set(folders)) == 3
-    there = [True] * 3
-    for leaving in (1, 2, 0):
-        owners[leaving].close()
-        there[leaving] = False
-        assert [folder.exists() for folder in folders] == there
+    existing = [True] * 3
+    for index in (1, 2, 0):
+        owners[index].close()
+        existing[index] = False
+        assert [folder.exists() for folder in folders] == existing
     assert names_in(tmp_path) == []
 
 
-def test_an_owner_whose_folder_somebody_deleted_leaves_all_the_same(parent, tmp_path):
+def test_an_owner_exits_cleanly_if_its_folder_was_deleted(parent, tmp_path):
     with private_folder(parent) as folder:
         folder.rmdir()
         folder.with_name(f"{folder.name}.lock").unlink()
     assert names_in(tmp_path) == []
 
 
-def test_a_live_owners_folder_stays_and_a_killed_ones_goes(parent):
+def test_only_the_folder_of_a_killed_owner_is_removed(parent):
     stale = killed_owner(parent)
     assert names_in(stale) == ["tautulli.db"]
     with private_folder(parent) as live:
@@ -124,7 +124,7 @@ def test_a_live_owners_folder_stays_and_a_killed_ones_goes(parent):
         assert names_in(parent) == [live.name, f"{live.name}.lock"]
 
 
-def test_other_files_beside_the_folders_are_nobodys(parent):
+def test_unrelated_files_are_kept(parent):
     parent.mkdir(parents=True)
     for name in ("notes.txt", "other-1.lock", "snapshots"):
         (parent / name).touch()
@@ -136,10 +136,8 @@ def test_other_files_beside_the_folders_are_nobodys(parent):
     assert names_in(parent) == ["notes.txt", "other-1.lock", "snapshots"]
 
 
-def test_where_the_parent_goes_before_its_lock_is_made_another_name_is_claimed(
-    parent, tmp_path, monkeypatch
-):
-    """Another owner that leaves takes the empty parent along."""
+def test_another_name_is_claimed_if_the_parent_disappears(parent, tmp_path, monkeypatch):
+    """Another owner may remove the empty parent on exit."""
     names = []
 
     def parent_gone_once(size):
@@ -154,7 +152,7 @@ def test_where_the_parent_goes_before_its_lock_is_made_another_name_is_claimed(
     assert names_in(tmp_path) == []
 
 
-def test_after_ten_lost_claims_it_gives_up(parent, tmp_path, monkeypatch):
+def test_claiming_fails_after_ten_attempts(parent, tmp_path, monkeypatch):
     taken = []
 
     def always_removed(lock, _operation):
@@ -163,12 +161,12 @@ def test_after_ten_lost_claims_it_gives_up(parent, tmp_path, monkeypatch):
 
     monkeypatch.setattr(fcntl, "flock", always_removed)
     with pytest.raises(OSError, match="other processes keep removing it"), private_folder(parent):
-        pytest.fail("nobody owns it")
+        pytest.fail("the folder was claimed")
     assert len(set(taken)) == 10
     assert names_in(tmp_path) == []
 
 
-def test_what_cannot_be_deleted_is_named_for_it_holds_secrets(parent):
+def test_a_stale_copy_that_cannot_be_deleted_is_reported_with_its_path(parent):
     stale = parent / "snapshot-1"
     (stale / "inside").mkdir(parents=True)
     (stale / "inside" / "tautulli.db").touch()
@@ -185,7 +183,7 @@ def test_what_cannot_be_deleted_is_named_for_it_holds_secrets(parent):
     assert names_in(parent) == []
 
 
-def test_a_folder_that_another_process_is_just_claiming_stays(parent):
+def test_a_folder_that_another_process_is_claiming_is_kept(parent):
     parent.mkdir(parents=True)
     with (parent / "snapshot-1.lock").open("x") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

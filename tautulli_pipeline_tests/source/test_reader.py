@@ -55,7 +55,7 @@ def rebuild_without_key(path, table):
 
 
 def rows_by_sqlite(path):
-    """The plays as Python's sqlite3 joins them, every cell as text."""
+    """Return the plays joined with Python's sqlite3, with every cell as text."""
     with closing(sqlite3.connect(path)) as connection:
         found = {}
         for table in HISTORY_TABLES:
@@ -78,7 +78,7 @@ def without_lookups(table):
 
 
 @pytest.mark.parametrize("name", tautulli_databases.NAMES)
-def test_every_cell_of_a_real_database_is_what_sqlite_says(tmp_path, name):
+def test_every_cell_of_a_real_database_equals_sqlites_value(tmp_path, name):
     path = tmp_path / "tautulli.db"
     tautulli_databases.build(name, path)
     expected = rows_by_sqlite(path)
@@ -96,13 +96,13 @@ def test_every_cell_of_a_real_database_is_what_sqlite_says(tmp_path, name):
     ],
     ids=["v1.0", "migrated", "half_migrated", "one_jump"],
 )
-def test_every_cell_of_an_odd_state_is_what_sqlite_says(tmp_path, make):
+def test_every_cell_of_an_unusual_database_equals_sqlites_value(tmp_path, make):
     path = tmp_path / "tautulli.db"
     make(path)
     assert without_lookups(read(path)) == rows_by_sqlite(path)
 
 
-def test_null_and_empty_and_odd_values_stay_apart(tmp_path):
+def test_null_empty_and_odd_values_stay_distinct(tmp_path):
     path = tmp_path / "tautulli.db"
     odd = [None, "", "NULL", 0, -1, 1.5, 1e300, 2**63 - 1, "'; DROP TABLE users; --", "プ🎬\n\t\\"]
     make_database(path, plays=[play(i, bandwidth=v, title=v) for i, v in enumerate(odd, 1)])
@@ -111,7 +111,7 @@ def test_null_and_empty_and_odd_values_stay_apart(tmp_path):
     assert without_lookups(read(path)) == rows_by_sqlite(path)
 
 
-def test_bytes_that_are_no_utf8_are_replaced_and_the_rest_stays(tmp_path):
+def test_only_bytes_that_are_not_utf8_are_replaced(tmp_path):
     path = tmp_path / "tautulli.db"
     make_database(
         path, plays=[play(1, title=b"Caf\xe9", summary=""), play(2), play(3, title="Café")]
@@ -123,13 +123,13 @@ def test_bytes_that_are_no_utf8_are_replaced_and_the_rest_stays(tmp_path):
     assert table.schema.equals(read(path, 2, 3).schema)
 
 
-def test_a_play_without_metadata_or_media_info_is_read_all_the_same(tmp_path):
+def test_a_play_without_metadata_or_media_info_is_read(tmp_path):
     path = tmp_path / "tautulli.db"
     plays = [play(i) for i in (1, 2, 3)]
     plays[0].metadata = plays[1].media_info = None
-    alone = play(9)
-    alone.history = None
-    make_database(path, plays=[*plays, alone])
+    orphan = play(9)
+    orphan.history = None
+    make_database(path, plays=[*plays, orphan])
     table = read(path)
     assert ids_of(table) == [1, 2, 3]
     assert table[f"{METADATA}.title"].to_pylist() == [None, "Film 2", "Film 3"]
@@ -144,7 +144,7 @@ def test_a_range_is_inclusive_and_ordered(tmp_path):
         assert ids_of(reader.read(IdRange(2, 3))) == []
 
 
-def test_ids_of_any_size_are_found(tmp_path):
+def test_ids_of_any_size_are_read(tmp_path):
     path = tmp_path / "tautulli.db"
     ids = [-(2**63), -1, 0, 1, 9_999_999_999, 10_000_000_000, 2**63 - 1]
     make_database(path, plays=[play(i, started=1_700_000_000, rating_key=1) for i in ids])
@@ -163,7 +163,7 @@ def test_ids_of_any_size_are_found(tmp_path):
         "x' AS y; ATTACH 'made' AS z; --.db",
     ],
 )
-def test_a_path_is_only_a_path(tmp_path, monkeypatch, name):
+def test_special_characters_in_a_path_are_not_interpreted(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     make_database(tmp_path / name, plays=[play(1)])
     before = set(tmp_path.iterdir())
@@ -172,7 +172,7 @@ def test_a_path_is_only_a_path(tmp_path, monkeypatch, name):
     assert left <= {f"{name}-shm", f"{name}-wal"}
 
 
-def test_names_come_from_the_small_tables_and_the_newest_row_counts(tmp_path):
+def test_names_come_from_the_newest_row_of_the_small_tables(tmp_path):
     path = tmp_path / "tautulli.db"
     users = [{"user_id": 7, "username": "mira", "friendly_name": "Mira"}]
     make_database(path, plays=[play(1, user_id=7), play(2, user_id=8, section_id=99)], users=users)
@@ -188,7 +188,7 @@ def test_names_come_from_the_small_tables_and_the_newest_row_counts(tmp_path):
 
 
 @pytest.mark.parametrize("table", ["users", "library_sections", "version_info", MEDIA_INFO])
-def test_plays_are_read_without_the_side_tables(tmp_path, table):
+def test_plays_are_read_if_a_side_table_is_missing(tmp_path, table):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(1)], drop_tables=[table])
     assert ids_of(read(path)) == [1]
@@ -217,7 +217,7 @@ def test_columns_in_odd_case_keep_their_spelling(tmp_path):
 
 @pytest.mark.parametrize("table", [METADATA, MEDIA_INFO])
 @pytest.mark.parametrize("newest", ["newest", None])
-def test_an_id_that_a_rebuilt_table_has_twice_gives_one_play(tmp_path, table, newest):
+def test_a_duplicate_id_in_a_rebuilt_table_gives_one_play(tmp_path, table, newest):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(i) for i in (1, 2, 3)])
     rebuild_without_key(path, table)
@@ -231,7 +231,7 @@ def test_an_id_that_a_rebuilt_table_has_twice_gives_one_play(tmp_path, table, ne
 
 
 @pytest.mark.parametrize("tag", ["v1.0", "v2.6.10", "v2.17.2"])
-def test_a_batch_is_found_by_the_primary_keys_so_its_cost_does_not_grow(tmp_path, tag):
+def test_a_batch_query_uses_the_primary_keys(tmp_path, tag):
     path = tmp_path / "tautulli.db"
     make_era_database(path, tag, rows=2)
     query = reader_module._batch_query(read_schema(path, named=path))
@@ -245,7 +245,7 @@ def test_a_batch_is_found_by_the_primary_keys_so_its_cost_does_not_grow(tmp_path
     assert not [s for s in steps if "TEMP B-TREE" in s]
 
 
-def test_a_file_that_breaks_while_it_is_read_is_named(tmp_path):
+def test_damage_found_while_reading_is_reported_with_the_users_path(tmp_path):
     path, given = tmp_path / "copy.db", Path("/home/me/tautulli.db")
     make_database(path, plays=[play(i) for i in range(1, 200)])
     schema = read_schema(path, named=given)
@@ -258,7 +258,7 @@ def test_a_file_that_breaks_while_it_is_read_is_named(tmp_path):
     assert "\n" not in caught.value.message
 
 
-def test_nothing_is_written_into_the_copy(tmp_path):
+def test_the_copy_is_read_only(tmp_path):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(1)])
     before = path.read_bytes()

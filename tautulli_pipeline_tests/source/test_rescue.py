@@ -1,4 +1,4 @@
-"""One table of a damaged file: which rows come over, and which are known to be lost."""
+"""One table of a damaged file: its copied rows and its known lost rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FEW = range(1, 301)
 
 
 def make(path, rows, *, table=HISTORY, columns=PLAIN, statements=()):
-    """Small pages, so that few rows make a tall tree."""
+    """Create a table with small pages, for a deep tree with few rows."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(f"CREATE TABLE {table} ({columns})")
         places = ", ".join("?" * (1 + columns.count(",")))
@@ -34,7 +34,7 @@ def plays(ids):
 
 @contextmanager
 def attached(path):
-    """A new database that the damaged one is attached to, as salvage opens them."""
+    """Open a new database with the damaged one attached, as salvage does."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         connection.execute(f"ATTACH {quote_literal(str(path))} AS damaged")
         yield connection
@@ -53,7 +53,7 @@ def path(tmp_path):
     return tmp_path / "tautulli.db"
 
 
-def test_every_cell_keeps_its_value_and_its_kind(path):
+def test_every_cell_keeps_its_value_and_type(path):
     rows = [(1, "", b"\xff\0"), (2, None, ""), (-(2**63), 2.5, "12"), (2**63 - 1, 12, None)]
     columns = 'ID INTEGER PRIMARY KEY, "ti""tle; --" INTEGER, "a b" VARCHAR(20)'
     make(path, rows, columns=columns)
@@ -69,14 +69,14 @@ def test_every_cell_keeps_its_value_and_its_kind(path):
         assert (table.cause, table.count()) == ("", 4)
 
 
-def test_only_the_columns_that_are_asked_for_come_over(path):
+def test_only_the_requested_columns_are_copied(path):
     make(path, plays(FEW), statements=["CREATE INDEX by_title ON session_history (title)"])
     with attached(path) as connection:
         RescuedTable(connection, HISTORY, ("kind", "id"), keyed=True).copy()
         assert copied(connection)[:2] == [("odd", 1), ("even", 2)]
 
 
-def test_an_id_that_a_table_without_key_has_twice_comes_over_twice_in_its_order(path):
+def test_duplicate_ids_without_a_key_are_both_copied_in_order(path):
     rows = [(5, "old", "a"), (None, "none", "b"), ("x", "text", "c"), (5, "new", "d")]
     make(path, rows, columns="id INTEGER, title TEXT, kind TEXT")
     with closing(sqlite3.connect(path)) as connection, connection:
@@ -93,14 +93,14 @@ def test_an_id_that_a_table_without_key_has_twice_comes_over_twice_in_its_order(
     ("name", "keyed", "history", "naming"),
     [(HISTORY, True, True, True), (METADATA, False, True, False), ("users", True, False, False)],
 )
-def test_only_a_history_table_with_a_key_names_plays(path, name, keyed, history, naming):
+def test_only_a_keyed_history_table_names_plays(path, name, keyed, history, naming):
     with attached(path) as connection:
         table = RescuedTable(connection, name, COLUMNS, keyed=keyed)
         assert (table.is_history, table.names_plays) == (history, naming)
 
 
 @pytest.mark.parametrize("portion", [1, 7, 299, 300, 301])
-def test_the_size_of_a_portion_makes_no_difference(path, portion):
+def test_the_portion_size_does_not_affect_the_result(path, portion):
     make(path, plays(FEW))
     with attached(path) as connection:
         table = RescuedTable(connection, HISTORY, COLUMNS, keyed=True, portion=portion)
@@ -108,8 +108,8 @@ def test_the_size_of_a_portion_makes_no_difference(path, portion):
         assert copied(connection) == plays(FEW)
 
 
-def lost_of(path, *statements, ids=FEW):
-    """Rows that come over from a file without one of its pages, and the damage that is told."""
+def copy_with_damaged_page(path, *statements, ids=FEW):
+    """Return the rows copied from a file with one damaged page, and the reported damage."""
     make(path, plays(ids), statements=statements)
     overwrite(path, [tree_of(path, HISTORY).leaves[4]])
     with attached(path) as connection:
@@ -118,8 +118,8 @@ def lost_of(path, *statements, ids=FEW):
         return copied(connection), table.damage({HISTORY: table})
 
 
-def failing_alone(path, ids=FEW):
-    """Ids whose rows SQLite cannot read even one by one."""
+def unreadable_ids(path, ids=FEW):
+    """Return the ids whose rows SQLite cannot read one by one."""
     failing = []
     with closing(sqlite3.connect(path)) as connection:
         for row_id in ids:
@@ -130,9 +130,9 @@ def failing_alone(path, ids=FEW):
     return failing
 
 
-def test_an_index_names_the_rows_that_are_lost_and_every_other_comes_over(path):
-    rows, damage = lost_of(path, "CREATE INDEX by_kind ON session_history (kind)")
-    assert list(damage.ids) == failing_alone(path)
+def test_an_index_identifies_lost_rows_and_all_others_are_copied(path):
+    rows, damage = copy_with_damaged_page(path, "CREATE INDEX by_kind ON session_history (kind)")
+    assert list(damage.ids) == unreadable_ids(path)
     assert ids_of(rows) | set(damage.ids) == set(FEW)
     assert not ids_of(rows) & set(damage.ids)
     assert rows == plays(sorted(ids_of(rows)))
@@ -140,23 +140,25 @@ def test_an_index_names_the_rows_that_are_lost_and_every_other_comes_over(path):
     assert damage.cause == "database disk image is malformed"
 
 
-def test_a_partial_index_is_not_taken_for_a_list_of_all_rows(path):
-    rows, damage = lost_of(
+def test_a_partial_index_is_not_used_to_list_all_rows(path):
+    rows, damage = copy_with_damaged_page(
         path, "CREATE INDEX odd ON session_history (title) WHERE kind = 'odd' AND id < 5"
     )
     assert 280 < len(rows) < 300
     assert damage.ids == ()
 
 
-def test_ids_that_lie_far_apart_are_lost_in_one_span_where_nothing_lies_between(path):
+def test_lost_ids_with_no_row_between_them_form_one_span(path):
     ids = [i * 10**9 for i in FEW]
-    rows, damage = lost_of(path, "CREATE INDEX by_kind ON session_history (kind)", ids=ids)
+    rows, damage = copy_with_damaged_page(
+        path, "CREATE INDEX by_kind ON session_history (kind)", ids=ids
+    )
     assert 0 < len(damage.ids) < 20
     assert damage.spans == ((damage.ids[0], damage.ids[-1]),)
     assert ids_of(rows) | set(damage.ids) == set(ids)
 
 
-def test_another_row_between_two_lost_ones_parts_their_spans(path):
+def test_a_readable_row_between_lost_ones_splits_the_span(path):
     make(path, plays(FEW), statements=["CREATE INDEX by_kind ON session_history (kind)"])
     leaves = tree_of(path, HISTORY).leaves
     overwrite(path, [leaves[2], leaves[6], leaves[7]])
@@ -164,14 +166,14 @@ def test_another_row_between_two_lost_ones_parts_their_spans(path):
         table = RescuedTable(connection, HISTORY, COLUMNS, keyed=True)
         table.copy()
         damage = table.damage({HISTORY: table})
-        there = ids_of(copied(connection))
+        readable = ids_of(copied(connection))
     assert len(damage.spans) == 2
     within = [i for first, last in damage.spans for i in range(first, last + 1)]
     assert within == list(damage.ids)
-    assert there == set(FEW) - set(within)
+    assert readable == set(FEW) - set(within)
 
 
-def test_without_an_index_the_other_tables_tell_what_is_lost(path):
+def test_without_an_index_the_other_tables_identify_lost_rows(path):
     make(path, plays(FEW))
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(f"CREATE TABLE {METADATA} ({PLAIN})")
@@ -183,37 +185,37 @@ def test_without_an_index_the_other_tables_tell_what_is_lost(path):
         for table in tables.values():
             table.copy()
         damage = tables[HISTORY].damage(tables)
-        there = ids_of(copied(connection))
+        readable = ids_of(copied(connection))
         assert tables[METADATA].cause == ""
     assert damage.ids
-    assert set(damage.ids) == {i for i in range(1, 301, 2) if i not in there}
+    assert set(damage.ids) == {i for i in range(1, 301, 2) if i not in readable}
 
 
 @pytest.mark.parametrize("searched", [16, 10**6])
-def test_unnamed_rows_beyond_the_damage_are_found(path, searched):
-    """Be the range sounded first or searched to its end at once."""
+def test_rows_with_unknown_ids_after_the_damage_are_found(path, searched):
+    """This holds whether the range is sampled first or searched completely."""
     make(path, plays(FEW), table="users")
     overwrite(path, [tree_of(path, "users").leaves[1]])
     with attached(path) as connection:
         table = RescuedTable(connection, "users", COLUMNS, keyed=True, searched_ids=searched)
         table._create()
         table._rescue((), 1, 300)
-        there = ids_of(copied(connection, "users"))
-    assert {1, 2, 299, 300} <= there
-    assert 280 < len(there) < 300
+        readable = ids_of(copied(connection, "users"))
+    assert {1, 2, 299, 300} <= readable
+    assert 280 < len(readable) < 300
 
 
-def test_a_fault_that_is_no_damage_is_passed_on(path):
+def test_an_error_other_than_damage_is_raised(path):
     make(path, plays(FEW))
     with attached(path) as connection:
         table = RescuedTable(connection, HISTORY, COLUMNS, keyed=True)
         table._create()
         connection.set_progress_handler(lambda: 1, 1)
         with pytest.raises(sqlite3.OperationalError, match="interrupted"):
-            table._copies(1, 300)
+            table._try_copy(1, 300)
 
 
-def test_where_all_is_damaged_nothing_comes_over_and_every_named_row_is_lost(path):
+def test_a_fully_damaged_table_loses_every_known_row(path):
     make(path, plays(FEW), statements=["CREATE INDEX by_kind ON session_history (kind)"])
     overwrite(path, tree_of(path, HISTORY).leaves)
     with attached(path) as connection:

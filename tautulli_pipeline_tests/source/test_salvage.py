@@ -1,4 +1,4 @@
-"""What salvage brings in is what can be read row by row, and it names the rest."""
+"""Salvage copies every row that is readable by id and reports the others."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ IDS = [*range(1, 190), *range(195, 460), *range(900, 920), 5_000, 5_001, 9_000_0
 
 @pytest.fixture(scope="module", params=["indexed", "bare"])
 def sound(request, tmp_path_factory):
-    """Plays with gaps between their ids; some lack their metadata or media info."""
+    """Plays with gaps between their ids; some have no metadata or media info."""
     path = tmp_path_factory.mktemp("sound") / "tautulli.db"
     plays = [play(i, started=1_700_000_000 + i) for i in IDS]
-    for lacking in plays[3:60:19]:
-        lacking.metadata = None
-    for lacking in plays[5:60:17]:
-        lacking.media_info = None
+    for incomplete in plays[3:60:19]:
+        incomplete.metadata = None
+    for incomplete in plays[5:60:17]:
+        incomplete.media_info = None
     make_database(path, plays=plays)
     if request.param == "indexed":
         with closing(sqlite3.connect(path)) as connection:
@@ -60,7 +60,7 @@ def names_in(path):
 
 
 def row_by_row(path, table, ids):
-    """Rows by id as single look-ups give them, and the ids that fail."""
+    """Look up rows one by one; return them by id, and the ids that fail."""
     found, failed = {}, []
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
         for row_id in ids:
@@ -87,42 +87,42 @@ def salvaged(path, **changes):
     return copy, salvage(path, schema, copy, named=GIVEN)
 
 
-def check(path, had):
-    """Compare with reading row by row; `had` are the ids of each table before the damage.
+def check(path, ids_before):
+    """Compare with reading row by row; `ids_before` contains the ids by table before the damage.
 
-    Without an index nobody knows which plays had metadata on a page that is lost.
+    Without an index, it is unknown which plays had metadata on a lost page.
     """
     copy, result = salvaged(path)
     damages = {damage.table: set(damage.ids) for damage in result.damages}
-    with_metadata = had[METADATA] if "by_guid" in names_in(path) else had[HISTORY]
-    readable, lost = row_by_row(path, HISTORY, had[HISTORY])
+    with_metadata = ids_before[METADATA] if "by_guid" in names_in(path) else ids_before[HISTORY]
+    readable, lost = row_by_row(path, HISTORY, ids_before[HISTORY])
     without = set(row_by_row(path, METADATA, with_metadata)[1]) & readable.keys()
     for table in HISTORY_TABLES:
-        rows, failed = row_by_row(path, table, had[table])
+        rows, failed = row_by_row(path, table, ids_before[table])
         if table == HISTORY:
             rows = {row_id: row for row_id, row in rows.items() if row_id not in without}
-        assert row_by_row(copy, table, had[table]) == (rows, [])
-        assert damages.get(table, set()) >= set(failed) & known(path, had)
-    assert set(result.unreadable) >= without | (set(lost) & known(path, had))
+        assert row_by_row(copy, table, ids_before[table]) == (rows, [])
+        assert damages.get(table, set()) >= set(failed) & known(path, ids_before)
+    assert set(result.unreadable) >= without | (set(lost) & known(path, ids_before))
     return result
 
 
-def known(path, had):
-    """Ids that the file still tells of."""
+def known(path, ids_before):
+    """Return the ids that can still be found in the file."""
     if "by_user" in names_in(path):
-        return {*had[HISTORY], *had[METADATA], *had[MEDIA_INFO]}
-    return set().union(*(row_by_row(path, table, had[table])[0] for table in HISTORY_TABLES))
+        return {*ids_before[HISTORY], *ids_before[METADATA], *ids_before[MEDIA_INFO]}
+    return set().union(*(row_by_row(path, table, ids_before[table])[0] for table in HISTORY_TABLES))
 
 
-def before_damage(path):
+def ids_by_table(path):
     return {table: ids_in(path, table) for table in HISTORY_TABLES}
 
 
 @pytest.mark.parametrize("table", HISTORY_TABLES)
 @pytest.mark.parametrize("filling", [b"\xff", b"\x00"])
 @pytest.mark.parametrize("which", ["first", "middle", "last", "some", "inner", "root"])
-def test_all_that_can_be_read_row_by_row_is_brought_in(sound_database, table, filling, which):
-    had = before_damage(sound_database)
+def test_every_row_that_is_readable_by_id_is_salvaged(sound_database, table, filling, which):
+    ids_before = ids_by_table(sound_database)
     tree = tree_of(sound_database, table)
     assert len(tree.leaves) > 20
     assert len(tree.inner) > 2
@@ -135,49 +135,51 @@ def test_all_that_can_be_read_row_by_row_is_brought_in(sound_database, table, fi
         "root": [tree.root],
     }[which]
     overwrite(sound_database, pages, filling)
-    result = check(sound_database, had)
+    result = check(sound_database, ids_before)
     assert [damage.table for damage in result.damages] == [table]
     assert result.damages[0].cause == MALFORMED
     assert result.damages[0].ids
 
 
-def test_an_index_tells_exactly_which_rows_are_lost(sound_database):
-    """Without one, what the other tables name is all that is known."""
-    had = before_damage(sound_database)
+def test_an_index_identifies_exactly_the_lost_rows(sound_database):
+    """Without an index, only the other tables identify lost rows."""
+    ids_before = ids_by_table(sound_database)
     indexed = "by_user" in names_in(sound_database)
     overwrite(sound_database, tree_of(sound_database, METADATA).leaves[9:12])
-    _, failed = row_by_row(sound_database, METADATA, had[METADATA])
-    _, failed_or_absent = row_by_row(sound_database, METADATA, had[HISTORY])
+    _, failed = row_by_row(sound_database, METADATA, ids_before[METADATA])
+    _, failed_or_absent = row_by_row(sound_database, METADATA, ids_before[HISTORY])
     _, result = salvaged(sound_database)
     assert list(result.damages[0].ids) == (failed if indexed else failed_or_absent)
     assert result.unreadable == result.damages[0].ids
 
 
-def test_a_play_without_its_media_info_is_kept_and_the_media_info_named(sound_database):
-    had = before_damage(sound_database)
+def test_a_play_without_media_info_is_kept_and_the_loss_is_reported(sound_database):
+    ids_before = ids_by_table(sound_database)
     overwrite(sound_database, tree_of(sound_database, MEDIA_INFO).leaves[4:6])
     copy, result = salvaged(sound_database)
     assert result.unreadable == ()
-    assert ids_in(copy, HISTORY) == had[HISTORY]
+    assert ids_in(copy, HISTORY) == ids_before[HISTORY]
     (damage,) = result.damages
     assert set(damage.ids) & set(ids_in(copy, MEDIA_INFO)) == set()
-    assert set(had[MEDIA_INFO]) - set(ids_in(copy, MEDIA_INFO)) <= set(damage.ids)
+    assert set(ids_before[MEDIA_INFO]) - set(ids_in(copy, MEDIA_INFO)) <= set(damage.ids)
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_pages_damaged_at_random_cost_no_more_than_they_hold(sound_database, seed):
-    had = before_damage(sound_database)
+def test_randomly_damaged_pages_lose_only_their_own_rows(sound_database, seed):
+    ids_before = ids_by_table(sound_database)
     dice = random.Random(seed)
     trees = [tree_of(sound_database, table) for table in HISTORY_TABLES]
     pages = [page for tree in trees for page in (*tree.inner[1:], *tree.leaves)]
     overwrite(
         sound_database, dice.sample(pages, dice.randrange(1, 25)), dice.choice([b"\0", b"\xff"])
     )
-    result = check(sound_database, had)
-    assert set(result.unreadable) <= set(had[HISTORY]) | set(had[METADATA]) | set(had[MEDIA_INFO])
+    result = check(sound_database, ids_before)
+    assert set(result.unreadable) <= set(ids_before[HISTORY]) | set(ids_before[METADATA]) | set(
+        ids_before[MEDIA_INFO]
+    )
 
 
-def test_a_sound_file_loses_nothing_and_keeps_every_cell(tmp_path):
+def test_an_undamaged_file_keeps_every_cell(tmp_path):
     path = tmp_path / "tautulli.db"
     make_era_database(path, "v2.17.2", 40, migrated_from="v1.4.25")
     settle(path)
@@ -188,7 +190,7 @@ def test_a_sound_file_loses_nothing_and_keeps_every_cell(tmp_path):
         assert row_by_row(copy, table, ids) == row_by_row(path, table, ids)
 
 
-def test_the_names_of_users_and_libraries_are_saved_but_no_secret(tmp_path):
+def test_only_the_needed_columns_of_users_are_salvaged(tmp_path):
     path = tmp_path / "tautulli.db"
     users = [
         {"user_id": i, "username": f"user {i}", "friendly_name": "x" * 90, "email": "me@here"}
@@ -208,7 +210,7 @@ def test_the_names_of_users_and_libraries_are_saved_but_no_secret(tmp_path):
 
 
 @pytest.mark.parametrize("index", ["sqlite_autoindex_users_1", "by_user", "by_guid"])
-def test_an_index_that_is_damaged_costs_nothing(tmp_path, index):
+def test_a_damaged_index_loses_no_rows(tmp_path, index):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(i) for i in IDS[:-3]])
     with closing(sqlite3.connect(path)) as connection, connection:
@@ -221,7 +223,7 @@ def test_an_index_that_is_damaged_costs_nothing(tmp_path, index):
     assert ids_in(copy, HISTORY) == IDS[:-3]
 
 
-def test_rows_without_a_key_are_saved_though_none_can_be_named(tmp_path):
+def test_rows_without_a_key_are_salvaged_although_losses_cannot_be_identified(tmp_path):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(i) for i in range(1, 200)])
     with closing(sqlite3.connect(path)) as connection, connection:
@@ -235,13 +237,11 @@ def test_rows_without_a_key_are_saved_though_none_can_be_named(tmp_path):
     (damage,) = result.damages
     assert (damage.ids, result.unreadable) == ((), ())
     assert 180 < len(ids_in(copy, HISTORY)) < 199
-    assert in_words(damage.facts()) == (
-        f"{HISTORY} in part, where nothing else names its rows ({MALFORMED})"
-    )
+    assert in_words(damage.facts()) == (f"an unknown number of rows of {HISTORY} ({MALFORMED})")
 
 
-def test_rows_out_of_order_are_met_where_they_lie(tmp_path):
-    """A damaged key leads a search astray; SQLite itself notices nothing."""
+def test_rows_that_are_out_of_order_are_salvaged(tmp_path):
+    """A damaged key misdirects searches, which SQLite does not detect."""
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(i) for i in range(1, 2200)])
     settle(path)
@@ -251,7 +251,7 @@ def test_rows_out_of_order_are_met_where_they_lie(tmp_path):
     assert set(ids_in(copy, HISTORY)) | set(result.unreadable) == set(range(1, 2200))
 
 
-def test_where_nothing_is_left_that_is_said(tmp_path):
+def test_a_file_without_readable_plays_is_reported(tmp_path):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(i) for i in range(1, 100)])
     with closing(sqlite3.connect(path)) as connection, connection:
@@ -262,11 +262,11 @@ def test_where_nothing_is_left_that_is_said(tmp_path):
     with pytest.raises(SourceDamagedError) as caught:
         salvaged(path)
     assert caught.value.message == (
-        f"nothing can be salvaged of {GIVEN}: {HISTORY} cannot be read: {MALFORMED}"
+        f"cannot salvage {GIVEN}: no row of {HISTORY} is readable: {MALFORMED}"
     )
 
 
-def test_few_damaged_pages_do_not_make_it_read_row_by_row(tmp_path, monkeypatch):
+def test_a_few_damaged_pages_do_not_cause_reading_row_by_row(tmp_path, monkeypatch):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(i) for i in range(1, 6001)])
     settle(path, page_bytes=4096)
@@ -287,7 +287,7 @@ def test_few_damaged_pages_do_not_make_it_read_row_by_row(tmp_path, monkeypatch)
     assert len(copies) < 3 * len(result.unreadable) + 200
 
 
-def test_no_room_for_the_copy_is_a_matter_of_the_disk(tmp_path, monkeypatch):
+def test_a_full_disk_is_a_configuration_error(tmp_path, monkeypatch):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(i) for i in range(1, 300)])
     settle(path)

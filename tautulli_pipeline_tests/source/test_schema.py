@@ -40,7 +40,7 @@ def change(path, *statements):
 
 
 def columns_of(path):
-    """By table, as SQLite itself names them."""
+    """Return the columns by table, as reported by SQLite."""
     with closing(sqlite3.connect(path)) as connection:
         return {
             table: tuple(row[1] for row in connection.execute(f"PRAGMA table_info({table})"))
@@ -49,7 +49,7 @@ def columns_of(path):
 
 
 @pytest.mark.parametrize("tag", TAGS)
-def test_every_era_is_read_as_it_is(tmp_path, tag):
+def test_the_schema_of_every_era_is_read(tmp_path, tag):
     path = tmp_path / "tautulli.db"
     make_era_database(path, tag, rows=1)
     schema = schema_of(path)
@@ -59,7 +59,7 @@ def test_every_era_is_read_as_it_is(tmp_path, tag):
 
 
 @pytest.mark.parametrize("name", tautulli_databases.NAMES)
-def test_every_real_database_is_read_as_it_is(tmp_path, name):
+def test_the_schema_of_every_real_database_is_read(tmp_path, name):
     path = tmp_path / "tautulli.db"
     tautulli_databases.build(name, path)
     schema = schema_of(path)
@@ -68,7 +68,7 @@ def test_every_real_database_is_read_as_it_is(tmp_path, name):
 
 
 @pytest.mark.parametrize("section_id_in", [(), (HISTORY,), (METADATA,), (HISTORY, METADATA)])
-def test_a_migration_that_failed_half_way_has_no_version(tmp_path, section_id_in):
+def test_a_half_migrated_database_has_no_version(tmp_path, section_id_in):
     path = tmp_path / "tautulli.db"
     make_half_migrated_database(path, section_id_in, rows=2)
     schema = schema_of(path)
@@ -87,18 +87,18 @@ def test_a_database_upgraded_in_one_jump_lacks_columns_that_its_version_has(tmp_
     }
 
 
-def test_the_newest_version_lacks_nothing_and_the_oldest_all_that_came_since(tmp_path):
+def test_missing_columns_of_the_newest_and_the_oldest_version(tmp_path):
     newest, oldest = tmp_path / "newest.db", tmp_path / "oldest.db"
     make_era_database(newest, NEWEST_TAG, rows=1)
     make_era_database(oldest, TAGS[0], rows=1)
     assert schema_of(newest).missing_columns == ()
-    lacking = schema_of(oldest).missing_columns
-    assert {"reference_id", "section_id", "secure", "live", "transcode_decision"} < set(lacking)
-    assert {"id", "started", "stopped", "user_id", "title", "duration"}.isdisjoint(lacking)
+    missing = schema_of(oldest).missing_columns
+    assert {"reference_id", "section_id", "secure", "live", "transcode_decision"} < set(missing)
+    assert {"id", "started", "stopped", "user_id", "title", "duration"}.isdisjoint(missing)
 
 
 @pytest.mark.parametrize(
-    ("statement", "lacking"),
+    ("statement", "missing"),
     [
         (f"DROP TABLE {HISTORY}", f"no table {HISTORY}"),
         (f"DROP TABLE {METADATA}", f"no table {METADATA}"),
@@ -108,17 +108,19 @@ def test_the_newest_version_lacks_nothing_and_the_oldest_all_that_came_since(tmp
         (f"ALTER TABLE {METADATA} RENAME COLUMN id TO ident", f"no column {METADATA}.id"),
     ],
 )
-def test_what_is_no_tautulli_database_is_refused_by_name(tmp_path, statement, lacking):
+def test_a_database_that_is_not_tautullis_is_rejected_with_the_missing_part(
+    tmp_path, statement, missing
+):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(1)])
     change(path, statement)
     with pytest.raises(SourceError) as caught:
         read_schema(path, named=Path("/home/me/given.db"))
-    assert caught.value.message == f"/home/me/given.db is not a Tautulli database: it has {lacking}"
+    assert caught.value.message == f"/home/me/given.db is not a Tautulli database: it has {missing}"
     assert "tautulli.db" in caught.value.hint
 
 
-def test_a_damaged_schema_is_a_fault_of_the_source(tmp_path):
+def test_a_damaged_schema_is_a_source_error(tmp_path):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(1)])
     content = bytearray(path.read_bytes())
@@ -129,7 +131,7 @@ def test_a_damaged_schema_is_a_fault_of_the_source(tmp_path):
 
 
 @pytest.mark.parametrize("table", ["users", "library_sections", "version_info", MEDIA_INFO])
-def test_a_missing_side_table_is_no_fault(tmp_path, table):
+def test_a_missing_side_table_is_accepted(tmp_path, table):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(1)], drop_tables=[table])
     schema = schema_of(path)
@@ -138,14 +140,14 @@ def test_a_missing_side_table_is_no_fault(tmp_path, table):
     assert schema.tautulli_version == (None if table == "version_info" else NEWEST_TAG)
 
 
-def test_media_info_without_ids_belongs_to_no_play(tmp_path):
+def test_media_info_without_ids_is_ignored(tmp_path):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(1)])
     change(path, f"ALTER TABLE {MEDIA_INFO} RENAME COLUMN id TO ident")
     assert schema_of(path).history_columns[MEDIA_INFO] == ()
 
 
-def test_columns_in_odd_case_are_found_and_kept_as_spelled(tmp_path):
+def test_columns_in_any_case_are_found_and_keep_their_spelling(tmp_path):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(1)])
     renamed = [(HISTORY, "started", "Started"), (HISTORY, "user_id", "USER_ID")]
@@ -159,7 +161,7 @@ def test_columns_in_odd_case_are_found_and_kept_as_spelled(tmp_path):
 
 
 @pytest.mark.parametrize("table", HISTORY_TABLES)
-def test_a_table_rebuilt_without_its_key_is_known_as_such(tmp_path, table):
+def test_a_table_rebuilt_without_its_key_is_detected(tmp_path, table):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(1)])
     change(
@@ -184,7 +186,7 @@ SPELLINGS = [
 
 
 @pytest.mark.parametrize(("spelling", "keyed"), SPELLINGS)
-def test_only_one_spelling_makes_an_id_the_key_of_its_rows(tmp_path, spelling, keyed):
+def test_only_integer_primary_key_makes_a_table_keyed(tmp_path, spelling, keyed):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(1)])
     change(path, f"DROP TABLE {MEDIA_INFO}", f"CREATE TABLE {MEDIA_INFO} ({spelling})")
@@ -201,7 +203,7 @@ def test_only_one_spelling_makes_an_id_the_key_of_its_rows(tmp_path, spelling, k
         ("ALTER TABLE version_info RENAME COLUMN value TO amount", None),
     ],
 )
-def test_a_version_is_what_its_row_says_or_none(tmp_path, statement, version):
+def test_the_version_is_the_value_of_its_row_or_none(tmp_path, statement, version):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(1)])
     change(path, statement)
@@ -212,7 +214,7 @@ ODD_IDS = (SMALLEST_ID, -1, 0, 1, 2, 3, LARGEST_ID, None, "2", "abc", 1.5, b"\x0
 
 
 def within(keyed, first, last):
-    """Which of the odd ids the condition lets through, asked of SQLite."""
+    """Return the odd ids that match the condition in SQLite."""
     schema = SourceSchema({}, None, frozenset({HISTORY}) if keyed else frozenset())
     declared = "INTEGER PRIMARY KEY" if keyed else ""
     ids = [i for i in ODD_IDS if isinstance(i, int)] if keyed else ODD_IDS
@@ -229,7 +231,7 @@ def within(keyed, first, last):
 
 
 @pytest.mark.parametrize("keyed", [True, False])
-def test_every_id_lies_within_exactly_one_of_the_ranges_that_cover_all(keyed):
+def test_every_id_is_in_exactly_one_of_the_adjacent_ranges(keyed):
     edges = [SMALLEST_ID, 0, 2, LARGEST_ID + 1]
     ranges = [within(keyed, a, b - 1) for a, b in pairwise(edges)]
     integers = [{SMALLEST_ID, -1}, {0, 1}, {2, 3, LARGEST_ID}]
@@ -238,7 +240,7 @@ def test_every_id_lies_within_exactly_one_of_the_ranges_that_cover_all(keyed):
 
 
 @pytest.mark.parametrize("keyed", [True, False])
-def test_a_join_gives_each_play_the_newest_row_of_its_id_and_no_play_twice(keyed):
+def test_a_join_returns_each_play_once_with_the_newest_row(keyed):
     schema = SourceSchema({METADATA: ("ID", "title")}, None, frozenset([METADATA] * keyed))
     declared = "INTEGER PRIMARY KEY" if keyed else "INTEGER"
     rows = [(1, "one"), (3, "three"), (2, "two")] + [(1, "newer"), (7, "stray")] * (not keyed)

@@ -28,7 +28,7 @@ from tautulli_pipeline_tests.source.plain_database import make_plain_database
 
 ODD_NAMES = ["it's.db", 'a "b" c.db', "a;b%20c?mode=rw.db", "a\nb.db", "プレックス🎬.db", "-wal"]
 
-# A process of its own: a writer's locks are lost when its own process closes the file elsewhere.
+# A separate process: POSIX locks are released when their process closes any handle of the file.
 WRITER = """
 import sqlite3, sys
 path, mode, script = sys.argv[1:]
@@ -64,7 +64,7 @@ def writer(path, mode, script):
 
 
 def kill_in_transaction(database, script=UNCOMMITTED):
-    """Leave a hot journal: what a writer spilled into the database has to be rolled back."""
+    """Leave a hot journal: a transaction spilled into the database must be rolled back."""
     with writer(database, "DELETE", script):
         pass
 
@@ -96,7 +96,7 @@ def answer_without_privilege(database, snapshots):
 
 
 @contextmanager
-def left_as_it_was(folder):
+def unchanged(folder):
     before = content_of(folder)
     yield
     assert content_of(folder) == before
@@ -109,8 +109,8 @@ def failure_of(source, snapshots, kind=SourceError, **options):
     return caught.value
 
 
-def test_a_copy_holds_every_row_and_is_private(home, database, snapshots):
-    with left_as_it_was(home), take_snapshot(database, snapshots) as snapshot:
+def test_a_copy_has_every_row_and_is_private(home, database, snapshots):
+    with unchanged(home), take_snapshot(database, snapshots) as snapshot:
         assert rows_in(snapshot.path) == 100
         assert snapshot.path.name == "tautulli.db"
         assert snapshot.source == database.resolve()
@@ -121,31 +121,31 @@ def test_a_copy_holds_every_row_and_is_private(home, database, snapshots):
             assert private.stat().st_mode & 0o777 == 0o700
 
 
-def test_nothing_is_left_after_use_or_after_a_fault_of_the_user(database, snapshots):
+def test_nothing_is_left_after_an_exception_in_the_block(database, snapshots):
     with pytest.raises(RuntimeError, match="mine"), take_snapshot(database, snapshots) as snapshot:
         raise RuntimeError("mine")
     assert not snapshot.path.exists()
     assert not snapshots.parent.exists()
 
 
-def test_a_folder_that_was_there_before_stays(database, snapshots):
+def test_an_existing_folder_is_kept(database, snapshots):
     snapshots.mkdir(parents=True)
     with take_snapshot(database, snapshots):
         pass
     assert list(snapshots.iterdir()) == []
 
 
-def test_an_error_of_the_operating_system_in_the_users_block_is_passed_on(database, snapshots):
+def test_an_os_error_in_the_block_is_not_converted(database, snapshots):
     with pytest.raises(OSError, match="mine"), take_snapshot(database, snapshots):
         raise OSError(errno.ENOSPC, "mine")
 
 
-def test_committed_frames_are_copied_and_uncommitted_ones_are_not(home, snapshots):
+def test_only_committed_frames_are_copied(home, snapshots):
     database = make_plain_database(home / "tautulli.db", mode="WAL")
     script = "connection.execute('PRAGMA wal_autocheckpoint = 0'); fill(25);" + UNCOMMITTED
     with writer(database, "WAL", script):
         assert database.with_name("tautulli.db-wal").stat().st_size > 200 * 2000
-        with left_as_it_was(home), take_snapshot(database, snapshots) as snapshot:
+        with unchanged(home), take_snapshot(database, snapshots) as snapshot:
             assert [path.name for path in snapshot.path.parent.iterdir()] == ["tautulli.db"]
             assert rows_in(snapshot.path) == 125
             assert [path.name for path in snapshot.path.parent.iterdir()] == ["tautulli.db"]
@@ -155,21 +155,21 @@ def test_a_transaction_spilled_into_the_database_is_rolled_back(home, database, 
     kill_in_transaction(database)
     assert database.with_name("tautulli.db-journal").stat().st_size > 0
     assert database.stat().st_size > 300 * 2000
-    with left_as_it_was(home), take_snapshot(database, snapshots) as snapshot:
+    with unchanged(home), take_snapshot(database, snapshots) as snapshot:
         assert rows_in(snapshot.path) == 100
         assert [path.name for path in snapshot.path.parent.iterdir()] == ["tautulli.db"]
 
 
-def test_a_persistent_journal_of_a_finished_transaction_changes_nothing(home, snapshots):
+def test_a_persistent_journal_of_a_finished_transaction_is_ignored(home, snapshots):
     database = make_plain_database(home / "tautulli.db", mode="PERSIST")
     assert database.with_name("tautulli.db-journal").exists()
-    with left_as_it_was(home), take_snapshot(database, snapshots) as snapshot:
+    with unchanged(home), take_snapshot(database, snapshots) as snapshot:
         assert rows_in(snapshot.path) == 100
         assert [path.name for path in snapshot.path.parent.iterdir()] == ["tautulli.db"]
 
 
 @pytest.mark.parametrize(("mode", "pause"), [("WAL", 0.001), ("DELETE", 0.05)])
-def test_every_copy_under_a_busy_writer_is_a_state_that_it_committed(home, snapshots, mode, pause):
+def test_every_copy_under_a_busy_writer_is_a_committed_state(home, snapshots, mode, pause):
     database = make_plain_database(home / "tautulli.db", rows=2000, mode=mode)
     counts = []
     with writer(database, mode, ENDLESS.format(pause=pause)):
@@ -185,12 +185,12 @@ def test_every_copy_under_a_busy_writer_is_a_state_that_it_committed(home, snaps
 def test_a_real_database_with_an_open_log_is_copied_to_its_last_commit(home, snapshots):
     home.mkdir()
     tautulli_databases.build_in_use("v2.17.2", home / "tautulli.db", plays_in_log=25)
-    with left_as_it_was(home), take_snapshot(home / "tautulli.db", snapshots) as snapshot:
+    with unchanged(home), take_snapshot(home / "tautulli.db", snapshots) as snapshot:
         assert rows_in(snapshot.path, "session_history") == 300
         assert tautulli_databases.read(snapshot.path) == tautulli_databases.content_of("v2.17.2")
 
 
-def test_the_fingerprint_follows_the_content_of_database_and_log(home, snapshots):
+def test_the_fingerprint_changes_with_the_database_and_the_log(home, snapshots):
     def fingerprint():
         with take_snapshot(database, snapshots) as snapshot:
             return snapshot.fingerprint
@@ -212,17 +212,17 @@ def test_the_fingerprint_follows_the_content_of_database_and_log(home, snapshots
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_any_name_works(name, home, snapshots):
     database = make_plain_database(home / name / name)
-    with left_as_it_was(home), take_snapshot(database, snapshots / name) as snapshot:
+    with unchanged(home), take_snapshot(database, snapshots / name) as snapshot:
         assert rows_in(snapshot.path) == 100
 
 
-def test_a_link_is_followed_to_the_log_beside_its_target(home, tmp_path, snapshots):
+def test_a_link_is_followed_to_the_log_next_to_its_target(home, tmp_path, snapshots):
     database = make_plain_database(home / "tautulli.db", mode="WAL")
     link = tmp_path / "link.db"
     link.symlink_to(database)
     with (
         writer(database, "WAL", "fill(5);" + UNCOMMITTED),
-        left_as_it_was(home),
+        unchanged(home),
         take_snapshot(link, snapshots) as snapshot,
     ):
         assert rows_in(snapshot.path) == 105
@@ -236,30 +236,30 @@ def test_a_database_in_a_read_only_folder_is_copied(home, tmp_path, snapshots):
         shutil.copytree(home, still)
     for entry in (*still.iterdir(), still):
         entry.chmod(0o555 if entry.is_dir() else 0o444)
-    with left_as_it_was(still):
+    with unchanged(still):
         assert answer_without_privilege(still / "tautulli.db", snapshots) == "105 rows"
     still.chmod(0o755)
 
 
-def test_a_database_without_read_permission_is_told(home, database, snapshots):
+def test_a_database_without_read_permission_is_reported(home, database, snapshots):
     database.chmod(0)
-    with left_as_it_was(home):
+    with unchanged(home):
         answer = answer_without_privilege(database, snapshots)
     assert answer == f"SourceError cannot read {str(database)!r}: permission denied"
     assert not snapshots.parent.exists()
 
 
-def test_a_log_without_read_permission_is_not_overlooked(home, database, snapshots):
+def test_a_log_without_read_permission_is_reported(home, database, snapshots):
     log = database.with_name("tautulli.db-wal")
     log.write_bytes(b"frames")
     log.chmod(0)
-    with left_as_it_was(home):
+    with unchanged(home):
         answer = answer_without_privilege(database, snapshots)
     assert answer == f"SourceError cannot read {str(log)!r}: permission denied"
     assert not snapshots.parent.exists()
 
 
-def test_a_folder_without_write_permission_for_the_copy_is_told(database, tmp_path):
+def test_a_data_folder_without_write_permission_is_reported(database, tmp_path):
     (tmp_path / "data").mkdir(mode=0o555)
     answer = answer_without_privilege(database, tmp_path / "data" / "snapshots")
     assert answer.startswith(f"ConfigurationError cannot copy {str(database)!r} to ")
@@ -276,40 +276,40 @@ def test_a_folder_without_write_permission_for_the_copy_is_told(database, tmp_pa
         (b"SQLite format 3", "it is not a SQLite database"),
     ],
 )
-def test_a_file_that_is_no_database_is_refused_untouched(content, words, home, snapshots):
+def test_a_file_that_is_not_a_database_is_rejected_unchanged(content, words, home, snapshots):
     home.mkdir()
     path = home / "tautulli.db"
     path.write_bytes(content)
-    with left_as_it_was(home):
+    with unchanged(home):
         assert failure_of(path, snapshots).message == f"cannot read {str(path)!r}: {words}"
     assert not snapshots.parent.exists()
 
 
-def lay_missing(path):
+def make_nothing(path):
     return "it does not exist"
 
 
-def lay_dangling_link(path):
+def make_dangling_link(path):
     path.symlink_to(path.with_name("gone.db"))
-    return "the link leads nowhere"
+    return "it is a broken link"
 
 
-def lay_looping_link(path):
+def make_looping_link(path):
     path.symlink_to(path)
     return os.strerror(errno.ELOOP).lower()
 
 
-def lay_folder(path):
+def make_folder(path):
     path.mkdir()
     return "it is a folder"
 
 
-def lay_pipe(path):
+def make_pipe(path):
     os.mkfifo(path)
     return "it is not a regular file"
 
 
-def lay_socket(path):
+def make_socket(path):
     with socket.socket(socket.AF_UNIX) as server:
         folder = os.open(path.parent, os.O_RDONLY)
         server.bind(f"/proc/self/fd/{folder}/{path.name}")
@@ -318,55 +318,56 @@ def lay_socket(path):
 
 
 @pytest.mark.parametrize(
-    "lay", [lay_missing, lay_dangling_link, lay_looping_link, lay_folder, lay_pipe, lay_socket]
+    "make",
+    [make_nothing, make_dangling_link, make_looping_link, make_folder, make_pipe, make_socket],
 )
-def test_a_path_without_a_readable_file_is_refused_untouched(lay, home, snapshots):
+def test_a_path_without_a_readable_file_is_rejected(make, home, snapshots):
     home.mkdir()
     path = home / "tautulli.db"
-    words = lay(path)
-    with left_as_it_was(home):
+    words = make(path)
+    with unchanged(home):
         assert failure_of(path, snapshots).message == f"cannot read {str(path)!r}: {words}"
     assert not snapshots.parent.exists()
 
 
-def test_a_path_through_a_file_is_refused(database, snapshots):
+def test_a_path_through_a_file_is_rejected(database, snapshots):
     error = failure_of(database / "tautulli.db", snapshots)
     assert error.message.endswith(os.strerror(errno.ENOTDIR).lower())
 
 
-def test_a_device_is_refused(snapshots):
+def test_a_device_is_rejected(snapshots):
     assert failure_of(Path("/dev/zero"), snapshots).message.endswith("it is not a regular file")
 
 
-def test_a_line_break_in_a_path_does_not_break_the_message(home, snapshots):
+def test_a_line_break_in_a_path_is_escaped_in_the_message(home, snapshots):
     assert "a\\nb.db" in failure_of(home / "a\nb.db", snapshots).message
 
 
-def test_a_pipe_in_place_of_the_log_is_refused_without_waiting(home, database, snapshots):
+def test_a_pipe_in_place_of_the_log_is_rejected_without_blocking(home, database, snapshots):
     os.mkfifo(database.with_name("tautulli.db-wal"))
-    with left_as_it_was(home):
+    with unchanged(home):
         assert failure_of(database, snapshots).message.endswith("it is not a regular file")
     assert not snapshots.parent.exists()
 
 
-def test_a_damaged_database_is_refused_in_sqlites_own_words(home, database, snapshots):
+def test_a_damaged_database_is_rejected_with_sqlites_message(home, database, snapshots):
     os.truncate(database, database.stat().st_size // 2)
-    with left_as_it_was(home):
+    with unchanged(home):
         error = failure_of(database, snapshots)
     assert error.message.endswith("database disk image is malformed")
     assert not snapshots.parent.exists()
 
 
-def test_a_database_with_a_scrambled_header_is_refused(home, database, snapshots):
+def test_a_database_with_a_damaged_header_is_rejected(home, database, snapshots):
     with database.open("r+b") as file:
         file.seek(16)
         file.write(b"\xff" * 50)
-    with left_as_it_was(home):
+    with unchanged(home):
         assert failure_of(database, snapshots).message.endswith("file is not a database")
 
 
-class Meddling:
-    """Lets a test act on the source right after the copy of one of its files."""
+class ActionAfterCopy:
+    """Runs an action on the source right after one of its files has been copied."""
 
     def __init__(self, monkeypatch, suffix, action):
         self._suffix, self._action = suffix, action
@@ -398,40 +399,40 @@ def replace_file(path):
     other.replace(path)
 
 
-def cut_short(path):
+def truncate(path):
     os.truncate(path, path.stat().st_size - 1)
 
 
-@pytest.mark.parametrize("meddle", [write_into, replace_file, cut_short, Path.unlink, Path.touch])
-def test_a_database_that_keeps_changing_is_given_up(meddle, database, snapshots, monkeypatch):
+@pytest.mark.parametrize("action", [write_into, replace_file, truncate, Path.unlink, Path.touch])
+def test_the_copy_fails_if_the_database_keeps_changing(action, database, snapshots, monkeypatch):
     saved = database.read_bytes()
 
     def act(path):
         path.write_bytes(saved)
-        meddle(path)
+        action(path)
 
-    meddling = Meddling(monkeypatch, "", act)
+    after_copy = ActionAfterCopy(monkeypatch, "", act)
     error = failure_of(database, snapshots, attempts=3, pause_seconds=0)
     assert isinstance(error, SourceChangedError)
     assert "kept changing while it was copied" in error.message
-    assert error.hint == "stop Tautulli for the import, or import one of its backups"
-    assert meddling.copies >= 1
+    assert error.hint == "stop Tautulli during the import, or import a Tautulli backup"
+    assert after_copy.copies >= 1
     assert not snapshots.parent.exists()
 
 
-def test_a_change_that_ends_in_time_costs_one_more_attempt(database, snapshots, monkeypatch):
+def test_a_single_change_causes_one_more_attempt(database, snapshots, monkeypatch):
     def commit_once(path):
-        if meddling.copies == 1:
+        if after_copy.copies == 1:
             with closing(sqlite3.connect(path)) as connection, connection:
                 connection.execute("INSERT INTO plays (title) VALUES ('new')")
 
-    meddling = Meddling(monkeypatch, "", commit_once)
+    after_copy = ActionAfterCopy(monkeypatch, "", commit_once)
     with take_snapshot(database, snapshots, pause_seconds=0) as snapshot:
         assert rows_in(snapshot.path) == 101
-    assert meddling.copies == 2
+    assert after_copy.copies == 2
 
 
-def test_a_write_within_one_tick_of_the_clock_is_noticed(database, snapshots, monkeypatch):
+def test_a_write_within_one_clock_tick_is_detected(database, snapshots, monkeypatch):
     def look_with_a_coarse_clock(path):
         seen = look(path)
         day_ns = 86_400 * 10**9
@@ -439,13 +440,15 @@ def test_a_write_within_one_tick_of_the_clock_is_noticed(database, snapshots, mo
         return seen and replace(seen, **ticked)
 
     monkeypatch.setattr(original_module, "look", look_with_a_coarse_clock)
-    Meddling(monkeypatch, "", write_into)
+    ActionAfterCopy(monkeypatch, "", write_into)
     error = failure_of(database, snapshots, attempts=2, pause_seconds=0)
-    assert error.message.endswith("it was written within one tick of its clock")
+    assert error.message.endswith("it changed within one clock tick")
 
 
 @pytest.mark.parametrize("offset", [24, 92])
-def test_a_change_counter_tells_what_the_times_hide(offset, database, snapshots, monkeypatch):
+def test_the_change_counter_reveals_a_write_with_unchanged_times(
+    offset, database, snapshots, monkeypatch
+):
     def look_without_times(path):
         seen = look(path)
         return seen and replace(seen, mtime_ns=0, ctime_ns=0)
@@ -456,18 +459,18 @@ def test_a_change_counter_tells_what_the_times_hide(offset, database, snapshots,
             file.write(os.urandom(4))
 
     monkeypatch.setattr(original_module, "look", look_without_times)
-    Meddling(monkeypatch, "", count_up)
+    ActionAfterCopy(monkeypatch, "", count_up)
     error = failure_of(database, snapshots, attempts=2, pause_seconds=0)
-    assert error.message.endswith("the database was written")
+    assert error.message.endswith("the database changed")
 
 
-def test_a_log_that_only_grows_needs_no_second_attempt(home, snapshots, monkeypatch):
+def test_a_growing_log_needs_no_second_attempt(home, snapshots, monkeypatch):
     database = make_plain_database(home / "tautulli.db", mode="WAL")
     with writer(database, "WAL", "fill(5);" + UNCOMMITTED):
-        meddling = Meddling(monkeypatch, "-wal", append_to)
+        after_copy = ActionAfterCopy(monkeypatch, "-wal", append_to)
         with take_snapshot(database, snapshots) as snapshot:
             assert rows_in(snapshot.path) == 105
-    assert meddling.copies == 1
+    assert after_copy.copies == 1
 
 
 def reset_log(path):
@@ -476,36 +479,36 @@ def reset_log(path):
         file.write(os.urandom(16))
 
 
-@pytest.mark.parametrize("meddle", [reset_log, replace_file, Path.unlink])
-def test_a_log_that_begins_anew_is_given_up(meddle, home, snapshots, monkeypatch):
+@pytest.mark.parametrize("action", [reset_log, replace_file, Path.unlink])
+def test_the_copy_fails_if_the_log_restarts(action, home, snapshots, monkeypatch):
     database = make_plain_database(home / "tautulli.db", mode="WAL")
     with writer(database, "WAL", "fill(5);" + UNCOMMITTED):
-        Meddling(monkeypatch, "-wal", meddle)
+        ActionAfterCopy(monkeypatch, "-wal", action)
         error = failure_of(database, snapshots, attempts=1)
-    assert error.message.endswith("its write-ahead log began anew")
+    assert error.message.endswith("its write-ahead log was restarted")
 
 
 @pytest.mark.parametrize(
     ("suffix", "reason"),
-    [("-wal", "its write-ahead log began anew"), ("-journal", "its rollback journal was written")],
+    [("-wal", "its write-ahead log was restarted"), ("-journal", "its rollback journal changed")],
 )
-def test_a_file_that_appears_is_noticed(suffix, reason, database, snapshots, monkeypatch):
+def test_a_new_log_or_journal_is_detected(suffix, reason, database, snapshots, monkeypatch):
     def appear(path):
         path.with_name(path.name + suffix).write_bytes(b"\0" * 64)
 
-    Meddling(monkeypatch, "", appear)
+    ActionAfterCopy(monkeypatch, "", appear)
     error = failure_of(database, snapshots, attempts=1)
     assert error.message.endswith(reason)
 
 
-def test_a_journal_that_changes_is_given_up(database, snapshots, monkeypatch):
+def test_the_copy_fails_if_the_journal_changes(database, snapshots, monkeypatch):
     kill_in_transaction(database)
-    Meddling(monkeypatch, "-journal", append_to)
+    ActionAfterCopy(monkeypatch, "-journal", append_to)
     error = failure_of(database, snapshots, attempts=2, pause_seconds=0)
-    assert error.message.endswith("its rollback journal was written")
+    assert error.message.endswith("its rollback journal changed")
 
 
-def test_a_journal_of_several_databases_is_not_followed(home, tmp_path, snapshots):
+def test_a_super_journal_is_rejected(home, tmp_path, snapshots):
     database = make_plain_database(home / "tautulli.db")
     make_plain_database(home / "other.db")
     script = f"""
@@ -518,32 +521,32 @@ print('ready', flush=True); input()
     with database.with_name("tautulli.db-journal").open("ab") as file:
         file.write(len(name).to_bytes(4, "big") + sum(name).to_bytes(4, "big"))
         file.write(bytes.fromhex("d9d505f920a163d7"))
-    with left_as_it_was(home):
+    with unchanged(home):
         error = failure_of(database, snapshots, attempts=2, pause_seconds=0)
-    assert error.message.endswith("a transaction over several databases is under way")
+    assert error.message.endswith("a transaction across several databases is in progress")
 
 
-def test_too_small_a_disk_is_told_before_anything_is_made(database, snapshots, monkeypatch):
+def test_a_full_disk_is_reported_before_anything_is_created(database, snapshots, monkeypatch):
     usage = shutil.disk_usage(database)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with left_as_it_was(database.parent):
+    with unchanged(database.parent):
         error = failure_of(database, snapshots, kind=ConfigurationError)
-    assert error.message.endswith("it needs 0.2 MB, 0.0 MB are free")
+    assert error.message.endswith("it needs 0.2 MB, but 0.0 MB are free")
     assert not snapshots.parent.exists()
 
 
-def test_a_disk_that_fills_up_leaves_nothing(database, snapshots, monkeypatch):
+def test_a_disk_that_fills_up_leaves_no_files(database, snapshots, monkeypatch):
     def fill_up(path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    Meddling(monkeypatch, "", fill_up)
-    with left_as_it_was(database.parent):
+    ActionAfterCopy(monkeypatch, "", fill_up)
+    with unchanged(database.parent):
         error = failure_of(database, snapshots, kind=ConfigurationError)
     assert "it needs 0.2 MB, " in error.message
     assert not snapshots.parent.exists()
 
 
-def test_a_file_in_place_of_the_copies_folder_is_told(database, tmp_path):
+def test_a_file_in_place_of_the_data_folder_is_reported(database, tmp_path):
     (tmp_path / "data").write_text("mine")
     error = failure_of(database, tmp_path / "data" / "snapshots", kind=ConfigurationError)
     assert error.message.startswith(f"cannot copy {str(database)!r} to ")
@@ -560,7 +563,7 @@ with take_snapshot(Path(sys.argv[1]), Path(sys.argv[2])) as snapshot:
 """
 
 
-def test_a_killed_owners_copy_is_removed_and_live_ones_are_not(database, snapshots):
+def test_only_the_copy_of_a_killed_owner_is_removed(database, snapshots):
     command = [sys.executable, "-c", OWNER, str(database), str(snapshots)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
         orphan = Path(owner.stdout.readline().decode().strip())
@@ -588,21 +591,21 @@ def test_stale_copies_are_removed_with_or_without_their_lock(snapshots):
     assert [path.name for path in snapshots.iterdir()] == ["mine.txt"]
 
 
-def test_a_stale_copy_that_cannot_be_deleted_is_told(snapshots):
+def test_a_stale_copy_that_cannot_be_deleted_is_reported(snapshots):
     snapshots.mkdir(parents=True)
     (snapshots / "snapshot-1").write_bytes(b"tokens")
     with pytest.raises(ConfigurationError) as caught:
         remove_stale_snapshots(snapshots)
     assert caught.value.message.startswith("cannot delete the stale copy ")
-    assert caught.value.hint == "delete it by hand: it holds the tokens of the database"
+    assert caught.value.hint == "delete it by hand: it contains tokens from the database"
 
 
-def test_a_folder_that_does_not_exist_holds_no_stale_copies(snapshots):
+def test_a_missing_folder_has_no_stale_copies(snapshots):
     remove_stale_snapshots(snapshots)
     assert not snapshots.exists()
 
 
-def test_many_copies_at_once_do_not_disturb_each_other(database, snapshots):
+def test_concurrent_copies_do_not_interfere(database, snapshots):
     faults = []
 
     def copy_often():

@@ -42,15 +42,15 @@ INSERT = "INSERT INTO plays (title) VALUES ('new')"
 INSERT_MANY = "INSERT INTO plays (title) SELECT p.title FROM plays p, plays q LIMIT 2500"
 WAL, EXCLUSIVE = "PRAGMA journal_mode = WAL", "PRAGMA locking_mode = EXCLUSIVE"
 SPILLED = ["PRAGMA cache_size = 5", "BEGIN", INSERT_MANY]
-KEEPING_READERS_OUT = {
+EXCLUDING_READERS = {
     "begin exclusive": ["BEGIN EXCLUSIVE"],
     "exclusive mode after a write": [EXCLUSIVE, INSERT],
     "exclusive mode with a log": [EXCLUSIVE, WAL, INSERT],
     "a spilled transaction": SPILLED,
 }
-LETTING_READERS_IN = {
+ALLOWING_READERS = {
     "an open connection": ["SELECT count(*) FROM plays"],
-    "a reader at work": ["SELECT * FROM plays"],
+    "an active reader": ["SELECT * FROM plays"],
     "a transaction that has not spilled": ["BEGIN IMMEDIATE", INSERT],
     "a writer with a log": [WAL, INSERT],
     "a transaction in a log": [WAL, "BEGIN EXCLUSIVE", INSERT],
@@ -60,7 +60,7 @@ LETTING_READERS_IN = {
 
 @contextmanager
 def holding(database, *statements):
-    """A process of its own that has executed `statements`."""
+    """Run a separate process that has executed `statements` and keeps its connection open."""
     command = [sys.executable, "-c", HOLDER, str(database), *statements]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
@@ -75,9 +75,9 @@ def rows_in(copy):
         return connection.execute("SELECT count(*) FROM plays").fetchone()[0]
 
 
-@pytest.mark.parametrize("how", KEEPING_READERS_OUT)
-def test_a_database_that_is_locked_exclusively_is_refused_with_its_process(how, database, tmp_path):
-    with holding(database, *KEEPING_READERS_OUT[how]) as process:
+@pytest.mark.parametrize("how", EXCLUDING_READERS)
+def test_an_exclusively_locked_database_is_rejected_with_the_process(how, database, tmp_path):
+    with holding(database, *EXCLUDING_READERS[how]) as process:
         name = psutil.Process(process.pid).name()
         before = content_of(database.parent)
         began_at = time.monotonic()
@@ -90,19 +90,19 @@ def test_a_database_that_is_locked_exclusively_is_refused_with_its_process(how, 
         assert content_of(database.parent) == before
     words = f"process {process.pid} ({name}) has locked it"
     assert caught.value.message == f"cannot read {str(database)!r}: {words}"
-    assert caught.value.hint.startswith("wait for that process or end it")
+    assert caught.value.hint.startswith("wait for that process, end it")
     assert not (tmp_path / "data").exists()
 
 
-@pytest.mark.parametrize("how", LETTING_READERS_IN)
-def test_whoever_lets_readers_in_does_not_hinder_a_copy(how, database, tmp_path):
-    with holding(database, *LETTING_READERS_IN[how]):
+@pytest.mark.parametrize("how", ALLOWING_READERS)
+def test_a_process_that_allows_readers_does_not_block_a_copy(how, database, tmp_path):
+    with holding(database, *ALLOWING_READERS[how]):
         assert lock_holder(database) == ""
         with take_snapshot(database, tmp_path / "data", patience_seconds=0) as snapshot:
             assert rows_in(snapshot.path) == 100 + (how == "a writer with a log")
 
 
-def test_a_commit_that_is_under_way_is_waited_for(database, tmp_path):
+def test_a_copy_waits_for_a_commit_in_progress(database, tmp_path):
     with holding(database, "BEGIN EXCLUSIVE", INSERT) as process:
         timer = threading.Timer(0.5, process.communicate, [b"commit\n"])
         timer.start()
@@ -111,7 +111,7 @@ def test_a_commit_that_is_under_way_is_waited_for(database, tmp_path):
         timer.join()
 
 
-def test_a_lock_that_is_taken_under_the_copy_costs_the_attempt(database, tmp_path, monkeypatch):
+def test_a_lock_taken_during_the_copy_fails_the_attempt(database, tmp_path, monkeypatch):
     holders = []
 
     def look_for_holders(path):
@@ -130,14 +130,14 @@ def test_a_lock_that_is_taken_under_the_copy_costs_the_attempt(database, tmp_pat
         pass
 
 
-def test_asking_takes_no_lock(database):
+def test_checking_for_locks_takes_no_lock(database):
     with database.open("rb") as file:
         lock_holder(database)
         with holding(database, "BEGIN EXCLUSIVE"):
             assert file.read(6) == b"SQLite"
 
 
-def test_where_the_system_cannot_be_asked_the_copy_goes_on(database, tmp_path):
+def test_a_platform_without_lock_detection_can_copy(database, tmp_path):
     with holding(database, *SPILLED):
         command = [sys.executable, "-c", ON_ANOTHER_SYSTEM, database, tmp_path / "data"]
         assert subprocess.run(command, check=True, capture_output=True).stdout == b"100\n"
@@ -145,16 +145,18 @@ def test_where_the_system_cannot_be_asked_the_copy_goes_on(database, tmp_path):
 
 @pytest.mark.parametrize(
     ("process_id", "words"),
-    [(0, "a process of another machine or container"), (2**30, f"process {2**30}")],
+    [(0, "a process on another machine or in another container"), (2**30, f"process {2**30}")],
 )
-def test_a_holder_without_a_number_here_is_told_as_such(database, monkeypatch, process_id, words):
+def test_a_lock_holder_without_a_local_process_is_described(
+    database, monkeypatch, process_id, words
+):
     layout, names = LAYOUT
     answer = dict.fromkeys(names, 0) | {"type": fcntl.F_WRLCK, "pid": process_id}
     monkeypatch.setattr(fcntl, "fcntl", lambda *_: struct.pack(layout, *answer.values()))
     assert lock_holder(database) == words
 
 
-def test_a_file_that_is_gone_is_locked_by_nobody(tmp_path):
+def test_a_missing_file_is_not_locked(tmp_path):
     assert lock_holder(tmp_path / "gone.db") == ""
 
 
@@ -184,7 +186,7 @@ def locking(database, kind, start, length=1):
 
 
 @pytest.mark.parametrize(
-    ("kind", "start", "hindered"),
+    ("kind", "start", "excluded"),
     [
         ("LOCK_EX", PENDING, True),
         ("LOCK_EX", SHARED_FIRST, True),
@@ -196,16 +198,14 @@ def locking(database, kind, start, length=1):
         ("LOCK_SH", SHARED_FIRST, False),
     ],
 )
-def test_the_bytes_that_keep_readers_out_are_those_of_sqlites_own_locks(
-    database, kind, start, hindered
-):
+def test_only_locks_on_sqlites_lock_bytes_exclude_readers(database, kind, start, excluded):
     with locking(database, kind, start) as process_id:
         holder = lock_holder(database)
-    assert holder.startswith(f"process {process_id} (") is hindered
-    assert bool(holder) is hindered
+    assert holder.startswith(f"process {process_id} (") is excluded
+    assert bool(holder) is excluded
 
 
-def test_a_lock_is_seen_through_the_name_of_another_link(database):
+def test_a_lock_through_another_hard_link_is_detected(database):
     linked = database.with_name("linked.db")
     linked.hardlink_to(database)
     with locking(linked, "LOCK_EX", PENDING) as process_id:
@@ -213,7 +213,7 @@ def test_a_lock_is_seen_through_the_name_of_another_link(database):
     assert lock_holder(database) == ""
 
 
-def test_without_patience_a_lock_is_refused_at_once_and_no_lock_costs_no_time(database):
+def test_without_patience_a_lock_fails_immediately(database):
     began = time.monotonic()
     await_unlocked(database, 0)
     with locking(database, "LOCK_EX", PENDING), pytest.raises(SourceError, match="has locked it"):

@@ -25,7 +25,7 @@ def surveying(path):
 
 
 def survey_of(path, width=10):
-    """Rows and digest by key, in the order given."""
+    """Return rows and digest by key, in the order of the survey."""
     with surveying(path) as survey:
         return {c.key: (c.rows, c.digest) for c in survey.partitions(Grid(width))}
 
@@ -51,7 +51,7 @@ def sparse_database(tmp_path):
     return path
 
 
-def test_partitions_are_those_with_rows_in_key_order_and_other_last(tmp_path):
+def test_partitions_with_rows_come_in_key_order_with_other_last(tmp_path):
     path = tmp_path / "tautulli.db"
     ids = [-3, 0, 1, 10, 11, 1500, 9_999_999_999, 10_000_000_000, 2**63 - 1]
     make_database(path, plays=[play(i, started=1_700_000_000, rating_key=1) for i in ids])
@@ -81,7 +81,7 @@ def test_a_database_without_plays_has_no_partitions(tmp_path):
 
 
 @pytest.mark.parametrize("name", tautulli_databases.NAMES)
-def test_the_partitions_of_a_real_database_hold_all_its_rows(tmp_path, name):
+def test_the_partitions_of_a_real_database_contain_all_rows(tmp_path, name):
     path = tmp_path / "tautulli.db"
     tautulli_databases.build(name, path)
     with surveying(path) as survey:
@@ -108,17 +108,17 @@ def test_the_partitions_of_a_real_database_hold_all_its_rows(tmp_path, name):
         (f"INSERT INTO {HISTORY} (id, started) VALUES (-1, 1)", {"other"}),
         (f"INSERT INTO {METADATA} (id, title) VALUES (700, 'Nobody saw it')", set()),
         ("UPDATE users SET email = 'x'", set()),
-        ("CREATE INDEX anew ON session_history (started)", set()),
+        ("CREATE INDEX later ON session_history (started)", set()),
     ],
 )
-def test_only_the_partition_that_was_touched_changes(sparse_database, statement, touched):
+def test_only_the_digest_of_the_changed_partition_changes(sparse_database, statement, touched):
     before = survey_of(sparse_database)
     change(sparse_database, statement)
     after = survey_of(sparse_database)
     assert {k for k in before.keys() | after.keys() if before.get(k) != after.get(k)} == touched
 
 
-def test_where_a_row_lies_in_the_file_does_not_matter(sparse_database):
+def test_the_position_of_a_row_in_the_file_does_not_matter(sparse_database):
     before = survey_of(sparse_database)
     columns = "SELECT * FROM session_history WHERE id = 1"
     change(
@@ -133,8 +133,8 @@ def test_where_a_row_lies_in_the_file_does_not_matter(sparse_database):
     assert survey_of(sparse_database) == before
 
 
-def test_values_cannot_trade_places_unnoticed(tmp_path):
-    """Digits that move to the next column, and cells that move to the next row."""
+def test_swapped_values_change_the_digest(tmp_path):
+    """Digits move to the next column, and cells swap places."""
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(1), play(2)])
     with closing(sqlite3.connect(path)) as connection:
@@ -147,11 +147,11 @@ def test_values_cannot_trade_places_unnoticed(tmp_path):
                 f"UPDATE {HISTORY} SET {first} = ?, {second} = ? WHERE id = 1", (one, other)
             )
         digests.add(survey_of(path)[FIRST][1])
-    # INTEGER affinity makes a number of '1' and '23'.
+    # INTEGER affinity turns '1' and '23' into numbers.
     assert len(digests) == 5
 
 
-def test_rows_move_from_one_range_of_other_to_the_next_with_a_change(tmp_path):
+def test_moving_a_row_between_the_ranges_of_other_changes_the_digest(tmp_path):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(-1)])
     before = survey_of(path)
@@ -159,7 +159,7 @@ def test_rows_move_from_one_range_of_other_to_the_next_with_a_change(tmp_path):
     assert survey_of(path)["other"] != before["other"]
 
 
-def test_text_that_is_not_utf8_is_surveyed_like_any_other(tmp_path):
+def test_text_that_is_not_utf8_is_surveyed(tmp_path):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(1, title=b"Caf\xe9", user=b"\xff\xfe"), play(11)])
     before = survey_of(path)
@@ -170,7 +170,7 @@ def test_text_that_is_not_utf8_is_surveyed_like_any_other(tmp_path):
 
 
 @pytest.mark.parametrize("table", [METADATA, MEDIA_INFO])
-def test_an_id_that_a_rebuilt_table_has_twice_counts_once(sparse_database, table):
+def test_a_duplicate_id_in_a_rebuilt_table_counts_once(sparse_database, table):
     change(
         sparse_database,
         f"CREATE TABLE rebuilt AS SELECT * FROM {table}",
@@ -182,7 +182,7 @@ def test_an_id_that_a_rebuilt_table_has_twice_counts_once(sparse_database, table
 
 
 @pytest.mark.parametrize("tag", ["v1.0", "v2.6.10", "v2.17.2"])
-def test_the_digest_of_a_partition_reads_that_partition_alone(tmp_path, tag):
+def test_the_digest_query_uses_the_primary_keys(tmp_path, tag):
     path = tmp_path / "tautulli.db"
     make_era_database(path, tag, rows=2)
     with surveying(path) as survey, closing(sqlite3.connect(path)) as connection:
@@ -202,8 +202,8 @@ class Counting:
         return ""
 
 
-def test_empty_ranges_cost_nothing(tmp_path):
-    """One look-up for the next id, however far it is."""
+def test_empty_ranges_need_no_queries(tmp_path):
+    """A single query finds the next id at any distance."""
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(i, started=1) for i in (1, 5_000_000_000, 9_000_000_000)])
     with surveying(path) as survey:
@@ -213,7 +213,7 @@ def test_empty_ranges_cost_nothing(tmp_path):
     assert len(statements) <= 15
 
 
-def test_a_file_that_is_damaged_is_named(sparse_database):
+def test_a_damaged_file_is_reported_with_the_users_path(sparse_database):
     given = Path("/home/me/tautulli.db")
     schema = read_schema(sparse_database, named=given)
     content = bytearray(sparse_database.read_bytes())
@@ -226,8 +226,8 @@ def test_a_file_that_is_damaged_is_named(sparse_database):
         list(survey.partitions(Grid(10)))
 
 
-def test_damage_in_cells_that_the_digest_leaves_out_is_found_too(sparse_database):
-    """The last cell of either side table, the small tables and their indexes."""
+def test_damage_in_cells_outside_the_digest_is_detected(sparse_database):
+    """It may be in the last cell of a side table, in the small tables or in their indexes."""
     settle(sparse_database, page_bytes=512)
     content = sparse_database.read_bytes()
     for name in (MEDIA_INFO, METADATA, "users", "sqlite_autoindex_users_1", "library_sections"):
@@ -238,7 +238,7 @@ def test_damage_in_cells_that_the_digest_leaves_out_is_found_too(sparse_database
     assert survey_of(sparse_database)
 
 
-def test_a_long_text_that_breaks_off_in_a_side_table_is_found(tmp_path):
+def test_a_damaged_overflow_page_of_a_side_table_is_detected(tmp_path):
     path = tmp_path / "tautulli.db"
     long = "The end is missing. " * 500
     make_database(path, plays=[play(i, media_info={"transcode_protocol": long}) for i in (1, 2)])
@@ -251,8 +251,8 @@ def test_a_long_text_that_breaks_off_in_a_side_table_is_found(tmp_path):
         survey_of(path)
 
 
-def test_rows_that_are_not_found_by_their_ids_are_reported(tmp_path):
-    """Two pages in each other's place: SQLite notices nothing, its searches go astray."""
+def test_rows_that_cannot_be_found_by_id_are_reported(tmp_path):
+    """Two swapped pages misdirect searches, which SQLite does not detect."""
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(i) for i in range(1, 400)])
     settle(path)
@@ -262,7 +262,7 @@ def test_rows_that_are_not_found_by_their_ids_are_reported(tmp_path):
         survey_of(path, 100)
 
 
-def test_unreadable_plays_are_part_of_their_partitions():
+def test_unreadable_plays_are_added_to_their_partitions():
     readable = PartitionContent(Partition.parse(FIRST), 3, "digest")
     grid = Grid(10)
     contents = with_unreadable([readable], [-5, 4, 5, 17, 2**40], grid)

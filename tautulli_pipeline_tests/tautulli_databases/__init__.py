@@ -1,9 +1,10 @@
-"""Databases that Tautulli's own code wrote, and what its web API answers for them.
+"""Databases written by Tautulli's own code, and the answers of its web API for them.
 
-`NAME.json.gz` holds the tables that the pipeline reads, as they were written: statements, rows
-and storage classes; only e-mail addresses and tokens are blanked. Titles and users are made up.
-`NAME.history.json.gz` holds what Tautulli v2.17.2 answers to `get_history` (`grouping=0`) for a
-copy of that database. `packed(read(path))` gives the bytes of the first for another database.
+`NAME.json.gz` contains the tables that the pipeline reads, as written by Tautulli: statements,
+rows and storage classes. Only email addresses and tokens are blanked. Titles and users are made
+up. `NAME.history.json.gz` contains the answer of Tautulli v2.17.2 to `get_history`
+(`grouping=0`) for a copy of that database. To create `NAME.json.gz` for another database, write
+the bytes returned by `packed(read(path))`.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ SECRETS = frozenset({"email", "user_token", "server_token"})
 
 FOLDER = Path(__file__).parent
 
-# `tables` by name, each with `sql` and `rows`, and the statements of `indexes`.
+# Key `tables`: by name, each with `sql` and `rows`. Key `indexes`: SQL statements.
 Content = dict[str, Any]
 
 
 def answers(name: str) -> list[dict[str, Any]]:
-    """Tautulli's own rows of the history, one for each play that its pages show."""
+    """Return the history rows of Tautulli's API, one for each play it shows."""
     rows: list[dict[str, Any]] = _read(f"{name}.history.json.gz")["rows"]
     return rows
 
 
 def content_of(name: str) -> Content:
-    """What is stored of the database `name`."""
+    """Return the stored content of the database `name`."""
     content: Content = _read(f"{name}.json.gz")
     return content
 
@@ -46,10 +47,10 @@ def build(name: str, path: Path) -> None:
 
 
 def build_in_use(name: str, path: Path, *, plays_in_log: int = 25) -> None:
-    """Write the database `name` as it is found while Tautulli writes to it.
+    """Write the database `name` as it looks while Tautulli is writing to it.
 
-    The last plays are in the write-ahead log alone, and after them come frames of a transaction
-    that is not committed.
+    The last plays are only in the write-ahead log, followed by frames of an uncommitted
+    transaction.
     """
     content = content_of(name)
     late: dict[str, list[list[Any]]] = {}
@@ -62,7 +63,7 @@ def build_in_use(name: str, path: Path, *, plays_in_log: int = 25) -> None:
     write(content, live)
     with closing(sqlite3.connect(live, isolation_level=None)) as writer:
         writer.execute("PRAGMA wal_autocheckpoint = 0")
-        writer.execute("PRAGMA cache_size = 5")  # so that pages reach the log before the commit
+        writer.execute("PRAGMA cache_size = 5")  # writes pages to the log before the commit
         writer.execute("BEGIN")
         for table, rows in late.items():
             _insert(writer, table, rows)
@@ -79,7 +80,7 @@ def build_in_use(name: str, path: Path, *, plays_in_log: int = 25) -> None:
 
 
 def build_backup(name: str, path: Path) -> None:
-    """Write the database `name` as a backup of Tautulli since v2.16.1: zipped, as tautulli.db."""
+    """Write the database `name` as a zipped tautulli.db, like backups since Tautulli v2.16.1."""
     database = path.with_name("tautulli.db")
     build(name, database)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -88,7 +89,7 @@ def build_backup(name: str, path: Path) -> None:
 
 
 def read(path: Path) -> Content:
-    """What a database holds of the tables that the pipeline reads, in the file's order."""
+    """Return the content of the tables that the pipeline reads, in file order."""
     content: Content = {"tables": {}, "indexes": []}
     with closing(sqlite3.connect(path)) as connection:
         statements = connection.execute(
@@ -105,7 +106,7 @@ def read(path: Path) -> Content:
 
 
 def write(content: Content, path: Path) -> None:
-    """Write a new database with this content, in the journal mode of Tautulli."""
+    """Write a new database with this content, in Tautulli's journal mode."""
     path.touch(exist_ok=False)
     with closing(sqlite3.connect(path)) as connection:
         for name, table in content["tables"].items():
@@ -118,7 +119,7 @@ def write(content: Content, path: Path) -> None:
 
 
 def packed(content: Content) -> bytes:
-    """The content as it is stored: one cell a line, the same bytes each time."""
+    """Return the content in its stored form: one cell per line, deterministic bytes."""
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=0)
     return gzip.compress(text.encode(), mtime=0)
 

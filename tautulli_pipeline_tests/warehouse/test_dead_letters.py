@@ -171,7 +171,7 @@ def test_one_writer_closes_the_letter_that_it_wrote_itself(warehouse):
 
 def test_lists_say_which_letters_are_open_and_why(warehouse, imports):
     imports.reject(record(title="Film"))
-    imports.reject(record(2), row_id=2, reason="user_id is no 32-bit integer: x")
+    imports.reject(record(2), row_id=2, reason="user_id is not a 32-bit integer: x")
     writer(warehouse).write(batch([message(1, event(3, title=None))]))
     imports.bring()
 
@@ -179,8 +179,8 @@ def test_lists_say_which_letters_are_open_and_why(warehouse, imports):
         listing = list_letters(warehouse, LetterFilter(**wanted), Page(10))
         return [row["reason"] for row in listing.rows]
 
-    assert sorted(listed()) == ["missing title", "user_id is no 32-bit integer: x"]
-    assert listed(reason="user_id is no") == ["user_id is no 32-bit integer: x"]
+    assert sorted(listed()) == ["missing title", "user_id is not a 32-bit integer: x"]
+    assert listed(reason="user_id is not") == ["user_id is not a 32-bit integer: x"]
     assert listed(origin="playback.plex.movie") == ["missing title"]
     assert listed(state=CLOSED, import_id="import-1") == ["missing title"]
     assert len(listed(state=ALL)) == 3

@@ -1,4 +1,4 @@
-"""The made-up films, episodes, tracks and broadcasts of one Plex server."""
+"""Made-up films, episodes, tracks and broadcasts of a Plex server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _UNKNOWN_LENGTH_MS = 1_800_000
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """Something to play; `metadata` is its row without the id."""
+    """A playable item; `metadata` is its row without the id."""
 
     media_type: str
     live: bool
@@ -67,7 +67,7 @@ def _pictures(rating_key: int, *, parent: Cell = "", grandparent: Cell = "") -> 
 
 
 def _story(dice: Dice, rating_key: int, length_ms: int) -> dict[str, Cell]:
-    """What films and episodes have in common."""
+    """Return the metadata that films and episodes have in common."""
     year = dice.randint(1927, 2023)
     marked = dice.chance(0.3)
     return {
@@ -104,7 +104,7 @@ def _movies(dice: Dice, keys: count[int]) -> Iterator[Item]:
             **_pictures(rating_key),
         }
         if dice.chance(0.02):
-            # Not every file was matched or analysed.
+            # Not every file is matched or analyzed.
             cells |= {"year": "", "originally_available_at": "", "duration": ""}
         yield _item(cells, dice.choice((1, 1, 1, 4, 9)), video_file(dice))
 
@@ -188,14 +188,14 @@ def _broadcasts(dice: Dice, keys: count[int]) -> Iterator[Item]:
         yield _item(cells, LIVE_SECTION_ID, video_file(dice, live=True))
 
 
-def make_catalogue(dice: Dice, size: int, *, live: bool) -> dict[str, list[Item]]:
-    """About `size` items by kind (movie, episode, track and, if wanted, live)."""
+def make_catalog(dice: Dice, size: int, *, live: bool) -> dict[str, list[Item]]:
+    """Return about `size` items by kind: movie, episode, track and, if requested, live."""
     keys = count(1000)
     makers = {"movie": (_movies, 0.3), "episode": (_episodes, 0.45), "track": (_tracks, 0.2)}
     if live:
         makers["live"] = (_broadcasts, 0.05)
-    catalogue = {}
+    catalog = {}
     for kind, (maker, share) in makers.items():
         items = maker(dice, keys)
-        catalogue[kind] = [next(items) for _ in range(max(4, int(size * share)))]
-    return catalogue
+        catalog[kind] = [next(items) for _ in range(max(4, int(size * share)))]
+    return catalog
