@@ -137,7 +137,7 @@ CASES = {
         {"NATS_URL": "nats://127.0.0.1:1"},
     ),
     "warehouse in use": Case(
-        6, "import {db} --wait 0", ") holds it", "close", given=warehouse_in_use
+        6, "import {db} --wait 0", ") has it open", "close", given=warehouse_in_use
     ),
     "warehouse a folder": Case(
         6,
