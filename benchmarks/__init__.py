@@ -1,1 +1,1 @@
-"""Measures imports beside other ways to bring the same rows into DuckDB."""
+"""Compares imports with other ways to load the same rows into DuckDB."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure all of it and write the results."""
+"""`python -m benchmarks`: run all measurements and write the results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _RESULTS = Path(__file__).parent / "RESULTS.md"
 
 
 def main() -> None:
-    """Read the options and run."""
+    """Parse the options and run the suite."""
     options = _parser().parse_args()
     peers = not options.without_peers
     extent = Extent(
@@ -30,11 +30,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     add = parser.add_argument
     add("--rows", type=int, nargs="+", default=[100_000, 1_000_000], help="sizes to import")
-    add("--adr-rows", type=int, default=100_000, help="rows for the ADR's own algorithm")
+    add("--adr-rows", type=int, default=100_000, help="rows for the ADR's algorithm")
     add("--dlt-rows", type=int, default=100_000, help="rows for dlt")
-    add("--without-peers", action="store_true", help="leave out the ADR's algorithm and dlt")
+    add("--without-peers", action="store_true", help="skip the ADR's algorithm and dlt")
     add("--results", type=Path, default=_RESULTS, help="the Markdown file to write")
-    add("--folder", type=Path, help="where scratch files go; they are removed at the end")
+    add("--folder", type=Path, help="folder for temporary files, which are removed at the end")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""The databases that are imported."""
+"""Changes to the databases that are imported."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ APPENDED_ROWS: Final = 500
 
 
 def append_rows(database: Path, rows: int = APPENDED_ROWS) -> None:
-    """Add the last `rows` plays once more, as if they were watched again right after."""
+    """Append copies of the last `rows` plays, as if they were watched again right after."""
     with closing(sqlite3.connect(database)) as connection, connection:
         first, last, first_start, last_stop = connection.execute(
             f"SELECT min(id), max(id), min(started), max(stopped) FROM "
@@ -31,7 +31,7 @@ def append_rows(database: Path, rows: int = APPENDED_ROWS) -> None:
 def _copy(
     connection: sqlite3.Connection, table: str, first: int, shifts: Mapping[str, int]
 ) -> None:
-    """Copy the rows from id `first` on, some columns raised by `shifts`."""
+    """Copy the rows from id `first` on, and add `shifts` to some columns."""
     described = connection.execute(f"SELECT * FROM {table} LIMIT 0").description
     values = [
         f"{quote_identifier(name)} + {shifts[name]}" if name in shifts else quote_identifier(name)

@@ -1,4 +1,4 @@
-"""DuckDB's direct copy, the practical limit: the rows joined inside SQLite, all as text."""
+"""DuckDB's direct copy of the rows joined inside SQLite, all as text: the practical limit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tautulli_pipeline.source.schema import LARGEST_ID, read_schema
 
 
 def measure(database: Path, folder: Path) -> dict[str, float]:
-    """Seconds from the first read to the end of the checkpoint."""
+    """Return the seconds from the first read to the end of the checkpoint."""
     schema = read_schema(database, named=database)
     with open_reader(database, schema, named=database) as reader:
         query = reader._query

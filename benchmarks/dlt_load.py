@@ -1,4 +1,4 @@
-"""dlt's load of the history tables into DuckDB; runs in a virtual environment of its own."""
+"""Loads the history tables into DuckDB with dlt; runs in a separate virtual environment."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _TABLES = ("session_history", "session_history_metadata", "session_history_media
 
 
 def main() -> None:
-    """Load, merging on the ids, and print seconds and rows as JSON."""
+    """Load with a merge on the ids, and print the result as JSON."""
     database, folder = (Path(argument).resolve() for argument in sys.argv[1:])
-    # The backend that takes '' in an INTEGER column, as Tautulli writes it.
+    # This backend accepts '' in an INTEGER column, which Tautulli writes.
     source = sql_database(f"sqlite:///{database}", table_names=list(_TABLES), backend="sqlalchemy")
     for table in _TABLES:
         source.resources[table].apply_hints(write_disposition="merge", primary_key="id")

@@ -1,4 +1,4 @@
-"""dlt beside us: installed from exact versions, run on the same rows."""
+"""Installs pinned versions of dlt and runs it on the same rows."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import subprocess
 import venv
 from pathlib import Path
 
-from benchmarks.measurements import Run, What
-from benchmarks.processes import watched
+from benchmarks.measurements import Run, RunKind
+from benchmarks.processes import run_monitored
 
 _HERE = Path(__file__).parent
 
 
 def install(folder: Path) -> Path:
-    """A virtual environment with what `peers.txt` names; gives its Python."""
+    """Create a virtual environment with the packages of `peers.txt`; return its Python."""
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
@@ -23,12 +23,14 @@ def install(folder: Path) -> Path:
 
 
 def run_dlt(python: Path, database: Path, folder: Path, rows: int) -> tuple[Run, str]:
-    """Load `database` with dlt; gives its version as well."""
+    """Load `database` with dlt; return the run and the version of dlt."""
     folder.mkdir()
-    run = watched([str(python), str(_HERE / "dlt_load.py"), str(database), str(folder)], folder)
-    # dlt may print before the result.
+    run = run_monitored(
+        [str(python), str(_HERE / "dlt_load.py"), str(database), str(folder)], folder
+    )
+    # dlt may print other lines before the result.
     result = json.loads(run.output.splitlines()[-1])
     if result["rows"] != rows:
         raise RuntimeError(f"dlt loaded {result['rows']} of {rows} rows")
     uses = {"dlt": run.processes["publisher"]}
-    return Run(What.DLT, rows, result["seconds"], uses, f"{rows:,} merged"), result["version"]
+    return Run(RunKind.DLT, rows, result["seconds"], uses, f"{rows:,} merged"), result["version"]

@@ -1,4 +1,4 @@
-"""What the measurements were made on and with."""
+"""The machine and the package versions of the measurements."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PACKAGES: Final = {
 
 
 def machine_facts() -> dict[str, str]:
-    """Cores, processor, memory, system."""
+    """Return cores, CPU, memory and operating system."""
     memory = psutil.virtual_memory().total / 2**30
     return {
         "cores": str(os.cpu_count()),
@@ -31,7 +31,7 @@ def machine_facts() -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that do the work."""
+    """Return the versions of Python and of the main packages."""
     packages = {name: version(package) for name, package in _PACKAGES.items()}
     return {"python": platform.python_version(), **packages}
 

@@ -1,4 +1,4 @@
-"""What was measured so far."""
+"""The data types for measurements."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from enum import StrEnum
 from typing import Final
 
 
-class What(StrEnum):
-    """What a run did, as the results name it."""
+class RunKind(StrEnum):
+    """The kind of a run, with its name in the results."""
 
     DIRECT = "direct copy by DuckDB"
     FIRST = "import"
     FRESH = "import --fresh, all duplicates"
     NOTHING_NEW = "import, nothing new"
     APPENDED = "import, 500 new rows"
-    ADR = "the ADR's own algorithm"
+    ADR = "the ADR's algorithm"
     DLT = "dlt, merge"
 
 
-OURS: Final = (What.FIRST, What.FRESH, What.NOTHING_NEW, What.APPENDED)
-# Runs that bring every row of the database.
-WHOLE: Final = (What.DIRECT, What.FIRST, What.FRESH, What.ADR, What.DLT)
+IMPORTS: Final = (RunKind.FIRST, RunKind.FRESH, RunKind.NOTHING_NEW, RunKind.APPENDED)
+# Runs that load every row of the database.
+LOADS_ALL_ROWS: Final = (RunKind.DIRECT, RunKind.FIRST, RunKind.FRESH, RunKind.ADR, RunKind.DLT)
 
 
 @dataclass(frozen=True)
 class ProcessUse:
-    """What one process took: the most memory it held, and processor time."""
+    """Peak memory and CPU time of one process."""
 
     peak_mib: float
     cpu_seconds: float
@@ -40,11 +40,11 @@ class Run:
     Attributes:
         rows: rows of the database.
         seconds: wall time.
-        processes: each process by its role.
-        outcomes: what became of the rows, in words.
+        processes: the processes by role.
+        outcomes: the counts of each outcome, as text.
     """
 
-    what: What
+    kind: RunKind
     rows: int
     seconds: float
     processes: Mapping[str, ProcessUse]
@@ -52,17 +52,17 @@ class Run:
 
     @property
     def rows_per_second(self) -> float | None:
-        """None where it did not bring every row."""
-        return self.rows / self.seconds if self.what in WHOLE else None
+        """Rows per second; None if the run did not load every row."""
+        return self.rows / self.seconds if self.kind in LOADS_ALL_ROWS else None
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What Dagster takes of an import.
+    """The time that Dagster takes of an import.
 
     Attributes:
         rows: rows of the database.
-        partitions: how many were recorded, with two materializations each.
+        partitions: number of recorded partitions, each with two materializations.
         seconds: wall time of each part.
     """
 
@@ -72,13 +72,13 @@ class Recording:
 
     @property
     def total_seconds(self) -> float:
-        """All of it."""
+        """Total of all parts."""
         return sum(self.seconds.values())
 
 
 @dataclass(frozen=True)
 class StageProfile:
-    """Processor seconds of each stage over `rows` rows."""
+    """CPU seconds of each stage for `rows` rows."""
 
     rows: int
     cpu_seconds: Mapping[str, float]
@@ -86,30 +86,30 @@ class StageProfile:
 
 @dataclass
 class Measurements:
-    """All of it, in the order in which it was measured."""
+    """All measurements so far, in order."""
 
     runs: list[Run] = field(default_factory=list)
     recordings: list[Recording] = field(default_factory=list)
     profile: StageProfile | None = None
     dlt_version: str | None = None
 
-    def find(self, what: What, rows: int) -> Run | None:
-        """That run, if there was one."""
-        return next((r for r in self.runs if (r.what, r.rows) == (what, rows)), None)
+    def find(self, kind: RunKind, rows: int) -> Run | None:
+        """Return the run of this kind and size, if there is one."""
+        return next((r for r in self.runs if (r.kind, r.rows) == (kind, rows)), None)
 
-    def of(self, what: What) -> list[Run]:
-        """Such runs of all sizes."""
-        return [run for run in self.runs if run.what == what]
+    def of(self, kind: RunKind) -> list[Run]:
+        """Return the runs of this kind, of all sizes."""
+        return [run for run in self.runs if run.kind == kind]
 
     def ratio_to_direct_copy(self, run: Run) -> float | None:
-        """Its rows a second, the direct copy's of the same rows being 1."""
-        direct = self.find(What.DIRECT, run.rows)
-        if direct is None or run.what not in WHOLE:
+        """Return the speed relative to the direct copy of the same rows."""
+        direct = self.find(RunKind.DIRECT, run.rows)
+        if direct is None or run.kind not in LOADS_ALL_ROWS:
             return None
         return direct.seconds / run.seconds
 
     def dagster_share(self, rows: int) -> float | None:
-        """Seconds that Dagster takes, of the wall time of the first import."""
-        first = self.find(What.FIRST, rows)
+        """Return Dagster's seconds as a share of the wall time of the first import."""
+        first = self.find(RunKind.FIRST, rows)
         recording = next((r for r in self.recordings if r.rows == rows), None)
         return recording.total_seconds / first.seconds if recording and first else None

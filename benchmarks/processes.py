@@ -1,4 +1,4 @@
-"""Running a command while its processes are watched."""
+"""Runs a command and monitors its processes."""
 
 from __future__ import annotations
 
@@ -16,75 +16,75 @@ import psutil
 
 from benchmarks.measurements import ProcessUse
 
-_SAMPLE_EVERY_SECONDS: Final = 0.1
-# Between fork and exec a process has its parent's command line.
-_LOOKS_AT_A_PROCESS: Final = 10
-_ENDS_WITHIN_SECONDS: Final = 60
-# Whose settings are the defaults, whatever the shell says.
-_SETTINGS: Final = ("IMPORT_", "NATS_", "DUCKDB_", "DEDUP_", "PIPELINE_", "DAGSTER_")
+_SAMPLE_INTERVAL_SECONDS: Final = 0.1
+# Check each process several times: between fork and exec it has its parent's command line.
+_CHECKS_PER_PROCESS: Final = 10
+_EXIT_TIMEOUT_SECONDS: Final = 60
+# Prefixes of settings that are removed from the environment, so that defaults apply.
+_SETTING_PREFIXES: Final = ("IMPORT_", "NATS_", "DUCKDB_", "DEDUP_", "PIPELINE_", "DAGSTER_")
 
 
 @dataclass(frozen=True)
-class Watched:
-    """A command that has ended well."""
+class MonitoredRun:
+    """The result of a command that succeeded."""
 
     output: str
     seconds: float
     processes: Mapping[str, ProcessUse]
 
 
-def watched(command: Sequence[str], folder: Path) -> Watched:
-    """Run `command`, which keeps its files in `folder`, with the pipeline's default settings.
+def run_monitored(command: Sequence[str], folder: Path) -> MonitoredRun:
+    """Run `command` with the pipeline's default settings and `folder` as data directory.
 
     Raises:
-        CalledProcessError: it failed.
+        CalledProcessError: the command failed.
     """
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(_SETTINGS)}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(_SETTING_PREFIXES)}
     environment["PIPELINE_DATA_DIR"] = str(folder)
     begun_at = time.perf_counter()
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        watch = _Watch(process.pid, str(folder))
-        watch.thread.start()
+        monitor = _Monitor(process.pid, str(folder))
+        monitor.thread.start()
         output, _ = process.communicate()
         seconds = time.perf_counter() - begun_at
-        watch.end()
+        monitor.end()
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command, output)
-    return Watched(output, seconds, watch.uses)
+    return MonitoredRun(output, seconds, monitor.uses)
 
 
 @dataclass
-class _Watch:
-    """Samples memory and processor time of the processes of one command."""
+class _Monitor:
+    """Samples memory and CPU time of the processes of one command."""
 
     root: int
     folder: str
     uses: dict[str, ProcessUse] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.thread = threading.Thread(target=self._sample_on, daemon=True)
+        self.thread = threading.Thread(target=self._sample_until_ended, daemon=True)
         self._ended = threading.Event()
         self._roles: dict[psutil.Process, str] = {}
-        self._looks: dict[int, int] = dict.fromkeys(psutil.pids(), _LOOKS_AT_A_PROCESS)
-        self._looks.pop(self.root, None)
+        self._checks: dict[int, int] = dict.fromkeys(psutil.pids(), _CHECKS_PER_PROCESS)
+        self._checks.pop(self.root, None)
 
     def end(self) -> None:
-        """Wait until all of them are gone: the next run is not to share the machine."""
+        """Stop, and wait until all processes have exited, so that they do not slow the next run."""
         self._ended.set()
         self.thread.join()
-        psutil.wait_procs(list(self._roles), timeout=_ENDS_WITHIN_SECONDS)
+        psutil.wait_procs(list(self._roles), timeout=_EXIT_TIMEOUT_SECONDS)
 
-    def _sample_on(self) -> None:
-        while not self._ended.wait(_SAMPLE_EVERY_SECONDS):
+    def _sample_until_ended(self) -> None:
+        while not self._ended.wait(_SAMPLE_INTERVAL_SECONDS):
             for pid in psutil.pids():
-                if self._looks.get(pid, 0) < _LOOKS_AT_A_PROCESS:
-                    self._looks[pid] = self._looks.get(pid, 0) + 1
-                    self._look_at(pid)
+                if self._checks.get(pid, 0) < _CHECKS_PER_PROCESS:
+                    self._checks[pid] = self._checks.get(pid, 0) + 1
+                    self._check(pid)
             for process, role in self._roles.items():
                 with suppress(psutil.Error):
                     self._sample(process, role)
 
-    def _look_at(self, pid: int) -> None:
+    def _check(self, pid: int) -> None:
         with suppress(psutil.Error):
             process = psutil.Process(pid)
             role = self._role(process)
@@ -94,11 +94,11 @@ class _Watch:
     def _role(self, process: psutil.Process) -> str | None:
         if process.pid == self.root:
             return "publisher"
-        words = process.cmdline()
-        # Its guardian starts it apart from the process tree.
-        if words and Path(words[0]).name == "nats-server":
-            return "nats-server" if self.folder in " ".join(words) else None
-        is_consumer = any("consumer" in word for word in words)
+        arguments = process.cmdline()
+        # The guardian starts it outside the process tree.
+        if arguments and Path(arguments[0]).name == "nats-server":
+            return "nats-server" if self.folder in " ".join(arguments) else None
+        is_consumer = any("consumer" in argument for argument in arguments)
         return "consumer" if is_consumer and process.ppid() == self.root else None
 
     def _sample(self, process: psutil.Process, role: str) -> None:

@@ -1,4 +1,4 @@
-"""What Dagster takes of an import: the same partitions recorded, nothing read or published."""
+"""The time that Dagster takes of an import: records partitions without reading or publishing."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _DESTINATION = Destination("default", "warehouse", "stream")
 
 @dataclass
 class FinishedImport:
-    """What Dagster's op and jobs need of an open import, all of which is acknowledged."""
+    """An open import for Dagster's op and jobs, with all events already acknowledged."""
 
     source: OpenSource
     contents: Sequence[PartitionContent]
     _plan: Plan | None = None
 
     def prepare(self, history: PartitionHistory, chosen: Collection[str] | None = None) -> Plan:
-        """Find out what is due; where that is known already, it stays."""
+        """Plan the partitions that are due; later calls return the same plan."""
         if self._plan is None:
             history.grid()
             finished = history.finished()
@@ -74,11 +74,11 @@ class _Stopwatch:
 
 
 def measure(database: Path, folder: Path) -> dict[str, Any]:
-    """Wall seconds of each part that is Dagster's, and how many partitions there were."""
+    """Return the wall seconds of each part of Dagster, and the number of partitions."""
     stopwatch = _Stopwatch()
     with open_source(database, folder / "snapshots") as source, ExitStack() as stack:
         opened = FinishedImport(source, source.survey(None, _BATCH_SIZE))
-        with stopwatch.time("importing it and the definitions"):
+        with stopwatch.time("loading Dagster and the definitions"):
             from tautulli_pipeline.definitions import defs
             from tautulli_pipeline.orchestration.history import DagsterHistory
             from tautulli_pipeline.orchestration.instance import (
@@ -88,9 +88,9 @@ def measure(database: Path, folder: Path) -> dict[str, Any]:
             )
         with stopwatch.time("opening the instance"):
             instance = stack.enter_context(open_instance(folder))
-        with stopwatch.time("reading and showing partitions"):
+        with stopwatch.time("reading and registering partitions"):
             plan = opened.prepare(DagsterHistory(instance, instance.report_runless_asset_event))
-        with stopwatch.time("the run with its materializations"):
+        with stopwatch.time("the run and its materializations"):
             job = defs.resolve_job_def("import_job")
             job.execute_in_process(
                 instance=instance,

@@ -1,4 +1,4 @@
-"""Processor time of each stage of an import, one after the other in this process."""
+"""Measures the CPU time of each stage of an import, one after the other in this process."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _LINGER_SECONDS: Final = 0.25
 
 
 class Stopwatch:
-    """Processor seconds of this process, all its threads, by stage."""
+    """CPU seconds of all threads of this process, by stage."""
 
     def __init__(self) -> None:
         self.cpu_seconds: dict[str, float] = {}
 
     @contextmanager
     def time(self, stage: str) -> Iterator[None]:
-        """Count what runs meanwhile as `stage`."""
+        """Count the time of the block as `stage`."""
         begun_at = time.process_time()
         yield
         self.add(stage, time.process_time() - begun_at)
@@ -52,7 +52,7 @@ class Stopwatch:
 
 
 class _TimedWriter(Writer):
-    """The writer, with its decoding and judging timed apart from the rest."""
+    """A writer that times decoding and deduplication separately from the rest."""
 
     def __init__(
         self, connection: duckdb.DuckDBPyConnection, cache: Deduplicator, stream_id: str
@@ -71,21 +71,21 @@ class _TimedWriter(Writer):
             return super()._judge(events, near_in_time=near_in_time)
 
     def decode_contents(self, messages: pa.Table) -> None:
-        """Decode `messages` whole as the insertion does, and store nothing."""
+        """Decode the whole `messages` as the INSERT does, but store nothing."""
         self._messages.table = numbered(messages)
         self._connection.execute("EXECUTE decode_contents").fetchall()
 
 
 @dataclass(frozen=True)
 class _Profile:
-    """One profile of a database."""
+    """Profiles the import of a database."""
 
     settings: Settings
     database: Path
     stopwatch: Stopwatch
 
     def run(self) -> int:
-        """Take all rows through all stages; gives how many."""
+        """Run all rows through all stages; return the number of rows."""
         schema = read_schema(self.database, named=self.database)
         mapped = self._read_and_map(schema)
         with stream_address(self.settings) as address:
@@ -132,7 +132,7 @@ class _Profile:
             connection.close()
 
     def _write(self, writer: _TimedWriter, messages: pa.Table) -> None:
-        """Write a batch; what of it is not decoding or judging is writing."""
+        """Write a batch; count everything but decoding and deduplication as writing."""
         contents = Stopwatch()
         with contents.time("decode"):
             writer.decode_contents(messages)
@@ -147,7 +147,7 @@ class _Profile:
 
 
 def measure(database: Path, folder: Path) -> dict[str, Any]:
-    """Rows, and processor seconds of each stage."""
+    """Return the number of rows and the CPU seconds of each stage."""
     settings = Settings(pipeline_data_dir=folder)
     stopwatch = Stopwatch()
     rows = _Profile(settings, database, stopwatch).run()

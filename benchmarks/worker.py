@@ -1,4 +1,4 @@
-"""One measurement in a process of its own: `python -m benchmarks.worker NAME DATABASE FOLDER`."""
+"""Runs one measurement in a new process: `python -m benchmarks.worker NAME DATABASE FOLDER`."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.processes import Watched, watched
+from benchmarks.processes import MonitoredRun, run_monitored
 
 DIRECT_COPY: Final = "benchmarks.direct_copy"
 ADR: Final = "benchmarks.adr.publisher"
 STAGES: Final = "benchmarks.stages"
 RECORDING: Final = "benchmarks.recording"
-# They measure the package's own functions, which its commands run like this.
-_AS_IN_OUR_COMMANDS: Final = (STAGES, RECORDING)
+# These call the package's own functions and need the memory settings of its commands.
+_WITH_MEMORY_SETTINGS: Final = (STAGES, RECORDING)
 
 
-def measure(name: str, database: Path, folder: Path) -> tuple[dict[str, Any], Watched]:
-    """What the module `name` measures, and what its processes took; `folder` is made."""
+def measure(name: str, database: Path, folder: Path) -> tuple[dict[str, Any], MonitoredRun]:
+    """Create `folder`, run the module `name`, and return its result and resource use."""
     folder.mkdir()
     command = [sys.executable, "-m", "benchmarks.worker", name, str(database), str(folder)]
-    run = watched(command, folder)
+    run = run_monitored(command, folder)
     return json.loads(run.output), run
 
 
 def main() -> None:
-    """Measure, and print what came out as JSON."""
+    """Measure, and print the result as JSON."""
     name, database, folder = sys.argv[1:]
-    if name in _AS_IN_OUR_COMMANDS:
+    if name in _WITH_MEMORY_SETTINGS:
         from tautulli_pipeline.memory import block_pandas, keep_memory_bounded
 
         keep_memory_bounded()

@@ -1,1 +1,1 @@
-"""The algorithm of ADR 14 as it stands there, in Python, with two processes."""
+"""The algorithm of ADR 14 as specified, in Python, with two processes."""

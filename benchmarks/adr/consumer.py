@@ -1,4 +1,4 @@
-"""Its consuming half: a cache of keys, then one INSERT that skips conflicts for each batch."""
+"""The consumer of the algorithm: a cache of keys, and one INSERT per batch."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _EVENTS: Final = pa.schema(
 
 
 class Cache:
-    """Keys of the events seen last; any of an event's three makes it a duplicate."""
+    """The keys of recent events; an event is a duplicate if any of its three keys is known."""
 
     def __init__(self) -> None:
         self._seen: OrderedDict[tuple[str, str], float] = OrderedDict()
 
     def is_new(self, event: dict[str, Any]) -> bool:
-        """Whether none of its keys is known; they are from now on."""
+        """Return whether none of its keys is known, and remember them."""
         now = time.monotonic()
         keys = [(name, event[name]) for name in _KEYS]
         known = any(now - self._seen.get(key, -_WINDOW_SECONDS) < _WINDOW_SECONDS for key in keys)
@@ -55,7 +55,7 @@ class Table:
         connection.execute(table_ddl())
 
     def insert(self, bodies: list[bytes]) -> int:
-        """Insert what is new of a batch; gives how many rows that are."""
+        """Insert the new events of a batch; return the number of inserted rows."""
         events = [event for event in map(orjson.loads, bodies) if self._cache.is_new(event)]
         self._connection.register("batch", pa.Table.from_pylist(events, schema=_EVENTS))
         inserted = self._connection.execute(
@@ -67,7 +67,7 @@ class Table:
 
 
 async def consume(folder: Path) -> None:
-    """Say that it is ready, consume up to the sequence read from standard input, say how many."""
+    """Print "ready", consume up to the sequence from standard input, print the stored rows."""
     with (
         embedded_server(folder) as server,
         duckdb.connect(str(folder / "adr.duckdb")) as connection,
@@ -94,8 +94,8 @@ async def consume(folder: Path) -> None:
         await client.close()
 
 
-def _say(words: str) -> None:
-    sys.stdout.write(words + "\n")
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 

@@ -1,4 +1,4 @@
-"""Its publishing half: a batch of rows, then one awaited publish after the other."""
+"""The publisher of the algorithm: reads a batch of rows and awaits each publish."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SUBJECTS: Final = "playback.>"
 
 
 def measure(database: Path, folder: Path) -> dict[str, float]:
-    """Seconds from the first read to the last commit, and how many rows were stored."""
+    """Return the seconds from the first read to the last commit, and the stored rows."""
     command = [sys.executable, "-m", "benchmarks.adr.consumer", str(folder)]
     with embedded_server(folder) as server, asyncio.Runner() as loop:
         client, stream = loop.run(_connect(server))
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as consumer:
             assert consumer.stdin is not None
             assert consumer.stdout is not None
-            consumer.stdout.readline()  # it is ready
+            consumer.stdout.readline()  # the consumer is ready
             begun_at = time.perf_counter()
             last_sequence = loop.run(_publish_all(database, stream))
             consumer.stdin.write(b"%d\n" % last_sequence)
@@ -41,7 +41,7 @@ def measure(database: Path, folder: Path) -> dict[str, float]:
 
 
 async def _connect(server: ServerAddress) -> tuple[Client, JetStreamContext]:
-    """A connection, with the stream there."""
+    """Connect and create the stream."""
     client = await nats.connect(server.url, user=server.user, password=server.password)
     stream = client.jetstream()
     await stream.add_stream(name=STREAM, subjects=[SUBJECTS], duplicate_window=120)
@@ -49,7 +49,7 @@ async def _connect(server: ServerAddress) -> tuple[Client, JetStreamContext]:
 
 
 async def _publish_all(database: Path, stream: JetStreamContext) -> int:
-    """Publish every play; gives the last sequence."""
+    """Publish every play; return the last sequence."""
     last_id = last_sequence = 0
     with open_source(database) as source:
         while records := read_batch(source, last_id):

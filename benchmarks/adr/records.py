@@ -1,6 +1,6 @@
-"""What the algorithm reads of each play, and the event it makes of it.
+"""Reads plays as the algorithm of the ADR does, and converts them to events.
 
-Its columns, so far as a real database has them; `session_key` is the play's id.
+The columns are those of the ADR that a real database has. `session_key` is the id of the play.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ _TYPES: Final = {
     "started_at": "TIMESTAMP",
     "stopped_at": "TIMESTAMP",
 }
-_OWN: Final = ("started_at", "stopped_at", "session_key", "correlation_key", "source")
-COLUMNS: Final = ("id", *_OWN, *(c for c in _COPIED if c not in {"id", "started", "stopped"}))
+_COMPUTED: Final = ("started_at", "stopped_at", "session_key", "correlation_key", "source")
+COLUMNS: Final = ("id", *_COMPUTED, *(c for c in _COPIED if c not in {"id", "started", "stopped"}))
 
 
 def open_source(database: Path) -> duckdb.DuckDBPyConnection:
-    """The database attached to DuckDB.
+    """Return a DuckDB connection with the database attached.
 
-    Every cell as text: by their declared types no real database can be read at all.
+    It reads every cell as text, because no real database can be read with the declared types.
     """
     connection = duckdb.connect()
     load_sqlite_scanner(connection)
@@ -60,7 +60,7 @@ def open_source(database: Path) -> duckdb.DuckDBPyConnection:
 
 
 def read_batch(connection: duckdb.DuckDBPyConnection, since_id: int) -> list[dict[str, Any]]:
-    """The next plays after `since_id`, in id order."""
+    """Return the next batch of plays after `since_id`, in id order."""
     columns = [
         *(f"h.{name}" for name in _HISTORY.split()),
         *(f"m.{name}" for name in _METADATA.split()),
@@ -80,7 +80,7 @@ def read_batch(connection: duckdb.DuckDBPyConnection, since_id: int) -> list[dic
 
 
 def to_event(record: dict[str, Any]) -> dict[str, Any]:
-    """The event of a play."""
+    """Return the event of a play."""
     started, stopped = int(record["started"]), int(record["stopped"] or 0)
     key, user_id = record["id"], int(record["user_id"])
     name = f"{SOURCE}:{key}:{started}:{user_id}"
@@ -101,7 +101,7 @@ def to_event(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def table_ddl() -> str:
-    """The table with its three unique keys."""
+    """Return the DDL of the table with its three unique keys."""
     columns = [f"{name} {_TYPES.get(name, 'VARCHAR')}" for name in COLUMNS]
     return f"""
         CREATE TABLE playback_events ({", ".join(columns)});

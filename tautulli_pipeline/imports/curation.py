@@ -16,7 +16,7 @@ from tautulli_pipeline.imports.record import ImportLog
 from tautulli_pipeline.imports.replay import Tried, replay
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.source.opening import open_source
-from tautulli_pipeline.warehouse.dead_letters import KIND, TABLE, are_of_rows, open_ids
+from tautulli_pipeline.warehouse.dead_letters import KIND, TABLE, include_row_letters, open_ids
 from tautulli_pipeline.warehouse.reading import find_id, no_such, open_to_read
 from tautulli_pipeline.warehouse.schema import open_warehouse
 
@@ -47,7 +47,7 @@ def replay_letters(
     path = database or settings.import_db_path
     with ExitStack() as stack:
         source = None
-        if path is not None and are_of_rows(connection, ids):
+        if path is not None and include_row_letters(connection, ids):
             source = stack.enter_context(open_source(path, settings.layout.snapshots))
         return tuple(replay(connection, ids, source, settings.import_server_id))
 

@@ -57,7 +57,7 @@ def import_by_jobs(opened: Import, settings: Settings, stop: Stop) -> None:
         else:
             opened.publish(history)
         arrivals = opened.finish(last_materialized_at(instance))
-        if arrivals is not None and arrivals.is_anything:
+        if arrivals is not None and arrivals.has_changes:
             # The checks look through the whole table; whoever runs Dagster has them run there.
             job = defs.resolve_job_def("consume_job").get_subset(
                 asset_selection={TABLE_KEY}, asset_check_selection=set()

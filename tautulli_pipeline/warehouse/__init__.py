@@ -1,1 +1,1 @@
-"""The warehouse: decoding, deduplication, the table and the ledger."""
+"""The DuckDB warehouse: decoding, deduplication, the tables and the ledger."""

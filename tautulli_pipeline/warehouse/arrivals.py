@@ -1,4 +1,4 @@
-"""What came into the warehouse since a moment."""
+"""Counts of what was added to the warehouse since a given time."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _DEAD: Final = "SELECT count(*) FROM dead_letters WHERE created_at >= ?"
 
 @dataclass(frozen=True)
 class Arrivals:
-    """Rows stored, duplicates dropped and dead letters kept.
+    """Counts of stored plays, discarded duplicates and new dead letters.
 
     Attributes:
-        months: stored plays by month of their start, UTC.
-        span: first and last start among them; None where nothing was stored.
-        discarded: dropped duplicates by layer and reason.
-        row_count: plays in the table altogether.
+        months: stored plays by month of their start, in UTC.
+        span: the first and last start of the stored plays; None if nothing was stored.
+        discarded: discarded duplicates by layer and reason.
+        row_count: all plays in the table.
     """
 
     months: tuple[tuple[str, int], ...]
@@ -40,18 +40,18 @@ class Arrivals:
     row_count: int
 
     @property
-    def is_anything(self) -> bool:
-        """Whether anything was stored, dropped or kept."""
+    def has_changes(self) -> bool:
+        """Whether anything was stored, discarded or kept as a dead letter."""
         return bool(self.stored or self.discarded or self.dead_letters)
 
     @property
     def stored(self) -> int:
-        """Plays that are new in the table."""
+        """Number of plays added to the table."""
         return sum(plays for _, plays in self.months)
 
 
 def arrivals_since(connection: duckdb.DuckDBPyConnection, moment: datetime) -> Arrivals:
-    """What was stored, dropped and kept since `moment`, in UTC without a zone."""
+    """Return the counts since `moment`, which is in UTC without a time zone."""
 
     def rows(sql: str) -> list[Any]:
         return connection.execute(sql, [moment]).fetchall()

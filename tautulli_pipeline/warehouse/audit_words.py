@@ -1,4 +1,4 @@
-"""The words of `dedupe_audit_log`: by which key, in which layer, and what was decided."""
+"""The values of `dedupe_audit_log`: reasons (the matching key), layers and statuses."""
 
 from __future__ import annotations
 

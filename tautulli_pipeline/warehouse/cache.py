@@ -1,4 +1,4 @@
-"""Layer 2: an exact least-recently-used memory of the plays stored last."""
+"""Layer 2: an exact least-recently-used cache of recently stored plays."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 
 class PlayKeys(NamedTuple):
-    """What identifies one play, and the message it came in.
+    """The keys that identify one play, and the message that carried it.
 
     Attributes:
-        session: session key together with user and start second; None without one.
-        play: rating key with user and start second; None without a rating key.
+        session: session key, user and start second; None without a session key.
+        play: rating key, user and start second; None without a rating key.
     """
 
     event_id: str
@@ -26,11 +26,11 @@ class PlayKeys(NamedTuple):
 
 
 class Match(NamedTuple):
-    """A stored play that an event repeats, and by which key.
+    """A stored play that an event repeats, and the key that matched.
 
     Attributes:
-        same_message: the event came in the very message that made the row or was
-            dropped for it, once before.
+        same_message: the event came in the same message that was stored as the row, or
+            that was discarded as its duplicate.
     """
 
     reason: str
@@ -60,7 +60,7 @@ class DedupCache:
         return len(self._entries)
 
     def find(self, keys: PlayKeys) -> Match | None:
-        """The remembered play that `keys` repeat; a hit counts as use."""
+        """Return the remembered play that `keys` repeat; a hit counts as use."""
         self._expire()
         for reason, event_id in (
             ("event_id", keys.event_id),
@@ -76,7 +76,7 @@ class DedupCache:
         return None
 
     def remember(self, keys: PlayKeys) -> None:
-        """Add a play that is now stored, forgetting the least recently used."""
+        """Add a stored play, and drop the least recently used if the cache is full."""
         if self._max_entries == 0:
             return
         self._entries[keys.event_id] = (self._clock(), keys)
@@ -100,7 +100,7 @@ class DedupCache:
         )
 
     def forget_all(self) -> None:
-        """Start over, as after a restart."""
+        """Empty the cache, as after a restart."""
         for known in (self._entries, self._correlations, self._sessions, self._cross_sources):
             known.clear()
 
@@ -109,7 +109,7 @@ class DedupCache:
         return next((event_id for event_id, source in seen.items() if source != keys.source), None)
 
     def _expire(self) -> None:
-        # A use refreshes the time and the place, so the oldest is always first.
+        # A use refreshes both time and position, so the oldest entry is always first.
         horizon = self._clock() - self._window_seconds
         while self._entries and next(iter(self._entries.values()))[0] <= horizon:
             self._forget_oldest()

@@ -1,4 +1,4 @@
-"""The dead letters: looking at them, and closing those whose play arrived after all."""
+"""List dead letters, and recognize the play of a raw record."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ KIND: Final = "dead letter"
 TABLE: Final = "dead_letters"
 OPEN, CLOSED, ALL = "open", "closed", "all"
 
-_FACTS: Final = """
+_DETAIL_COLUMNS: Final = """
     id::VARCHAR AS id, reason, origin, source_row_id, server_id, import_id,
     event_id AS message_id, stream_id, stream_sequence, created_at, replayed_at, closed_at,
     closed_by, closed_event_id::VARCHAR AS closed_event_id
 """
-_LISTED: Final = f"""
-    {_FACTS}, coalesce(
+_LIST_COLUMNS: Final = f"""
+    {_DETAIL_COLUMNS}, coalesce(
         nullif(record ->> '$.session_history_metadata.title', ''), record ->> '$.title'
     ) AS title
 """
-_STATES: Final = {OPEN: ["closed_at IS NULL"], CLOSED: ["closed_at IS NOT NULL"], ALL: []}
+_STATE_CONDITIONS: Final = {OPEN: ["closed_at IS NULL"], CLOSED: ["closed_at IS NOT NULL"], ALL: []}
 
 
 @dataclass(frozen=True)
 class LetterFilter:
-    """Which dead letters to list; None for any.
+    """Filters for listing dead letters; None matches any value.
 
     Attributes:
-        reason: how the reason begins.
+        reason: the start of the reason.
         state: `OPEN`, `CLOSED` or `ALL`.
     """
 
@@ -53,10 +53,10 @@ class LetterFilter:
 
 @dataclass(frozen=True)
 class Letter:
-    """One dead letter, with what it takes to try it again.
+    """One dead letter, with what a replay needs.
 
     Attributes:
-        record: its raw record, JSON.
+        record: the raw record as JSON.
     """
 
     id: str
@@ -71,7 +71,7 @@ class Letter:
 
 
 def fetch_letters(connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> list[Letter]:
-    """The letters with these whole ids, the oldest first."""
+    """Return the letters with these full ids, oldest first."""
     found = connection.execute(
         f"""
         SELECT id::VARCHAR, origin, reason, record::VARCHAR, server_id, source_row_id, event_id,
@@ -84,7 +84,7 @@ def fetch_letters(connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> 
 
 
 def open_ids(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """The ids of all letters that are not closed, those of neighbouring rows together."""
+    """Return the ids of all open letters, ordered by source row."""
     found = connection.execute(
         f"SELECT id::VARCHAR FROM {TABLE} WHERE closed_at IS NULL "
         "ORDER BY source_row_id, created_at, id"
@@ -92,8 +92,8 @@ def open_ids(connection: duckdb.DuckDBPyConnection) -> list[str]:
     return [letter_id for (letter_id,) in found]
 
 
-def are_of_rows(connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> bool:
-    """Whether some of these are open letters of source rows."""
+def include_row_letters(connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> bool:
+    """Whether any of these is an open letter of a source row."""
     sql = (
         f"SELECT 1 FROM {TABLE} WHERE id IN (SELECT unnest($ids)::UUID) "
         f"AND closed_at IS NULL AND origin = '{HISTORY}' LIMIT 1"
@@ -104,47 +104,47 @@ def are_of_rows(connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> bo
 def list_letters(
     connection: duckdb.DuckDBPyConnection, wanted: LetterFilter, page: Page
 ) -> Listing:
-    """Dead letters, the newest first, without their records."""
+    """Return dead letters, newest first, without their records."""
     filters = {"origin": wanted.origin, "import_id": wanted.import_id}
-    conditions = list(_STATES[wanted.state])
+    conditions = list(_STATE_CONDITIONS[wanted.state])
     if wanted.reason is not None:
         conditions.append(f"starts_with(reason, {identity.quote_literal(wanted.reason)})")
-    return list_page(connection, TABLE, _LISTED, filters, page, conditions=conditions)
+    return list_page(connection, TABLE, _LIST_COLUMNS, filters, page, conditions=conditions)
 
 
-def show_letter(connection: duckdb.DuckDBPyConnection, given: str) -> dict[str, Any]:
-    """One dead letter with its raw record.
+def show_letter(connection: duckdb.DuckDBPyConnection, prefix: str) -> dict[str, Any]:
+    """Return one dead letter with its raw record.
 
     Raises:
-        ConfigurationError: no id begins with `given`, or several do.
+        ConfigurationError: no id starts with `prefix`, or several do.
     """
-    row_id = find_id(connection, TABLE, given, KIND)
-    facts = fetch_row(connection, TABLE, f"{_FACTS}, record", row_id)
-    return facts | {"record": parsed(facts["record"])}
+    row_id = find_id(connection, TABLE, prefix, KIND)
+    details = fetch_row(connection, TABLE, f"{_DETAIL_COLUMNS}, record", row_id)
+    return details | {"record": parsed(details["record"])}
 
 
 def letter_uuid(server_id: str, row_id: str, record: str) -> str:
-    """The id of the letter of a rejected row, named after its content; SQL over text."""
+    """Return SQL for the letter id of a rejected row, derived from its content."""
     name = f"concat_ws(':', '{HISTORY}', {server_id}, {row_id}, sha256({record}))"
     return f"CAST({identity.uuid_of_name(name)} AS UUID)"
 
 
 def facts(record: str) -> str:
-    """What tells the play of a raw record; SQL over JSON that takes it apart only once."""
-    paths = ", ".join(f"'$.{HISTORY}.{name}'" for name in _TELLING)
+    """Return SQL that extracts the fields that identify the play of a raw JSON record."""
+    paths = ", ".join(f"'$.{HISTORY}.{name}'" for name in _IDENTIFYING)
     return f"json_extract_string({record}, [{paths}])"
 
 
 def same_play(one: str, other: str) -> str:
-    """Whether two rows of one id are the same play; SQL over lists of `facts`.
+    """Return SQL for whether two rows with one id are the same play, over lists of `facts`.
 
-    A row id is not enough: Tautulli gives ids again after a database was overwritten. What
-    is missing or unusable in a record may have been set right since, so it says nothing;
-    with only the start or only the user to go by, item and player must not differ either.
+    The row id is not enough: Tautulli reuses ids after a database was overwritten. A value
+    that is missing or unusable in a record may have been fixed since, so it is ignored. If
+    only the start or only the user can be compared, item and player must not differ either.
     """
 
-    def equal(place: int, usable: Callable[[str], str]) -> str:
-        first, second = (usable(f"nullif({side}[{place}], '')") for side in (one, other))
+    def equal(index: int, usable: Callable[[str], str]) -> str:
+        first, second = (usable(f"nullif({side}[{index}], '')") for side in (one, other))
         return f"({first} = {second})"
 
     start, user = equal(1, _usable_start), equal(2, _usable_user)
@@ -157,7 +157,7 @@ def same_play(one: str, other: str) -> str:
     )"""
 
 
-_TELLING: Final = ("started", "user_id", "rating_key", "machine_id")
+_IDENTIFYING: Final = ("started", "user_id", "rating_key", "machine_id")
 
 
 def _usable_start(cell: str) -> str:

@@ -1,4 +1,4 @@
-"""Messages to rows: one SQL query over a batch, for our own events and for others'."""
+"""Decodes a batch of messages to rows in one SQL query, whatever producer sent them."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from tautulli_pipeline.events.columns import EVENT_FIELDS
 from tautulli_pipeline.events.identity import quote_identifier, quote_literal
 
 _TIMES: Final = ("timestamp", "started_at", "stopped_at")
-# How the subjects of our own events begin.
+# Subject prefix of our own events.
 OWN_SUBJECTS: Final = f"playback.{identity.SOURCE}."
 NOT_UTF8: Final = "message is not UTF-8"
 NOT_JSON: Final = "message is not JSON"
 
-# How a field is read that its producer may leave out or write in more than one way.
-_WORKED_OUT: Final = {
+# SQL for fields that a producer may omit or write in more than one way.
+_COMPUTED: Final = {
     "source": "coalesce(nullif(source, ''), nullif(split_part(subject, '.', 2), ''), 'unknown')",
     "server_id": "coalesce(nullif(server_id, ''), 'default')",
     "media_type": "coalesce(nullif(media_type, ''), nullif(split_part(subject, '.', 3), ''))",
-    # A fraction or `true` is nobody's id: rounding would give the play to someone else.
+    # A fraction or `true` is not a user id: rounding would assign the play to another user.
     "user_id": "CASE WHEN TRY_CAST(user_id AS INTEGER) = TRY_CAST(user_id AS DOUBLE) "
     "THEN TRY_CAST(user_id AS INTEGER) END",
 }
 
-# Columns of the table whose value is the event's own field of that name.
+# Table columns that hold the event field of the same name.
 CONTENT_COLUMNS: Final = tuple(name for name in EVENT_FIELDS if name != "event_id")
 
-# The fields that keys, faults and the audit are made of.
+# The fields needed for keys, faults and the audit log.
 _KEY_FIELDS: Final = (
     *("event_id", "session_key", "correlation_key", "source", "server_id", "source_row_id"),
     *("started_at", "user_id", "rating_key", "title", "machine_id"),
@@ -39,15 +39,15 @@ _ENVELOPE: Final = "position, sequence, subject, import_id, message_id, body, un
 
 
 def keys_query() -> str:
-    """SQL that decodes what deduplication needs of each message of the view `messages`.
+    """Return SQL that decodes what deduplication needs from the view `messages`.
 
-    `messages` has the columns of the writer's `MESSAGES`, and `position` and
-    `unreadable`, which holds a body that is not UTF-8 with its odd bytes spelled out.
+    `messages` has the columns of the writer's `MESSAGES`, plus `position` and
+    `unreadable`, which holds a body that is not UTF-8 with its invalid bytes escaped.
 
-    Gives one row for each message: its envelope without the body, `id`,
+    The query returns one row for each message: its envelope without the body, `id`,
     `source_row_id`, `source`, the keys `correlation_key`, `session`,
-    `cross_source_key`, `play` and their parts, and `fault`, which says why a message
-    is no event.
+    `cross_source_key`, `play` and their parts, and `fault`, the reason why a message
+    is not an event.
     """
     return f"""
         SELECT position, sequence, subject, import_id, message_id, id::VARCHAR AS id,
@@ -63,7 +63,7 @@ def keys_query() -> str:
 
 
 def content_query() -> str:
-    """SQL that decodes every message of the view `messages` whole."""
+    """Return SQL that decodes all fields of the messages in the view `messages`."""
     columns = ", ".join(quote_identifier(name) for name in CONTENT_COLUMNS)
     decoded = _decoded(tuple(EVENT_FIELDS))
     return f"""
@@ -73,12 +73,12 @@ def content_query() -> str:
 
 
 def payload_hash(body: str) -> str:
-    """A number that differs where bodies differ, but for one case in 2**64; SQL over text."""
+    """Return SQL for a hash of a body; different bodies collide once in 2**64."""
     return f"hash({body})"
 
 
 def _decoded(names: Sequence[str]) -> str:
-    """The fields `names` of each message, the event's UUID and its cross-source key."""
+    """Return SQL for the fields `names` of each message, its UUID and its cross-source key."""
     as_text = {*_TIMES, "user_id"}
     structure = {name: "VARCHAR" if name in as_text else EVENT_FIELDS[name] for name in names}
     typed = ", ".join(
@@ -98,17 +98,17 @@ def _decoded(names: Sequence[str]) -> str:
 
 
 def _value(name: str) -> str:
-    """How the field `name` is read."""
+    """Return SQL for the value of the field `name`."""
     column = quote_identifier(name)
-    if name in _WORKED_OUT:
-        return _WORKED_OUT[name]
+    if name in _COMPUTED:
+        return _COMPUTED[name]
     if name in _TIMES:
         return _utc(name)
     return f"nullif({column}, '')" if EVENT_FIELDS[name] == "VARCHAR" else column
 
 
 def whole_content_query() -> str:
-    """What `content_query` gives, with what only other producers' events can hold more."""
+    """Return SQL for `content_query` plus the extra fields of other producers' events."""
     return f"""
         SELECT known.* REPLACE (coalesce(more.extra, known.extra) AS extra)
         FROM ({content_query()}) known LEFT JOIN ({extra_query()}) more USING (position)
@@ -116,10 +116,10 @@ def whole_content_query() -> str:
 
 
 def extra_query() -> str:
-    """SQL that finds what other producers' events hold beyond their columns.
+    """Return SQL that collects the values of other producers' events that fit no column.
 
-    Reads the view `messages` and gives (position, extra): fields that are unknown, do not
-    fit their column or lose something in it, and what the producer's own `extra` holds.
+    Reads the view `messages` and returns (position, extra): fields that are unknown, do
+    not fit their column or lose precision in it, and the members of the producer's `extra`.
     """
     columns = ", ".join(
         f"{quote_identifier(name)} := {quote_identifier(name)}"
@@ -145,7 +145,7 @@ def extra_query() -> str:
         ),
         kept AS (
             SELECT position, key, value FROM given LEFT JOIN stored USING (position, key)
-            WHERE given.text <> '' AND NOT coalesce({_says_all()}, false)
+            WHERE given.text <> '' AND NOT coalesce({_keeps_all()}, false)
                 AND NOT (key = 'extra' AND type = 'OBJECT')
             UNION ALL
             SELECT position, member.key, member.value
@@ -156,8 +156,8 @@ def extra_query() -> str:
     """
 
 
-def _says_all() -> str:
-    """Whether the column `stored.text` says all that the field `given.text` said."""
+def _keeps_all() -> str:
+    """Return SQL for whether the column `stored.text` keeps the whole field `given.text`."""
     times = ", ".join(quote_literal(name) for name in _TIMES)
     return f"""CASE
         WHEN key IN ({times})
@@ -174,14 +174,14 @@ def _event_uuid() -> str:
 
 
 def _utc(name: str) -> str:
-    """TIMESTAMP in UTC at whole seconds, the grain of every key; no offset means UTC."""
+    """Return SQL for a UTC TIMESTAMP in whole seconds, as in every key; no offset means UTC."""
     text = quote_identifier(name)
     moment = f"""CASE
         WHEN {text} LIKE '%Z' THEN TRY_CAST({text} AS TIMESTAMP)
         WHEN regexp_matches({text}, ':\\d\\d(\\.\\d+)? ?[+-]\\d\\d(:?\\d\\d)?$')
             THEN make_timestamp(epoch_us(TRY_CAST({text} AS TIMESTAMPTZ)))
         ELSE TRY_CAST(upper({text}) AS TIMESTAMP) END"""
-    # Beyond these years a key has no form, and a reader's calendar no day.
+    # Keys and Python's `datetime` cannot represent other years.
     first, last = "TIMESTAMP '0001-01-01'", "TIMESTAMP '9999-12-31 23:59:59.999999'"
     return f"CASE WHEN {moment} BETWEEN {first} AND {last} THEN date_trunc('second', {moment}) END"
 

@@ -1,4 +1,4 @@
-"""Which events of a batch are new: layer 2, then layer 3, in the order of the stream."""
+"""Find the duplicates in a batch: layer 2, then layer 3, in stream order."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from tautulli_pipeline.warehouse.cache import DedupCache, Match, PlayKeys
 from tautulli_pipeline.warehouse.matching import SAME_PLAY
 
-# Events of this batch that go into the table, by the keys of layer 3.
+# Events of this batch that will be stored, by their layer 3 keys.
 _Accepted = dict[tuple[str, str], PlayKeys]
 
 
 @dataclass(frozen=True)
 class Duplicate:
-    """An event that is not stored because `matched_event_id` already is."""
+    """An event that is not stored because it repeats the stored `matched_event_id`."""
 
     layer: str
     reason: str
@@ -25,24 +25,24 @@ class Duplicate:
 
 @dataclass(frozen=True)
 class Redelivered:
-    """The same message once more: its effect is already committed."""
+    """A redelivered message, whose effect is already committed."""
 
 
 Verdict = Duplicate | Redelivered
 
 
 class Deduplicator:
-    """Decides event by event, exactly as if each were written before the next is read."""
+    """Judges a batch event by event, as if each were written before the next is read."""
 
     def __init__(self, cache: DedupCache) -> None:
         self._cache = cache
 
     def judge(self, batch: Sequence[PlayKeys], stored: Mapping[int, Match]) -> dict[int, Verdict]:
-        """Positions of `batch` that are not to be stored, each with its verdict.
+        """Return a verdict for each position of `batch` that must not be stored.
 
         Args:
             batch: the keys of the batch, in stream order.
-            stored: by position, the row of the table each play matches.
+            stored: by position, the stored row that the event matches.
         """
         if not stored and _all_distinct(batch) and not self._cache.knows_any(batch):
             for keys in batch:
@@ -66,7 +66,7 @@ class Deduplicator:
 
     @contextmanager
     def forgetting_failures(self) -> Iterator[None]:
-        """Drop what is remembered where a batch is rolled back."""
+        """Clear the cache if the batch is rolled back."""
         try:
             yield
         except BaseException:
@@ -96,7 +96,7 @@ def _all_distinct(batch: Sequence[PlayKeys]) -> bool:
 
 
 def _table_keys(keys: PlayKeys) -> list[tuple[str, str]]:
-    """The keys of layer 3; the first that matches is the reason."""
+    """Return the layer 3 keys; the first that matches is the reason."""
     values = (keys.event_id, keys.correlation_key, keys.play)
     named = zip(SAME_PLAY, values, strict=True)
     return [(name, value) for name, value in named if value is not None]

@@ -1,6 +1,6 @@
-"""Where a batch's duplicates and faulty messages go: the audit and the dead letters.
+"""Writes the duplicates of a batch to the audit log and its faulty messages to the dead letters.
 
-Both are named after their message, so that none can be there twice.
+Their ids derive from the message, so neither can be written twice.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _DISCARDED: Final = pa.schema(
         ("content_differs", pa.bool_()),
     ]
 )
-# Letters of messages; those of source rows are closed as their partitions are settled.
+# Letters of messages; letters of source rows are closed when a partition is settled.
 _OPEN: Final = "dead_letters WHERE closed_at IS NULL AND event_id IS NOT NULL"
 
 
 class Discards:
-    """Writes what is not stored, reading the views `messages` and `incoming`."""
+    """Writes what is not stored; reads the views `messages` and `incoming`."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, stream_id: str) -> None:
         self._connection = connection
@@ -48,14 +48,14 @@ class Discards:
     def insert_audit(
         self, duplicates: Mapping[int, Duplicate], span: TimeSpan, now: datetime
     ) -> None:
-        """One row for each duplicate.
+        """Insert one audit row for each duplicate.
 
-        A redelivered duplicate never comes here: it is told by its message in the audit. So
-        nothing is looked up first, which takes as long as all the rest.
+        Redelivered duplicates never get here: they are recognized by their message in the
+        audit log. So this needs no lookup, which would take as long as everything else.
 
         Args:
-            duplicates: by position, those that `messages` holds now.
-            span: a row that started outside it differs from every event of the batch.
+            duplicates: the duplicates in `messages`, by position.
+            span: rows that started outside it differ from every event of the batch.
             now: UTC.
         """
         self._discarded.table = _as_table(duplicates, frozenset())
@@ -75,7 +75,7 @@ class Discards:
         )
 
     def _differing(self, span: TimeSpan) -> frozenset[int]:
-        """Positions of duplicates that say something else than the row they match."""
+        """Return the positions of duplicates whose content differs from the row they match."""
         match = f"""
             LEFT JOIN (FROM playback_events WHERE {span.condition("started_at")}) t
                 ON t.id = d.matched_event_id::UUID"""
@@ -98,7 +98,7 @@ class Discards:
         return frozenset(position for (position,) in other_content)
 
     def insert_dead_letters(self, now: datetime) -> int:
-        """One row for each message that is no event; gives how many were not there yet."""
+        """Insert one row for each message that is not an event; return how many are new."""
         ((inserted,),) = self._connection.execute(
             f"""
             INSERT INTO dead_letters (id, reason, origin, record, event_id, source_row_id,
@@ -116,7 +116,7 @@ class Discards:
         return int(inserted)
 
     def close_arrived(self, now: datetime) -> None:
-        """Close the dead letters of messages whose events came again, whole this time."""
+        """Close the dead letters of messages whose events arrived again and could be read."""
         if self._may_close:
             self._connection.execute(
                 f"""

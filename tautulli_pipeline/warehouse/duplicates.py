@@ -1,4 +1,4 @@
-"""The audit of duplicates: looking at it, confirming a decision and undoing one."""
+"""List, confirm and restore the duplicates in the audit log."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from tautulli_pipeline.warehouse.transaction import transaction
 
 KIND: Final = "duplicate"
 
-_AUDIT: Final = "dedupe_audit_log"
-_FACTS: Final = """
+_TABLE: Final = "dedupe_audit_log"
+_DETAIL_COLUMNS: Final = """
     id::VARCHAR AS id, discarded_event_id::VARCHAR AS discarded_event_id, discarded_source,
     discarded_subject, matched_event_id::VARCHAR AS matched_event_id, matched_source,
     dedupe_layer, dedupe_reason, content_differs, status, source_row_id, import_id,
     stream_id, stream_sequence, created_at, resolved_at
 """
-_LISTED: Final = f"""
-    {_FACTS}, discarded_payload ->> '$.title' AS title,
+_LIST_COLUMNS: Final = f"""
+    {_DETAIL_COLUMNS}, discarded_payload ->> '$.title' AS title,
     coalesce(discarded_payload ->> '$.friendly_name', discarded_payload ->> '$.username',
         discarded_payload ->> '$.user_id') AS user
 """
-# What a discarded event says, as the decoder reads it from its own message.
-_SAID: Final = f"""
+# The content of a discarded event, decoded again from its message.
+_CONTENT: Final = f"""
     WITH messages AS (
         SELECT 0::BIGINT AS position, stream_sequence AS sequence, discarded_subject AS subject,
             import_id, NULL::VARCHAR AS message_id, discarded_payload::VARCHAR AS body,
@@ -49,19 +49,19 @@ _SAID: Final = f"""
     )
     {whole_content_query()}
 """
-_NEAR: Final = """
+_NEAR_MATCHES: Final = """
     SELECT * REPLACE (
         first_event_id::VARCHAR AS first_event_id, second_event_id::VARCHAR AS second_event_id
     )
     FROM near_matches ORDER BY first_started_at DESC, first_event_id, second_event_id
 """
-# Keys of the row itself, which differ between any two.
-_OWN: Final = frozenset({"session_key", "correlation_key", "source_row_id"})
+# Keys of the row itself: they differ between any two rows.
+_ROW_KEYS: Final = frozenset({"session_key", "correlation_key", "source_row_id"})
 
 
 @dataclass(frozen=True)
 class AuditFilter:
-    """Which duplicates to list; None for any."""
+    """Filters for listing duplicates; None matches any value."""
 
     reason: str | None = None
     layer: str | None = None
@@ -72,116 +72,118 @@ class AuditFilter:
 def list_duplicates(
     connection: duckdb.DuckDBPyConnection, wanted: AuditFilter, page: Page
 ) -> Listing:
-    """Discarded events, the newest first, without their payloads."""
+    """Return discarded events, newest first, without their payloads."""
     filters = {
         "dedupe_reason": wanted.reason,
         "dedupe_layer": wanted.layer,
         "status": wanted.status,
         "import_id": wanted.import_id,
     }
-    return list_page(connection, _AUDIT, _LISTED, filters, page)
+    return list_page(connection, _TABLE, _LIST_COLUMNS, filters, page)
 
 
 def list_near_matches(connection: duckdb.DuckDBPyConnection, page: Page) -> Listing:
-    """Pairs of stored plays that are likely one and the same, the latest first."""
-    return list_found(connection, _NEAR, page)
+    """Return pairs of stored plays that are likely the same play, latest first."""
+    return list_found(connection, _NEAR_MATCHES, page)
 
 
-def show_duplicate(connection: duckdb.DuckDBPyConnection, given: str) -> dict[str, Any]:
-    """All that is known of one discarded event.
+def show_duplicate(connection: duckdb.DuckDBPyConnection, prefix: str) -> dict[str, Any]:
+    """Return everything known about one discarded event.
 
     Returns:
-        Its columns in the audit, `payload`, whether it is `in_table`, and `differences`: by
-        column, what it says and what the row it matched says; None where that is not there.
+        Its audit columns, its `payload`, `in_table`, and `differences`: by column, its value
+        and the value of the matched row; None if that row is not in the table.
 
     Raises:
-        ConfigurationError: no id begins with `given`, or several do.
+        ConfigurationError: no id starts with `prefix`, or several do.
     """
-    row_id = find_id(connection, _AUDIT, given, KIND)
-    facts = fetch_row(connection, _AUDIT, f"{_FACTS}, discarded_payload", row_id)
-    payload = facts.pop("discarded_payload")
-    (said,) = fetch_dicts(connection, f"SELECT {_columns('s')} FROM ({_SAID}) s", {"id": row_id})
-    stored = _stored(connection, facts["matched_event_id"])
+    row_id = find_id(connection, _TABLE, prefix, KIND)
+    details = fetch_row(connection, _TABLE, f"{_DETAIL_COLUMNS}, discarded_payload", row_id)
+    payload = details.pop("discarded_payload")
+    (content,) = fetch_dicts(
+        connection, f"SELECT {_columns('c')} FROM ({_CONTENT}) c", {"id": row_id}
+    )
+    stored = _stored(connection, details["matched_event_id"])
     differences = {
-        name: {"discarded": said[name], "stored": row[name]}
+        name: {"discarded": content[name], "stored": row[name]}
         for row in stored
-        for name in said
-        if said[name] != row[name] and name not in _OWN
+        for name in content
+        if content[name] != row[name] and name not in _ROW_KEYS
     }
-    return facts | {
+    return details | {
         "payload": parsed(payload),
-        "in_table": bool(_stored(connection, facts["discarded_event_id"])),
+        "in_table": bool(_stored(connection, details["discarded_event_id"])),
         "differences": differences if stored else None,
     }
 
 
 def _stored(connection: duckdb.DuckDBPyConnection, event_id: str) -> list[dict[str, Any]]:
-    """The row of the event by column, where the table has it."""
+    """Return the stored row of an event as a list of one dict, or an empty list."""
     sql = f"SELECT {_columns('t')} FROM playback_events t WHERE id = $id::UUID"
     return fetch_dicts(connection, sql, {"id": event_id})
 
 
 def confirm(
-    connection: duckdb.DuckDBPyConnection, given: Sequence[str], now: datetime
+    connection: duckdb.DuckDBPyConnection, prefixes: Sequence[str], now: datetime
 ) -> list[tuple[str, bool]]:
-    """Note that a person finds the decisions right whose ids begin with `given`.
+    """Confirm that the events whose ids start with these prefixes are duplicates.
 
     Returns:
-        Each one's id, and whether that is new.
+        The id of each, and whether it was not confirmed before.
 
     Raises:
         ConfigurationError: there is no such duplicate, or it was restored.
     """
-    chosen = [_to_confirm(connection, beginning) for beginning in given]
+    chosen = [_to_confirm(connection, prefix) for prefix in prefixes]
     return [(row_id, _confirm(connection, row_id, now)) for row_id in chosen]
 
 
-def _to_confirm(connection: duckdb.DuckDBPyConnection, given: str) -> str:
-    row_id = find_id(connection, _AUDIT, given, KIND)
-    if fetch_row(connection, _AUDIT, "status", row_id)["status"] == "user_restored":
+def _to_confirm(connection: duckdb.DuckDBPyConnection, prefix: str) -> str:
+    row_id = find_id(connection, _TABLE, prefix, KIND)
+    if fetch_row(connection, _TABLE, "status", row_id)["status"] == "user_restored":
         raise ConfigurationError(
             f"cannot confirm the duplicate {row_id}: it was restored and is in the table",
-            hint="a restored play stays; `tautulli-pipeline duplicates show` tells more",
+            hint="`tautulli-pipeline duplicates show` shows the details; a restored play stays",
         )
     return row_id
 
 
 def _confirm(connection: duckdb.DuckDBPyConnection, row_id: str, now: datetime) -> bool:
-    new = fetch_row(connection, _AUDIT, "status", row_id) != {"status": "user_confirmed"}
+    new = fetch_row(connection, _TABLE, "status", row_id) != {"status": "user_confirmed"}
     if new:
         _resolve(connection, row_id, "user_confirmed", now)
     return new
 
 
 def restore(
-    connection: duckdb.DuckDBPyConnection, given: Sequence[str], now: datetime
+    connection: duckdb.DuckDBPyConnection, prefixes: Sequence[str], now: datetime
 ) -> list[tuple[str, bool]]:
-    """Bring the discarded events whose ids begin with `given` into the table, and read them back.
+    """Add the discarded events whose ids start with these prefixes to the table.
 
-    Safe to repeat: an event that is in the table is not brought there again. Its
-    correlation key and its item, user and start may be those of another row, so it
-    stands outside the two unique indexes.
+    Reads each added row back to verify it. Safe to repeat: an event that is already in
+    the table is not added again. A restored row may share its correlation key, or its
+    item, user and start, with another row, so the two unique indexes do not cover it.
 
     Returns:
-        Each one's id, and whether a row was added.
+        The id of each, and whether a row was added.
 
     Raises:
-        ConfigurationError: there is no such duplicate, or it is the very play that is stored.
-        WarehouseError: what was written does not read back as the event.
+        ConfigurationError: there is no such duplicate, or it has the id of a stored play.
+        WarehouseError: the written row does not match the event.
     """
-    chosen = [_to_restore(connection, beginning) for beginning in given]
+    chosen = [_to_restore(connection, prefix) for prefix in prefixes]
     log = WriteAheadLog(connection)
     return [(row_id, _restore(connection, log, row_id, now)) for row_id in chosen]
 
 
-def _to_restore(connection: duckdb.DuckDBPyConnection, given: str) -> str:
-    row_id = find_id(connection, _AUDIT, given, KIND)
-    reason = fetch_row(connection, _AUDIT, "dedupe_reason", row_id)
+def _to_restore(connection: duckdb.DuckDBPyConnection, prefix: str) -> str:
+    row_id = find_id(connection, _TABLE, prefix, KIND)
+    reason = fetch_row(connection, _TABLE, "dedupe_reason", row_id)
     if reason["dedupe_reason"] == "event_id":
         raise ConfigurationError(
-            f"cannot restore the duplicate {row_id}: it has the event id of the row "
-            "that it matched, so it is the same play",
-            hint="`tautulli-pipeline duplicates show` tells where its content differs",
+            f"cannot restore the duplicate {row_id}: it has the same event id as the row "
+            "it matched, so it is the same play",
+            hint="`tautulli-pipeline duplicates show` shows how its content differs",
         )
     return row_id
 
@@ -189,11 +191,11 @@ def _to_restore(connection: duckdb.DuckDBPyConnection, given: str) -> str:
 def _restore(
     connection: duckdb.DuckDBPyConnection, log: WriteAheadLog, row_id: str, now: datetime
 ) -> bool:
-    facts = fetch_row(connection, _AUDIT, f"{_FACTS}, discarded_payload", row_id)
-    missing = not _stored(connection, facts["discarded_event_id"])
-    if not missing and facts["status"] == "user_restored":
+    details = fetch_row(connection, _TABLE, f"{_DETAIL_COLUMNS}, discarded_payload", row_id)
+    missing = not _stored(connection, details["discarded_event_id"])
+    if not missing and details["status"] == "user_restored":
         return False
-    log.admit(int(missing), len(facts["discarded_payload"].encode()))
+    log.admit(int(missing), len(details["discarded_payload"].encode()))
     with transaction(connection):
         if missing:
             _insert(connection, row_id, now)
@@ -202,9 +204,9 @@ def _restore(
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, row_id: str, now: datetime) -> None:
-    """Add the event to the table, marked as restored, and see that it is there as it was."""
-    said = f"CREATE OR REPLACE TEMP TABLE restored AS {_SAID}"
-    connection.execute(said, {"id": row_id})
+    """Add the event to the table, marked as restored, and verify the row."""
+    sql = f"CREATE OR REPLACE TEMP TABLE restored AS {_CONTENT}"
+    connection.execute(sql, {"id": row_id})
     connection.execute(
         f"""
         INSERT INTO playback_events (id, {_columns()}, import_id, stream_id,
@@ -225,21 +227,20 @@ def _insert(connection: duckdb.DuckDBPyConnection, row_id: str, now: datetime) -
     ).fetchall()
     if len(read_back) != 1:
         raise WarehouseError(
-            f"cannot restore the duplicate {row_id}: what was written does not "
-            "read back as the event",
-            hint="nothing was changed; see that the disk is sound",
+            f"cannot restore the duplicate {row_id}: the written row does not match the event",
+            hint="nothing was changed; check the disk for errors",
         )
 
 
 def _columns(alias: str = "") -> str:
-    prefix = f"{alias}." if alias else ""
-    return ", ".join(f"{prefix}{quote_identifier(name)}" for name in CONTENT_COLUMNS)
+    qualifier = f"{alias}." if alias else ""
+    return ", ".join(f"{qualifier}{quote_identifier(name)}" for name in CONTENT_COLUMNS)
 
 
 def _resolve(
     connection: duckdb.DuckDBPyConnection, row_id: str, status: str, now: datetime
 ) -> None:
     connection.execute(
-        f"UPDATE {_AUDIT} SET status = $status, resolved_at = $now WHERE id = $id::UUID",
+        f"UPDATE {_TABLE} SET status = $status, resolved_at = $now WHERE id = $id::UUID",
         {"status": status, "now": now, "id": row_id},
     )

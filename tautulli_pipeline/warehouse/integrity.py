@@ -1,4 +1,4 @@
-"""Whether the tables say of themselves what has to be true; what is not, by name."""
+"""Consistency checks of the warehouse tables; each returns the rows that violate it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import duckdb
 from tautulli_pipeline.events import identity
 from tautulli_pipeline.warehouse.reading import Listing, Page, list_found
 
-_FIRST: Final = Page(20)
-# Ids beyond ten digits, and those below 1, share the partition `other`.
+_FIRST_PAGE: Final = Page(20)
+# Ids of more than ten digits, and ids below 1, share the partition `other`.
 _LAST_GRID_ID: Final = 9_999_999_999
 
-# Lines whose outcomes do not add up to their rows, or that the tables contradict.
+# Ledger lines whose outcomes do not add up to their rows, or that the tables contradict.
 _UNBALANCED: Final = f"""
     WITH lines AS (
         SELECT *, imported + duplicates_stream + duplicates_cache + duplicates_database
@@ -53,7 +53,7 @@ _UNBALANCED: Final = f"""
     ORDER BY l.import_id, l.partition_key
 """
 
-_KEYS: Final = {
+_UNIQUE_KEYS: Final = {
     "event_id": ("id::VARCHAR", "true"),
     "correlation_key": ("correlation_key", "restored_at IS NULL"),
     "rating_key_user_started": (
@@ -63,14 +63,14 @@ _KEYS: Final = {
 }
 
 
-def _twice(name: str) -> str:
-    """Keys that are there twice; hashes alone are grouped, as they fit into memory."""
-    key, standing = _KEYS[name]
+def _repeated(name: str) -> str:
+    """Return SQL for repeated keys; it groups only hashes because they fit in memory."""
+    key, condition = _UNIQUE_KEYS[name]
     return f"""
         SELECT '{name}' AS key, {key} AS value, count(*) AS plays,
             list(id::VARCHAR ORDER BY id)[:5] AS event_ids
-        FROM playback_events WHERE {standing} AND hash({key}) IN (
-            SELECT hash({key}) FROM playback_events WHERE {standing}
+        FROM playback_events WHERE {condition} AND hash({key}) IN (
+            SELECT hash({key}) FROM playback_events WHERE {condition}
             GROUP BY hash({key}) HAVING count(*) > 1
         )
         GROUP BY ALL HAVING count(*) > 1
@@ -78,7 +78,7 @@ def _twice(name: str) -> str:
 
 
 _EXPECTED_ID: Final = identity.event_id("session_key", "epoch(started_at)::BIGINT", "user_id")
-_MISNAMED: Final = f"""
+_WRONG_IDS: Final = f"""
     SELECT id::VARCHAR AS event_id, {_EXPECTED_ID} AS expected, source_row_id, session_key,
         user_id, started_at
     FROM playback_events
@@ -93,27 +93,27 @@ _BACKWARDS: Final = """
 
 
 def unbalanced_partitions(connection: duckdb.DuckDBPyConnection) -> Listing:
-    """Ledger lines whose outcomes do not add up, or that table or dead letters contradict."""
-    return list_found(connection, _UNBALANCED, _FIRST)
+    """Return ledger lines that do not add up, or that the table or dead letters contradict."""
+    return list_found(connection, _UNBALANCED, _FIRST_PAGE)
 
 
 def repeated_keys(connection: duckdb.DuckDBPyConnection) -> Listing:
-    """Keys that two plays have; restored ones count by their event id alone."""
-    return list_found(connection, " UNION ALL ".join(map(_twice, _KEYS)), _FIRST)
+    """Return keys that two plays share; restored plays are compared by event id only."""
+    return list_found(connection, " UNION ALL ".join(map(_repeated, _UNIQUE_KEYS)), _FIRST_PAGE)
 
 
 def misnamed_events(connection: duckdb.DuckDBPyConnection) -> Listing:
-    """Imported plays whose event id does not come out of their row."""
-    return list_found(connection, _MISNAMED, _FIRST)
+    """Return imported plays whose event id does not match the id computed from their row."""
+    return list_found(connection, _WRONG_IDS, _FIRST_PAGE)
 
 
 def backward_plays(connection: duckdb.DuckDBPyConnection) -> Listing:
-    """Plays that end before they start."""
-    return list_found(connection, _BACKWARDS, _FIRST)
+    """Return plays that end before they start."""
+    return list_found(connection, _BACKWARDS, _FIRST_PAGE)
 
 
 def position_on(connection: duckdb.DuckDBPyConnection, stream_id: str) -> int:
-    """The sequence up to which a stream is in the tables."""
+    """Return the last sequence of a stream that is in the tables, or 0."""
     sql = "SELECT coalesce(max(last_sequence), 0) FROM stream_positions WHERE stream_id = ?"
     ((last,),) = connection.execute(sql, [stream_id]).fetchall()
     return int(last)

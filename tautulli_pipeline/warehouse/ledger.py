@@ -1,4 +1,4 @@
-"""The ledger: one outcome for each source row, derived from what the warehouse holds."""
+"""The ledger: one outcome for each source row, derived from the tables of the warehouse."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Unsettled = dict[tuple[str, str], list[int]]
 
 _DUPLICATES: Final = ("duplicates_stream", "duplicates_cache", "duplicates_database")
 
-_FATES = """
+_OUTCOMES = """
     CREATE OR REPLACE TEMP TABLE row_outcomes AS
     SELECT r.*, CASE
         WHEN r.outcome = 'rejected' THEN 'rejected'
@@ -46,10 +46,10 @@ _FATES = """
     ) a ON a.source_row_id = r.source_row_id AND a.import_id = r.import_id
 """
 
-# Rows that layer 1 dropped in favour of an event found under another row or import,
-# and events that reached us but could not be read. What was published again has its
-# attempt after the event's id.
-_LATE_FATES = """
+# Rows that layer 1 dropped as duplicates of an event of another row or import, and
+# events that arrived but could not be read. A message id of an event that was published
+# again is the event id followed by the attempt.
+_LATE_OUTCOMES = """
     UPDATE row_outcomes SET final = late.final FROM (
         SELECT DISTINCT ON (f.import_id, f.source_row_id) f.import_id, f.source_row_id,
             CASE WHEN d.event_id IS NOT NULL THEN 'rejected' ELSE 'stream' END AS final
@@ -64,7 +64,7 @@ _LATE_FATES = """
         AND row_outcomes.import_id = late.import_id AND row_outcomes.final IS NULL
 """
 
-_ENTRY = """
+_WRITE_LINES = """
     INSERT OR REPLACE INTO import_ledger
     SELECT import_id, partition_key,
         count(*),
@@ -100,24 +100,24 @@ class Ledger:
         self._connection = connection
 
     def settle(self, entries: Iterable[LedgerEntry], now: datetime) -> Unsettled:
-        """Write the line of each partition and the dead letters of its rejected rows.
+        """Write the ledger line of each partition and the dead letters of its rejected rows.
 
-        The letter of a row that became an event since it was written is closed. Each
-        transaction takes as many partitions as memory has room for.
+        Closes the letters of rows that have become events. Each transaction takes as many
+        partitions as fit in memory.
 
-        Safe to repeat: a line is derived anew, and a dead letter is named after its
-        row's content.
+        Safe to repeat: a line is recomputed and replaced, and the id of a dead letter is
+        derived from the content of its row.
 
         Args:
             entries: the partitions, each at most once per import.
             now: UTC.
 
         Returns:
-            The ids of rows without an outcome, published but nowhere to be found, by
+            The ids of rows without an outcome (published, but not found in any table), by
             import and partition.
         """
         unsettled: Unsettled = {}
-        for rows in _in_portions(map(_labelled, entries)):
+        for rows in _in_portions(map(_labeled, entries)):
             with transaction(self._connection):
                 unsettled.update(self._settle(rows, now))
         return unsettled
@@ -129,26 +129,26 @@ class Ledger:
         try:
             if pc.any(pc.equal(rows["outcome"], "rejected")).as_py():
                 insert_rejected(self._connection, span, now)
-            self._connection.execute(_FATES, span)
+            self._connection.execute(_OUTCOMES, span)
         finally:
             self._connection.unregister("receipt_rows")
         columns = "import_id, partition_key, source_row_id"
         missing = f"SELECT {columns} FROM row_outcomes WHERE final IS NULL"
         if self._connection.execute(f"{missing} LIMIT 1").fetchone():
-            self._connection.execute(_LATE_FATES)
+            self._connection.execute(_LATE_OUTCOMES)
         close_arrived(self._connection, span, now)
-        self._connection.execute(_ENTRY, {"now": now})
+        self._connection.execute(_WRITE_LINES, {"now": now})
         unsettled: Unsettled = {}
         for import_id, key, row_id in self._connection.execute(missing).fetchall():
             unsettled.setdefault((import_id, key), []).append(row_id)
         return unsettled
 
     def totals(self, import_id: str, partitions: Collection[str] | None = None) -> dict[str, int]:
-        """Sums over the import's partitions, by column of `import_ledger`.
+        """Return the sums over an import's partitions, by column of `import_ledger`.
 
         Args:
             import_id: the import.
-            partitions: count these alone.
+            partitions: count only these; None for all.
         """
         columns = (*_DUPLICATES, "published", "imported", "rejected", "errors")
         sums = ", ".join(f"coalesce(sum({column}), 0)::BIGINT" for column in columns)
@@ -164,7 +164,7 @@ class Ledger:
 def _in_portions(
     tables: Iterable[pa.Table], portion_bytes: int = _PORTION_BYTES
 ) -> Iterator[pa.Table]:
-    """The tables together, but for what makes them too large: the raw records above all."""
+    """Yield the tables in portions of about `portion_bytes`; raw records can make them large."""
     portion: list[pa.Table] = []
     size_bytes = 0
     for table in tables:
@@ -177,8 +177,8 @@ def _in_portions(
         yield pa.concat_tables(portion)
 
 
-def _labelled(entry: LedgerEntry) -> pa.Table:
-    """The partition's rows, each with what identifies the partition."""
+def _labeled(entry: LedgerEntry) -> pa.Table:
+    """Return the rows of a partition with the columns that identify the partition."""
     labels = {
         "import_id": pa.scalar(entry.import_id),
         "partition_key": pa.scalar(entry.partition_key),

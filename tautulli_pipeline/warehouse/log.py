@@ -1,4 +1,4 @@
-"""The write-ahead log, kept so that DuckDB can replay it after a crash."""
+"""Keeps the write-ahead log in a state that DuckDB can replay after a crash."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import duckdb
 
 from tautulli_pipeline.warehouse.schema import ROWS_PER_TRANSACTION
 
-# Loose rows stay in memory until a checkpoint; half as much is what one transaction needs.
+# Loose rows stay in memory until a checkpoint; one transaction needs half as much.
 _LOOSE_BYTES: Final = 48 * 2**20
 
 
 class WriteAheadLog:
-    """Keeps whole row groups and loose rows apart: one log never holds both.
+    """Never lets one log hold both whole row groups and loose rows.
 
-    A transaction that fills a row group writes it into the file and only notes it in the
-    log. DuckDB 1.5 cannot replay such notes together with loose rows of a table that has
-    unique indexes: after a crash the file could not be opened any more.
+    A transaction that fills a row group writes it to the file and logs only a reference.
+    DuckDB 1.5 cannot replay such references together with loose rows of a table with
+    unique indexes: after a crash, the file could no longer be opened.
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
@@ -26,7 +26,7 @@ class WriteAheadLog:
         self._loose_bytes = 0
 
     def admit(self, rows: int, size_bytes: int) -> None:
-        """Begin a new log where a transaction of `rows` does not go with what it holds."""
+        """Checkpoint first if a transaction of `rows` rows does not fit the current log."""
         fills_row_group = rows >= ROWS_PER_TRANSACTION
         differs = rows > 0 and self._holds_row_groups not in {None, fills_row_group}
         loose_bytes = 0 if fills_row_group else size_bytes

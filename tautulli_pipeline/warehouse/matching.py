@@ -1,4 +1,4 @@
-"""Layer 3: which events of a batch match a row of the table, and by which key."""
+"""Layer 3: SQL that matches the events of a batch with stored rows, by key."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from tautulli_pipeline.events.identity import quote_literal
 
-# Whether a row is the play of an event, by each key, in the order in which the keys count.
+# SQL conditions for a row to be the play of an event, by key, in order of precedence.
 SAME_PLAY: Final = {
     "event_id": "t.id = i.id::UUID",
     "correlation_key": "t.correlation_key = i.correlation_key AND t.restored_at IS NULL",
@@ -20,30 +20,30 @@ SAME_PLAY: Final = {
 
 
 class TimeSpan(NamedTuple):
-    """The first and the last start of a batch, in UTC; None where it has no events."""
+    """The first and last start of a batch, in UTC; None if it has no events."""
 
     first: datetime | None
     last: datetime | None
 
     def condition(self, column: str) -> str:
-        """SQL that is true of starts within the span; row groups of other times are passed over."""
+        """Return SQL for starts within the span; DuckDB skips row groups outside it."""
         if self.first is None or self.last is None:
             return "false"
         return f"{column} BETWEEN TIMESTAMP '{self.first}' AND TIMESTAMP '{self.last}'"
 
 
 def time_span(events: pa.Table) -> TimeSpan:
-    """The span of `started_at`."""
+    """Return the span of `started_at`."""
     ends = pc.min_max(events["started_at"])
     return TimeSpan(ends["min"].as_py(), ends["max"].as_py())
 
 
 def match_query(stream_id: str, span: TimeSpan | None) -> str:
-    """SQL that finds the rows which events of the view `incoming` match.
+    """Return SQL that finds the rows that match events of the view `incoming`.
 
-    Gives (position, reason, event id, source, same message); several rows where several
-    keys match. All keys but a foreign event's id hold the start, so rows of other times
-    cannot match: with a `span`, only rows that started within it are looked at.
+    The columns are (position, reason, event id, source, same message), with one row for
+    each key that matches. All keys contain the start, except the id of a foreign event, so
+    rows of other times cannot match. With a `span`, only rows that started in it are read.
     """
     stream = quote_literal(stream_id)
     nearby = f"AND {span.condition('t.started_at')}" if span else ""
@@ -53,8 +53,8 @@ def match_query(stream_id: str, span: TimeSpan | None) -> str:
         f"JOIN playback_events t ON {same} WHERE i.fault IS NULL {nearby}"
         for reason, same in SAME_PLAY.items()
     ]
-    # Its match may be known to the cache alone, so a duplicate that comes again is told
-    # by its message.
+    # Only the cache may know what a duplicate matched, so a redelivered duplicate is
+    # recognized by its message.
     dropped = f"""
         SELECT i.position, a.dedupe_reason, a.matched_event_id, a.matched_source, true
         FROM incoming i JOIN dedupe_audit_log a ON a.stream_sequence = i.sequence

@@ -1,7 +1,7 @@
-"""The dead letters of source rows: written, replaced and closed as their partitions are settled.
+"""Writes, replaces and closes the dead letters of source rows when a partition is settled.
 
-Everything here reads the view `receipt_rows` or the table `row_outcomes` of the ledger and is
-part of its transaction.
+All queries read the view `receipt_rows` or the table `row_outcomes` of the ledger and run in
+its transaction.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import duckdb
 
 from tautulli_pipeline.warehouse.dead_letters import facts, letter_uuid, same_play
 
-# A letter written after the row was published tells of a later state of it.
-_WAITING: Final = """
+# A letter written after the row was published describes a later state of the row.
+_OPEN_LETTERS: Final = """
     FROM dead_letters d WHERE d.closed_at IS NULL AND d.origin = 'session_history'
         AND d.source_row_id BETWEEN $first AND $last
 """
@@ -32,7 +32,7 @@ _CLOSE_ARRIVED: Final = f"""
     SET closed_at = $now, closed_by = 'import', closed_event_id = arrived.event_id
     FROM (
         SELECT d.id AS letter_id, any_value(coalesce(e.id, a.matched_event_id)) AS event_id
-        FROM (SELECT d.*, {facts("d.record")} AS facts {_WAITING}) d
+        FROM (SELECT d.*, {facts("d.record")} AS facts {_OPEN_LETTERS}) d
         JOIN row_outcomes f ON f.source_row_id = d.source_row_id AND f.server_id = d.server_id
             AND f.published_at >= d.created_at
             AND f.final IN ('imported', 'cache', 'database', 'stream')
@@ -45,12 +45,12 @@ _CLOSE_ARRIVED: Final = f"""
 """
 
 _REJECTED_ID: Final = letter_uuid("r.server_id", "r.source_row_id", "r.record")
-# A rejected row has one open letter, with what it says now.
+# A rejected row has one open letter, with its current content.
 _CLOSE_SUPERSEDED: Final = f"""
     UPDATE dead_letters SET closed_at = $now, closed_by = 'superseded'
     FROM (
         SELECT d.id AS letter_id
-        FROM (SELECT d.*, {facts("d.record")} AS facts {_WAITING}) d
+        FROM (SELECT d.*, {facts("d.record")} AS facts {_OPEN_LETTERS}) d
         JOIN (
             SELECT *, {facts("record::JSON")} AS facts FROM receipt_rows
             WHERE outcome = 'rejected'
@@ -70,7 +70,7 @@ _INSERT_LETTERS: Final = f"""
     ) ORDER BY published_at
     ON CONFLICT DO NOTHING
 """
-# The row came back to what it said before.
+# The row has its earlier content again.
 _REOPEN: Final = f"""
     UPDATE dead_letters SET closed_at = NULL, closed_by = NULL
     FROM receipt_rows r
@@ -82,11 +82,11 @@ _REOPEN: Final = f"""
 def insert_rejected(
     connection: duckdb.DuckDBPyConnection, span: Mapping[str, object], now: datetime
 ) -> None:
-    """One open letter for each rejected row; safe to repeat, as its content names it.
+    """Insert one open letter for each rejected row; safe to repeat: ids derive from content.
 
     Args:
-        connection: has the view `receipt_rows`.
-        span: the `first` and the `last` id of its rows.
+        connection: a connection that has the view `receipt_rows`.
+        span: the `first` and `last` id of its rows.
         now: UTC.
     """
     connection.execute(_INSERT_LETTERS, {"now": now})
@@ -97,6 +97,6 @@ def insert_rejected(
 def close_arrived(
     connection: duckdb.DuckDBPyConnection, span: Mapping[str, object], now: datetime
 ) -> None:
-    """Close the letters of rows that became events since: their metadata came later, say."""
-    if connection.execute(f"SELECT 1 {_WAITING} LIMIT 1", dict(span)).fetchone():
+    """Close the letters of rows that have become events, such as rows whose metadata came late."""
+    if connection.execute(f"SELECT 1 {_OPEN_LETTERS} LIMIT 1", dict(span)).fetchone():
         connection.execute(_CLOSE_ARRIVED, {**span, "now": now})

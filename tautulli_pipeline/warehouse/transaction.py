@@ -1,4 +1,4 @@
-"""All or nothing, also where DuckDB cannot take back what it began."""
+"""Transactions that are safe when a DuckDB commit fails."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import duckdb
 
 @contextmanager
 def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Commit what is done inside, or nothing of it.
+    """Commit everything in the block, or nothing.
 
-    DuckDB 1.5 leaves keys in its unique indexes, without rows, where a commit ends for
-    want of memory or room. Closing the file would store them and no row could ever have
-    these keys, so after such a commit it is left to recover as after a crash.
+    If a commit fails because memory or disk space runs out, DuckDB 1.5 leaves keys
+    without rows in its unique indexes. Closing the file would store them, and no row
+    could ever have these keys. So the file is not checkpointed after such a commit, and
+    recovers as after a crash.
     """
     connection.begin()
     try:

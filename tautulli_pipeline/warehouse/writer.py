@@ -1,7 +1,7 @@
-"""One batch of messages into the warehouse, in one transaction.
+"""Writes a batch of messages to the warehouse in one transaction.
 
-What makes a replay safe: a row carries the stream sequence of its message, audit rows
-and dead letters are named after it, so a redelivered message changes nothing.
+Redelivery is safe: a row stores the stream sequence of its message, and the ids of audit
+rows and dead letters derive from it, so a redelivered message changes nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tautulli_pipeline.warehouse.dedup import Deduplicator, Duplicate, Verdict
 from tautulli_pipeline.warehouse.discards import Discards
 from tautulli_pipeline.warehouse.log import WriteAheadLog
 from tautulli_pipeline.warehouse.matching import TimeSpan, match_query, time_span
-from tautulli_pipeline.warehouse.schema import ROWS_PER_ROOM, make_room_for_indexes
+from tautulli_pipeline.warehouse.schema import HEADROOM_ROWS, raise_memory_limit
 from tautulli_pipeline.warehouse.transaction import transaction
 
 MESSAGES: Final = pa.schema(
@@ -51,16 +51,16 @@ _NUMBERED: Final = pa.schema(
         ("position", pa.int64()),
     ]
 )
-TOO_LARGE: Final = "event takes more memory than there is"
-# What the deduplicator judges by, as `PlayKeys` takes it.
-_KEYS: Final = (
+TOO_LARGE: Final = "event does not fit in memory"
+# The columns for the deduplicator, in the order of `PlayKeys`.
+_KEY_COLUMNS: Final = (
     *("id", "correlation_key", "session", "cross_source_key", "play", "source", "sequence"),
 )
 
 
 @dataclass(frozen=True)
 class Written:
-    """What one batch came to; redelivered messages count nowhere but in `messages`."""
+    """The counts of one batch; redelivered messages count only in `messages`."""
 
     messages: int = 0
     inserted: int = 0
@@ -69,17 +69,17 @@ class Written:
     dead_letters: int = 0
 
     def __add__(self, other: Written) -> Written:
-        """Both together."""
+        """Return the sum of both."""
         return Written(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
 def utc_now() -> datetime:
-    """The time now, in UTC, without zone, as the warehouse keeps it."""
+    """Return the current time in UTC without a time zone, as the warehouse stores it."""
     return datetime.now(UTC).replace(tzinfo=None)
 
 
 class Writer:
-    """Writes batches of one stream; the only writer of the warehouse."""
+    """Writes the batches of one stream; the only writer of the warehouse."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class Writer:
         self._clock = clock
         self._log = WriteAheadLog(connection)
         self._discards = Discards(connection, stream_id)
-        self._rows_with_room = 0
+        self._headroom_rows = 0
         self._messages = CurrentBatch(_NUMBERED)
         connection.register("messages", self._messages)
         connection.execute(f"PREPARE decode_keys AS {keys_query()}")
@@ -104,15 +104,15 @@ class Writer:
         connection.register("incoming", self._incoming)
 
     def write(self, messages: pa.Table) -> Written:
-        """Write `messages` (columns of `MESSAGES`); what does not fit into memory in parts.
+        """Write `messages` (columns of `MESSAGES`), in parts if they do not fit in memory.
 
         Rows, audit rows, dead letters and the position in the stream are committed
         together; the messages may be acked once this returns.
         """
         with suppress(duckdb.OutOfMemoryException):
             return self._write_whole(messages)
-        # Huge texts: loose rows make room, and what is too much for one transaction is
-        # not for two. What is too much by itself must not hold up the rest.
+        # Huge texts: a checkpoint frees the memory of loose rows, and two halves fit where
+        # the whole does not. A message that does not fit by itself must not block the rest.
         self._connection.execute("CHECKPOINT")
         half = messages.num_rows // 2
         if half:
@@ -125,7 +125,7 @@ class Writer:
         try:
             return self._write(messages, near_in_time=True)
         except duckdb.ConstraintException:
-            # A key that equals one far away in time: look through the whole table.
+            # A key equals one of a different time: search the whole table.
             return self._write(messages, near_in_time=False)
 
     def _write(
@@ -141,7 +141,7 @@ class Writer:
             verdicts = self._judge(events, near_in_time=near_in_time)
             discarded = verdicts.keys()
             new = [p for p in events["position"].to_pylist() if p not in discarded]
-            self._make_room(len(new))
+            self._reserve_memory(len(new))
             self._log.admit(len(new), messages.nbytes)
             with transaction(self._connection):
                 inserted = self._insert_events(batch, new, now)
@@ -155,19 +155,19 @@ class Writer:
             messages.num_rows, inserted, layers.count("cache"), layers.count("database"), dead
         )
 
-    def _make_room(self, rows: int) -> None:
-        if rows > self._rows_with_room:
-            make_room_for_indexes(self._connection)
-            self._rows_with_room = ROWS_PER_ROOM
-        self._rows_with_room -= rows
+    def _reserve_memory(self, rows: int) -> None:
+        if rows > self._headroom_rows:
+            raise_memory_limit(self._connection)
+            self._headroom_rows = HEADROOM_ROWS
+        self._headroom_rows -= rows
 
     def _decode_keys(self) -> pa.Table:
         return self._connection.execute("EXECUTE decode_keys").to_arrow_table()
 
     def _judge(self, events: pa.Table, *, near_in_time: bool) -> dict[int, Verdict]:
-        """What is not to be stored, by position."""
+        """Return the verdicts on what must not be stored, by position."""
         positions = events["position"].to_pylist()
-        columns = (events[name].to_pylist() for name in _KEYS)
+        columns = (events[name].to_pylist() for name in _KEY_COLUMNS)
         keys = [PlayKeys(*values) for values in zip(*columns, strict=True)]
         stored = self._stored(time_span(events) if near_in_time else None)
         verdicts = self._deduplicator.judge(
@@ -176,7 +176,7 @@ class Writer:
         return {positions[i]: verdict for i, verdict in verdicts.items()}
 
     def _stored(self, span: TimeSpan | None) -> dict[int, Match]:
-        """By position, the row of the table that an event of the batch matches."""
+        """Return by position the stored row that an event of the batch matches."""
         found = self._connection.execute(match_query(self._stream_id, span)).fetchall()
         stored: dict[int, Match] = {}
         for position, reason, event_id, source, same_message in found:
@@ -230,18 +230,18 @@ class Writer:
 
 
 def _rows_of(batch: pa.Table, positions: Sequence[int]) -> pa.Table:
-    """Those rows of the batch; all of them are not copied."""
+    """Return these rows of the batch, without a copy if they are all of it."""
     return batch if len(positions) == len(batch) else batch.take(positions)
 
 
 def _with_fault(incoming: pa.Table, fault: str) -> pa.Table:
-    """The keys of messages none of which is to be stored."""
+    """Return the keys with every message marked as faulty."""
     faults = pa.array([fault] * incoming.num_rows, pa.string())
     return incoming.set_column(incoming.schema.get_field_index("fault"), "fault", faults)
 
 
 def numbered(messages: pa.Table) -> pa.Table:
-    """The messages with their bodies as text, and their place in the batch."""
+    """Return the messages with their bodies as text and their positions in the batch."""
     texts, unreadable = _as_text(messages["body"])
     position = pa.array(range(messages.num_rows), pa.int64())
     envelope = messages.drop_columns("body").columns
@@ -249,15 +249,15 @@ def numbered(messages: pa.Table) -> pa.Table:
 
 
 def _as_text(bodies: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
-    """The bodies as text and, apart from them, those that are not UTF-8."""
+    """Return the bodies as text and, separately, those that are not UTF-8, escaped."""
     try:
         return bodies.cast(pa.string()), pa.nulls(len(bodies), pa.string())
     except pa.ArrowInvalid:
-        texts, unreadable = zip(*map(_utf8_or_spelled_out, bodies.to_pylist()), strict=True)
+        texts, unreadable = zip(*map(_utf8_or_escaped, bodies.to_pylist()), strict=True)
         return pa.array(texts, pa.string()), pa.array(unreadable, pa.string())
 
 
-def _utf8_or_spelled_out(body: bytes) -> tuple[str | None, str | None]:
+def _utf8_or_escaped(body: bytes) -> tuple[str | None, str | None]:
     try:
         return body.decode(), None
     except UnicodeDecodeError:

@@ -143,7 +143,7 @@ CASES = {
         {"NATS_URL": "nats://127.0.0.1:1"},
     ),
     "warehouse in use": Case(
-        6, "import {db} --wait 0", ") holds it", "close", situation=warehouse_in_use
+        6, "import {db} --wait 0", ") has it open", "close", situation=warehouse_in_use
     ),
     "folder as warehouse": Case(
         6,

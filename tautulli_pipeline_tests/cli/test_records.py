@@ -194,7 +194,7 @@ def test_a_confirmed_and_restored_duplicate_stays_restored(imported_dir: Path) -
     same = ids("duplicates", imported_dir, "--reason", "event_id")
     outcome = run("duplicates", "restore", row_id, same[0], data_dir=imported_dir)
     assert outcome.exit_code == 2
-    assert f"{REFUSED} {same[0]}: it has the event id of the row" in outcome.stderr
+    assert f"{REFUSED} {same[0]}: it has the same event id as the row" in outcome.stderr
     assert query(imported_dir, f"{found} ORDER BY source_row_id") == rows
 
 

@@ -226,7 +226,7 @@ def test_a_program_that_holds_the_warehouse_is_named_and_waited_for(published, m
         order(BEGIN | {"wait_seconds": 60})
         wait_until(lambda: "waiting" in replies.kinds)
         assert f"process {process_id} " in replies.said[0]["words"]
-        assert replies.said[0]["words"].endswith("; waiting until it is closed")
+        assert replies.said[0]["words"].endswith("; waiting for it to close the file")
     code, replies = served(BEGIN, FINISH)
     assert (code, replies.kinds[0], replies.kinds[-1]) == (0, "ready", "finished")
 

@@ -1,4 +1,4 @@
-"""One warehouse for all tests of a file, because creating one takes 40 ms."""
+"""One warehouse for all tests in a file, because creating one takes 40 ms."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def shared_warehouse() -> Iterator[duckdb.DuckDBPyConnection]:
 def emptied_warehouse(
     shared_warehouse: duckdb.DuckDBPyConnection,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The shared warehouse; its rows are deleted after the test."""
+    """Yield the shared warehouse and delete its rows after the test."""
     yield shared_warehouse
     for table in ("playback_events", "dedupe_audit_log", "dead_letters", "stream_positions"):
         shared_warehouse.execute(f"DELETE FROM {table}")

@@ -1,4 +1,4 @@
-"""Messages for the real writer, and the rows of the tables it fills."""
+"""Writes messages with the real writer, and reads the rows of its tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tautulli_pipeline.warehouse.cache import DedupCache
 from tautulli_pipeline.warehouse.dedup import Deduplicator
 from tautulli_pipeline.warehouse.writer import MESSAGES, Writer
 
-NOW = datetime(2024, 1, 2, 3, 4, 5)  # UTC, as the warehouse keeps it
+NOW = datetime(2024, 1, 2, 3, 4, 5)  # UTC, as the warehouse stores it
 EVENT_ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
 

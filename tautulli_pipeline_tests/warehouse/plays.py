@@ -1,4 +1,4 @@
-"""Messages as other producers send them, and warehouses to write them to."""
+"""Messages of other producers, and warehouses to write them to."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def uuid_of(number: int) -> str:
 
 
 def event(number: int, **fields: Any) -> dict[str, Any]:
-    """A play that shares no key with one of another number; None leaves a field out."""
+    """Return a play that shares no key with other numbers; None omits a field."""
     standard = {
         "event_id": uuid_of(number),
         "source": "plex",
@@ -72,13 +72,13 @@ def rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[Any, ...
 
 
 def sequences(connection: duckdb.DuckDBPyConnection) -> list[int]:
-    """What is in the table, by the sequence it came with."""
+    """Return the stream sequences of the stored plays."""
     found = rows(connection, "SELECT stream_sequence FROM playback_events ORDER BY ALL")
     return [sequence for (sequence,) in found]
 
 
 def audit(connection: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
-    """(sequence, layer, reason, matched event) of each duplicate."""
+    """Return (sequence, layer, reason, matched event) of each duplicate."""
     return rows(
         connection,
         "SELECT stream_sequence, dedupe_layer, dedupe_reason, matched_event_id "

@@ -1,4 +1,4 @@
-"""What came since a moment: by month, by layer and in all."""
+"""Counts of new rows since a given time: by month, by layer and in total."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def at(moment):
 
 @pytest.fixture(scope="module")
 def two_arrivals(shared_warehouse):
-    """A warehouse after a batch on one day and another on the next."""
+    """Return a warehouse after one batch on each of two days."""
     first = [
         event(1, **at("2024-01-31T23:59:59")),
         event(2, **at("2024-02-01T00:00:00")),
@@ -46,7 +46,7 @@ def two_arrivals(shared_warehouse):
     return shared_warehouse
 
 
-def test_all_since_the_beginning_is_told_by_month(two_arrivals):
+def test_everything_since_the_first_batch_is_counted_by_month(two_arrivals):
     assert arrivals_since(two_arrivals, FIRST) == Arrivals(
         months=(
             ("1969-07", 1),
@@ -61,13 +61,13 @@ def test_all_since_the_beginning_is_told_by_month(two_arrivals):
     )
 
 
-def test_what_came_before_the_moment_is_counted_in_the_table_alone(two_arrivals):
+def test_earlier_plays_count_only_in_the_row_count(two_arrivals):
     since = arrivals_since(two_arrivals, FIRST + TICK)
     assert since.months[1:] == (("2023-12", 2), ("2024-02", 1))
     assert (since.stored, since.row_count, since.dead_letters) == (4, 6, 1)
     assert since == arrivals_since(two_arrivals, SECOND)
 
 
-def test_where_nothing_came_there_is_no_span(two_arrivals):
+def test_there_is_no_span_without_new_plays(two_arrivals):
     assert arrivals_since(two_arrivals, SECOND + TICK) == Arrivals((), None, (), 0, 6)
     assert arrivals_since(two_arrivals, SECOND + TICK).stored == 0

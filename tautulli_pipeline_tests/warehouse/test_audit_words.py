@@ -1,4 +1,4 @@
-"""The words that commands offer are those that the table takes, and no others."""
+"""The values that commands offer are exactly those that the table accepts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tautulli_pipeline.warehouse.audit_words import LAYERS, REASONS, STATUSES
 
-WORDS = {"dedupe_layer": LAYERS, "dedupe_reason": REASONS, "status": STATUSES}
+VALUES = {"dedupe_layer": LAYERS, "dedupe_reason": REASONS, "status": STATUSES}
 INSERT = """
     INSERT INTO dedupe_audit_log (id, discarded_event_id, discarded_payload, discarded_subject,
         matched_event_id, dedupe_layer, dedupe_reason, status, stream_id, stream_sequence,
@@ -19,21 +19,21 @@ INSERT = """
 """
 
 
-@pytest.mark.parametrize("column", WORDS)
-def test_the_table_takes_these_words_alone(warehouse, column):
-    usual = {name: words[0] for name, words in WORDS.items()}
-    for word in WORDS[column]:
-        warehouse.execute(INSERT, usual | {column: word})
-    for word in ("", WORDS[column][0].upper(), "stream"):
+@pytest.mark.parametrize("column", VALUES)
+def test_the_table_accepts_only_these_values(warehouse, column):
+    defaults = {name: values[0] for name, values in VALUES.items()}
+    for value in VALUES[column]:
+        warehouse.execute(INSERT, defaults | {column: value})
+    for value in ("", VALUES[column][0].upper(), "stream"):
         with pytest.raises(duckdb.ConstraintException, match="CHECK"):
-            warehouse.execute(INSERT, usual | {column: word})
+            warehouse.execute(INSERT, defaults | {column: value})
 
 
-@pytest.mark.parametrize("column", WORDS)
-def test_no_word_of_the_table_is_left_out(warehouse, column):
+@pytest.mark.parametrize("column", VALUES)
+def test_every_value_of_the_table_is_listed(warehouse, column):
     checks = warehouse.execute(
         "SELECT constraint_text FROM duckdb_constraints() "
         "WHERE table_name = 'dedupe_audit_log' AND constraint_type = 'CHECK'"
     ).fetchall()
     (check,) = [text for (text,) in checks if column in text]
-    assert set(re.findall(r"'(\w+)'", check)) == set(WORDS[column])
+    assert set(re.findall(r"'(\w+)'", check)) == set(VALUES[column])

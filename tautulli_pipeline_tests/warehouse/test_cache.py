@@ -1,4 +1,4 @@
-"""Layer 2 against a list that is searched from end to end."""
+"""Compares layer 2 with a list that is searched from end to end."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,7 +8,7 @@ from tautulli_pipeline.warehouse.dedup import Deduplicator
 
 
 def keys(event_id, *, correlation="", session=None, cross="", source="plex", sequence=1):
-    """A play that shares no key with another, but for those named."""
+    """Return a play that shares no key with others, except the given ones."""
     own = str(event_id)
     return PlayKeys(own, correlation or own, session, cross or own, None, source, sequence)
 
@@ -22,11 +22,11 @@ class Clock:
 
 
 class NaiveCache:
-    """The same promises, kept by looking at every play each time."""
+    """A cache with the same guarantees that searches every play each time."""
 
     def __init__(self, window_seconds, max_entries, clock):
         self.window_seconds, self.max_entries, self.clock = window_seconds, max_entries, clock
-        self.uses = []  # [time of last use, order of storing, keys], least recently used first
+        self.uses = []  # [time of last use, storage order, keys], least recently used first
         self.stored = 0
 
     def find(self, wanted):
@@ -80,7 +80,7 @@ steps = st.lists(st.one_of(plays, st.sampled_from([0.5, 4.0, 10.0])), max_size=6
 
 @settings(max_examples=400, deadline=None)
 @given(steps, st.sampled_from([0, 5, 10]), st.sampled_from([0, 1, 2, 3, 100]))
-def test_it_finds_and_forgets_exactly_what_a_naive_list_does(script, window_seconds, max_entries):
+def test_it_finds_and_forgets_the_same_plays_as_a_naive_list(script, window_seconds, max_entries):
     clock = Clock()
     cache = DedupCache(window_seconds, max_entries, clock)
     naive = NaiveCache(window_seconds, max_entries, clock)
@@ -98,7 +98,7 @@ def test_it_finds_and_forgets_exactly_what_a_naive_list_does(script, window_seco
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(plays, max_size=5), st.lists(plays, max_size=5), st.sampled_from([0, 2, 100]))
-def test_a_batch_that_is_all_new_is_told_and_remembered_like_its_plays(known, batch, max_entries):
+def test_a_batch_of_new_plays_is_judged_and_remembered_like_single_plays(known, batch, max_entries):
     one, other = [DedupCache(10, max_entries, Clock()) for _ in range(2)]
     for play in known:
         for cache in (one, other):
@@ -123,7 +123,7 @@ def test_a_session_key_counts_only_with_the_same_user_and_second():
     assert cache.find(keys(5, session=None)) is None
 
 
-def test_plays_without_a_session_key_are_not_one_session():
+def test_plays_without_a_session_key_do_not_match():
     cache = DedupCache(10, 10)
     cache.remember(keys(1, session=None))
     assert cache.find(keys(2, session=None)) is None
@@ -136,7 +136,7 @@ def test_the_cross_source_key_counts_only_against_other_sources():
     assert cache.find(keys(2, cross="same", source="jellyfin")).reason == "cross_source_key"
 
 
-def test_an_older_play_is_still_found_by_its_cross_source_key_when_a_newer_one_is_forgotten():
+def test_an_older_play_is_still_found_by_its_cross_source_key_after_a_newer_one_is_dropped():
     cache = DedupCache(10, 2)
     cache.remember(keys(1, cross="same"))
     cache.remember(keys(2, cross="same"))
@@ -145,7 +145,7 @@ def test_an_older_play_is_still_found_by_its_cross_source_key_when_a_newer_one_i
     assert cache.find(keys(4, cross="same", source="jellyfin")).event_id == "1"
 
 
-def test_a_use_keeps_a_play_and_the_window_ends_exactly():
+def test_a_hit_renews_a_play_and_the_window_ends_exactly():
     clock = Clock()
     cache = DedupCache(10, 10, clock)
     cache.remember(keys(1))

@@ -1,4 +1,4 @@
-"""Dead letters from one settlement to the next: written, replaced, closed, listed."""
+"""Dead letters are written, replaced and closed as partitions settle, and listed."""
 
 import json
 from datetime import datetime, timedelta
@@ -36,7 +36,7 @@ def record(row_id=1, *, started=str(STARTED), user_id="7", **others):
 
 
 class Imports:
-    """One import after another, each a day after the one before."""
+    """Runs imports, one per day."""
 
     def __init__(self, warehouse):
         self.warehouse, self.day = warehouse, 0
@@ -53,7 +53,7 @@ class Imports:
         row = {"source_row_id": row_id, "outcome": REJECTED, "reason": reason, "record": record}
         self.settle(row, **options)
 
-    def bring(self, row_id=1, outcome=PUBLISHED, **fields):
+    def import_play(self, row_id=1, outcome=PUBLISHED, **fields):
         content = event(1, source="tautulli-import", source_row_id=row_id, **fields)
         if outcome == PUBLISHED:
             import_id = f"import-{self.day + 1}"
@@ -68,7 +68,7 @@ def imports(warehouse):
 
 
 def letters(warehouse):
-    """(closed by, day it was closed, row of its play) of each, the oldest first."""
+    """Return (closed by, day it was closed, event id of its play), oldest first."""
     found = rows(
         warehouse,
         "SELECT closed_by, closed_at, closed_event_id FROM dead_letters ORDER BY created_at, id",
@@ -79,74 +79,76 @@ def letters(warehouse):
 OPEN = (None, None, None)
 
 
-def test_a_play_whose_metadata_came_later_closes_its_letter(warehouse, imports):
+def test_late_metadata_closes_the_letter(warehouse, imports):
     imports.reject(record())
     assert letters(warehouse) == [OPEN]
-    imports.bring()
+    imports.import_play()
     assert letters(warehouse) == [("import", 2, uuid_of(1))]
-    imports.bring(outcome=DUPLICATE)
+    imports.import_play(outcome=DUPLICATE)
     assert letters(warehouse) == [("import", 2, uuid_of(1))]
 
 
-def test_a_play_that_turns_out_a_duplicate_closes_its_letter_too(warehouse, imports):
+def test_a_play_that_is_a_duplicate_also_closes_its_letter(warehouse, imports):
     writer(warehouse).write(batch([message(1, event(1, event_id=uuid_of(2)))]))
     imports.reject(record())
-    imports.bring()
+    imports.import_play()
     assert letters(warehouse) == [("import", 2, uuid_of(2))]
 
 
 @pytest.mark.parametrize(
-    ("said", "closes"),
+    ("changes", "closes"),
     [
         pytest.param({"started": "0"}, True, id="the start was missing"),
         pytest.param({"user_id": ""}, True, id="the user was missing"),
-        pytest.param({"user_id": "99999999999"}, True, id="the user was none"),
+        pytest.param({"user_id": "99999999999"}, True, id="the user was invalid"),
         pytest.param({"started": "0", "rating_key": "2"}, False, id="another item"),
         pytest.param({"user_id": "", "machine_id": "m-2"}, False, id="another player"),
-        pytest.param({"user_id": "", "rating_key": "", "machine_id": ""}, True, id="start alone"),
-        pytest.param({"rating_key": "2"}, True, id="the item was matched anew"),
+        pytest.param(
+            {"user_id": "", "rating_key": "", "machine_id": ""}, True, id="only the start"
+        ),
+        pytest.param({"rating_key": "2"}, True, id="the item got a new key"),
         pytest.param({"started": str(STARTED + 1)}, False, id="another start"),
         pytest.param({"user_id": "8"}, False, id="another user"),
         pytest.param({"started": "", "user_id": ""}, False, id="neither start nor user"),
     ],
 )
-def test_the_row_id_alone_does_not_make_it_the_same_play(warehouse, imports, said, closes):
-    imports.reject(record(**said))
-    imports.bring()
+def test_the_row_id_alone_does_not_identify_a_play(warehouse, imports, changes, closes):
+    imports.reject(record(**changes))
+    imports.import_play()
     assert letters(warehouse) == [("import", 2, uuid_of(1)) if closes else OPEN]
 
 
-def test_rows_of_other_ids_and_servers_close_no_letter(warehouse, imports):
+def test_rows_with_other_ids_or_servers_do_not_close_a_letter(warehouse, imports):
     imports.reject(record(2), row_id=2)
     imports.reject(record(), server_id="attic")
-    imports.bring()
+    imports.import_play()
     assert letters(warehouse) == [OPEN, OPEN]
 
 
-def test_a_row_has_one_open_letter_which_says_what_it_says_now(warehouse, imports):
+def test_a_row_has_one_open_letter_with_its_current_content(warehouse, imports):
     before, after = record(), record(title="")
     imports.reject(before)
     imports.reject(after)
     superseded = ("superseded", 2, None)
     assert letters(warehouse) == [superseded, OPEN]
-    # A receipt of an earlier import is settled again when the consumer starts anew.
+    # A restarted consumer settles the receipt of an earlier import again.
     imports.reject(before, day=1)
     assert letters(warehouse) == [superseded, OPEN]
     imports.reject(before)
     assert letters(warehouse) == [OPEN, ("superseded", 4, None)]
-    imports.bring()
+    imports.import_play()
     assert letters(warehouse) == [("import", 5, uuid_of(1)), ("superseded", 4, None)]
 
 
 def test_an_earlier_import_does_not_close_a_later_letter(warehouse, imports):
-    imports.bring()
+    imports.import_play()
     imports.reject(record())
     imports.day = 0
-    imports.bring()
+    imports.import_play()
     assert letters(warehouse) == [OPEN]
 
 
-def test_a_message_that_comes_again_whole_closes_its_letter(warehouse):
+def test_a_readable_message_closes_the_letter_of_the_broken_one(warehouse):
     def send(sequence, content, message_id):
         s, subject, import_id, _, body = message(sequence, content)
         writer(warehouse).write(batch([(s, subject, import_id, message_id, body)]))
@@ -160,7 +162,7 @@ def test_a_message_that_comes_again_whole_closes_its_letter(warehouse):
     assert found == [("import", uuid_of(1)), (None, None), (None, None)]
 
 
-def test_one_writer_closes_the_letter_that_it_wrote_itself(warehouse):
+def test_a_writer_closes_a_letter_that_it_wrote_itself(warehouse):
     under_test = writer(warehouse)
     broken = (*message(1, event(1, title=None))[:3], uuid_of(1), b'{"event_id": "x"}')
     under_test.write(batch([broken]))
@@ -169,11 +171,11 @@ def test_one_writer_closes_the_letter_that_it_wrote_itself(warehouse):
     assert [(by, event_id) for by, _, event_id in letters(warehouse)] == [("import", uuid_of(1))]
 
 
-def test_lists_say_which_letters_are_open_and_why(warehouse, imports):
+def test_lists_show_open_letters_and_their_reasons(warehouse, imports):
     imports.reject(record(title="Film"))
     imports.reject(record(2), row_id=2, reason="user_id is not a 32-bit integer: x")
     writer(warehouse).write(batch([message(1, event(3, title=None))]))
-    imports.bring()
+    imports.import_play()
 
     def listed(**wanted):
         listing = list_letters(warehouse, LetterFilter(**wanted), Page(10))

@@ -1,4 +1,4 @@
-"""Messages of every producer, written by the real writer into a real file."""
+"""Messages of every producer, written to a file by the real writer."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tautulli_pipeline_tests.eras import make_database, play
 from tautulli_pipeline_tests.events.mapped import mapped_rows
 from tautulli_pipeline_tests.warehouse.messages import EVENT_ID, NOW, foreign, table, write
 
-FILM = "113af97940c30181"  # of its title, for want of a rating key
+FILM = "113af97940c30181"  # hash of the title, because there is no rating key
 STARTED = datetime(2023, 11, 14, 22, 13, 20)
 
 
 def stored(warehouse, body, subject="playback.plex.movie"):
-    """The one row of a message, `extra` parsed."""
+    """Write a message and return its row with `extra` parsed."""
     write(warehouse, (subject, body))
     assert table(warehouse, "dead_letters") == []
     (row,) = table(warehouse, "playback_events")
@@ -33,7 +33,7 @@ def column_value(name, value):
     )
 
 
-def test_a_row_of_the_table_says_in_every_column_what_its_event_says(tmp_path, warehouse):
+def test_every_column_of_a_row_equals_its_event_field(tmp_path, warehouse):
     path = tmp_path / "tautulli.db"
     eras.make_era_database(path, "v2.17.2", 60)
     odd = tmp_path / "odd.db"
@@ -53,7 +53,7 @@ def test_a_row_of_the_table_says_in_every_column_what_its_event_says(tmp_path, w
 
 
 @pytest.mark.parametrize("source", ["plex", "tautulli", "jellyfin", "emby"])
-def test_the_least_an_event_says_is_completed_from_its_subject(warehouse, source):
+def test_a_minimal_event_is_completed_from_its_subject(warehouse, source):
     row = stored(warehouse, foreign(), f"playback.{source}.episode")
     assert isinstance(row.pop("payload_hash"), int)
     assert row == {
@@ -72,17 +72,17 @@ def test_the_least_an_event_says_is_completed_from_its_subject(warehouse, source
     }
 
 
-def test_what_an_event_says_itself_counts_and_empty_texts_count_as_nothing(warehouse):
-    said = {"source": "emby", "server_id": "s", "media_type": "track", "correlation_key": "k"}
+def test_fields_override_the_subject_and_empty_texts_count_as_missing(warehouse):
+    given = {"source": "emby", "server_id": "s", "media_type": "track", "correlation_key": "k"}
     empty = dict.fromkeys(("rating_key", "machine_id", "session_key", "player", "mood"), "")
-    row = stored(warehouse, foreign(**said, **empty), "playback.plex.movie")
-    assert {n: row[n] for n in said} == said
+    row = stored(warehouse, foreign(**given, **empty), "playback.plex.movie")
+    assert {n: row[n] for n in given} == given
     assert row.keys().isdisjoint(empty)
     assert row["extra"] == {}
 
 
 @pytest.mark.parametrize("empty", [{}, dict.fromkeys(("session_key", "correlation_key"), "")])
-def test_plays_without_keys_of_their_own_are_not_taken_for_one(warehouse, empty):
+def test_plays_without_keys_are_not_duplicates_of_each_other(warehouse, empty):
     blank = {"rating_key": ""} if empty else {}
     bodies = [foreign(event_id=f"e{n}", title=f"Film {n}", **empty, **blank) for n in range(3)]
     write(warehouse, *(("playback.plex.movie", body) for body in bodies))
@@ -108,7 +108,7 @@ def test_plays_without_keys_of_their_own_are_not_taken_for_one(warehouse, empty)
         ("2023-11-15T03:43:20.1+05:30", True),
     ],
 )
-def test_a_moment_is_kept_in_utc_and_its_fraction_beside_it(warehouse, text, keeps):
+def test_times_are_stored_in_utc_and_fractions_in_extra(warehouse, text, keeps):
     row = stored(warehouse, foreign(started_at=text, timestamp=text, stopped_at=text))
     names = ("started_at", "timestamp", "stopped_at")
     assert [row[n] for n in names] == [STARTED] * 3
@@ -122,7 +122,7 @@ def test_a_moment_is_kept_in_utc_and_its_fraction_beside_it(warehouse, text, kee
         ("9999-12-31T23:59:59Z", datetime(9999, 12, 31, 23, 59, 59)),
     ],
 )
-def test_the_first_and_the_last_second_of_the_calendar_are_stored(warehouse, text, moment):
+def test_the_first_and_last_second_of_the_calendar_are_stored(warehouse, text, moment):
     row = stored(warehouse, foreign(started_at=text))
     assert row["started_at"] == moment
     assert row["correlation_key"].split(":", 5)[5] == f"{text[:-1]}:unknown"
@@ -137,13 +137,13 @@ def test_the_first_and_the_last_second_of_the_calendar_are_stored(warehouse, tex
         (42, str(uuid.uuid5(uuid.NAMESPACE_URL, "42"))),
     ],
 )
-def test_an_event_id_that_is_no_uuid_becomes_one_and_is_kept(warehouse, given, id_):
+def test_an_event_id_that_is_not_a_uuid_becomes_one_and_is_kept_in_extra(warehouse, given, id_):
     row = stored(warehouse, foreign(event_id=given))
     assert row["id"] == uuid.UUID(id_)
     assert row["extra"] == ({} if id_ == EVENT_ID else {"event_id": given})
 
 
-def test_unknown_fields_and_misfits_are_kept_in_extra(warehouse):
+def test_unknown_fields_and_unfitting_values_are_kept_in_extra(warehouse):
     kept = {
         "year": "MMI",
         "width": 1919.5,
@@ -174,11 +174,11 @@ def test_unknown_fields_and_misfits_are_kept_in_extra(warehouse):
         ({"a": None}, {"a": None, "mood": "dark"}),
     ],
 )
-def test_an_extra_of_the_producers_own_stands_beside_unknown_fields(warehouse, extra, kept):
+def test_the_producers_extra_is_merged_with_unknown_fields(warehouse, extra, kept):
     assert stored(warehouse, foreign(extra=extra, mood="dark"))["extra"] == kept
 
 
-def test_a_field_said_twice_loses_neither_value(warehouse):
+def test_a_repeated_field_loses_neither_value(warehouse):
     body = json.dumps(foreign())[:-1].encode() + b', "year": 1, "year": 2}'
     row = stored(warehouse, body)
     assert {row["year"], row["extra"]["year"]} == {1, 2}

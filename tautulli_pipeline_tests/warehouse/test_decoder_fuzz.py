@@ -1,4 +1,4 @@
-"""Random messages: none may end the batch, get lost, or be counted twice."""
+"""Random messages never abort the batch, get lost or count twice."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _value(dice, depth=2):
 
 
 def _fuzzed(dice, number):
-    """A sound event with some fields replaced, and sometimes its bytes damaged."""
+    """Return a valid event with some fields replaced and sometimes damaged bytes."""
     body = foreign(event_id=str(uuid.UUID(int=number)), title=f"t{number}", user_id=number)
     for name in dice.choices(
         [*EVENT_FIELDS, "mood", "a.b", '"', "$", "\x00", "*"], k=dice.randrange(6)
@@ -55,7 +55,7 @@ def _fuzzed(dice, number):
 
 
 def fuzz_outcomes(folder, count):
-    """Sequences by where they ended, and how often; of `count` random messages."""
+    """Write `count` random messages; return their sequences by table, and a digest."""
     dice = random.Random(20_231_114)
     connection = connect(folder / "fuzz.duckdb", {})
     for first in range(1, count, 500):
@@ -84,7 +84,7 @@ def outcomes(tmp_path_factory):
     return fuzz_outcomes(tmp_path_factory.mktemp("fuzz"), 2000)
 
 
-def test_each_of_2000_random_messages_ends_in_exactly_one_place(outcomes):
+def test_each_of_2000_random_messages_ends_up_in_exactly_one_table(outcomes):
     ended = outcomes["playback_events"] + outcomes["dead_letters"] + outcomes["dedupe_audit_log"]
     assert sorted(ended) == list(range(1, 2001))
     assert len(outcomes["playback_events"]) > 800

@@ -1,4 +1,4 @@
-"""Which events of a batch are new, and what each other one repeats."""
+"""New and duplicate events of a batch, and what the duplicates repeat."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tautulli_pipeline.warehouse.cache import DedupCache, Match, PlayKeys
 from tautulli_pipeline.warehouse.dedup import Deduplicator, Duplicate, Redelivered
 
-# The keys of the table; the first that matches is the reason.
+# The table keys; the first that matches is the reason.
 TABLE_KEYS = {
     "event_id": "event_id",
     "correlation_key": "correlation_key",
@@ -21,7 +21,7 @@ TABLE_KEYS = {
 
 
 def play(sequence, **keys):
-    """A play that shares no key with one of another sequence."""
+    """Return a play that shares no key with plays of other sequences."""
     standard = PlayKeys(
         event_id=f"event-{sequence}",
         correlation_key=f"correlation-{sequence}",
@@ -53,7 +53,7 @@ def test_plays_that_share_no_key_are_all_new(entries):
     assert judge([play(3), play(4, session=None, play=None)], {}) == {}
 
 
-def test_the_same_message_twice_in_a_batch_counts_once():
+def test_a_message_twice_in_a_batch_counts_once():
     judged = deduplicator().judge([play(1), play(2, event_id="event-1"), play(1)], {})
     assert judged == {
         1: Duplicate("cache", "event_id", "event-1", "tautulli-import"),
@@ -61,14 +61,14 @@ def test_the_same_message_twice_in_a_batch_counts_once():
     }
 
 
-def test_a_message_whose_effect_is_in_the_table_comes_again_for_nothing():
+def test_redelivery_of_a_stored_message_changes_nothing():
     stored = {0: stored_as("event_id", same_message=True)}
     judging = deduplicator()
     judging.judge([play(9, event_id="event-1")], {})
     assert judging.judge([play(1)], stored) == {0: Redelivered()}
 
 
-def test_a_message_that_is_remembered_comes_again_for_nothing():
+def test_redelivery_of_a_remembered_message_changes_nothing():
     judging = deduplicator()
     judging.judge([play(1)], {})
     assert judging.judge([play(1)], {}) == {0: Redelivered()}
@@ -77,7 +77,7 @@ def test_a_message_that_is_remembered_comes_again_for_nothing():
     }
 
 
-def test_what_is_remembered_is_found_before_what_is_stored():
+def test_the_cache_is_searched_before_the_table():
     judging = deduplicator()
     judging.judge([play(1, event_id="event-new", source="emby")], {})
     stored = {0: stored_as("event_id")}
@@ -86,13 +86,13 @@ def test_what_is_remembered_is_found_before_what_is_stored():
 
 
 @pytest.mark.parametrize("reason", TABLE_KEYS)
-def test_a_stored_play_is_the_reason_it_was_found_by(reason):
+def test_the_matching_table_key_is_the_reason(reason):
     judged = deduplicator(0).judge([play(1), play(2)], {1: stored_as(reason)})
     assert judged == {1: by_table(reason)}
 
 
 @pytest.mark.parametrize(("reason", "key"), TABLE_KEYS.items())
-def test_a_play_of_the_same_batch_is_as_good_as_a_stored_one(reason, key):
+def test_a_play_of_the_same_batch_matches_like_a_stored_one(reason, key):
     first, second = play(1), play(2)
     again = second._replace(**{key: getattr(first, key)})
     judged = deduplicator(0).judge([first, again], {})
@@ -107,7 +107,7 @@ def test_a_play_of_the_same_batch_is_as_good_as_a_stored_one(reason, key):
         ("correlation_key", "play", "correlation_key", "event-old"),
     ],
 )
-def test_of_two_matches_the_stronger_key_is_the_reason(stored, in_batch, reason, matched):
+def test_the_stronger_of_two_matching_keys_is_the_reason(stored, in_batch, reason, matched):
     first = play(1)
     again = play(2, **{in_batch: getattr(first, in_batch)})
     judged = deduplicator(0).judge([first, again], {1: stored_as(stored)})
@@ -115,14 +115,14 @@ def test_of_two_matches_the_stronger_key_is_the_reason(stored, in_batch, reason,
 
 
 @pytest.mark.parametrize("key", ["session", "play"])
-def test_a_key_that_is_not_there_matches_nothing(key):
+def test_a_missing_key_matches_nothing(key):
     plays = [play(n, **{key: None}) for n in (1, 2)]
     assert deduplicator(0).judge([*plays], {}) == {}
     assert deduplicator().judge([*plays], {}) == {}
 
 
 @pytest.mark.parametrize("entries", [0, 1000])
-def test_what_is_dropped_makes_no_other_a_duplicate(entries):
+def test_a_duplicate_does_not_make_other_plays_duplicates(entries):
     chain = [
         play(1),
         play(2, event_id="event-1", correlation_key="other"),
@@ -132,7 +132,7 @@ def test_what_is_dropped_makes_no_other_a_duplicate(entries):
     assert list(judged) == [1]
 
 
-def test_a_batch_that_was_rolled_back_is_forgotten():
+def test_a_rolled_back_batch_is_forgotten():
     judging = deduplicator()
     with suppress(KeyboardInterrupt), judging.forgetting_failures():
         judging.judge([play(1)], {})
@@ -157,7 +157,7 @@ PLAYS = st.builds(
 
 
 def judged_in_parts(plays, cuts, entries):
-    """Verdicts by position where the plays come in several batches, each after its commit."""
+    """Judge the plays in several committed batches; return the verdicts and the table."""
     judging, table, verdicts = deduplicator(entries), [], {}
     edges = [0, *sorted(cut % (len(plays) + 1) for cut in cuts), len(plays)]
     for begin, end in pairwise(edges):
@@ -185,7 +185,7 @@ def in_table(table, keys):
     st.lists(st.integers(0, 30), max_size=4),
     st.sampled_from([0, 1000]),
 )
-def test_where_a_batch_is_cut_makes_no_difference(plays, cuts, entries):
+def test_batch_boundaries_make_no_difference(plays, cuts, entries):
     whole, table = judged_in_parts(plays, [], entries)
     assert judged_in_parts(plays, cuts, entries) == (whole, table)
     for name in TABLE_KEYS.values():

@@ -1,4 +1,4 @@
-"""Duplicates and faulty messages are each kept once, under the name of their message."""
+"""Each duplicate and each faulty message is kept once, with an id derived from its message."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def write(warehouse, *messages, stream_id=STREAM):
     return writer(warehouse, stream_id=stream_id).write(batch(messages))
 
 
-def named_after(sequence, stream_id=STREAM):
-    """The id of what is kept of a message, worked out apart from the code."""
+def expected_id(sequence, stream_id=STREAM):
+    """Return the expected id of the row of a message, computed independently."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{stream_id}:{sequence}"))
 
 
@@ -36,17 +36,17 @@ def letters(warehouse):
 
 
 @pytest.mark.parametrize("stream_id", [STREAM, OTHER_STREAM])
-def test_what_is_kept_has_a_name_made_of_stream_and_sequence(emptied_warehouse, stream_id):
+def test_ids_derive_from_stream_and_sequence(emptied_warehouse, stream_id):
     again = event(2, event_id=uuid_of(1))
     sent = [message(1, event(1)), message(2, again), message(3, b"no JSON")]
     write(emptied_warehouse, *sent, stream_id=stream_id)
     assert rows(emptied_warehouse, "SELECT id FROM dedupe_audit_log") == [
-        (named_after(2, stream_id),)
+        (expected_id(2, stream_id),)
     ]
-    assert letters(emptied_warehouse) == [(named_after(3, stream_id), 3, "message is not JSON")]
+    assert letters(emptied_warehouse) == [(expected_id(3, stream_id), 3, "message is not JSON")]
 
 
-def test_a_faulty_message_that_comes_again_is_kept_once(emptied_warehouse):
+def test_a_redelivered_faulty_message_is_kept_once(emptied_warehouse):
     first = write(emptied_warehouse, message(1, b"no JSON"), message(2, event(2, title=None)))
     again = write(emptied_warehouse, message(1, b"no JSON"), message(3, b"no JSON"))
     assert (first.dead_letters, again.dead_letters) == (2, 1)
@@ -65,13 +65,13 @@ def test_a_faulty_message_that_comes_again_is_kept_once(emptied_warehouse):
         (b"", ""),
     ],
 )
-def test_the_record_of_a_letter_is_json_and_holds_what_came(emptied_warehouse, body, record):
+def test_the_record_of_a_letter_is_json_with_the_original_content(emptied_warehouse, body, record):
     write(emptied_warehouse, message(1, body))
     ((kept,),) = rows(emptied_warehouse, "SELECT record FROM dead_letters")
     assert json.loads(kept) == record
 
 
-def test_a_letter_tells_where_its_message_came_from(emptied_warehouse):
+def test_a_letter_records_the_origin_of_its_message(emptied_warehouse):
     broken = event(1, title=None, source="tautulli-import", source_row_id=77)
     write(emptied_warehouse, message(9, broken, import_id="import-1"))
     assert rows(
@@ -80,7 +80,7 @@ def test_a_letter_tells_where_its_message_came_from(emptied_warehouse):
     ) == [("playback.tautulli-import.movie", "message-9", 77, "import-1", STREAM, None)]
 
 
-def test_an_audit_row_tells_both_plays_and_their_layers(emptied_warehouse):
+def test_an_audit_row_names_both_plays_and_the_layer(emptied_warehouse):
     write(emptied_warehouse, message(1, event(1)))
     by_cache = event(2, session_key="session-3", source="emby", started_at=event(3)["started_at"])
     write(
@@ -113,7 +113,7 @@ def test_an_audit_row_tells_both_plays_and_their_layers(emptied_warehouse):
     ],
     ids=str,
 )
-def test_content_differs_where_a_column_does_and_not_where_only_bytes_do(
+def test_content_differs_if_a_column_differs_but_not_if_only_bytes_do(
     emptied_warehouse, change, differs
 ):
     write(emptied_warehouse, message(1, event(1)), message(2, event(1, **change)))
@@ -121,13 +121,13 @@ def test_content_differs_where_a_column_does_and_not_where_only_bytes_do(
 
 
 def sent_as(message_id, sequence, content):
-    """A message with the event's id, or that and its attempt, for its own."""
+    """Return a message with this message id."""
     sequence, subject, import_id, _, body = message(sequence, content)
     return sequence, subject, import_id, message_id, body
 
 
 def closed(warehouse):
-    """(sequence, closed by, event) of every letter."""
+    """Return (sequence, closed by, event id) of every letter."""
     return rows(
         warehouse,
         "SELECT stream_sequence, closed_by, closed_event_id FROM dead_letters "
@@ -136,7 +136,7 @@ def closed(warehouse):
 
 
 @pytest.mark.parametrize("attempt", ["", ":2"])
-def test_an_event_that_comes_whole_closes_the_letter_of_its_id(emptied_warehouse, attempt):
+def test_a_readable_event_closes_the_letter_of_its_id(emptied_warehouse, attempt):
     broken = event(1, title=None)
     write(emptied_warehouse, sent_as(f"{uuid_of(1)}{attempt}", 1, broken))
     write(emptied_warehouse, sent_as(uuid_of(2), 2, event(2, title=None)))
@@ -144,12 +144,14 @@ def test_an_event_that_comes_whole_closes_the_letter_of_its_id(emptied_warehouse
     assert closed(emptied_warehouse) == [(1, "import", uuid_of(1)), (2, None, None)]
 
 
-def test_an_event_that_comes_as_a_duplicate_closes_its_letter_too(emptied_warehouse):
+def test_a_duplicate_event_also_closes_its_letter(emptied_warehouse):
     write(emptied_warehouse, message(1, event(1)), sent_as(uuid_of(1), 2, event(1, title=None)))
     assert closed(emptied_warehouse) == [(2, "import", uuid_of(1))]
 
 
-def test_neither_another_fault_nor_what_was_closed_already_changes_a_letter(emptied_warehouse):
+def test_another_fault_does_not_close_a_letter_and_a_closed_letter_does_not_change(
+    emptied_warehouse,
+):
     write(emptied_warehouse, sent_as(uuid_of(1), 1, event(1, title=None)))
     write(emptied_warehouse, sent_as(uuid_of(1), 2, event(1, title=None)))
     assert closed(emptied_warehouse) == [(1, None, None), (2, None, None)]

@@ -1,4 +1,4 @@
-"""Two plays are distinct unless item, user and start second all agree."""
+"""Two plays are distinct unless item, user and start second are all equal."""
 
 import pytest
 
@@ -13,7 +13,7 @@ from tautulli_pipeline_tests.warehouse.plays import (
 
 PLAY = event(1)
 OTHER = event(2, user_id=8, machine_id="machine-2")
-# What a look-alike takes over from the first play; all else is its own.
+# The fields that a look-alike shares with the first play; all others differ.
 SHARED = {
     "nothing": (),
     "the session key": ("session_key",),
@@ -37,7 +37,7 @@ SHARED = {
 @pytest.mark.parametrize("entries", [0, 10_000], ids=["database", "cache"])
 @pytest.mark.parametrize("source", ["plex", "jellyfin"])
 @pytest.mark.parametrize("shared", SHARED)
-def test_plays_that_share_only_some_of_it_each_survive(emptied_warehouse, shared, source, entries):
+def test_plays_that_share_only_some_fields_are_all_kept(emptied_warehouse, shared, source, entries):
     look_alike = OTHER | {"source": source} | {name: PLAY[name] for name in SHARED[shared]}
     under_test = writer(emptied_warehouse, entries=entries)
     under_test.write(batch([message(1, PLAY), message(2, look_alike)]))
@@ -45,7 +45,7 @@ def test_plays_that_share_only_some_of_it_each_survive(emptied_warehouse, shared
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_a_play_that_shares_item_user_and_second_is_the_same(emptied_warehouse, together):
+def test_a_play_with_the_same_item_user_and_second_is_a_duplicate(emptied_warehouse, together):
     shared = ("rating_key", "title", "user_id", "started_at")
     same = OTHER | {"source": "emby"} | {name: PLAY[name] for name in shared}
     messages = [message(1, PLAY), message(2, same)]

@@ -1,4 +1,4 @@
-"""The audit over the real writer: listed, shown, confirmed and undone."""
+"""Duplicates written by the real writer are listed, shown, confirmed and restored."""
 
 import json
 from datetime import datetime
@@ -16,7 +16,7 @@ from tautulli_pipeline.warehouse.duplicates import (
     show_duplicate,
 )
 from tautulli_pipeline.warehouse.reading import Page
-from tautulli_pipeline_tests.warehouse.meddling import Meddled
+from tautulli_pipeline_tests.warehouse.hooked_connection import HookedConnection
 from tautulli_pipeline_tests.warehouse.plays import (
     STREAM,
     audit,
@@ -33,7 +33,7 @@ from tautulli_pipeline_tests.warehouse.plays import (
 NOW, LATER = datetime(2026, 2, 3, 4, 5, 6), datetime(2026, 3, 3)
 CONTENT = ", ".join(f'"{name}"' for name in CONTENT_COLUMNS)
 FIRST = event(1)
-# The same item, user and second, seen by another producer.
+# The same item, user and second, reported by another producer.
 TWIN = event(1, event_id=uuid_of(2), source="jellyfin", session_key="other", machine_id="m-2")
 WHOLE = TWIN | {
     "media_type": "episode",
@@ -70,7 +70,7 @@ def table(warehouse):
     return rows(warehouse, "SELECT * FROM playback_events ORDER BY id")
 
 
-def test_a_restored_play_is_what_its_event_says_in_every_column(warehouse):
+def test_every_column_of_a_restored_play_equals_its_event(warehouse):
     with memory_warehouse() as alone:
         write(alone, WHOLE)
         expected = rows(alone, f"SELECT id, {CONTENT}, payload_hash FROM playback_events")
@@ -88,7 +88,7 @@ def test_a_restored_play_is_what_its_event_says_in_every_column(warehouse):
     assert statuses(warehouse) == [("user_restored", NOW)]
 
 
-def test_what_only_the_subject_says_is_restored_too(warehouse):
+def test_values_from_the_subject_are_restored_too(warehouse):
     bare = {name: value for name, value in TWIN.items() if name != "source"}
     write(warehouse, FIRST)
     sequence, _, *rest = message(2, bare)
@@ -107,7 +107,7 @@ def test_restoring_twice_changes_nothing(warehouse):
     assert (table(warehouse), rows(warehouse, "FROM dedupe_audit_log")) == before
 
 
-def test_an_event_that_was_discarded_twice_is_restored_once(warehouse):
+def test_an_event_discarded_twice_is_restored_once(warehouse):
     write(warehouse, FIRST, TWIN, TWIN)
     first, second = audit_ids(warehouse)
     assert restore(warehouse, second)
@@ -116,7 +116,7 @@ def test_an_event_that_was_discarded_twice_is_restored_once(warehouse):
     assert statuses(warehouse) == [("user_restored", LATER), ("user_restored", NOW)]
 
 
-def test_the_same_event_is_the_same_play_and_is_not_restored(warehouse):
+def test_a_duplicate_with_the_same_event_id_cannot_be_restored(warehouse):
     write(warehouse, FIRST, FIRST | {"title": "Another title"})
     before = table(warehouse), rows(warehouse, "FROM dedupe_audit_log")
     with pytest.raises(ConfigurationError, match="it is the same play"):
@@ -125,12 +125,12 @@ def test_the_same_event_is_the_same_play_and_is_not_restored(warehouse):
 
 
 @pytest.mark.parametrize("entries", [0, 10_000])
-def test_what_comes_again_after_a_restore_is_told_from_both_rows(warehouse, entries):
+def test_events_that_arrive_again_after_a_restore_match_the_right_row(warehouse, entries):
     write(warehouse, FIRST, TWIN)
     restore(warehouse, audit_ids(warehouse)[0])
     before = table(warehouse)
     third = TWIN | {"event_id": uuid_of(3)}
-    # Redelivered; published again in both orders; and one more producer's view of the play.
+    # Redelivered, then published again in the other order, then a third producer's event.
     write(warehouse, FIRST, TWIN, entries=entries)
     write(warehouse, TWIN, FIRST, third, first=3, entries=entries)
     assert table(warehouse) == before
@@ -144,17 +144,17 @@ def test_what_comes_again_after_a_restore_is_told_from_both_rows(warehouse, entr
     assert sequences(warehouse) == [1, 2, 5]
 
 
-def test_what_does_not_read_back_is_not_restored(warehouse):
+def test_a_row_that_does_not_match_its_event_is_not_restored(warehouse):
     write(warehouse, FIRST, TWIN)
     before = table(warehouse), rows(warehouse, "FROM dedupe_audit_log")
     spoil = "UPDATE playback_events SET year = 1 WHERE restored_at IS NOT NULL"
-    spoiled = Meddled(warehouse, "FROM restored r JOIN", lambda: warehouse.execute(spoil))
-    with pytest.raises(WarehouseError, match="does not read back as the event"):
+    spoiled = HookedConnection(warehouse, "FROM restored r JOIN", lambda: warehouse.execute(spoil))
+    with pytest.raises(WarehouseError, match="the written row does not match the event"):
         restore(spoiled, audit_ids(warehouse)[0])
     assert (table(warehouse), rows(warehouse, "FROM dedupe_audit_log")) == before
 
 
-def test_a_confirmed_duplicate_is_one_and_may_still_be_restored(warehouse):
+def test_a_confirmed_duplicate_can_still_be_restored(warehouse):
     write(warehouse, FIRST, TWIN)
     (row_id,) = audit_ids(warehouse)
     confirmed = [confirm(warehouse, [row_id], moment) for moment in (NOW, LATER)]
@@ -167,7 +167,7 @@ def test_a_confirmed_duplicate_is_one_and_may_still_be_restored(warehouse):
         confirm(warehouse, [row_id], LATER)
 
 
-def test_a_duplicate_that_is_given_twice_is_changed_once(warehouse):
+def test_a_duplicate_named_twice_is_changed_once(warehouse):
     write(warehouse, FIRST, TWIN)
     (row_id,) = audit_ids(warehouse)
     for resolve in (confirm, duplicates.restore):
@@ -176,7 +176,7 @@ def test_a_duplicate_that_is_given_twice_is_changed_once(warehouse):
 
 
 @pytest.mark.parametrize("resolve", [duplicates.restore, confirm])
-def test_nothing_is_changed_where_one_of_the_duplicates_does_not_exist(warehouse, resolve):
+def test_nothing_changes_if_one_of_the_duplicates_does_not_exist(warehouse, resolve):
     write(warehouse, FIRST, TWIN)
     before = table(warehouse), rows(warehouse, "FROM dedupe_audit_log")
     with pytest.raises(ConfigurationError, match="there is no duplicate with the id 'none'"):
@@ -184,12 +184,12 @@ def test_nothing_is_changed_where_one_of_the_duplicates_does_not_exist(warehouse
     assert (table(warehouse), rows(warehouse, "FROM dedupe_audit_log")) == before
 
 
-def test_the_beginning_of_an_id_is_enough_where_it_is_of_one(warehouse):
+def test_a_unique_id_prefix_is_enough(warehouse):
     write(warehouse, FIRST, *[TWIN | {"event_id": uuid_of(n)} for n in range(2, 40)])
     ids = sorted(audit_ids(warehouse))
     assert show_duplicate(warehouse, ids[0][:12].upper())["id"] == ids[0]
     shared = next(a[:1] for a, b in pairwise(ids) if a[0] == b[0])
-    with pytest.raises(ConfigurationError, match="is the beginning of several ids: ") as caught:
+    with pytest.raises(ConfigurationError, match="matches several ids: ") as caught:
         show_duplicate(warehouse, shared)
     assert min(name for name in ids if name.startswith(shared)) in caught.value.message
     for nonsense in ("ffffffff-0000-0000", "%", "no id", ""):
@@ -197,7 +197,7 @@ def test_the_beginning_of_an_id_is_enough_where_it_is_of_one(warehouse):
             show_duplicate(warehouse, nonsense)
 
 
-def test_a_duplicate_is_shown_whole_and_with_its_differences(warehouse):
+def test_show_returns_all_details_and_differences(warehouse):
     write(warehouse, FIRST, WHOLE)
     (row_id,) = audit_ids(warehouse)
     shown = show_duplicate(warehouse, row_id)
@@ -235,7 +235,7 @@ def test_a_duplicate_is_shown_whole_and_with_its_differences(warehouse):
     assert show_duplicate(warehouse, row_id)["differences"] is None
 
 
-def test_lists_are_filtered_and_paged_from_the_newest(warehouse):
+def test_lists_are_filtered_and_paged_newest_first(warehouse):
     twins = [TWIN | {"event_id": uuid_of(n)} for n in range(2, 7)]
     write(warehouse, FIRST, *twins)
     write(warehouse, FIRST | {"title": "Again"}, first=7, entries=10)

@@ -1,4 +1,4 @@
-"""100,000 messages that no careful producer would send: each ends in exactly one place."""
+"""Each of 100,000 malformed messages ends up in exactly one table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tautulli_pipeline.warehouse.writer import MESSAGES, Writer
 from tautulli_pipeline_tests.warehouse.plays import event
 
 NOW = datetime(2026, 1, 2)
-AT_A_TIME = 2000
+BATCH_SIZE = 2000
 
 RAW_VALUES = (
     *("null", "true", "false", "0", "-0", "-1", "1.5", "1e308", "1e309", "-1e400", "5e-324"),
@@ -51,7 +51,7 @@ HEADERS = (None, "", "x", "'", "I-1", "é🎬", "0" * 500, "\x01", "a:b:c", "nul
 
 
 def whole(dice, number):
-    """Fields of a play, some replaced, doubled or renamed, as JSON text."""
+    """Return a play as JSON text, with some fields replaced, repeated or renamed."""
     fields = [(json.dumps(k), json.dumps(v)) for k, v in event(number).items()]
     for _ in range(dice.choice((0, 1, 1, 2, 5))):
         name = json.dumps(dice.choice(NAMES), ensure_ascii=dice.random() < 0.5)
@@ -62,12 +62,12 @@ def whole(dice, number):
     return "{" + ",".join(f"{name}{colon}{value}" for name, value in fields) + "}"
 
 
-def fields_gone_wrong(dice, number):
+def damaged_fields(dice, number):
     return whole(dice, number).encode()
 
 
-def bytes_gone_wrong(dice, number):
-    """Cut, doubled, reversed, or with bytes that do not belong there."""
+def damaged_bytes(dice, number):
+    """Return a play that is cut, repeated, reversed, or has bytes inserted."""
     raw = whole(dice, number).encode()
     at = dice.randrange(len(raw))
     return dice.choice(
@@ -86,8 +86,8 @@ def bytes_gone_wrong(dice, number):
     )
 
 
-def no_objects(dice, _number):
-    """JSON of another kind, nested as deep as may be, or nothing of the sort."""
+def not_objects(dice, _number):
+    """Return JSON that is not an object, deeply nested JSON, or no JSON."""
     depth = dice.choice((1, 3, 30, 100)) if dice.random() < 0.98 else dice.choice((1001, 20_000))
     return dice.choice(
         (
@@ -106,11 +106,11 @@ def no_objects(dice, _number):
 
 
 def repeated(dice, number):
-    """Plays that share keys with those before them, word for word or nearly."""
-    of = number - dice.randrange(400)
+    """Return a play that shares keys with earlier ones."""
+    earlier = number - dice.randrange(400)
     fields = {
         name: value
-        for name, value in event(max(of, 1)).items()
+        for name, value in event(max(earlier, 1)).items()
         if name in {"event_id", "started_at", "user_id", "title"} or dice.random() < 0.8
     }
     if dice.random() < 0.5:
@@ -119,15 +119,15 @@ def repeated(dice, number):
 
 
 def mixed(dice, number):
-    kinds = (fields_gone_wrong, bytes_gone_wrong, no_objects, repeated)
+    kinds = (damaged_fields, damaged_bytes, not_objects, repeated)
     return dice.choice(kinds)(dice, number)
 
 
-# 100,000 in all; plays of other producers cost the most.
+# 100,000 in total; plays of other producers take the longest.
 COUNTS = {
-    fields_gone_wrong: 10_000,
-    bytes_gone_wrong: 30_000,
-    no_objects: 36_000,
+    damaged_fields: 10_000,
+    damaged_bytes: 30_000,
+    not_objects: 36_000,
     repeated: 10_000,
     mixed: 14_000,
 }
@@ -135,8 +135,8 @@ COUNTS = {
 
 def batches(make, seed):
     dice = random.Random(seed)
-    for first in range(1, COUNTS[make] + 1, AT_A_TIME):
-        numbers = range(first, first + AT_A_TIME)
+    for first in range(1, COUNTS[make] + 1, BATCH_SIZE):
+        numbers = range(first, first + BATCH_SIZE)
         yield [
             (
                 number,
@@ -156,7 +156,7 @@ def table_of(rows):
 
 
 @pytest.mark.parametrize("make", COUNTS, ids=lambda make: make.__name__)
-def test_each_fuzzed_message_ends_in_exactly_one_place(tmp_path, make):
+def test_each_fuzzed_message_ends_up_in_exactly_one_table(tmp_path, make):
     connection = connect(tmp_path / "playback.duckdb", {})
     writer = Writer(connection, Deduplicator(DedupCache(1e9, 5000)), "S", lambda: NOW)
     counted = dict.fromkeys(("playback_events", "dead_letters", "dedupe_audit_log"), 0)
@@ -180,8 +180,8 @@ def test_each_fuzzed_message_ends_in_exactly_one_place(tmp_path, make):
     connection.close()
 
 
-def test_a_message_that_is_too_much_for_the_memory_holds_up_no_other(tmp_path):
-    """Another producer's megabytes in one field are compared with what the table takes of them."""
+def test_a_message_that_does_not_fit_in_memory_does_not_block_others(tmp_path):
+    """Comparing a huge field of another producer with its column takes extra memory."""
     connection = connect(tmp_path / "playback.duckdb", {})
     writer = Writer(connection, Deduplicator(DedupCache(1e9, 5000)), "S", lambda: NOW)
     sizes = {3: 7 * 2**20, 5: 2**19, 6: 5 * 2**20}
@@ -194,7 +194,7 @@ def test_a_message_that_is_too_much_for_the_memory_holds_up_no_other(tmp_path):
         "SELECT stream_sequence, reason, record::VARCHAR FROM dead_letters ORDER BY ALL"
     ).fetchall()
     bodies = {row[0]: row[4].decode() for row in rows}
-    too_large = "event takes more memory than there is"
+    too_large = "event does not fit in memory"
     assert letters == [(n, too_large, bodies[n]) for n in (3, 6)]
     stored = connection.execute(
         "SELECT stream_sequence, strlen(summary) FROM playback_events ORDER BY ALL"

@@ -1,4 +1,4 @@
-"""What the tables have to say of themselves, and how a lie is told."""
+"""Consistency checks pass on correct tables and report each violation."""
 
 from datetime import datetime
 
@@ -33,8 +33,8 @@ FIRST, SECOND, LAST, OTHER = (
 NOTHING = Listing(0, [])
 
 
-def bring(warehouse, partitions, import_id="import-1"):
-    """Plays by partition; a row id below zero is rejected."""
+def import_rows(warehouse, partitions, import_id="import-1"):
+    """Import these rows by partition; negative row ids are rejected, except in `OTHER`."""
     entries, messages = [], []
     for key, row_ids in partitions.items():
         lines = []
@@ -61,10 +61,12 @@ def bring(warehouse, partitions, import_id="import-1"):
     assert Ledger(warehouse).settle(entries, DAY) == {}
 
 
-def test_a_ledger_of_any_partitions_balances(warehouse):
-    bring(warehouse, {FIRST: [1, 2, -3], SECOND: [11], LAST: [9999999991], OTHER: [-7, 10**10]})
-    bring(warehouse, {FIRST: [4], SECOND: []}, "import-2")
-    bring(warehouse, {LAST: [9999999992]}, "import-3")
+def test_a_correct_ledger_balances(warehouse):
+    import_rows(
+        warehouse, {FIRST: [1, 2, -3], SECOND: [11], LAST: [9999999991], OTHER: [-7, 10**10]}
+    )
+    import_rows(warehouse, {FIRST: [4], SECOND: []}, "import-2")
+    import_rows(warehouse, {LAST: [9999999992]}, "import-3")
     assert unbalanced_partitions(warehouse) == NOTHING
     assert position_on(warehouse, STREAM) == 6
     assert position_on(warehouse, "another stream") == 0
@@ -86,8 +88,8 @@ def test_a_ledger_of_any_partitions_balances(warehouse):
         ),
     ],
 )
-def test_a_partition_that_does_not_add_up_is_named(warehouse, damage, differs):
-    bring(warehouse, {FIRST: [1, 2, -3], SECOND: [11], OTHER: [-7]})
+def test_a_partition_that_does_not_add_up_is_reported(warehouse, damage, differs):
+    import_rows(warehouse, {FIRST: [1, 2, -3], SECOND: [11], OTHER: [-7]})
     warehouse.execute(damage)
     line = {
         "import_id": "import-1",
@@ -103,7 +105,7 @@ def test_a_partition_that_does_not_add_up_is_named(warehouse, damage, differs):
     assert unbalanced_partitions(warehouse) == Listing(1, [line | differs])
 
 
-def test_a_key_that_is_there_twice_is_named_with_its_plays(warehouse):
+def test_a_repeated_key_is_reported_with_its_plays(warehouse):
     plays = [event(n) for n in range(1, 5)]
     writer(warehouse).write(batch(message(s, e) for s, e in enumerate(plays, 1)))
     assert repeated_keys(warehouse) == NOTHING
@@ -139,8 +141,8 @@ def test_a_key_that_is_there_twice_is_named_with_its_plays(warehouse):
     assert repeated_keys(warehouse) == NOTHING
 
 
-def test_an_imported_play_whose_id_is_not_of_its_row_is_named(warehouse):
-    # The id of `tautulli-import:5:1700000000:7`, worked out apart from the code.
+def test_an_imported_play_with_a_wrong_id_is_reported(warehouse):
+    # The id of `tautulli-import:5:1700000000:7`, computed independently.
     own = "1f9e00f0-e933-5f32-8d33-9ffc91ef2828"
     fields = {"session_key": "5", "started_at": "2023-11-14T22:13:20Z", "source_row_id": 5}
     sound = event(5, event_id=own, source="tautulli-import", **fields)
@@ -151,7 +153,7 @@ def test_an_imported_play_whose_id_is_not_of_its_row_is_named(warehouse):
     assert found.total == 1
 
 
-def test_a_play_that_ends_before_it_starts_is_named(warehouse):
+def test_a_play_that_ends_before_it_starts_is_reported(warehouse):
     ends = ["2024-05-01T00:00:00Z", "2024-05-01T00:00:02Z", None]
     plays = [event(n, stopped_at=end) for n, end in enumerate(ends, 1)]
     writer(warehouse).write(batch(message(s, e) for s, e in enumerate(plays, 1)))
@@ -159,7 +161,7 @@ def test_a_play_that_ends_before_it_starts_is_named(warehouse):
     assert (row["event_id"], row["title"]) == (uuid_of(1), "Film 1")
 
 
-def test_many_offenders_are_counted_and_the_first_are_named(warehouse):
+def test_all_violations_are_counted_and_the_first_are_listed(warehouse):
     plays = [event(n, stopped_at="2020-01-01T00:00:00Z") for n in range(1, 31)]
     writer(warehouse).write(batch(message(s, e) for s, e in enumerate(plays, 1)))
     found = backward_plays(warehouse)

@@ -41,7 +41,7 @@ NO_COUNTS = dict.fromkeys(
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a receipt; its event is that of `number`, by default its own."""
+    """One row of a receipt; its event is number `number`, by default the row id."""
 
     row_id: int
     outcome: str = PUBLISHED
@@ -69,7 +69,7 @@ def ledger(warehouse):
 
 
 def consume(warehouse, *plays, first=1, entries=10_000, import_id="import-1"):
-    """Plays as our own events: (source row, number of the event, its other fields)."""
+    """Write plays as our own events: (source row, event number, other fields)."""
     messages = []
     for sequence, (row_id, number, fields) in enumerate(plays, first):
         content = event(number, source="tautulli-import", source_row_id=row_id, **fields)
@@ -80,7 +80,7 @@ def consume(warehouse, *plays, first=1, entries=10_000, import_id="import-1"):
 
 
 def lines(warehouse):
-    """Every line of the ledger without what is zero."""
+    """Return every ledger line without its zero columns."""
     cursor = warehouse.execute(
         "SELECT * EXCLUDE (published_at, settled_at) FROM import_ledger ORDER BY ALL"
     )
@@ -95,7 +95,7 @@ def totals(ledger, import_id="import-1"):
     return {name: count for name, count in ledger.totals(import_id).items() if count}
 
 
-def test_every_kind_of_fate_is_derived_from_what_is_stored(warehouse, ledger):
+def test_every_kind_of_outcome_is_derived_from_the_tables(warehouse, ledger):
     same = {"rating_key": "1", "started_at": event(1)["started_at"]}
     consume(warehouse, (1, 1, {}), (2, 2, {}), (3, 1, {}))
     consume(warehouse, (4, 4, same), first=4, entries=0)
@@ -131,7 +131,7 @@ def test_every_kind_of_fate_is_derived_from_what_is_stored(warehouse, ledger):
     ) == [("missing title", "session_history", '{"id":"6"}', 6, "import-1", SETTLED_AT)]
 
 
-def test_settling_again_changes_nothing_but_the_time(warehouse, ledger):
+def test_settling_again_changes_only_the_time(warehouse, ledger):
     consume(warehouse, (1, 1, {}), (2, 1, {}))
     given = entry(Row(1), Row(2, number=1), Row(3, REJECTED), Row(4))
     first = ledger.settle([given], SETTLED_AT)
@@ -141,20 +141,20 @@ def test_settling_again_changes_nothing_but_the_time(warehouse, ledger):
     assert rows(warehouse, "FROM dead_letters") == dead
 
 
-def test_two_rows_of_one_event_have_two_fates(warehouse, ledger):
+def test_two_rows_of_one_event_have_two_outcomes(warehouse, ledger):
     consume(warehouse, (1, 1, {}))
     given = entry(Row(1), Row(2, DUPLICATE, number=1))
     assert ledger.settle([given], SETTLED_AT) == {}
     assert totals(ledger) == {"published": 1, "imported": 1, "duplicates_stream": 1}
 
 
-def test_a_row_of_one_event_is_found_beyond_the_ids_of_its_partition(warehouse, ledger):
+def test_an_event_is_found_under_a_row_outside_the_partition(warehouse, ledger):
     consume(warehouse, (5000, 1, {}))
     assert ledger.settle([entry(Row(2, DUPLICATE, number=1))], SETTLED_AT) == {}
     assert totals(ledger) == {"duplicates_stream": 1}
 
 
-def test_a_stream_duplicate_is_settled_only_where_its_event_is(warehouse, ledger):
+def test_a_stream_duplicate_settles_only_if_its_event_has_arrived(warehouse, ledger):
     consume(warehouse, (1, 1, {}), (2, 1, {"event_id": uuid_of(2)}), (3, 3, {"title": None}))
     duplicates = [Row(n, DUPLICATE, number=n - 10) for n in (11, 12, 13, 14)]
     unsettled = ledger.settle([entry(*duplicates, import_id="import-2")], SETTLED_AT)
@@ -164,7 +164,7 @@ def test_a_stream_duplicate_is_settled_only_where_its_event_is(warehouse, ledger
     assert (line["total_records"], line["processed"]) == (4, 3)
 
 
-def test_an_event_published_again_that_could_not_be_read_is_rejected(warehouse, ledger):
+def test_an_unreadable_event_that_was_published_again_is_rejected(warehouse, ledger):
     s, subject, _, _, body = message(1, event(1, title=None))
     again = (s, subject, "import-1", f"{uuid_of(1)}:3", body)
     writer(warehouse).write(batch([again]))
@@ -172,7 +172,7 @@ def test_an_event_published_again_that_could_not_be_read_is_rejected(warehouse, 
     assert totals(ledger) == {"published": 1, "rejected": 1}
 
 
-def test_what_this_import_put_into_the_table_beats_its_later_duplicates(warehouse, ledger):
+def test_a_row_stored_by_this_import_counts_as_imported_despite_later_duplicates(warehouse, ledger):
     consume(warehouse, (1, 1, {}))
     consume(warehouse, (1, 1, {}), first=2)
     consume(warehouse, (1, 1, {}), first=3, entries=0)
@@ -181,7 +181,7 @@ def test_what_this_import_put_into_the_table_beats_its_later_duplicates(warehous
         assert totals(ledger) == {"published": 1, "imported": 1}
 
 
-def test_a_row_dropped_by_both_layers_in_two_attempts_has_always_the_same_fate(warehouse, ledger):
+def test_a_row_discarded_by_both_layers_always_has_the_same_outcome(warehouse, ledger):
     consume(warehouse, (9, 1, {}), import_id="before")
     consume(warehouse, (1, 1, {}), first=2, entries=0)
     consume(warehouse, (2, 2, {}), (1, 2, {"event_id": uuid_of(1)}), first=3)
@@ -202,7 +202,7 @@ def test_a_row_dropped_by_both_layers_in_two_attempts_has_always_the_same_fate(w
     assert len(found) == 1
 
 
-def test_a_play_that_a_person_restored_stays_the_duplicate_it_was(warehouse, ledger):
+def test_a_restored_play_still_counts_as_a_duplicate(warehouse, ledger):
     same = {"rating_key": "1", "started_at": event(1)["started_at"]}
     consume(warehouse, (1, 1, {}), (2, 2, same), entries=0)
     before = ledger.settle([entry(Row(1), Row(2))], SETTLED_AT), lines(warehouse)
@@ -212,7 +212,7 @@ def test_a_play_that_a_person_restored_stays_the_duplicate_it_was(warehouse, led
     assert totals(ledger) == {"published": 2, "imported": 1, "duplicates_database": 1}
 
 
-def test_another_import_does_not_count_what_it_did_not_do(warehouse, ledger):
+def test_an_import_counts_only_its_own_rows(warehouse, ledger):
     consume(warehouse, (1, 1, {}))
     consume(warehouse, (1, 1, {}), first=2, import_id="import-2")
     ledger.settle([entry(Row(1))], SETTLED_AT)
@@ -221,7 +221,7 @@ def test_another_import_does_not_count_what_it_did_not_do(warehouse, ledger):
     assert totals(ledger, "import-2") == {"published": 1, "duplicates_database": 1}
 
 
-def test_two_imports_are_settled_side_by_side(warehouse, ledger):
+def test_two_imports_settle_together(warehouse, ledger):
     consume(warehouse, (1, 1, {}))
     consume(warehouse, (2, 2, {}), first=2, import_id="import-2")
     unsettled = ledger.settle(
@@ -251,8 +251,8 @@ def test_a_failure_leaves_no_line_and_no_dead_letter(warehouse, ledger):
     assert totals(ledger) == {"rejected": 1}
 
 
-def test_more_rejected_rows_than_memory_has_room_for_are_settled(tmp_path):
-    """90 MB of raw records, where the warehouse works with 136 MiB."""
+def test_rejected_rows_that_exceed_memory_are_settled(tmp_path):
+    """Settle 90 MB of raw records; the warehouse has 136 MiB of memory."""
     record = '{"summary":"%s"}' % ("x" * 6000)
     entries = [
         entry(
@@ -269,7 +269,7 @@ def test_more_rejected_rows_than_memory_has_room_for_are_settled(tmp_path):
 
 @settings(max_examples=50)
 @given(st.lists(st.integers(0, 40), max_size=12))
-def test_a_portion_holds_what_fits_and_one_table_at_least(sizes):
+def test_a_portion_holds_as_many_tables_as_fit_and_at_least_one(sizes):
     tables = [pa.table({"record": pa.array(["x" * size], pa.large_string())}) for size in sizes]
     portions = list(ledger_module._in_portions(tables, portion_bytes=64))
     records = [record for portion in portions for record in portion["record"].to_pylist()]
@@ -280,7 +280,7 @@ def test_a_portion_holds_what_fits_and_one_table_at_least(sizes):
         assert one.nbytes + following[:1].nbytes > 64
 
 
-def test_a_rejected_row_is_one_dead_letter_until_its_content_changes(warehouse, ledger):
+def test_a_rejected_row_has_one_dead_letter_per_content(warehouse, ledger):
     for record in ('{"id":"1"}', '{"id":"1"}', '{"id":"1","title":""}'):
         for import_id in ("import-1", "import-2"):
             ledger.settle([entry(Row(1, REJECTED, record=record), import_id=import_id)], SETTLED_AT)
@@ -290,7 +290,7 @@ def test_a_rejected_row_is_one_dead_letter_until_its_content_changes(warehouse, 
     ]
 
 
-def test_sums_are_of_the_partitions_that_an_import_covers(ledger):
+def test_totals_cover_only_the_given_partitions(ledger):
     rejected = [entry(Row(n, REJECTED), key=key) for n, key in ((1, "a"), (2, "b"), (3, "c"))]
     ledger.settle(rejected, SETTLED_AT)
     assert ledger.totals("import-1")["rejected"] == 3

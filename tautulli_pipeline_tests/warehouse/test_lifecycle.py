@@ -1,6 +1,6 @@
-"""Events from publish to table through every crash, restart and restore, in any order.
+"""Events from publish to table, through crashes, restarts and restores in any order.
 
-The stream is played by a list with a window of message ids, all else is real.
+A list with a window of message ids simulates the stream; everything else is real.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tautulli_pipeline.warehouse.duplicates import confirm, restore
 from tautulli_pipeline.warehouse.integrity import repeated_keys, unbalanced_partitions
 from tautulli_pipeline.warehouse.ledger import Ledger, LedgerEntry
 from tautulli_pipeline.warehouse.writer import Writer
-from tautulli_pipeline_tests.warehouse.meddling import Meddled
+from tautulli_pipeline_tests.warehouse.hooked_connection import HookedConnection
 from tautulli_pipeline_tests.warehouse.plays import (
     STREAM,
     batch,
@@ -39,19 +39,19 @@ from tautulli_pipeline_tests.warehouse.plays import (
     uuid_of,
 )
 
-OURS = "tautulli-import"
-# Plays that share an item, a user, a second or a session key, but never all of them.
+OWN = "tautulli-import"
+# Plays that share an item, user, second or session key, but never all of them.
 PLAYS = list(product(("1", "2"), (1, 2), (0, 1)))
 PARTITION = "0000000001-0000001000"
 WINDOW_SECONDS = 120
 BEGIN = datetime(2026, 1, 1)
 
 
-def made_by(source, number):
-    """What a producer says of a play; every producer has an id of its own for it."""
+def produced_by(source, number):
+    """Return a producer's event for a play; each producer uses a different id."""
     item, user, second = PLAYS[number]
-    offset = {OURS: 0, "plex": 100, "jellyfin": 200}[source]
-    fields = {"source_row_id": number + 1} if source == OURS else {}
+    offset = {OWN: 0, "plex": 100, "jellyfin": 200}[source]
+    fields = {"source_row_id": number + 1} if source == OWN else {}
     return event(
         number,
         event_id=uuid_of(offset + number),
@@ -65,11 +65,11 @@ def made_by(source, number):
 
 
 class CrashError(Exception):
-    """The process dies here."""
+    """Simulates the death of the process."""
 
 
 class Lifecycle(RuleBasedStateMachine):
-    """Each distinct play is stored once, whatever happens; restored ones beside it."""
+    """Each distinct play is stored once, plus the restored ones."""
 
     def __init__(self, warehouse):
         super().__init__()
@@ -90,28 +90,30 @@ class Lifecycle(RuleBasedStateMachine):
     @rule()
     def restart(self):
         cache = DedupCache(WINDOW_SECONDS, 4, lambda: self.seconds)
-        self.dies = False
-        mortal = Meddled(self.warehouse, "INSERT INTO stream_positions", self.die_or_live)
-        self.writer = Writer(mortal, Deduplicator(cache), STREAM, self.now)
+        self.crash_due = False
+        connection = HookedConnection(
+            self.warehouse, "INSERT INTO stream_positions", self.crash_if_due
+        )
+        self.writer = Writer(connection, Deduplicator(cache), STREAM, self.now)
 
-    def die_or_live(self):
-        if self.dies:
+    def crash_if_due(self):
+        if self.crash_due:
             raise CrashError
 
     def now(self):
         return BEGIN + timedelta(seconds=self.seconds)
 
     @rule()
-    def a_window_passes(self):
+    def let_a_window_pass(self):
         self.seconds += WINDOW_SECONDS
 
     @rule(
         number=st.integers(0, len(PLAYS) - 1),
-        source=st.sampled_from(["plex", "jellyfin", "plex", "jellyfin", OURS]),
+        source=st.sampled_from(["plex", "jellyfin", "plex", "jellyfin", OWN]),
     )
     def publish(self, number, source):
-        """A new event, or one that was published before."""
-        self.send(made_by(source, number), None)
+        """Publish an event, possibly one that was published before."""
+        self.send(produced_by(source, number), None)
 
     @rule(numbers=st.sets(st.integers(0, len(PLAYS) - 1), min_size=1))
     def publish_an_import(self, numbers):
@@ -120,13 +122,13 @@ class Lifecycle(RuleBasedStateMachine):
             {
                 "source_row_id": number + 1,
                 "event_id": uuid_of(number),
-                "outcome": self.send(made_by(OURS, number), import_id),
+                "outcome": self.send(produced_by(OWN, number), import_id),
             }
             for number in sorted(numbers)
         ]
 
     def send(self, content, import_id):
-        """Layer 1: a message id within the window is dropped and acked as a duplicate."""
+        """Simulate layer 1: drop a message id that repeats within the window."""
         self.seconds += 0.01
         sent_at = self.message_ids.get(content["event_id"])
         if sent_at is not None and self.seconds - sent_at < WINDOW_SECONDS:
@@ -153,7 +155,7 @@ class Lifecycle(RuleBasedStateMachine):
     @precondition(lambda self: self.acked < len(self.stream))
     @rule(count=st.integers(1, 6))
     def crash_before_commit(self, count):
-        self.dies = True
+        self.crash_due = True
         with pytest.raises(CrashError):
             self.writer.write(self.delivery(count)[0])
         self.restart()
@@ -176,7 +178,7 @@ class Lifecycle(RuleBasedStateMachine):
     @precondition(lambda self: self.audit())
     @rule(place=st.integers(0, 99))
     def restore(self, place):
-        """As a process of its own, while no consumer is at work."""
+        """Restore as another process would, while no consumer is running."""
         audit = self.audit()
         row_id, _, event_id, _, reason, *_ = audit[place % len(audit)]
         if reason == "event_id":
@@ -204,7 +206,7 @@ class Lifecycle(RuleBasedStateMachine):
     @precondition(lambda self: self.acked == len(self.stream))
     @rule()
     def settle(self):
-        """All is consumed, so every row of every import has one fate."""
+        """Settle when everything is consumed: every row of every import has one outcome."""
         ledger = Ledger(self.warehouse)
         for import_id, receipt in self.receipts.items():
             table = pa.Table.from_pylist(receipt, schema=ROWS)
@@ -217,7 +219,7 @@ class Lifecycle(RuleBasedStateMachine):
         assert unbalanced_partitions(self.warehouse).rows == []
 
     @invariant()
-    def each_distinct_play_is_there_once_and_restored_ones_beside_it(self):
+    def each_distinct_play_is_stored_once_plus_restored_ones(self):
         stored = rows(
             self.warehouse,
             "SELECT stream_sequence, id, rating_key, user_id, second(started_at), "
@@ -232,7 +234,7 @@ class Lifecycle(RuleBasedStateMachine):
         assert repeated_keys(self.warehouse).rows == []
 
     @invariant()
-    def each_message_has_one_fate_and_the_audit_says_which(self):
+    def each_message_has_one_outcome_and_the_audit_is_correct(self):
         audit = self.audit()
         found = rows(
             self.warehouse, "SELECT stream_sequence, id, restored_at IS NULL FROM playback_events"
@@ -254,7 +256,7 @@ def _play(content):
     return content["rating_key"], content["user_id"], int(content["started_at"][-2])
 
 
-def test_each_distinct_play_is_stored_once_whatever_happens(shared_warehouse):
+def test_each_distinct_play_is_stored_once(shared_warehouse):
     run_state_machine_as_test(
         lambda: Lifecycle(shared_warehouse),
         settings=settings(

@@ -1,4 +1,4 @@
-"""A writer that is killed between any two batches leaves a table that opens again."""
+"""The warehouse can be opened after a writer was killed between any two batches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tautulli_pipeline_tests.warehouse.plays import batch, event, message, write
 connection = connect(Path(sys.argv[1]), {})
 writer, number = writer(connection), int(sys.argv[2])
 for size in map(int, sys.argv[3:]):
-    # The last one of a batch repeats the play before it where its size is negative.
+    # If the size is negative, the last message repeats the play before it.
     numbers = list(range(number, number + abs(size)))
     plays = numbers[:-1] + [numbers[-1] - (size < 0)]
     writer.write(batch(message(n, event(p)) for n, p in zip(numbers, plays)))
@@ -56,8 +56,8 @@ def play_of(number: int) -> dict[str, object]:
     return event(number, source="tautulli-import", summary="x" * 7 * 2**20)
 
 
-def test_loose_rows_of_huge_texts_do_not_fill_the_memory(tmp_path: Path) -> None:
-    """Ten transactions of 28 MB each; DuckDB has 256 MB and keeps loose rows until a checkpoint."""
+def test_loose_rows_with_huge_texts_do_not_exhaust_memory(tmp_path: Path) -> None:
+    """Ten transactions of 28 MB each; DuckDB keeps loose rows until a checkpoint."""
     with closing(connect(tmp_path / "playback.duckdb", {})) as connection:
         loose = writer(connection)
         for first in range(1, 41, 4):

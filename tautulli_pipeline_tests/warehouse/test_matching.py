@@ -1,4 +1,4 @@
-"""Which rows of the table an event matches: by which key, how near in time, and restored or not."""
+"""Matching of events with stored rows: by key, by time span, and for restored rows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ODD_STREAM = 'it\'s "odd"; --@2026'
 
 @pytest.fixture(scope="module")
 def matching_warehouse(shared_warehouse):
-    """One stored play, event 1, a duplicate of it that was dropped, and an incoming event."""
+    """Return a warehouse with event 1, a discarded duplicate of it and an incoming event."""
     sent = [message(5, event(1)), message(7, event(3, event_id=uuid_of(1)))]
     writer(shared_warehouse, stream_id=ODD_STREAM).write(batch(sent))
     shared_warehouse.execute("DROP VIEW incoming")
@@ -41,18 +41,18 @@ def matching_warehouse(shared_warehouse):
 
 @pytest.fixture
 def matching(matching_warehouse):
-    """`matching_warehouse`; changes are rolled back after the test."""
+    """Yield `matching_warehouse`, and roll back changes after the test."""
     matching_warehouse.begin()
     yield matching_warehouse
     matching_warehouse.rollback()
 
 
 def matches(warehouse, span=None, stream_id=ODD_STREAM):
-    """(reason, event id, source, same message) of every match."""
+    """Return (reason, event id, source, same message) of every match."""
     return [row[1:] for row in sorted(rows(warehouse, match_query(stream_id, span)))]
 
 
-def come_as(warehouse, **cells):
+def set_incoming(warehouse, **cells):
     changes = ", ".join(f"{name} = ${name}" for name in cells)
     warehouse.execute(f"UPDATE incoming SET {changes}", cells)
 
@@ -73,7 +73,7 @@ OTHER = {
     ],
 )
 def test_each_key_matches_by_itself(matching, kept, reason):
-    come_as(matching, **{name: value for name, value in OTHER.items() if name != kept})
+    set_incoming(matching, **{name: value for name, value in OTHER.items() if name != kept})
     assert matches(matching) == [(reason, uuid_of(1), "plex", False)]
 
 
@@ -82,42 +82,42 @@ def test_each_key_matches_by_itself(matching, kept, reason):
     [{"user_id": 8}, {"started_at": START + SECOND}, {"rating_key": None}, {"user_id": None}],
     ids=str,
 )
-def test_a_rating_key_is_of_one_user_and_one_start(matching, cells):
-    come_as(matching, **(OTHER | {"rating_key": "1"} | cells))
+def test_a_rating_key_matches_only_with_the_same_user_and_start(matching, cells):
+    set_incoming(matching, **(OTHER | {"rating_key": "1"} | cells))
     assert matches(matching) == []
 
 
-def test_all_keys_that_match_are_told(matching):
+def test_every_matching_key_is_returned(matching):
     assert [reason for reason, *_ in matches(matching)] == [
         *("correlation_key", "event_id", "rating_key_user_started"),
     ]
 
 
-def test_a_restored_play_is_matched_by_its_id_alone(matching):
+def test_a_restored_play_matches_only_by_its_id(matching):
     matching.execute("UPDATE playback_events SET restored_at = created_at")
     assert [reason for reason, *_ in matches(matching)] == ["event_id"]
-    come_as(matching, id=uuid_of(2))
+    set_incoming(matching, id=uuid_of(2))
     assert matches(matching) == []
 
 
-def test_the_message_that_made_a_row_is_known_by_stream_and_sequence(matching):
-    come_as(matching, sequence=5)
+def test_the_message_of_a_row_is_recognized_by_stream_and_sequence(matching):
+    set_incoming(matching, sequence=5)
     assert {same for *_, same in matches(matching)} == {True}
     assert {same for *_, same in matches(matching, stream_id=STREAM)} == {False}
 
 
-def test_a_message_that_was_dropped_before_is_known_by_the_audit(matching):
-    come_as(matching, **OTHER, sequence=8)
+def test_a_message_discarded_before_is_recognized_by_the_audit(matching):
+    set_incoming(matching, **OTHER, sequence=8)
     assert matches(matching) == []
-    come_as(matching, sequence=7)
+    set_incoming(matching, sequence=7)
     assert matches(matching) == [("event_id", uuid_of(1), "plex", True)]
     assert matches(matching, stream_id=STREAM) == []
-    come_as(matching, fault="not JSON")
+    set_incoming(matching, fault="not JSON")
     assert matches(matching) == []
 
 
-def test_what_is_no_event_matches_nothing(matching):
-    come_as(matching, fault="missing title")
+def test_a_faulty_message_matches_nothing(matching):
+    set_incoming(matching, fault="missing title")
     assert matches(matching) == []
 
 
@@ -125,12 +125,12 @@ def test_what_is_no_event_matches_nothing(matching):
     ("first", "last", "found"),
     [(-1, -1, 0), (-1, 0, 3), (0, 0, 3), (0, 9, 3), (1, 9, 0)],
 )
-def test_only_rows_within_the_span_are_looked_at_both_ends_included(matching, first, last, found):
+def test_only_rows_within_the_span_match_including_both_ends(matching, first, last, found):
     span = TimeSpan(START + first * SECOND, START + last * SECOND)
     assert len(matches(matching, span)) == found
 
 
-def test_a_batch_without_events_spans_nothing(matching):
+def test_a_batch_without_events_has_an_empty_span(matching):
     empty = pa.table({"started_at": pa.array([], pa.timestamp("us"))})
     assert time_span(empty) == TimeSpan(None, None)
     assert matches(matching, time_span(empty)) == []
@@ -141,12 +141,12 @@ STARTS = st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31))
 
 @settings(max_examples=50, deadline=None)
 @given(starts=st.lists(STARTS, min_size=1, max_size=5), another=STARTS)
-def test_a_span_holds_every_start_of_its_batch_to_the_microsecond(duck, starts, another):
+def test_a_span_covers_every_start_of_its_batch_to_the_microsecond(duck, starts, another):
     span = time_span(pa.table({"started_at": pa.array([*starts, None], pa.timestamp("us"))}))
     assert span == (min(starts), max(starts))
     moments = [*starts, another]
-    told = duck.execute(
+    found = duck.execute(
         f"SELECT {span.condition('moment')} FROM (SELECT unnest($moments::TIMESTAMP[]) AS moment)",
         {"moments": moments},
     ).fetchall()
-    assert [whether for (whether,) in told] == [min(starts) <= m <= max(starts) for m in moments]
+    assert [inside for (inside,) in found] == [min(starts) <= m <= max(starts) for m in moments]

@@ -1,4 +1,4 @@
-"""Likely doubles come in pages, the latest first, and each page is of one list."""
+"""Likely duplicates are listed in consistent pages, latest first."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAIRS = 6
 
 @pytest.fixture(scope="module")
 def pairs(shared_warehouse):
-    """Pairs of plays of other days; the last two begin in the same second."""
+    """Return a warehouse with pairs of plays on different days; the last two start together."""
     plays = []
     for number in range(PAIRS):
         began = datetime(2024, 5, 1) + timedelta(days=min(number, PAIRS - 2))
@@ -36,26 +36,26 @@ def pairs(shared_warehouse):
 
 
 def numbers(listing):
-    """Of each pair, the number of its film."""
+    """Return the film number of each pair."""
     pairs = [(row["first_event_id"], row["second_event_id"]) for row in listing.rows]
     known = {(uuid_of(2 * n), uuid_of(2 * n + 1)): n for n in range(PAIRS)}
     return [known[pair] for pair in pairs]
 
 
-def test_the_latest_pair_comes_first_and_one_order_is_always_the_same(pairs):
+def test_the_latest_pair_comes_first_and_the_order_is_stable(pairs):
     listing = list_near_matches(pairs, Page(100))
     assert (listing.total, numbers(listing)) == (6, [4, 5, 3, 2, 1, 0])
 
 
 @pytest.mark.parametrize("limit", [1, 2, 4])
-def test_pages_adjoin_and_each_tells_how_many_pairs_there_are(pairs, limit):
+def test_pages_are_contiguous_and_each_has_the_total(pairs, limit):
     pages = [list_near_matches(pairs, Page(limit, offset)) for offset in range(0, 8, limit)]
     assert {page.total for page in pages} == {6}
     assert [number for page in pages for number in numbers(page)] == [4, 5, 3, 2, 1, 0]
     assert list_near_matches(pairs, Page(limit, 6)).rows == []
 
 
-def test_a_list_made_again_says_what_is_true_by_then(pairs):
+def test_each_list_reflects_the_current_table(pairs):
     pairs.begin()
     pairs.execute("DELETE FROM playback_events WHERE title = 'Film 3'")
     assert numbers(list_near_matches(pairs, Page(2, 1))) == [5, 2]

@@ -1,4 +1,4 @@
-"""Looking into the warehouse: nothing changes, pages are whole, and parts of ids suffice."""
+"""Reading the warehouse changes nothing, pages are complete, and id prefixes are enough."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tautulli_pipeline_tests.folders import content_of
 from tautulli_pipeline_tests.holding import held_by_another_process
 
 WHOLE = Page(10)
-# The order of the ids alone is another one.
+# Newest first; sorting by id would give a different order.
 IDS = [
     "b0000000-0000-0000-0000-000000000005",
     "aaaaaaab-0000-0000-0000-000000000004",
@@ -45,7 +45,7 @@ def path(tmp_path):
 
 @pytest.fixture(scope="module")
 def plays():
-    """Rows that differ in one column of the order each, the newest first."""
+    """Yield a table whose rows each differ in one sort column."""
     with duckdb.connect() as connection:
         connection.execute(
             "CREATE TABLE plays (id UUID, created_at TIMESTAMP, stream_sequence BIGINT, "
@@ -67,7 +67,7 @@ def listed(plays, page=WHOLE, conditions=(), **filters):
     return found.total, [IDS.index(row["id"]) for row in found.rows]
 
 
-def test_what_is_read_is_left_as_it_was(path):
+def test_reading_changes_nothing(path):
     before = content_of(path.parent)
     with open_to_read(path) as connection:
         assert connection.execute("SELECT count(*) FROM playback_events").fetchone() == (0,)
@@ -76,14 +76,14 @@ def test_what_is_read_is_left_as_it_was(path):
     assert content_of(path.parent) == before
 
 
-def test_several_may_read_at_once(path):
+def test_several_readers_can_open_the_file(path):
     with open_to_read(path) as one, open_to_read(path) as another:
         for connection in (one, another):
             assert connection.execute("FROM dead_letters").fetchall() == []
 
 
 @pytest.mark.parametrize("sql", ["FROM plays_of_tomorrow", "SELECT colour FROM playback_events"])
-def test_a_warehouse_without_a_table_or_column_of_today_says_how_to_get_it(path, sql):
+def test_an_outdated_warehouse_is_refused_with_a_hint(path, sql):
     def ask():
         with open_to_read(path) as connection:
             connection.execute(sql)
@@ -91,11 +91,11 @@ def test_a_warehouse_without_a_table_or_column_of_today_says_how_to_get_it(path,
     with pytest.raises(WarehouseError) as caught:
         ask()
     assert str(path) in caught.value.message
-    assert "lacks a table or a column" in caught.value.message
-    assert caught.value.hint.startswith("import once")
+    assert "lacks a table or column" in caught.value.message
+    assert caught.value.hint.startswith("run an import")
 
 
-def test_a_warehouse_that_is_written_is_told_with_the_process(path):
+def test_the_error_names_the_process_that_has_the_warehouse_open(path):
     with (
         held_by_another_process(path) as process_id,
         pytest.raises(WarehouseError, match=rf"cannot read the warehouse .*: process {process_id}"),
@@ -104,13 +104,13 @@ def test_a_warehouse_that_is_written_is_told_with_the_process(path):
         pass
 
 
-def test_a_file_that_is_none_is_not_made(tmp_path):
+def test_a_missing_file_is_not_created(tmp_path):
     with pytest.raises(WarehouseError, match="cannot read the warehouse"):
         open_to_read(tmp_path / "none.duckdb").__enter__()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_rows_come_by_the_names_of_their_columns():
+def test_rows_are_returned_by_column_name():
     with duckdb.connect() as connection:
         sql = 'SELECT $n + i AS "a b", NULL AS none FROM range(2) t(i)'
         assert fetch_dicts(connection, sql, {"n": 5}) == [
@@ -120,18 +120,18 @@ def test_rows_come_by_the_names_of_their_columns():
         assert fetch_dicts(connection, "SELECT 1 AS one WHERE false", {}) == []
 
 
-def test_json_is_taken_apart_as_deep_as_that_goes():
+def test_json_that_cannot_be_parsed_stays_text():
     assert parsed('{"a": [1, null, "ü"]}') == {"a": [1, None, "ü"]}
     deep = "[" * 2000 + "]" * 2000
     assert parsed(deep) == deep
     assert parsed("no JSON") == "no JSON"
 
 
-def test_the_newest_come_first_and_one_order_is_always_the_same(plays):
+def test_the_newest_rows_come_first_and_the_order_is_stable(plays):
     assert listed(plays) == (5, [0, 1, 2, 3, 4])
 
 
-def test_filters_are_values_and_none_stands_for_any(plays):
+def test_filters_are_plain_values_and_none_matches_any(plays):
     assert listed(plays, layer="cache") == (3, [0, 1, 3])
     assert listed(plays, layer="cache", stream_sequence=8) == (1, [3])
     assert listed(plays, layer=None, source_row_id=6) == (2, [3, 4])
@@ -143,39 +143,39 @@ def test_filters_are_values_and_none_stands_for_any(plays):
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 7), st.integers(0, 7))
-def test_a_page_is_a_part_of_the_list_and_tells_how_long_that_is(plays, limit, offset):
+def test_a_page_is_a_slice_of_the_list_with_its_total(plays, limit, offset):
     assert listed(plays, Page(limit, offset)) == (5, [0, 1, 2, 3, 4][offset : offset + limit])
     rest = [0, 1, 3][offset : offset + limit]
     assert listed(plays, Page(limit, offset), layer="cache") == (3, rest)
 
 
-def test_an_empty_listing_has_nothing_on_any_page():
+def test_an_empty_listing_has_no_rows():
     assert Listing(total=0, rows=[]) == EMPTY
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.sampled_from(IDS), st.integers(1, 36))
-def test_the_beginning_of_an_id_is_enough_if_it_is_of_one_alone(plays, row_id, length):
-    beginning = row_id[:length]
-    matching = sorted(i for i in IDS if i.startswith(beginning))
+def test_a_unique_id_prefix_is_enough(plays, row_id, length):
+    prefix = row_id[:length]
+    matching = sorted(i for i in IDS if i.startswith(prefix))
     if len(matching) == 1:
-        assert find_id(plays, "plays", f" {beginning.upper()}\n", "duplicate") == row_id
+        assert find_id(plays, "plays", f" {prefix.upper()}\n", "duplicate") == row_id
         return
     with pytest.raises(ConfigurationError) as caught:
-        find_id(plays, "plays", beginning, "duplicate")
+        find_id(plays, "plays", prefix, "duplicate")
     more = ", ..." if len(matching) > 3 else ""
     named = ", ".join(matching[:3]) + more
-    assert caught.value.message == f"{beginning!r} is the beginning of several ids: {named}"
+    assert caught.value.message == f"{prefix!r} matches several ids: {named}"
     assert "more of the id" in caught.value.hint
 
 
 @pytest.mark.parametrize("given", ["", "c", "%", "_", "a' OR true", "aaaaaaaa%", "zz", "b0_", "ａ"])
-def test_what_begins_no_id_is_named_with_the_command_that_lists_them(plays, given):
+def test_an_unknown_prefix_is_reported_with_the_command_that_lists_ids(plays, given):
     with pytest.raises(ConfigurationError) as caught:
         find_id(plays, "plays", given, "dead letter")
     assert caught.value.message == f"there is no dead letter with the id {given!r}"
     assert "`tautulli-pipeline dead-letters list`" in caught.value.hint
 
 
-def test_each_kind_of_row_has_a_list_of_its_own():
+def test_the_hint_names_the_list_command_of_the_kind():
     assert "`tautulli-pipeline duplicates list`" in no_such("duplicate", "x").hint

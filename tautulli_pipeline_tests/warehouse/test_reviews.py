@@ -1,4 +1,4 @@
-"""Plays for a person to look at: likely doubles, and figures that cannot be right."""
+"""Views for review: likely duplicates and plays with impossible figures."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def moment(seconds):
 
 
 def play(number, at, lasting=2 * HOUR, **fields):
-    """A play of one film by one user; `at` and `lasting` in seconds."""
+    """Return a play of one film by one user; `at` and `lasting` are in seconds."""
     standard = {
         "rating_key": "film",
         "title": "The Film",
@@ -50,9 +50,11 @@ def pairs(warehouse):
         pytest.param(play(2, 45, source="jellyfin"), True, id="another producer, a bit later"),
         pytest.param(play(2, 599, source="jellyfin"), True, id="minutes later, of two hours"),
         pytest.param(play(2, 601, source="jellyfin"), False, id="too late to be the same"),
-        pytest.param(play(2, 3, session_key="x"), True, id="one producer twice"),
+        pytest.param(play(2, 3, session_key="x"), True, id="twice by one producer"),
         pytest.param(play(2, 3, machine_id="m-2"), False, id="one user with two players"),
-        pytest.param(play(2, 3, source="emby", machine_id="m-2"), True, id="players named anew"),
+        pytest.param(
+            play(2, 3, source="emby", machine_id="m-2"), True, id="another producer and player id"
+        ),
         pytest.param(play(2, 0, rating_key="new", source="plex"), True, id="item got a new key"),
         pytest.param(play(2, 0, rating_key=None), True, id="item has no key"),
         pytest.param(play(2, 30, rating_key="new", title="The film"), True, id="other case"),
@@ -64,12 +66,12 @@ def pairs(warehouse):
         pytest.param(play(2, 30, lasting=-90, source="emby"), True, id="stops before its start"),
     ],
 )
-def test_a_likely_double_is_the_same_item_and_user_at_the_same_time(warehouse, second, near):
+def test_a_near_match_has_the_same_item_and_user_at_the_same_time(warehouse, second, near):
     write(warehouse, play(1, 0), second)
     assert pairs(warehouse) == ([(1, 2)] if near else [])
 
 
-def test_a_rewatch_begins_when_the_play_before_it_is_over(warehouse):
+def test_a_rewatch_is_not_a_near_match(warehouse):
     song = {"rating_key": "song", "title": "Song", "media_duration": 200}
     write(
         warehouse,
@@ -82,7 +84,7 @@ def test_a_rewatch_begins_when_the_play_before_it_is_over(warehouse):
     assert pairs(warehouse) == [(3, 4), (3, 5), (4, 5)]
 
 
-def test_each_pair_is_told_once_with_its_figures_and_restored_plays_are_decided(warehouse):
+def test_each_pair_is_listed_once_and_restored_plays_are_excluded(warehouse):
     write(warehouse, play(1, 595), play(2, 640, 60, source="emby", friendly_name="Mira"))
     listing = list_near_matches(warehouse, Page(5))
     assert listing.rows == [
@@ -108,7 +110,7 @@ def test_each_pair_is_told_once_with_its_figures_and_restored_plays_are_decided(
     assert list_near_matches(warehouse, Page(5)).total == 0
 
 
-def test_figures_that_cannot_be_right_are_flagged_and_kept(warehouse):
+def test_impossible_figures_are_flagged(warehouse):
     write(
         warehouse,
         play(1, 0),

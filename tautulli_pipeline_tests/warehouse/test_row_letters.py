@@ -1,4 +1,4 @@
-"""A rejected row has one open letter with what it says now, and its name comes of its content."""
+"""A rejected row has one open letter with its current content and an id derived from it."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def record(title, row_id=1, **history):
     return json.dumps({"session_history": play | history, "title": title})
 
 
-def row(said, row_id=1, *, day=0, server_id="default", outcome=REJECTED, reason="missing title"):
+def row(content, row_id=1, *, day=0, server_id="default", outcome=REJECTED, reason="missing title"):
     return {
         "source_row_id": row_id,
         "outcome": outcome,
         "reason": reason,
-        "record": said,
+        "record": content,
         "server_id": server_id,
         "import_id": f"import-{day}",
         "published_at": BEGIN + day * DAY,
@@ -42,7 +42,7 @@ def row(said, row_id=1, *, day=0, server_id="default", outcome=REJECTED, reason=
 
 
 def settle(warehouse, *receipt_rows, day=0):
-    """Settle rows one hour after their day began."""
+    """Settle rows one hour after the start of the day."""
     warehouse.register("receipt_rows", pa.Table.from_pylist(list(receipt_rows), schema=SCHEMA))
     ids = [r["source_row_id"] for r in receipt_rows]
     span = {"first": min(ids), "last": max(ids)}
@@ -50,7 +50,7 @@ def settle(warehouse, *receipt_rows, day=0):
 
 
 def letters(warehouse):
-    """(row, title, closed by) of each letter, the oldest first."""
+    """Return (row, title, closed by) of each letter, oldest first."""
     return rows(
         warehouse,
         "SELECT source_row_id, record ->> '$.title', closed_by FROM dead_letters "
@@ -58,23 +58,23 @@ def letters(warehouse):
     )
 
 
-def name_of(said, row_id=1, server_id="default"):
-    """Worked out apart from the code."""
-    digest = hashlib.sha256(said.encode()).hexdigest()
+def expected_id(content, row_id=1, server_id="default"):
+    """Return the expected letter id, computed independently."""
+    digest = hashlib.sha256(content.encode()).hexdigest()
     name = f"session_history:{server_id}:{row_id}:{digest}"
     return str(uuid.uuid5(uuid.NAMESPACE_URL, name))
 
 
-def test_a_letter_is_named_after_its_server_row_and_content(emptied_warehouse):
-    said = record("Fünf ''; --")
-    settle(emptied_warehouse, row(said, 5, server_id="attic"), row(said, -6))
+def test_a_letter_id_derives_from_server_row_and_content(emptied_warehouse):
+    content = record("Fünf ''; --")
+    settle(emptied_warehouse, row(content, 5, server_id="attic"), row(content, -6))
     assert rows(
         emptied_warehouse,
         "SELECT id, origin, reason, server_id, import_id, event_id, stream_id FROM dead_letters "
         "ORDER BY source_row_id DESC",
     ) == [
         (
-            name_of(said, 5, "attic"),
+            expected_id(content, 5, "attic"),
             "session_history",
             "missing title",
             "attic",
@@ -82,7 +82,15 @@ def test_a_letter_is_named_after_its_server_row_and_content(emptied_warehouse):
             None,
             None,
         ),
-        (name_of(said, -6), "session_history", "missing title", "default", "import-0", None, None),
+        (
+            expected_id(content, -6),
+            "session_history",
+            "missing title",
+            "default",
+            "import-0",
+            None,
+            None,
+        ),
     ]
 
 
@@ -92,7 +100,7 @@ def test_settling_again_adds_nothing(emptied_warehouse):
     assert letters(emptied_warehouse) == [(1, "a", None)]
 
 
-def test_of_one_row_in_two_imports_at_once_the_earlier_one_is_named(emptied_warehouse):
+def test_the_earlier_of_two_imports_of_a_row_is_recorded(emptied_warehouse):
     settle(emptied_warehouse, row(record("a"), day=1), row(record("a"), day=0), day=1)
     assert rows(emptied_warehouse, "SELECT import_id FROM dead_letters") == [("import-0",)]
 
@@ -102,7 +110,7 @@ def test_only_rejected_rows_have_letters(emptied_warehouse):
     assert letters(emptied_warehouse) == [(2, "b", None)]
 
 
-def test_what_a_row_says_now_takes_the_place_of_what_it_said(emptied_warehouse):
+def test_new_content_supersedes_the_old_letter(emptied_warehouse):
     settle(emptied_warehouse, row(record("a")))
     settle(emptied_warehouse, row(record("b"), day=1), day=1)
     assert letters(emptied_warehouse) == [(1, "a", "superseded"), (1, "b", None)]
@@ -110,7 +118,7 @@ def test_what_a_row_says_now_takes_the_place_of_what_it_said(emptied_warehouse):
     assert letters(emptied_warehouse) == [(1, "a", None), (1, "b", "superseded")]
 
 
-def test_an_import_of_before_the_letter_neither_replaces_nor_reopens_it(emptied_warehouse):
+def test_an_earlier_import_neither_supersedes_nor_reopens_a_letter(emptied_warehouse):
     settle(emptied_warehouse, row(record("a"), day=1), day=1)
     settle(emptied_warehouse, row(record("b"), day=0), day=2)
     assert letters(emptied_warehouse) == [(1, "a", None), (1, "b", None)]
@@ -129,13 +137,13 @@ def test_an_import_of_before_the_letter_neither_replaces_nor_reopens_it(emptied_
     ],
     ids=["another id", "another server", "another start", "another user"],
 )
-def test_a_row_that_is_another_play_replaces_no_letter(emptied_warehouse, other):
+def test_a_row_of_another_play_does_not_supersede_a_letter(emptied_warehouse, other):
     settle(emptied_warehouse, row(record("a")))
     settle(emptied_warehouse, row(record("z", 9), 9, day=1), other, day=1)
     assert letters(emptied_warehouse)[0] == (1, "a", None)
 
 
-def test_a_letter_that_a_person_closed_stays_closed(emptied_warehouse):
+def test_a_letter_closed_by_a_replay_stays_closed(emptied_warehouse):
     settle(emptied_warehouse, row(record("a")))
     emptied_warehouse.execute(
         "UPDATE dead_letters SET closed_at = TIMESTAMP '2026-01-01 02:00', closed_by = 'replay'"

@@ -25,7 +25,7 @@ def path(tmp_path):
 
 
 def whole(connection):
-    """Every table, index and row of the warehouse."""
+    """Return every table, index and row of the warehouse."""
     objects = connection.execute(
         "SELECT sql FROM duckdb_tables() UNION ALL SELECT sql FROM duckdb_indexes()"
     ).fetchall()
@@ -47,7 +47,7 @@ def test_every_migration_is_recorded_once_and_opening_again_changes_nothing(path
         assert whole(connection) == before
 
 
-def test_a_migration_that_fails_leaves_those_before_it_and_is_tried_again(path, monkeypatch):
+def test_a_failed_migration_keeps_earlier_ones_and_is_retried(path, monkeypatch):
     scripts = {
         "0001.sql": "CREATE TABLE one (a INT)",
         "0002.sql": "CREATE TABLE two (a INT); FROM x",
@@ -61,7 +61,7 @@ def test_a_migration_that_fails_leaves_those_before_it_and_is_tried_again(path, 
         assert set(whole(connection)[1]) == {"one", "two", "schema_migrations"}
 
 
-def test_a_warehouse_has_an_identity_that_lasts_as_long_as_its_file(path, tmp_path):
+def test_the_warehouse_id_lasts_as_long_as_the_file(path, tmp_path):
     with connect(path, {}) as connection:
         first = warehouse_id(connection)
     with connect(path, {}) as connection:
@@ -71,7 +71,7 @@ def test_a_warehouse_has_an_identity_that_lasts_as_long_as_its_file(path, tmp_pa
         assert warehouse_id(connection) != first
 
 
-def test_the_process_that_holds_the_file_is_named(path):
+def test_the_error_names_the_process_that_has_the_file_open(path):
     connect(path, {}).close()
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(path)],
@@ -130,7 +130,7 @@ def of_no_bytes(path):
     "spoil",
     [not_a_database, of_sqlite, of_no_bytes, cut_short, a_folder, inside_a_file, of_a_newer_duckdb],
 )
-def test_a_path_that_cannot_be_a_warehouse_is_a_fault_and_left_alone(path, spoil):
+def test_a_path_that_cannot_be_a_warehouse_is_refused_and_not_changed(path, spoil):
     spoil(path)
     before = path.read_bytes() if path.is_file() else None
     with pytest.raises(WarehouseError) as caught:
@@ -149,20 +149,20 @@ def test_a_path_that_cannot_be_a_warehouse_is_a_fault_and_left_alone(path, spoil
         ("CREATE TABLE schema_migrations (version VARCHAR)", "schema_migrations"),
     ],
 )
-def test_a_database_with_somebody_elses_tables_of_our_names_is_left_as_it_is(path, sql, name):
+def test_a_database_with_foreign_tables_of_our_names_is_refused_and_not_changed(path, sql, name):
     path.parent.mkdir()
     with duckdb.connect(path) as connection:
         connection.execute(sql)
     before = path.read_bytes()
     with pytest.raises(WarehouseError) as caught:
         connect(path, {})
-    said = f"cannot use the warehouse {path}: its {name} is not of this pipeline"
-    assert caught.value.message == said
+    message = f"cannot use the warehouse {path}: table {name} was not created by this pipeline"
+    assert caught.value.message == message
     assert (path.read_bytes(), list(path.parent.iterdir())) == (before, [path])
 
 
 @pytest.mark.parametrize("storage_version", ["v0.10.2", "v1.3.0", "latest"])
-def test_a_database_with_other_tables_takes_ours_beside_them(path, storage_version):
+def test_our_tables_can_be_added_to_a_database_with_other_tables(path, storage_version):
     path.parent.mkdir()
     with duckdb.connect() as connection:
         quoted = str(path).replace("'", "''")
@@ -174,7 +174,7 @@ def test_a_database_with_other_tables_takes_ours_beside_them(path, storage_versi
             assert connection.sql("SELECT count(*) FROM playback_events").fetchall() == [(0,)]
 
 
-def test_what_a_kill_left_of_a_new_database_is_made_anew(path):
+def test_an_unfinished_database_is_recreated(path):
     path.parent.mkdir()
     path.with_name(f"{path.name}.new").write_bytes(b"half a header")
     with connect(path, {}) as connection:
@@ -182,12 +182,12 @@ def test_what_a_kill_left_of_a_new_database_is_made_anew(path):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_file_that_may_not_be_written_is_a_fault():
+def test_a_file_that_cannot_be_created_is_an_error():
     with pytest.raises(WarehouseError, match=r"cannot open the warehouse /proc/w\.duckdb: "):
         connect(schema.Path("/proc/w.duckdb"), {})
 
 
-def test_both_unique_indexes_of_the_contract_are_there(path):
+def test_both_unique_indexes_exist(path):
     with connect(path, {}) as connection:
         found = connection.execute(
             "SELECT index_name, is_unique FROM duckdb_indexes() ORDER BY index_name"
@@ -195,7 +195,7 @@ def test_both_unique_indexes_of_the_contract_are_there(path):
     assert found == [("idx_playback_correlation_key", True), ("idx_playback_dedup", True)]
 
 
-def test_nothing_is_spilled_into_the_current_directory(path, monkeypatch, tmp_path):
+def test_nothing_is_spilled_to_the_current_directory(path, monkeypatch, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
@@ -206,7 +206,7 @@ def test_nothing_is_spilled_into_the_current_directory(path, monkeypatch, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("words", "cause"),
+    ("text", "cause"),
     [
         ("IO Error: Could not set lock on file", "Could not set lock on file"),
         ("IO Error: one\nmore of it", "one"),
@@ -218,30 +218,33 @@ def test_nothing_is_spilled_into_the_current_directory(path, monkeypatch, tmp_pa
         ("no kind at all", "no kind at all"),
     ],
 )
-def test_of_a_fault_its_first_cause_is_told_without_the_kinds_before_it(path, words, cause):
-    for operation, hint in [("open", "set DUCKDB_PATH"), ("write", "see that its folder has room")]:
+def test_the_message_has_the_first_cause_without_duckdbs_error_types(path, text, cause):
+    for operation, hint in [
+        ("open", "set DUCKDB_PATH"),
+        ("write", "check that its folder is writable"),
+    ]:
         with pytest.raises(WarehouseError) as caught, schema.explained(path, operation):
-            raise duckdb.IOException(words)
+            raise duckdb.IOException(text)
         assert caught.value.message == f"cannot {operation} the warehouse {path}: {cause}"
         assert caught.value.hint.startswith(hint)
 
 
-def test_a_fault_that_is_not_of_the_file_is_passed_on(path):
+def test_an_error_unrelated_to_the_file_is_passed_on(path):
     with pytest.raises(duckdb.ConstraintException), schema.explained(path, "write"):
         raise duckdb.ConstraintException("twice")
 
 
-def test_every_table_and_view_that_a_migration_makes_is_known_by_its_name(path):
+def test_the_names_of_all_created_tables_and_views_are_found(path):
     with connect(path, {}) as connection:
-        made = connection.execute(
+        created = connection.execute(
             "SELECT table_name FROM duckdb_tables() UNION ALL "
             "SELECT view_name FROM duckdb_views() WHERE NOT internal"
         ).fetchall()
-    found = schema._made_by(migrations().values())
-    assert found | {"schema_migrations"} == {name for (name,) in made}
+    found = schema._created_by(migrations().values())
+    assert found | {"schema_migrations"} == {name for (name,) in created}
 
 
-def test_the_room_for_indexes_grows_with_the_table(path):
+def test_the_memory_limit_grows_with_the_table(path):
     def limit(connection):
         return connection.execute("SELECT current_setting('memory_limit')").fetchone()[0]
 
@@ -249,7 +252,7 @@ def test_the_room_for_indexes_grows_with_the_table(path):
         empty = limit(connection)
         connection.execute("DROP TABLE playback_events CASCADE")
         connection.execute("CREATE TABLE playback_events AS SELECT range AS id FROM range(2000000)")
-        schema.make_room_for_indexes(connection)
+        schema.raise_memory_limit(connection)
         full = limit(connection)
     (small, kind), (large, same) = empty.split(), full.split()
     assert kind == same == "MiB"
@@ -257,13 +260,13 @@ def test_the_room_for_indexes_grows_with_the_table(path):
     assert 250 < float(large) - float(small) < 262
 
 
-def test_a_limit_that_was_given_is_kept(path):
+def test_a_configured_memory_limit_is_kept(path):
     with connect(path, {"memory_limit": "77MB"}) as connection:
         found = connection.execute("SELECT current_setting('memory_limit')").fetchone()
     assert found == ("73.4 MiB",)
 
 
-def test_a_fault_in_the_middle_of_the_work_closes_the_file(path):
+def test_an_error_while_writing_closes_the_file(path):
     def work():
         with schema.open_warehouse(path):
             raise duckdb.OutOfMemoryException("Out of Memory Error: failed to allocate")

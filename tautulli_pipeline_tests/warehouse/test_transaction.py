@@ -1,4 +1,4 @@
-"""A commit that fails leaves a file in which its rows can still be written."""
+"""After a failed commit, its rows can still be written to the file."""
 
 import duckdb
 import pytest
@@ -9,7 +9,7 @@ ROWS = 2048
 
 
 def open_file(path, memory_limit):
-    # Loose rows stay in memory until a checkpoint; here there is none.
+    # Loose rows stay in memory until a checkpoint, which never runs by itself here.
     config = {"threads": 1, "memory_limit": memory_limit, "wal_autocheckpoint": "1GB"}
     connection = duckdb.connect(config={**config, "temp_directory": f"{path}.tmp"})
     connection.execute(f"ATTACH '{path}' AS warehouse (TYPE duckdb)")
@@ -30,7 +30,7 @@ def insert_twice(connection):
 
 
 def insert_until_a_commit_fails(connection, batches_per_checkpoint):
-    """How many batches were committed before."""
+    """Insert batches until a commit fails; return the number of committed ones."""
     for batch in range(1000):
         if batch % batches_per_checkpoint == 0:
             connection.execute("CHECKPOINT")
@@ -39,14 +39,14 @@ def insert_until_a_commit_fails(connection, batches_per_checkpoint):
                 insert(connection, batch)
         except duckdb.TransactionException:
             return batch
-    pytest.fail("memory was enough")
+    pytest.fail("no commit failed")
 
 
-# Without the care taken, each of these leaves a key that no row can have any more.
+# A plain transaction would leave a key in each case that no row could use again.
 @pytest.mark.parametrize(
     ("memory_limit", "batches_per_checkpoint"), [("12MB", 10), ("20MB", 5), ("24MB", 5)]
 )
-def test_the_rows_of_a_failed_commit_can_be_written_after_the_file_was_closed(
+def test_rows_of_a_failed_commit_can_be_written_after_reopening_the_file(
     tmp_path, memory_limit, batches_per_checkpoint
 ):
     path = tmp_path / "plays.duckdb"
@@ -63,7 +63,7 @@ def test_the_rows_of_a_failed_commit_can_be_written_after_the_file_was_closed(
     assert rows == ids == (committed + 3) * ROWS
 
 
-def test_what_fails_inside_is_taken_back(tmp_path):
+def test_an_error_in_the_block_rolls_back(tmp_path):
     with open_file(tmp_path / "plays.duckdb", "400MB") as connection:
         connection.execute("CREATE TABLE plays (id UUID PRIMARY KEY, key VARCHAR UNIQUE)")
         with pytest.raises(duckdb.ConstraintException), transaction(connection):
@@ -72,7 +72,7 @@ def test_what_fails_inside_is_taken_back(tmp_path):
 
 
 @pytest.mark.parametrize("fault", [KeyboardInterrupt, SystemExit, ValueError])
-def test_whatever_ends_the_work_takes_it_back_and_the_next_is_committed(tmp_path, fault):
+def test_any_exception_rolls_back_and_the_next_transaction_commits(tmp_path, fault):
     def interrupted(connection):
         with transaction(connection):
             insert(connection, 0)
@@ -88,7 +88,7 @@ def test_whatever_ends_the_work_takes_it_back_and_the_next_is_committed(tmp_path
             assert other.execute("SELECT count(*) FROM warehouse.plays").fetchone() == (ROWS,)
 
 
-def test_nobody_sees_half_of_it(tmp_path):
+def test_other_connections_see_only_committed_rows(tmp_path):
     with open_file(tmp_path / "plays.duckdb", "400MB") as connection:
         connection.execute("CREATE TABLE plays (id UUID PRIMARY KEY, key VARCHAR UNIQUE)")
         with connection.cursor() as other:

@@ -4,7 +4,7 @@ import pytest
 from tautulli_pipeline.warehouse.cache import DedupCache
 from tautulli_pipeline.warehouse.dedup import Deduplicator
 from tautulli_pipeline.warehouse.writer import Writer, Written
-from tautulli_pipeline_tests.warehouse.meddling import Meddled
+from tautulli_pipeline_tests.warehouse.hooked_connection import HookedConnection
 from tautulli_pipeline_tests.warehouse.plays import (
     STREAM,
     audit,
@@ -27,7 +27,7 @@ def write(under_test, *events, first=1):
 
 
 @pytest.mark.parametrize("entries", [0, 10_000])
-def test_a_duplicate_of_a_duplicate_is_a_play_of_its_own(warehouse, entries):
+def test_a_play_that_repeats_only_a_duplicate_is_stored(warehouse, entries):
     a = event(1, rating_key="10")
     b = event(2, event_id=a["event_id"], session_key="b", started_at=a["started_at"], user_id=8)
     c = event(3, session_key="b", started_at=a["started_at"], user_id=8)
@@ -39,7 +39,7 @@ def test_a_duplicate_of_a_duplicate_is_a_play_of_its_own(warehouse, entries):
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_an_event_id_that_comes_again_years_later_is_a_duplicate(warehouse, together):
+def test_an_event_id_repeated_years_later_is_a_duplicate(warehouse, together):
     old = event(1, started_at="2014-01-01T00:00:00Z")
     late = event(2, event_id=old["event_id"], started_at="2026-01-01T00:00:00Z")
     written = []
@@ -54,21 +54,21 @@ def test_an_event_id_that_comes_again_years_later_is_a_duplicate(warehouse, toge
     assert [found[1:] for found in audit(warehouse)] == [("database", "event_id", uuid_of(1))]
 
 
-def test_a_correlation_key_of_another_time_is_a_duplicate_too(warehouse):
+def test_a_correlation_key_repeated_at_another_time_is_a_duplicate(warehouse):
     write(writer(warehouse), event(1, correlation_key="given", started_at="2014-01-01T00:00:00Z"))
     write(writer(warehouse), event(2, correlation_key="given"), event(3), first=2)
     assert sequences(warehouse) == [1, 3]
     assert audit(warehouse) == [(2, "database", "correlation_key", uuid_of(1))]
 
 
-def test_plays_of_one_second_without_session_or_rating_key_are_distinct(warehouse):
+def test_plays_of_one_second_without_keys_are_distinct(warehouse):
     moment = {"session_key": None, "rating_key": None, "started_at": "2024-05-01T00:00:00Z"}
     for entries in (10_000, 0):
         write(writer(warehouse, entries=entries), event(1, **moment), event(2, **moment))
         assert sequences(warehouse) == [1, 2]
 
 
-def test_a_cross_source_duplicate_is_dropped_only_while_it_is_remembered(warehouse):
+def test_a_cross_source_duplicate_is_discarded_only_while_cached(warehouse):
     same = {"title": "one", "rating_key": None, "started_at": "2024-05-01T00:00:00Z"}
     under_test = writer(warehouse)
     write(under_test, event(1, source="plex", **same))
@@ -88,7 +88,7 @@ def test_a_redelivered_duplicate_stays_a_duplicate_after_a_restart(warehouse):
     assert rows(warehouse, "SELECT * FROM dedupe_audit_log") == before
 
 
-def test_the_same_sequence_of_another_stream_is_another_message(warehouse):
+def test_the_same_sequence_on_another_stream_is_another_message(warehouse):
     write(writer(warehouse), event(1))
     write(writer(warehouse, stream_id="MEDIA_EVENTS@later"), event(2))
     assert rows(warehouse, "SELECT id FROM playback_events ORDER BY ALL") == [
@@ -98,7 +98,7 @@ def test_the_same_sequence_of_another_stream_is_another_message(warehouse):
     assert position(warehouse) == [(STREAM, 1), ("MEDIA_EVENTS@later", 1)]
 
 
-def test_the_audit_keeps_the_whole_payload_as_it_came(warehouse):
+def test_the_audit_keeps_the_exact_payload(warehouse):
     body = (
         b'{"event_id":"%s", "source" : "plex","user_id":7,"title":"\xc3\x86r\xc3\xb8",'
         b'"started_at":"2024-05-01T00:00:00+02:00","unknown":{"a":[1,2.50]},"year":"x"}'
@@ -122,12 +122,12 @@ def test_the_audit_keeps_the_whole_payload_as_it_came(warehouse):
         ({"platform": ""}, False),
     ],
 )
-def test_the_audit_says_whether_the_content_differs(warehouse, change, differs):
+def test_the_audit_records_whether_the_content_differs(warehouse, change, differs):
     write(writer(warehouse), event(1), event(1) | change)
     assert rows(warehouse, "SELECT content_differs FROM dedupe_audit_log") == [(differs,)]
 
 
-def test_a_restored_play_stands_outside_the_keys_but_not_outside_its_id(warehouse):
+def test_a_restored_play_matches_by_its_id_but_not_by_other_keys(warehouse):
     play = event(1)
     twin = play | {"event_id": uuid_of(2)}
     third = play | {"event_id": uuid_of(3)}
@@ -155,14 +155,14 @@ def test_a_restored_play_stands_outside_the_keys_but_not_outside_its_id(warehous
         "INSERT INTO stream_positions",
     ],
 )
-def test_a_failure_in_the_middle_leaves_nothing_behind(warehouse, statement):
+def test_a_failed_statement_rolls_back_the_whole_batch(warehouse, statement):
     faults = []
 
     def fail():
         if faults:
             raise faults.pop()
 
-    under_test = writer(Meddled(warehouse, statement, fail))
+    under_test = writer(HookedConnection(warehouse, statement, fail))
     write(under_test, event(1))
     part = [event(2), event(1), b"not json"]
     faults.append(duckdb.IOException("No space left on device"))
@@ -179,13 +179,13 @@ def test_a_failure_in_the_middle_leaves_nothing_behind(warehouse, statement):
     assert position(warehouse) == [(STREAM, 4)]
 
 
-def test_the_position_never_goes_back(warehouse):
+def test_the_position_never_decreases(warehouse):
     write(writer(warehouse), event(1), event(2), first=8)
     write(writer(warehouse), event(3), first=3)
     assert position(warehouse) == [(STREAM, 9)]
 
 
-def test_a_message_that_comes_twice_in_one_batch_counts_once(warehouse):
+def test_a_message_twice_in_a_batch_counts_once(warehouse):
     twice = [message(1, event(1)), message(2, event(1)), message(3, b"{")] * 2
     under_test = Writer(warehouse, Deduplicator(DedupCache(300, 0)), STREAM)
     written = under_test.write(batch(twice))
@@ -195,5 +195,5 @@ def test_a_message_that_comes_twice_in_one_batch_counts_once(warehouse):
     assert written == Written(6, 1, 0, 1, 1)
 
 
-def test_an_empty_batch_is_nothing(warehouse):
+def test_an_empty_batch_writes_nothing(warehouse):
     assert writer(warehouse).write(batch([])) == Written()

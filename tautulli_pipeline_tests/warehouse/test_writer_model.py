@@ -1,4 +1,4 @@
-"""The writer against a model that takes one message after the other and looks at everything."""
+"""Compares the writer with a model that handles one message at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tautulli_pipeline_tests.warehouse.test_cache import Clock, NaiveCache, keys
 
 
 class Model:
-    """Every message has its fate once, decided by the plays and outcomes before it."""
+    """Gives each message one outcome, based on all earlier messages."""
 
     def __init__(self, entries):
         self.entries = entries
@@ -109,10 +109,10 @@ def keys_of(sequence, event):
 
 @st.composite
 def events(draw):
-    """Plays from so few keys that they collide in every combination.
+    """Draw plays with so few keys that they collide in every combination.
 
-    Keys of different seconds differ, as they do but for odd producers: of a play that two
-    others stand in for, a far one is only looked up where no near one is.
+    Keys of different seconds differ, as with all but odd producers: if a play matches two
+    others, the writer looks for the one of another time only if there is no nearer one.
     """
     second = draw(st.integers(0, 1))
     fields = {
@@ -138,9 +138,9 @@ def events(draw):
     return fields
 
 
-# A delivery is a new event, or the place of an earlier one that comes again.
+# A delivery is a new event, or the index of an earlier one to redeliver.
 deliveries = st.lists(st.one_of(events(), events(), st.integers(0, 30)), min_size=1, max_size=25)
-# After a delivery: the batch goes on, it ends, or it ends and the consumer starts anew.
+# After a delivery, the batch continues, ends, or ends with a restart of the consumer.
 boundaries = st.lists(
     st.sampled_from(["", "", "", "", "batch", "restart"]), min_size=25, max_size=25
 )
@@ -152,7 +152,7 @@ def emptied(connection):
 
 
 def batches(script, cuts):
-    """The script as batches of (sequence, event), each with whether a restart follows."""
+    """Yield batches of (sequence, event), each with whether a restart follows."""
     seen, part = [], []
     for step, cut in zip(script, cuts, strict=False):
         if isinstance(step, int):
@@ -172,7 +172,7 @@ def batches(script, cuts):
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(deliveries, boundaries, st.sampled_from([0, 1, 3, 10_000]))
-def test_whatever_the_batches_every_message_has_the_fate_of_the_model(
+def test_every_message_has_the_same_outcome_as_in_the_model(
     shared_warehouse, script, cuts, entries
 ):
     emptied(shared_warehouse)
@@ -208,15 +208,17 @@ def test_whatever_the_batches_every_message_has_the_fate_of_the_model(
         )
         for sequence, event in sorted(model.stored.items())
     ]
-    assert audit(shared_warehouse) == [(s, *fate[:3]) for s, fate in sorted(model.audit.items())]
+    assert audit(shared_warehouse) == [
+        (s, *outcome[:3]) for s, outcome in sorted(model.audit.items())
+    ]
     details = "SELECT stream_sequence, content_differs, discarded_payload FROM dedupe_audit_log"
     bodies = dict(delivery for part, _ in batches(script, cuts) for delivery in part)
     assert [
         (s, differs, json.loads(body))
         for s, differs, body in rows(shared_warehouse, f"{details} ORDER BY 1")
-    ] == [(s, fate[3], bodies[s]) for s, fate in sorted(model.audit.items())]
+    ] == [(s, outcome[3], bodies[s]) for s, outcome in sorted(model.audit.items())]
     dead = rows(shared_warehouse, "SELECT stream_sequence, reason FROM dead_letters ORDER BY 1")
     assert dead == sorted(model.dead.items())
-    layers = [fate[0] for fate in model.audit.values()]
+    layers = [outcome[0] for outcome in model.audit.values()]
     expected = [len(model.stored), layers.count("cache"), layers.count("database")]
     assert counted[:3] == expected

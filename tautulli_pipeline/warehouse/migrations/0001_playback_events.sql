@@ -1,4 +1,4 @@
--- The plays. Times are UTC; a restored play stands outside the two unique indexes.
+-- The plays. Times are UTC. The two unique indexes do not cover restored plays.
 CREATE TABLE playback_events (
     id UUID PRIMARY KEY,
     session_key VARCHAR,
@@ -160,13 +160,13 @@ CREATE TABLE playback_events (
     restored_at TIMESTAMP
 );
 
--- DuckDB keeps whole indexes in memory, so they hold digests of 128 bits: 16 bytes a row
--- where the keys have 100.
+-- DuckDB keeps whole indexes in memory, so they hold 128-bit digests: 16 bytes per row
+-- instead of the 100 bytes of the keys.
 CREATE UNIQUE INDEX idx_playback_correlation_key ON playback_events (
     (CASE WHEN restored_at IS NULL THEN md5_number(correlation_key) END)
 );
 
--- The play is (rating_key, user_id, started_at), and none where one of them is NULL.
+-- The key is (rating_key, user_id, started_at). Rows where one of them is NULL have no key.
 CREATE UNIQUE INDEX idx_playback_dedup ON playback_events (
     (CASE WHEN restored_at IS NULL THEN
         md5_number(rating_key || '|' || user_id || '|' || epoch_us(started_at)) END)

@@ -1,4 +1,4 @@
--- What happened to everything that did not become a row, and the count of each fate.
+-- The outcome of everything that did not become a row, and the count of each outcome.
 CREATE TABLE dedupe_audit_log (
     id UUID PRIMARY KEY,
     discarded_event_id UUID NOT NULL,

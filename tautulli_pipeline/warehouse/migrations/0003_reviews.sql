@@ -1,8 +1,9 @@
--- What a person should look at. Nothing is removed, and the import does no work for it.
+-- Views for people to review. They remove nothing and cost the import nothing.
 
--- Plays that are likely one and the same, stamped differently by two producers or twice by
--- one: same user and item, starts close together for the runtime, at the same time. A rewatch
--- begins when the play before it is over, so it is none; neither are two players of one user.
+-- Pairs of plays that are likely the same, reported with different times by two producers or
+-- twice by one: same user and item, starts close together relative to the runtime, overlapping.
+-- A rewatch starts after the first play has ended, so it does not match. Neither do plays of
+-- one user on two players.
 CREATE VIEW near_matches AS
 WITH items AS (
     SELECT id, started_at, epoch(started_at)::BIGINT // 600 AS slot,
@@ -48,11 +49,11 @@ SELECT first_event_id, second_event_id, server_id, user_id, "user", title, grand
     first_source, second_source, first_started_at, second_started_at, seconds_apart,
     overlap_seconds, same_rating_key
 FROM timed
--- A tenth of the runtime, but half a minute at least and ten minutes at most.
+-- A tenth of the runtime, but at least 30 seconds and at most 10 minutes.
 WHERE seconds_apart <= least(greatest(runtime_seconds // 10, 30), 600)
     AND overlap_seconds >= 0 AND overlap_seconds * 2 >= shorter_seconds;
 
--- Plays whose figures cannot be right, each with what is wrong with it.
+-- Plays with impossible figures, each with flags for what is wrong.
 CREATE VIEW suspicious_plays AS
 WITH neighbours AS (
     SELECT id, least(

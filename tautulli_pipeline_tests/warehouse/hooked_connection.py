@@ -1,4 +1,4 @@
-"""A warehouse connection on which something else happens at a chosen statement."""
+"""A warehouse connection that calls a hook before chosen statements."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ if TYPE_CHECKING:
     import duckdb
 
 
-class Meddled:
-    """A connection that calls `meddle` before each statement that contains `marker`."""
+class HookedConnection:
+    """A connection that calls `hook` before each statement that contains `marker`."""
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, marker: str, meddle: Callable[[], Any]
+        self, connection: duckdb.DuckDBPyConnection, marker: str, hook: Callable[[], Any]
     ) -> None:
         self._connection = connection
         self._marker = marker
-        self._meddle = meddle
+        self._hook = hook
 
     def execute(self, sql: str, *arguments: Any) -> duckdb.DuckDBPyConnection:
         if self._marker in sql:
-            self._meddle()
+            self._hook()
         return self._connection.execute(sql, *arguments)
 
     def __getattr__(self, name: str) -> Any:
