@@ -181,7 +181,7 @@ def test_a_table_that_another_process_holds_is_named_and_the_source_told_alone(
     assert f"{warehouse}: process {process_id} " in facts["warehouse"]["reason"]
     assert shown[0] == 0
     assert f"process {process_id} " in shown[1]
-    assert "compared with each other alone" in shown[1]
+    assert "compared only with each other" in shown[1]
 
 
 def test_ctrl_c_ends_the_reading_and_deletes_the_copy(tmp_path, data_dir):
