@@ -1,1 +1,1 @@
-"""The work of an import: what is due, publishing it, consuming it, and its record."""
+"""Imports: planning, publishing, consuming and recording them."""

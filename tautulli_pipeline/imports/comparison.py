@@ -1,4 +1,4 @@
-"""Which plays would be new: their keys against the present table and among themselves."""
+"""Predict which plays are new: compare their keys with the table and with each other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tautulli_pipeline.events.identity import quote_literal
 from tautulli_pipeline.warehouse.matching import SAME_PLAY
 from tautulli_pipeline.warehouse.schema import explained
 
-# By key of layer 3, the columns that make it, in the order in which the keys are tried.
+# The columns of each layer 3 key, in the order in which the keys are tried.
 _COLUMNS: Final = dict(
     zip(SAME_PLAY, ("event_id", "correlation_key", "rating_key, user_id, started_at"), strict=True)
 )
@@ -24,14 +24,14 @@ _KEYS: Final = """
     SELECT rowid AS position, event_id, correlation_key, rating_key, user_id, started_at
     FROM plays WHERE reason IS NULL
 """
-# Rows that a person restored stand outside the two indexes.
+# Restored rows are not in the two indexes.
 _ADD_STORED: Final = """
     INSERT INTO keys
     SELECT -1, id, CASE WHEN restored_at IS NULL THEN correlation_key END,
         CASE WHEN restored_at IS NULL THEN rating_key END, user_id, started_at
     FROM warehouse.playback_events
 """
-# The first play of each key that several have.
+# The first play with each key that several plays share.
 _FIRST: Final = """
     LEFT JOIN (
         SELECT {1}, min(position) AS first FROM keys GROUP BY ALL HAVING count(*) > 1
@@ -41,7 +41,7 @@ _FIRST: Final = """
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the present table was compared with, or why it was not."""
+    """The table that the plays were compared with, or why they were not."""
 
     path: str
     compared: bool
@@ -50,16 +50,16 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How many plays are new and how many repeat an earlier one, by the first key that says so."""
+    """The number of new plays, and of duplicates by the first key that matches."""
 
     new: int
     duplicates: dict[str, int]
 
 
 def compare(connection: duckdb.DuckDBPyConnection, warehouse: Path) -> tuple[Outcome, Comparison]:
-    """Decide each play of the table `plays` as if those before it were stored already.
+    """Classify each play of the table `plays` as if the plays before it were already stored.
 
-    The table at `warehouse` is only read and soon let go. Plays with a `reason` are no events.
+    The table at `warehouse` is only read, and released soon. Plays with a `reason` are not events.
     """
     connection.execute(_KEYS)
     comparison = _add_stored(connection, warehouse)
@@ -90,7 +90,7 @@ def _judge(connection: duckdb.DuckDBPyConnection) -> Outcome:
     rows = connection.execute(
         f"SELECT {firsts} FROM keys {joins} WHERE position >= 0 ORDER BY position"
     )
-    # By key, whether it is stored, at the place of its first play; the last is the table's, -1.
+    # For each key: whether it is stored, indexed by its first play; index -1 is the table.
     stored = [bytearray(size) + b"\1" for _ in _COLUMNS]
     counts = dict.fromkeys(("new", *_COLUMNS), 0)
     while chunk := rows.fetchmany(_ROWS_AT_A_TIME):

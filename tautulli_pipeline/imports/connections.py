@@ -1,4 +1,4 @@
-"""What the settings say about the stream and the warehouse, ready to use."""
+"""Connections to the stream and the warehouse, as the settings configure them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from tautulli_pipeline.warehouse.schema import open_warehouse
 
 @contextmanager
 def stream_address(settings: Settings) -> Iterator[StreamAddress]:
-    """The external JetStream, or the embedded one, running while the context is open.
+    """Yield the address of the external JetStream server, or of the embedded one.
+
+    The embedded server runs while the context is open.
 
     Raises:
         StreamError: the embedded server does not start.
@@ -37,10 +39,10 @@ def stream_address(settings: Settings) -> Iterator[StreamAddress]:
 
 
 def check_login(settings: Settings) -> None:
-    """Check what the NATS_* variables say before anything starts.
+    """Check the NATS_* variables before anything starts.
 
     Raises:
-        ConfigurationError: one of them, or the file that it names, is not usable.
+        ConfigurationError: a variable, or the file that it names, is not usable.
     """
     if settings.nats_url is not None:
         login_options(_external_address(settings, settings.nats_url))
@@ -68,7 +70,7 @@ def _names(settings: Settings, url: str) -> StreamAddress:
 
 
 def deduplicator(settings: Settings) -> Deduplicator:
-    """Layers 2 and 3 with the configured window and size."""
+    """Return layers 2 and 3 with the configured window and size."""
     return Deduplicator(DedupCache(settings.dedup_window_seconds, settings.dedup_max_entries))
 
 
@@ -80,10 +82,10 @@ def open_as_consumer(
     on_wait: Callable[[str], None],
     config: Mapping[str, Any] | None = None,
 ) -> Iterator[DuckDBPyConnection]:
-    """The warehouse for the one consumer of this data directory.
+    """Open the warehouse as the only consumer of this data directory.
 
     Raises:
-        WarehouseError: another consumer keeps consuming, or see `open_warehouse`.
+        WarehouseError: another consumer keeps running, or see `open_warehouse`.
     """
     path = settings.warehouse_path
     with (

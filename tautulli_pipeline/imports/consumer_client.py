@@ -1,4 +1,4 @@
-"""The importer's side of a consumer process."""
+"""The import's client for its consumer process."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from tautulli_pipeline.imports.consumer_protocol import (
 from tautulli_pipeline.imports.record import Outcomes
 from tautulli_pipeline.warehouse.arrivals import Arrivals
 
-_ENDS_WITHIN_SECONDS: Final = 60.0
+_END_TIMEOUT_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.1
 _ENDED: Final = Failed(
-    1, "the consumer ended unexpectedly", "import again to resume; --debug shows its last words"
+    1, "the consumer ended unexpectedly", "import again to resume; use --debug for details"
 )
 _KINDS: Final = {kind.exit_code: kind for kind in PipelineError.__subclasses__()}
 
@@ -45,7 +45,7 @@ Awaited = TypeVar("Awaited", Ready, Drained, Finished)
 
 @contextmanager
 def spawned_consumer() -> Iterator[subprocess.Popen[bytes]]:
-    """A consumer process that loads what it needs and touches nothing until it begins."""
+    """Start a consumer process; it loads its modules and touches nothing until `Begin`."""
     command = [sys.executable, "-m", "tautulli_pipeline.imports.consumer_main"]
     if LOGGER.isEnabledFor(logging.DEBUG):
         command.append("--debug")
@@ -57,12 +57,12 @@ def spawned_consumer() -> Iterator[subprocess.Popen[bytes]]:
 
 
 class ConsumerClient:
-    """Sends orders and takes replies; replies that somebody awaits stay in a queue.
+    """Sends orders to a consumer process and receives its replies.
 
     Args:
         process: a consumer that has not begun.
-        on_progress: hears, in another thread, what is settled so far.
-        on_wait: hears, in another thread, what the consumer waits for.
+        on_progress: receives what is settled so far; called from another thread.
+        on_wait: receives what the consumer is waiting for; called from another thread.
     """
 
     def __init__(
@@ -82,52 +82,52 @@ class ConsumerClient:
         self._listener.start()
 
     def begin(self, import_id: str, wait_seconds: float) -> None:
-        """Have it consume for that import; see `Begin`."""
+        """Tell it to consume for that import; see `Begin`."""
         self._order(Begin(import_id, wait_seconds))
 
-    def await_ready(self, require_going_on: Callable[[], None]) -> Ready:
-        """Wait until the consumer has the warehouse and the stream.
+    def await_ready(self, check_running: Callable[[], None]) -> Ready:
+        """Wait until the consumer has opened the warehouse and the stream.
 
         Args:
-            require_going_on: called now and then; raises to end the wait.
+            check_running: called regularly; raises to end the wait.
 
         Raises:
             PipelineError: it ended instead; the class says why.
         """
-        ready = self._await(Ready, require_going_on)
+        ready = self._await(Ready, check_running)
         self._is_ready = True
         return ready
 
     def cover(self, partitions: Iterable[str]) -> None:
-        """Have it count what is settled of these partitions alone."""
+        """Tell it to count the settled rows of these partitions only."""
         self._order(Cover(sorted(partitions)))
 
-    def drain(self, last_sequence: int, require_going_on: Callable[[], None]) -> Drained:
+    def drain(self, last_sequence: int, check_running: Callable[[], None]) -> Drained:
         """Wait until everything up to `last_sequence` is consumed and settled.
 
         Args:
-            last_sequence: of the stream.
-            require_going_on: called now and then; raises to end the wait.
+            last_sequence: a sequence of the stream.
+            check_running: called regularly; raises to end the wait.
 
         Raises:
             PipelineError: the consumer failed.
         """
         self._order(Drain(last_sequence))
-        return self._await(Drained, require_going_on)
+        return self._await(Drained, check_running)
 
     def finish(
-        self, since: datetime | None, *, within_seconds: float = _ENDS_WITHIN_SECONDS
+        self, since: datetime | None, *, within_seconds: float = _END_TIMEOUT_SECONDS
     ) -> Arrivals | None:
         """End the consumer after its current batch and wait for it.
 
         Args:
-            since: what came into the warehouse since then is wanted.
-            within_seconds: after that it is killed.
+            since: report what the warehouse received since then.
+            within_seconds: kill the consumer after this time.
 
         Returns:
-            What was asked for, where the consumer lived to tell.
+            The report, if it was requested and the consumer lived to send it.
         """
-        if not self._is_ready:  # it may wait for a lock, and has no batch
+        if not self._is_ready:  # it may be waiting for a lock, and has no batch
             self.kill()
             return None
         self._order(Finish(since))
@@ -142,10 +142,10 @@ class ConsumerClient:
 
     @contextmanager
     def ended_after_failure(self) -> Iterator[None]:
-        """End the consumer where the context fails: after its current batch, or at once."""
+        """End the consumer if the context fails: after its current batch, or immediately."""
         try:
             yield
-        except KeyboardInterrupt:  # a person who does not wait for the batch
+        except KeyboardInterrupt:  # the user does not want to wait for the batch
             self.kill()
             raise
         except BaseException:
@@ -153,7 +153,7 @@ class ConsumerClient:
             raise
 
     def kill(self) -> None:
-        """End it at once where it has not ended; what it committed is kept."""
+        """End it immediately if it is still running; what it committed is kept."""
         self._process.kill()
         self._process.wait()
         self._listener.join()
@@ -163,14 +163,14 @@ class ConsumerClient:
     @staticmethod
     def _close(pipe: IO[bytes] | None) -> None:
         if pipe is not None:
-            with suppress(BrokenPipeError):  # an order that it did not live to read
+            with suppress(BrokenPipeError):  # it died before it read the order
                 pipe.close()
 
     def require_alive(self) -> None:
-        """Raise what ended the consumer, if it has ended.
+        """Raise an error if the consumer has ended.
 
         Raises:
-            PipelineError: its last words.
+            PipelineError: the error that ended it.
         """
         if self._failed is not None:
             raise _fault(self._failed)
@@ -180,21 +180,21 @@ class ConsumerClient:
         if stdin is not None and not stdin.closed:
             send(stdin, order)
 
-    def _await(self, kind: type[Awaited], require_going_on: Callable[[], None]) -> Awaited:
+    def _await(self, kind: type[Awaited], check_running: Callable[[], None]) -> Awaited:
         while True:
             with suppress(queue.Empty):
                 reply = self._replies.get(timeout=_POLL_SECONDS)
                 assert isinstance(reply, kind), reply
                 return reply
             self.require_alive()
-            require_going_on()
+            check_running()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
         failed = _ENDED
         for line in self._process.stdout:
             if not line.endswith(b"\n"):
-                break  # it was killed in the middle of a word
+                break  # it was killed in the middle of a reply
             reply = parse(line)
             if isinstance(reply, Progress):
                 self._on_progress(reply.outcomes)

@@ -1,8 +1,8 @@
-"""A consumer in a process of its own: it loads what it needs, then waits for its orders.
+"""The entry point of the consumer process: load its modules, then wait for orders.
 
-It does without Dagster: the importer records what is done here. `consumer_protocol` says
-what goes in and out. The importer may be gone at any moment: before it began, the consumer
-then ends at once, later after its current batch.
+It does not use Dagster: the import records what is done here. `consumer_protocol` defines its
+input and output. If the import goes away, the consumer ends: immediately if it has not begun,
+otherwise after its current batch.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from tautulli_pipeline.memory import block_pandas, freeze_gc, keep_memory_bounde
 
 
 def main() -> None:
-    """Ignore signals immediately, then load and serve."""
-    # A terminal and a service manager signal all processes; the importer decides what it means.
+    """Ignore signals immediately, then load the worker and serve."""
+    # Terminals and service managers signal all processes; the import decides what to do.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     keep_memory_bounded()
     block_pandas()
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    # Unbuffered: a thread blocked on the buffered one would hold up the interpreter's end.
+    # Unbuffered: a thread blocked on a buffered reader would delay interpreter shutdown.
     orders = os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0)
 
     from tautulli_pipeline.data_dir.logs import log_to_stderr

@@ -1,7 +1,7 @@
-"""What an import and its consumer process say to each other: one JSON object a line.
+"""The protocol between an import and its consumer process: one JSON object per line.
 
-The importer writes orders to the consumer's standard input and reads replies from its
-standard output. The end of the input means that the importer is gone.
+The import writes orders to the consumer's standard input and reads replies from its
+standard output. The end of the input means that the import is gone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Begin:
     """Consume for this import.
 
     Attributes:
-        wait_seconds: how long to wait for a program that holds the warehouse.
+        wait_seconds: how long to wait while another program holds the warehouse.
     """
 
     import_id: str
@@ -31,14 +31,14 @@ class Begin:
 
 @dataclass(frozen=True)
 class Cover:
-    """Count what is settled of these partitions."""
+    """Count the settled rows of these partitions only."""
 
     partitions: list[str]
 
 
 @dataclass(frozen=True)
 class Drain:
-    """Say when everything up to this message is consumed and settled."""
+    """Report when everything up to this message is consumed and settled."""
 
     last_sequence: int
 
@@ -48,8 +48,8 @@ class Finish:
     """End after the current batch.
 
     Attributes:
-        since: tell what came into the warehouse since then, in UTC without a zone; None
-            where nobody wants to know.
+        since: report what the warehouse received since then, in UTC without a zone; None
+            for no report.
     """
 
     since: datetime | None
@@ -64,24 +64,24 @@ class Ready:
 
 @dataclass(frozen=True)
 class Waiting:
-    """The consumer waits for something."""
+    """The consumer is waiting for something."""
 
     words: str
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What is settled so far."""
+    """The rows that are settled so far."""
 
     outcomes: Outcomes
 
 
 @dataclass(frozen=True)
 class Drained:
-    """Everything up to the message of the last order is consumed and settled.
+    """Everything up to the message of the last `Drain` is consumed and settled.
 
     Attributes:
-        unsettled: ids of rows that were published but arrived nowhere, by partition.
+        unsettled: ids of rows that were published but never arrived, by partition.
     """
 
     outcomes: Outcomes
@@ -90,14 +90,14 @@ class Drained:
 
 @dataclass(frozen=True)
 class Finished:
-    """The consumer's last words."""
+    """The last reply of a consumer that succeeded."""
 
     arrivals: Arrivals
 
 
 @dataclass(frozen=True)
 class Failed:
-    """The consumer's last words where something went wrong."""
+    """The last reply of a consumer that failed."""
 
     exit_code: int
     message: str
@@ -114,7 +114,7 @@ _KINDS: Final[dict[str, TypeAdapter[Any]]] = {
 
 
 def parse(line: bytes) -> Order | Reply:
-    """The message of one line."""
+    """Parse one line."""
     fields = orjson.loads(line)
     message: Order | Reply = _KINDS[fields.pop("kind")].validate_python(fields)
     return message
@@ -123,8 +123,8 @@ def parse(line: bytes) -> Order | Reply:
 def send(stream: IO[bytes], message: Order | Reply) -> None:
     """Write one message.
 
-    A reader that is gone is no fault here: its own last words, or the end of what it
-    writes, tell that it is.
+    A reader that is gone is not an error here: its last reply, or the end of its output,
+    shows that it is gone.
     """
     fields = {"kind": type(message).__name__.lower(), **vars(message)}
     try:

@@ -1,6 +1,6 @@
-"""The consumer of one import, under the orders of the process that runs it.
+"""The consumer of one import, controlled by the process that runs the import.
 
-When its orders end, whoever gave them is gone: it finishes its current batch and ends too.
+If its input ends, that process is gone: the consumer finishes its current batch and ends too.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from tautulli_pipeline.warehouse.writer import Written
 
 @dataclass
 class _Orders:
-    """What the importer wants, read line by line in a thread.
+    """The orders of the import, read line by line in a thread.
 
     Attributes:
-        changed: released for each order after the first one to drain, and for the last.
+        changed: released for each `Drain` after the first one, and for the last order.
     """
 
     lines: FileIO
@@ -73,7 +73,7 @@ class _Orders:
 
 @dataclass
 class _Reporting:
-    """Passes the progress of the consumption to the importer."""
+    """Sends the progress of the consumption to the import."""
 
     orders: _Orders
     replies: IO[bytes]
@@ -83,7 +83,7 @@ class _Reporting:
     outcomes: Outcomes | None = None
 
     def report(self, _written: Written, unsettled: Unsettled) -> None:
-        # Those of an import left unfinished before are its own to publish again.
+        # An earlier unfinished import has to publish its own rows again.
         self.unsettled = {key: ids for (of, key), ids in unsettled.items() if of == self.import_id}
         outcomes = self.settled()
         if outcomes != self.outcomes:
@@ -100,14 +100,14 @@ class _Reporting:
 def consume(
     settings: Settings, orders: _Orders, replies: IO[bytes], begin: Begin
 ) -> Arrivals | None:
-    """Consume and settle until the importer says finish or is gone.
+    """Consume and settle until the import sends `Finish` or is gone.
 
     Returns:
-        What came into the warehouse since the moment that the last order names, if any.
+        What the warehouse received since the time in the last order, if it names one.
     """
 
     def wait(words: str) -> None:
-        """Tell the importer what is waited for, unless nobody needs the end of it."""
+        """Report what the consumer is waiting for, unless it was stopped."""
         if orders.stopped:
             raise StoppedError("the consumer was stopped")
         send(replies, Waiting(words))
@@ -131,8 +131,8 @@ def serve(lines: FileIO, replies: IO[bytes]) -> int:
     """Consume for one import.
 
     Args:
-        lines: its orders.
-        replies: where its progress goes.
+        lines: the orders.
+        replies: receives the replies.
 
     Returns:
         The exit code.
@@ -145,7 +145,7 @@ def serve(lines: FileIO, replies: IO[bytes]) -> int:
     threading.Thread(target=orders.listen, daemon=True).start()
     try:
         arrivals = consume(load_settings(), orders, replies, begin)
-    except Exception as error:  # the last boundary: the importer shows it to people
+    except Exception as error:  # the outermost boundary: the import shows the error to the user
         send(replies, _described(error))
         return 1
     if arrivals is not None:

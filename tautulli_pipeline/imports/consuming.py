@@ -1,4 +1,4 @@
-"""The consuming half: the stream into the table, and receipts settled, for whoever runs it."""
+"""Consume the stream into the table and settle receipts, for any kind of run."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from tautulli_pipeline.warehouse.writer import Writer, Written
 def open_consumption(
     settings: Settings, connection: DuckDBPyConnection, *, on_wait: Callable[[str], None]
 ) -> Iterator[Consumption]:
-    """Connect to the stream as the one consumer.
+    """Connect to the stream as its only consumer.
 
     Args:
-        settings: name the stream and size the cache of layer 2.
+        settings: the stream and the size of the layer 2 cache.
         connection: the warehouse, open for writing.
-        on_wait: hears what is waited for, and may raise to end that.
+        on_wait: receives what the consumer is waiting for; may raise to end the wait.
 
     Raises:
-        StreamError: the server cannot be reached or does not take the work.
+        StreamError: the server is unreachable or refuses the request.
     """
     with (
         stream_address(settings) as address,
@@ -44,8 +44,8 @@ def open_consumption(
 
 
 @dataclass
-class _WhatIsThere:
-    """Consume what is on the stream now, and make room for whoever waits to consume."""
+class _Backlog:
+    """Consume what is on the stream now, and give way to a consumer that is waiting."""
 
     settings: Settings
     stop: Stop
@@ -69,15 +69,15 @@ def consume_backlog(
     stop: Stop,
     on_wait: Callable[[str], None],
 ) -> int:
-    """Consume what is on the stream, and complete the import that it settles the last row of.
+    """Consume what is on the stream; complete the import if this settles its last row.
 
     Returns:
-        How many rows of unfinished imports were published but arrived nowhere.
+        The number of rows of unfinished imports that were published but never arrived.
 
     Raises:
-        StoppedError: somebody asked to stop, or another consumer waits to begin; what is
+        StoppedError: a stop was requested, or another consumer is waiting to begin; what is
             committed is kept.
-        StreamError: the server cannot be reached or does not take the work.
+        StreamError: the server is unreachable or refuses the request.
     """
 
     def wait(words: str) -> None:
@@ -85,14 +85,14 @@ def consume_backlog(
         on_wait(words)
 
     with open_consumption(settings, connection, on_wait=wait) as consumption:
-        backlog = _WhatIsThere(settings, stop, consumption.session.last_sequence())
+        backlog = _Backlog(settings, stop, consumption.session.last_sequence())
         consumption.run(backlog, backlog.report)
         _settle_last_import(settings, consumption.ledger)
     stop.require_none()
     if backlog.is_awaited:
         raise StoppedError(
-            "made room for another consumer of this data directory",
-            hint="what is left on the stream is consumed by it, or by the next run",
+            "stopped because another consumer of this data directory is waiting",
+            hint="that consumer, or the next run, consumes what is left on the stream",
         )
     return backlog.lost
 

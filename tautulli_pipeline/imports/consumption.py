@@ -1,4 +1,4 @@
-"""Consuming the stream into the warehouse: pull, write, ack, settle."""
+"""Consume the stream into the warehouse: pull, write, ack, settle."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from tautulli_pipeline.warehouse.writer import MESSAGES, Writer, Written, utc_no
 
 _BATCH_BYTES: Final = 32 * 2**20
 _LINGER_SECONDS: Final = 0.25
-# Full transactions are written several times faster, so a batch may take its time.
+# Full transactions are several times faster, so it pays to wait for a full batch.
 _PATIENCE_SECONDS: Final = 5.0
-# The publisher waits for what a narrow stream has no room for.
+# The publisher waits while a narrow stream is full.
 _NARROW_PATIENCE_SECONDS: Final = 0.2
 _SETTLE_EVERY_SECONDS: Final = 1.5
 _ACK_POLL_SECONDS: Final = 0.01
@@ -35,20 +35,20 @@ _ACK_POLLS: Final = 50
 
 
 class Control(Protocol):
-    """Who runs the consumer says how long."""
+    """Tells a consumer how long to run."""
 
     @property
     def stopped(self) -> bool:
-        """Whether to end after the batch in hand."""
+        """Whether to stop after the current batch."""
 
     @property
     def last_sequence(self) -> int | None:
-        """Where the stream ends for this consumer; None while that is open."""
+        """The last sequence to consume; None while it is unknown."""
 
 
 @dataclass
 class Consumption:
-    """One run of the consumer; the only writer while it lasts."""
+    """One run of the consumer; the only writer while it runs."""
 
     session: ConsumingSession
     writer: Writer
@@ -61,9 +61,9 @@ class Consumption:
     _settle_at: float = 0.0
 
     def run(self, control: Control, report: Callable[[Written, Unsettled], None]) -> None:
-        """Consume until `control` says stop, or all up to its last sequence is done.
+        """Consume until `control` says stop, or everything up to its last sequence is done.
 
-        `report` hears of each batch that is committed, and which rows have no outcome yet.
+        `report` receives each committed batch, and the rows that have no outcome yet.
         """
         while True:
             ending = self._fill(control)
@@ -82,12 +82,12 @@ class Consumption:
                 return
 
     def _fill(self, control: Control) -> bool:
-        """Wait for a transaction's worth of messages, or for what there is.
+        """Wait for enough messages for one transaction, or for what is available.
 
-        The next pull is then under way while these are written.
+        The next pull is then already running while these messages are written.
 
         Returns:
-            Whether the end that `control` set may be reached.
+            Whether the last sequence of `control` may have been reached.
         """
         patience = _NARROW_PATIENCE_SECONDS if self.session.narrow else _PATIENCE_SECONDS
         deadline = time.monotonic() + patience
@@ -114,14 +114,14 @@ class Consumption:
         if not batch:
             return Written()
         table = _as_table(batch)
-        # The table has the payloads; acking takes the rest.
+        # The table holds the payloads; the ack needs only the rest.
         batch[:] = [message._replace(payload=b"") for message in batch]
         written = self.writer.write(table)
         self.session.ack(batch).result()
         return written
 
     def _is_drained(self, last_sequence: int | None) -> bool:
-        """Whether everything to consume is acked; acks take a moment to count."""
+        """Whether everything to consume is acked; acks take a moment to be counted."""
         for _ in range(_ACK_POLLS):
             undelivered, unacked, floor = self.session.pending()
             if undelivered == 0 and unacked == 0:
@@ -159,7 +159,7 @@ def _entry(receipt: Receipt) -> LedgerEntry:
 
 
 def _fitting(waiting: Sequence[Delivered]) -> int:
-    """How many of the messages one transaction takes, one at least if there is one."""
+    """Return how many messages fit in one transaction; at least one if there is one."""
     size_bytes = 0
     for count, message in enumerate(waiting[:ROWS_PER_TRANSACTION]):
         size_bytes += len(message.payload)
@@ -191,7 +191,7 @@ def _as_table(batch: Sequence[Delivered]) -> pa.Table:
 
 
 def _joined(payloads: Sequence[bytes]) -> pa.Array:
-    """The payloads in one buffer, copied once."""
+    """Join the payloads in one buffer, with one copy."""
     ends = np.cumsum([0, *map(len, payloads)], dtype=np.int32)
     buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(payloads))]
     return pa.Array.from_buffers(pa.binary(), len(payloads), buffers)

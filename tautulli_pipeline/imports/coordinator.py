@@ -1,8 +1,8 @@
-"""One import from its lock to its last settled row, however it is started.
+"""One import, from its lock to its last settled row, however it is started.
 
-It holds together what an import needs: the lock and record of the data directory, the
-source, the stream, the consumer process and the plan. Whoever starts it says who watches
-and how to ask it to stop; Dagster's memory of finished partitions is given as a
+It coordinates the parts of an import: the lock and record of the data directory, the
+source, the stream, the consumer process and the plan. The caller supplies the callbacks for
+messages and progress, and a `Stop`; Dagster's record of finished partitions comes as a
 `PartitionHistory`.
 """
 
@@ -22,7 +22,6 @@ from tautulli_pipeline.data_dir.logs import log_to
 from tautulli_pipeline.errors import StreamError
 from tautulli_pipeline.imports.connections import check_login, stream_address
 from tautulli_pipeline.imports.consumer_client import ConsumerClient
-from tautulli_pipeline.imports.known_source import open_known_source
 from tautulli_pipeline.imports.messages import PartitionWork
 from tautulli_pipeline.imports.plan import Destination, Finished, Plan, make_plan
 from tautulli_pipeline.imports.publication import Publication
@@ -30,6 +29,7 @@ from tautulli_pipeline.imports.receipts import Receipt, ReceiptFolder
 from tautulli_pipeline.imports.record import ImportLog, ImportRecord
 from tautulli_pipeline.imports.running import RunningImport
 from tautulli_pipeline.imports.stopping import Stop
+from tautulli_pipeline.imports.survey_cache import open_with_survey_cache
 from tautulli_pipeline.settings import WAREHOUSE_WAIT_SECONDS, Settings
 from tautulli_pipeline.source.opening import OpenSource
 from tautulli_pipeline.source.partitions import Grid
@@ -40,50 +40,50 @@ from tautulli_pipeline.warehouse.arrivals import Arrivals
 
 _log = logging.getLogger(__name__)
 
-# How often lost rows are published again while no more of them arrive.
+# Give up after republishing lost rows this many times in a row without progress.
 FRUITLESS_ROUNDS: Final = 3
 
 
 class PartitionHistory(Protocol):
-    """What is remembered of the partitions of a source, from import to import."""
+    """The partitions of a source, as remembered across imports."""
 
     def grid(self) -> Grid | None:
-        """The grid that they are cut on; None before the first import."""
+        """The grid that defines the partitions; None before the first import."""
 
     def finished(self) -> Mapping[str, Finished]:
         """The latest publication of each partition, by key."""
 
     def show(self, keys: Iterable[str]) -> None:
-        """Make exactly these partitions known to people."""
+        """Show exactly these partitions to users."""
 
     def record(self, receipt: Receipt, content: PartitionContent, finished: Finished) -> None:
-        """Remember a published partition."""
+        """Record a published partition."""
 
 
 def each_once(say: Callable[[str], None]) -> Callable[[str], None]:
-    """`say`, but for what was said last already: who waits says so again and again."""
+    """Wrap `say` to skip a repeat of the last message; waits report the same one repeatedly."""
     last = ""
 
-    def say_news(words: str) -> None:
+    def say_if_new(words: str) -> None:
         nonlocal last
         if words != last:
             last = words
             _log.info(words)
             say(words)
 
-    return say_news
+    return say_if_new
 
 
 @dataclass(frozen=True)
 class ImportRequest:
-    """What is imported, and how.
+    """What to import, and how.
 
     Attributes:
         source: a database or a zipped backup of one.
-        server_id: names its Plex server in keys and rows.
-        fresh: cover every partition, also those that are finished.
-        salvage: make do with what is readable in a damaged file.
-        wait_seconds: how long to wait for a program that holds the warehouse.
+        server_id: identifies its Plex server in keys and rows.
+        fresh: cover every partition, including finished ones.
+        salvage: import what is readable in a damaged file.
+        wait_seconds: how long to wait while another program holds the warehouse.
     """
 
     source: Path
@@ -94,32 +94,32 @@ class ImportRequest:
 
 
 class _Control:
-    """What an import goes by while it works, in all of its threads."""
+    """Checks whether an import should continue; used from all of its threads."""
 
     def __init__(self, stop: Stop, consumer: ConsumerClient, say: Callable[[str], None]) -> None:
         self.stop = stop
         self.say = say
         self._consumer = consumer
 
-    def require_going_on(self) -> None:
-        """Return if nobody asked to stop and the consumer is alive; else raise."""
+    def check_running(self) -> None:
+        """Raise if a stop was requested or the consumer has ended."""
         self.stop.require_none()
         self._consumer.require_alive()
 
     def wait(self, words: str) -> None:
-        """Say what the import waits for, unless it is to end."""
-        self.require_going_on()
+        """Report what the import is waiting for, unless it has to end."""
+        self.check_running()
         self.say(words)
 
 
 @dataclass(kw_only=True)
 class Import:
-    """An import that has its source, its stream and its consumer; made by `open_import`.
+    """An import with its source, stream and consumer open; created by `open_import`.
 
     Attributes:
         source: the open source.
-        contents: what a first survey of it found.
-        consumer: begun, for this import alone.
+        contents: the first survey of the source, if there was one.
+        consumer: a consumer that has begun, for this import only.
     """
 
     settings: Settings
@@ -134,16 +134,16 @@ class Import:
 
     @property
     def record(self) -> ImportRecord:
-        """The record as it is at this moment."""
+        """The current record."""
         return self.running.record
 
     def prepare(self, history: PartitionHistory, chosen: Collection[str] | None = None) -> Plan:
-        """Find out what is due; a second call gives the same plan.
+        """Plan what to publish; a second call returns the same plan.
 
         Args:
-            history: remembers what is finished.
-            chosen: keys of the partitions to publish, finished or not; all that are due
-                without it.
+            history: the finished partitions.
+            chosen: keys of the partitions to publish, finished or not; by default, all
+                that are due.
 
         Raises:
             SourceError: the source cannot be read.
@@ -153,7 +153,7 @@ class Import:
         if self._plan is None:
             grid = history.grid()
             contents = self._survey(grid)
-            ready = self.consumer.await_ready(self.control.require_going_on)
+            ready = self.consumer.await_ready(self.control.check_running)
             record = self.record
             self._plan = make_plan(
                 contents,
@@ -163,7 +163,7 @@ class Import:
                 fresh=record.fresh,
                 chosen=chosen,
             )
-            self._say_that_batch_size_stays(grid)
+            self._report_kept_batch_size(grid)
             history.show(self._plan.versions)
             self.running.cover(self._plan)
             self.consumer.cover(self._plan.covered)
@@ -175,31 +175,28 @@ class Import:
         with self.control.stop.interruptible():
             return self.source.survey(grid, self.settings.import_batch_size)
 
-    def _say_that_batch_size_stays(self, grid: Grid | None) -> None:
+    def _report_kept_batch_size(self, grid: Grid | None) -> None:
         batch_size = self.settings.import_batch_size
         was_set = "import_batch_size" in self.settings.model_fields_set
         if grid is not None and was_set and not self.source.fits(grid, batch_size):
             self.control.say(
-                f"batches stay at {grid.width} records, as the first import of "
-                f"{self.settings.data_dir} set them; `tautulli-pipeline reset` lets the next "
-                f"one use {batch_size}"
+                f"the batch size stays at {grid.width} records, as set by the first import of "
+                f"{self.settings.data_dir}; run `tautulli-pipeline reset` to use {batch_size}"
             )
 
     def publish(self, history: PartitionHistory) -> None:
-        """Publish what is due, wait until it is stored, and publish again what got lost.
+        """Publish what is due, wait until it is stored, and republish lost rows.
 
         Raises:
-            StoppedError: somebody asked to stop; what came before is finished.
-            PipelineError: one of its faults; likewise.
+            StoppedError: a stop was requested; earlier partitions are finished.
+            PipelineError: the import failed; earlier partitions are finished.
         """
         plan = self.prepare(history)
         work, rounds, fewest = plan.work, 0, None
         while True:
             if work:
                 self._publish(work, plan, history)
-            drained = self.consumer.drain(
-                self.session.last_sequence(), self.control.require_going_on
-            )
+            drained = self.consumer.drain(self.session.last_sequence(), self.control.check_running)
             self.running.settled(drained.outcomes)
             work = plan.again(drained.unsettled)
             if not work:
@@ -220,7 +217,7 @@ class Import:
         with (
             self.source.naming_damage(),
             self._publication() as publication,
-            # What is raised while a generator is merely dropped would be lost.
+            # Errors raised while an unclosed generator is collected would be lost.
             closing(publication.publish(work)) as receipts,
         ):
             for receipt in receipts:
@@ -229,7 +226,7 @@ class Import:
                 finished = Finished(receipt.import_id, plan.versions[key])
                 history.record(receipt, plan.contents[key], finished)
                 self.running.published(receipt)
-                self.control.require_going_on()
+                self.control.check_running()
 
     def _receipts(self) -> ReceiptFolder:
         return ReceiptFolder(self.settings.layout.receipts / self.record.import_id)
@@ -271,16 +268,16 @@ def open_import(
     """Begin or resume an import: its lock, source, record, consumer and stream.
 
     Args:
-        settings: name the data directory, the warehouse and the stream.
-        request: what is imported.
-        consumer_process: a consumer that waits for its orders.
-        say: hears what a person should know, what the import waits for above all.
-        stop: heeded from here on.
-        began_at: when a person began to wait, by `time.monotonic`.
-        show: sees the record whenever it changes; like `say`, called from several threads.
+        settings: the data directory, the warehouse and the stream.
+        request: what to import.
+        consumer_process: a consumer that is waiting for its orders.
+        say: receives messages for the user, mainly what the import is waiting for.
+        stop: checked from here on.
+        began_at: when the user began to wait, by `time.monotonic`.
+        show: receives the record whenever it changes; like `say`, called from several threads.
 
     Raises:
-        PipelineError: one of its faults; what was done so far is kept, and the next import
+        PipelineError: the import failed; its progress is kept, and the next import
             resumes it.
     """
     check_login(settings)
@@ -293,7 +290,7 @@ def open_import(
         stack.enter_context(stop.shared(log.lock, claim))
         with stop.interruptible():
             source = stack.enter_context(_opened(settings, request))
-            # Nothing stays before the source has proved to be readable.
+            # Leave no files behind unless the source is readable.
             first = log.read() is None
             contents = source.survey(None, settings.import_batch_size) if first else None
         stack.enter_context(log_to(settings.layout.log("import")))
@@ -311,7 +308,7 @@ def open_import(
         control = _Control(stop, consumer, say)
         with stop.interruptible():
             address = stack.enter_context(stream_address(settings))
-        # Before the consumer: what is wrong with the stream shows here within seconds.
+        # Before the consumer, so that problems with the stream show within seconds.
         session = stack.enter_context(open_publishing(address, on_wait=control.wait))
         stop.require_none()
         consumer.begin(running.record.import_id, request.wait_seconds)
@@ -329,7 +326,7 @@ def open_import(
 
 def _opened(settings: Settings, request: ImportRequest) -> AbstractContextManager[OpenSource]:
     layout = settings.layout
-    return open_known_source(
+    return open_with_survey_cache(
         request.source, layout.snapshots, layout.survey, salvaging=request.salvage
     )
 

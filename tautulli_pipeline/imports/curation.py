@@ -1,4 +1,4 @@
-"""What a person has done to the audit and the dead letters, as the one writer of the warehouse."""
+"""Manual changes to the audit and the dead letters, as the only writer of the warehouse."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tautulli_pipeline.warehouse.dead_letters import KIND, TABLE, include_row_le
 from tautulli_pipeline.warehouse.reading import find_id, no_such, open_to_read
 from tautulli_pipeline.warehouse.schema import open_warehouse
 
-# A person does not want to wait for a consumer that goes on.
+# Users do not want to wait for a consumer that keeps running.
 _PATIENCE_SECONDS: Final = 1.0
 
 
@@ -30,13 +30,13 @@ def replay_letters(
     given: Sequence[str],
     database: Path | None,
 ) -> tuple[Tried, ...]:
-    """Try dead letters again: these, or all open ones where none is named.
+    """Replay the given dead letters, or all open ones if none is given.
 
     Args:
         connection: the warehouse.
-        settings: name the source where `database` does not.
-        given: ids, or their beginnings.
-        database: where source rows are read anew.
+        settings: name the source if `database` is None.
+        given: ids or id prefixes.
+        database: the source to read the rows from again.
 
     Raises:
         ConfigurationError: there is no such dead letter.
@@ -60,16 +60,17 @@ def open_for_curation(
     *,
     patience_seconds: float = _PATIENCE_SECONDS,
 ) -> Iterator[DuckDBPyConnection]:
-    """The warehouse, with every consumer and every other writer kept away.
+    """Open the warehouse and lock out every consumer and every other writer.
 
     Args:
-        settings: name the warehouse and the data directory.
-        kind: what the ids in `given` are of; they are of nothing where there is no warehouse.
-        given: ids, or their beginnings.
+        settings: the warehouse and the data directory.
+        kind: the kind of row that `given` identifies, for the error message.
+        given: ids or id prefixes.
         patience_seconds: how long to wait for a running consumer to end.
 
     Raises:
-        ImportRunningError: an import writes it.
+        ConfigurationError: ids are given, but there is no warehouse.
+        ImportRunningError: an import is writing to it.
         WarehouseError: another process holds it.
     """
     path = settings.warehouse_path
@@ -95,5 +96,5 @@ def _keep_consumers_away(settings: Settings, stack: ExitStack, patience_seconds:
             raise log.running() from None
         if settings.warehouse_path.exists():
             with open_to_read(settings.warehouse_path):
-                pass  # it fails, naming the process that consumes
+                pass  # fails and names the consumer process
         raise

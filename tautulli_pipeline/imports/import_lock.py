@@ -1,4 +1,4 @@
-"""Who imports: the lock that keeps imports apart, and how a request to stop finds its holder."""
+"""The lock that allows one import at a time, and the stop requests to its holder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.data_dir.locks import is_free
 from tautulli_pipeline.source.faults import spelled_out
 
-# Whoever asks for the status of an import holds its lock for a moment.
+# A status query holds the lock for a moment.
 _PROBE_SECONDS: Final = 0.3
 _POLL_SECONDS: Final = 0.02
 
@@ -30,9 +30,9 @@ class Claim:
     """One attempt at an import, for as long as it holds the lock.
 
     Attributes:
-        attempt: names it and the requests to stop it, so that a stale request stops
-            nothing that begins later.
-        source: the path as it was given; '' for who only keeps imports away.
+        attempt: identifies the attempt and the requests to stop it, so that a stale request
+            does not stop a later attempt.
+        source: the path as given; '' for a holder that only blocks imports.
     """
 
     attempt: str
@@ -45,7 +45,7 @@ _CLAIM: Final = TypeAdapter(Claim)
 
 
 class ImportLock:
-    """The lock of a data directory's imports, with the claim of whoever holds it."""
+    """The import lock of a data directory, with the claim of its holder."""
 
     def __init__(self, data_dir: Path) -> None:
         self._paths = DataDir(data_dir)
@@ -55,43 +55,43 @@ class ImportLock:
 
     @contextmanager
     def hold(self, source: Path | None) -> Iterator[Claim]:
-        """Be the one import of this data directory.
+        """Hold the lock as the only import of this data directory.
 
         Raises:
-            filelock.Timeout: another process is.
-            OSError: the data directory cannot be written.
+            filelock.Timeout: another process holds it.
+            OSError: the data directory is not writable.
         """
         self._lock.acquire(timeout=_PROBE_SECONDS)
         try:
             yield self._claim(source)
         finally:
             self._withdraw()
-            if not self._record.exists():  # nothing came of it
+            if not self._record.exists():  # no import was recorded
                 Path(self._lock.lock_file).unlink(missing_ok=True)
             self._lock.release()
 
     def is_held(self) -> bool:
-        """Whether an import is at work, this process's or another's."""
+        """Whether an import is running, in this or another process."""
         return not is_free(Path(self._lock.lock_file))
 
     def holder(self) -> Claim | None:
-        """Who is at work; None for nobody."""
+        """Return the claim of the holder; None if the lock is free."""
         deadline = time.monotonic() + _PROBE_SECONDS
         while self.is_held() and time.monotonic() < deadline:
             with suppress(FileNotFoundError):
                 return _CLAIM.validate_json(self._file.read_bytes())
-            time.sleep(_POLL_SECONDS)  # it has the lock and writes its claim
+            time.sleep(_POLL_SECONDS)  # the holder is still writing its claim
         return None
 
     def has_recorded(self) -> bool:
-        """Whether the record is of the present holder."""
+        """Whether the record belongs to the current holder."""
         try:
             return self._record.stat().st_mtime_ns >= self._file.stat().st_mtime_ns
         except FileNotFoundError:
             return False
 
     def request_stop(self, claim: Claim) -> None:
-        """Ask that attempt to stop after the current batch."""
+        """Ask that attempt to stop after its current batch."""
         self._paths.stop_request(claim.attempt).touch(mode=0o600)
 
     def is_stop_requested(self, claim: Claim) -> bool:
@@ -99,7 +99,7 @@ class ImportLock:
         return self._paths.stop_request(claim.attempt).exists()
 
     def is_stopping(self) -> bool:
-        """Whether the attempt that runs was asked to stop."""
+        """Whether the running attempt was asked to stop."""
         holder = self.holder()
         return holder is not None and self.is_stop_requested(holder)
 

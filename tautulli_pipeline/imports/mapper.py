@@ -1,4 +1,4 @@
-"""Batches of history rows to events, many by one query."""
+"""Map batches of history rows to events, many batches per query."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 from tautulli_pipeline.events.batch import ROWS_PER_PIECE
 from tautulli_pipeline.events.mapping import mapping_query, record_query
 
-# Planning the query costs as much as mapping a thousand rows. A branch of it that is taken
-# seldom holds the last batch that took it, whole, until the query ends.
+# Planning the query costs as much as mapping a thousand rows. A rarely taken branch of the
+# query keeps the last batch that took it in memory until the query ends.
 _BATCHES_PER_QUERY: Final = 16
 
 
@@ -24,9 +24,9 @@ class Mapper:
     """Maps the rows of one file.
 
     Args:
-        columns: the columns each history table has in this file.
+        columns: the columns of each history table in this file.
         server_id: goes into keys and events.
-        max_payload_bytes: an event over this size is rejected.
+        max_payload_bytes: larger events are rejected.
     """
 
     def __init__(
@@ -36,14 +36,14 @@ class Mapper:
         self._record_query = record_query(columns)
 
     def map(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-        """Map `batches`, which have `schema`, while they come.
+        """Map `batches`, which have `schema`, as they arrive.
 
         Yields:
             The rows of `mapping_query`, in the order of the batches, with the raw
-            `record` of those that became no event.
+            `record` of each rejected row.
 
         Raises:
-            Exception: whatever `batches` raise.
+            Exception: any error that `batches` raises.
         """
         left = iter(batches)
         with duckdb.connect(config={"threads": 1}) as connection:
@@ -55,13 +55,13 @@ class Mapper:
         self, connection: duckdb.DuckDBPyConnection, feed: _Feed
     ) -> Iterator[pa.Table]:
         connection.register("batch", feed.reader())
-        with feed.own_faults():
+        with feed.source_errors():
             for rows in connection.execute(self._query).to_arrow_reader(ROWS_PER_PIECE):
                 records = self._records(feed.take(rows.num_rows), rows)
                 yield pa.Table.from_batches([rows]).append_column("record", records)
 
     def _records(self, raw: pa.Table, rows: pa.RecordBatch) -> pa.Array:
-        """The raw rows that became no event, each in its place."""
+        """Return the raw record of each rejected row, at its position."""
         none = pa.nulls(rows.num_rows, pa.string())
         if rows["reason"].null_count == rows.num_rows:
             return none
@@ -73,13 +73,13 @@ class Mapper:
 
 
 class _Feed:
-    """Batches on their way into a query, which are wanted again beside its rows."""
+    """Feeds batches to a query and keeps them until its rows arrive."""
 
     def __init__(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
         self._schema = schema
         self._batches = batches
         self._passed: deque[pa.RecordBatch] = deque()
-        self._fault: BaseException | None = None
+        self._error: BaseException | None = None
 
     def reader(self) -> pa.RecordBatchReader:
         return pa.RecordBatchReader.from_batches(self._schema, self._pass_on())
@@ -90,21 +90,21 @@ class _Feed:
                 self._passed.append(batch)
                 yield batch
         except BaseException as error:
-            self._fault = error
+            self._error = error
             raise
 
     @contextmanager
-    def own_faults(self) -> Iterator[None]:
-        """Raise what went wrong here in place of the query's words for it."""
+    def source_errors(self) -> Iterator[None]:
+        """Raise the error of the batches instead of the query error that it caused."""
         try:
             yield
         except (duckdb.Error, pa.ArrowInvalid, OSError):
-            if self._fault is not None:
-                raise self._fault from None
+            if self._error is not None:
+                raise self._error from None
             raise
 
     def take(self, count: int) -> pa.Table:
-        """The next `count` rows of what passed."""
+        """Return the next `count` rows that passed."""
         taken = []
         while count:
             batch = self._passed.popleft()

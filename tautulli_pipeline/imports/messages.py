@@ -1,7 +1,7 @@
-"""Mapped rows on their way to the stream, cut where partitions end.
+"""Turn mapped rows into messages and receipts, split at partition boundaries.
 
-Rows are mapped in batches of their own size, so a batch may hold several partitions
-and a partition may take several batches.
+The batch size of the mapping is independent of the partitions: a batch may hold several
+partitions, and a partition may span several batches.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ADDRESSED: Final = ("subject", "payload")
 
 
 def no_rows() -> pa.Table:
-    """The columns of mapped rows, without any."""
+    """Return an empty table with the columns of mapped rows."""
     texts = ((name, pa.string()) for name in (*_MAPPED[1:], *_ADDRESSED))
     return pa.schema([("source_row_id", pa.int64()), *texts]).empty_table()
 
@@ -38,9 +38,9 @@ class PartitionWork:
     """One partition to publish.
 
     Attributes:
-        partition: its ids.
-        rows: how many rows it holds.
-        only: ids to publish again after they got lost on the way; None for all.
+        partition: the ids of its rows.
+        rows: the number of its rows.
+        only: ids of lost rows to publish again; None for all rows.
         attempt: makes the message ids of such rows new to layer 1.
     """
 
@@ -51,12 +51,12 @@ class PartitionWork:
 
     @property
     def key(self) -> str:
-        """Names the partition."""
+        """The key of the partition."""
         return self.partition.key
 
 
 class Cut(NamedTuple):
-    """Rows of one partition in a batch: the first, the one after the last."""
+    """The rows of one partition in a batch: from `first` up to, but not including, `end`."""
 
     part: PartitionWork
     first: int
@@ -65,11 +65,11 @@ class Cut(NamedTuple):
 
 
 class Piece:
-    """The mapped rows of a batch, and the messages made of them.
+    """The mapped rows of a batch, and their messages.
 
     Args:
-        rows: the columns of `no_rows`.
-        cuts: the partitions they belong to, in their order.
+        rows: rows with the columns of `no_rows`.
+        cuts: the partitions of the rows, in order.
     """
 
     def __init__(self, import_id: str, rows: pa.Table, cuts: Sequence[Cut]) -> None:
@@ -77,7 +77,7 @@ class Piece:
         self._accepted = pc.is_null(rows["reason"]).to_pylist()
         self._row_of_message: list[int] = []
         self.messages = self._make_messages(import_id, rows)
-        # Without the payloads, which the messages hold.
+        # Without the payloads: the messages hold them.
         self._rows = rows.select(_MAPPED)
 
     def _make_messages(self, import_id: str, rows: pa.Table) -> list[Outgoing]:
@@ -99,8 +99,8 @@ class Piece:
         return messages
 
     def receipt_rows(self, acks: PubAcks) -> tuple[pa.Table, list[int]]:
-        """The rows with what became of them, and the stream sequence of each."""
-        # A row that was not sent again is on the stream already.
+        """Return the rows with their outcomes, and the stream sequence of each row."""
+        # An accepted row that was not sent this time is already on the stream.
         outcomes = [DUPLICATE if accepted else REJECTED for accepted in self._accepted]
         sequences = [0] * len(outcomes)
         for message, row in enumerate(self._row_of_message):
@@ -112,7 +112,7 @@ class Piece:
 
 
 def _payloads(column: pa.ChunkedArray) -> list[memoryview]:
-    """The texts as parts of the column's own memory, not copied; empty where NULL."""
+    """Return views of the texts in the memory of the column, not copies; empty for NULL."""
     parts: list[memoryview] = []
     for chunk in column.cast(pa.binary()).chunks:
         if not len(chunk):
@@ -125,7 +125,7 @@ def _payloads(column: pa.ChunkedArray) -> list[memoryview]:
 
 
 class OpenReceipts:
-    """Gathers the rows of partitions until all of one is acknowledged."""
+    """Collects the rows of each partition until all of them are acknowledged."""
 
     def __init__(self) -> None:
         self._rows: list[pa.Table] = []
@@ -135,11 +135,11 @@ class OpenReceipts:
     def add(
         self, piece: Piece, acks: PubAcks, seconds: float
     ) -> Iterator[tuple[PartitionWork, pa.Table, int, float]]:
-        """Take in a piece that was acknowledged `seconds` after the one before.
+        """Add a piece that was acknowledged `seconds` after the previous one.
 
         Yields:
-            Each partition that it finishes, with its rows (`ROWS`), the highest
-            sequence of them and its share of the time.
+            Each partition that the piece finishes, with its rows (`ROWS`), its highest
+            sequence and its share of the time.
         """
         rows, sequences = piece.receipt_rows(acks)
         seconds_a_row = seconds / max(rows.num_rows, 1)
@@ -157,14 +157,14 @@ def _message_id(event_id: str, part: PartitionWork) -> str:
     return f"{event_id}:{part.attempt}" if part.attempt else event_id
 
 
-def stretches(work: Sequence[PartitionWork]) -> Iterator[list[PartitionWork]]:
-    """Partitions whose rows are told apart by where their ids end; `other` stands alone."""
+def split_off_other(work: Sequence[PartitionWork]) -> Iterator[list[PartitionWork]]:
+    """Group partitions that can be read together; `other` is read on its own."""
     for _, parts in groupby(work, lambda part: part.partition == OTHER):
         yield list(parts)
 
 
-def adjoined(work: Sequence[PartitionWork]) -> list[IdRange]:
-    """The id ranges of partitions, those that touch as one."""
+def merged_ranges(work: Sequence[PartitionWork]) -> list[IdRange]:
+    """Return the id ranges of the partitions, with adjacent ranges merged."""
     joined: list[IdRange] = []
     for ids in (ids for part in work for ids in part.partition.ranges):
         if joined and joined[-1].last + 1 == ids.first:
@@ -175,14 +175,14 @@ def adjoined(work: Sequence[PartitionWork]) -> list[IdRange]:
 
 
 def cut(parts: list[PartitionWork], rows: pa.Table) -> list[Cut]:
-    """Cut `rows`, in id order, where partitions end.
+    """Split `rows`, which are in id order, at partition boundaries.
 
     Args:
-        parts: the partitions that are open or to come; those that end here are removed.
-        rows: mapped rows of theirs.
+        parts: the open and following partitions; the ones that end here are removed.
+        rows: mapped rows of these partitions.
     """
     cuts, first = [], 0
-    # Only what belongs to `other` can lack an id.
+    # Only rows of `other` can lack an id.
     ids = rows["source_row_id"].fill_null(0).to_numpy()
     while True:
         partition = parts[0].partition

@@ -1,4 +1,4 @@
-"""Which partitions an import covers: those missing or stale, and its own finished ones."""
+"""Plan an import: cover missing and stale partitions, and those it has finished itself."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Finished:
 
     Attributes:
         import_id: the import that published it.
-        version: names the warehouse and stream it went to, and its rows' content.
+        version: identifies its destination and the content of its rows.
     """
 
     import_id: str
@@ -25,30 +25,30 @@ class Finished:
 
     @property
     def content(self) -> str:
-        """The digest its rows had."""
+        """The digest of its rows."""
         return self.version.rpartition(":")[2]
 
     def __str__(self) -> str:
-        """How it is written into the partition's record."""
+        """Return the text that is stored in the record of the partition."""
         return f"{self.import_id}:{self.version}"
 
     @classmethod
     def parse(cls, text: str) -> Finished:
-        """Read what `str` wrote."""
+        """Parse the text that `str` returns."""
         import_id, version = text.split(":", 1)
         return cls(import_id, version)
 
 
 @dataclass(frozen=True)
 class Destination:
-    """Where events go. A partition finished for one destination is not for another."""
+    """Where events go. A partition finished for one destination is not finished for another."""
 
     server_id: str
     warehouse_id: str
     stream_id: str
 
     def version(self, content: PartitionContent) -> str:
-        """Names the partition's content together with where it was brought."""
+        """Return an identifier of this destination and the content of the partition."""
         parts = (self.server_id, self.warehouse_id, self.stream_id)
         place = hashlib.blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()
         return f"{place}:{content.digest}"
@@ -56,13 +56,13 @@ class Destination:
 
 @dataclass(frozen=True)
 class Plan:
-    """What one import has to do.
+    """The work of one import.
 
     Attributes:
         work: the partitions to publish, in key order.
         contents: each partition of the source, by key.
-        versions: the version each of them has now.
-        covered: the partitions of the import, finished by it in an earlier attempt or not.
+        versions: the current version of each partition.
+        covered: the partitions of this import, including those that an earlier attempt finished.
         current: the partitions that are finished and have not changed since.
     """
 
@@ -74,29 +74,29 @@ class Plan:
 
     @property
     def total_records(self) -> int:
-        """Rows of all partitions the import covers."""
+        """The number of rows in all partitions that the import covers."""
         return self._rows(self.covered)
 
     @property
     def unchanged(self) -> int:
-        """Rows of finished partitions that the import does not cover."""
+        """The number of rows in finished partitions that the import does not cover."""
         return self._rows(self.current - self.covered)
 
     @property
     def pending(self) -> int:
-        """Rows that are not imported yet and that the import does not cover."""
+        """The number of rows that are not imported yet and that the import does not cover."""
         return self._rows(self.contents.keys() - self.covered - self.current)
 
     def _rows(self, keys: Iterable[str]) -> int:
         return sum(self.contents[key].rows for key in keys)
 
     def again(self, unsettled: Mapping[str, Sequence[int]]) -> tuple[PartitionWork, ...]:
-        """Work that publishes rows again that arrived nowhere.
+        """Return the work that publishes lost rows again.
 
         Args:
-            unsettled: ids by partition; rows that the source no longer has are left out.
+            unsettled: ids by partition; partitions that the source no longer has are skipped.
         """
-        # New to layer 1, whichever attempts there were before.
+        # New to layer 1, regardless of earlier attempts.
         attempt = time.time_ns() // 1_000_000
         return tuple(
             PartitionWork(found.partition, found.rows, frozenset(ids), attempt)
@@ -114,14 +114,14 @@ def make_plan(
     fresh: bool,
     chosen: Container[str] | None = None,
 ) -> Plan:
-    """Compare what the source holds with what is finished.
+    """Compare the partitions of the source with the finished ones.
 
     Args:
-        contents: the source's partitions, in key order.
-        finished: what is remembered of each published partition.
+        contents: the partitions of the source, in key order.
+        finished: the latest publication of each partition.
         destination: where this import sends events.
-        import_id: partitions that this import finished in an earlier attempt stay its own.
-        fresh: cover every partition, also those that another import finished.
+        import_id: this import; it also covers what it finished in an earlier attempt.
+        fresh: cover every partition, including those that another import finished.
         chosen: publish exactly these partitions, finished or not.
     """
     found, versions, work = {}, {}, []

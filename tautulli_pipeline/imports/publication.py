@@ -1,7 +1,7 @@
-"""Publishing partitions: read, map, publish, and a receipt for each.
+"""Publish partitions: read, map and publish the rows, and yield a receipt per partition.
 
 Three stages overlap: a thread reads and maps the next rows while the event loop
-publishes these and the caller records the ones before.
+publishes the current ones and the caller records the previous ones.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from tautulli_pipeline.imports.messages import (
     OpenReceipts,
     PartitionWork,
     Piece,
-    adjoined,
     cut,
+    merged_ranges,
     no_rows,
-    stretches,
+    split_off_other,
 )
 from tautulli_pipeline.imports.receipts import Receipt, with_unreadable
 from tautulli_pipeline.memory import release_memory
@@ -39,15 +39,15 @@ from tautulli_pipeline.stream.session import PublishingSession
 
 _HEADER_ROOM_BYTES: Final = 1024
 _PIECES_PER_TRIM: Final = 16
-_NICER: Final = 10
+_NICENESS_INCREMENT: Final = 10
 
 
 @dataclass(frozen=True)
 class Publication:
-    """How events of one import are made; `import_id` goes into the message headers.
+    """Publishes the events of one import; `import_id` goes into the message headers.
 
     Attributes:
-        unreadable: ids of plays that are there but that `reader` does not give, ascending.
+        unreadable: ids of plays that exist but that `reader` cannot read, ascending.
     """
 
     import_id: str
@@ -58,14 +58,14 @@ class Publication:
     unreadable: Sequence[int] = ()
 
     def publish(self, work: Sequence[PartitionWork]) -> Generator[Receipt, None, None]:
-        """Publish partitions in the order given; each receipt comes when its PubAcks are in.
+        """Publish partitions in the given order; yield each receipt after its last PubAck.
 
         Raises:
             SourceError: rows cannot be read.
-            StreamError: the stream does not take them.
+            StreamError: the stream does not accept them.
         """
         receipts = OpenReceipts()
-        with _ahead(self._pieces(work)) as pieces:
+        with _prefetched(self._pieces(work)) as pieces:
             before: tuple[Piece, PubAcks, float] | None = None
             acked_at = time.monotonic()
             for number, piece in enumerate(pieces):
@@ -87,11 +87,11 @@ class Publication:
             max_payload_bytes=self.session.max_payload_bytes - _HEADER_ROOM_BYTES,
         )
         columns = self.reader.columns
-        for stretch in stretches(work):
-            open_parts = list(stretch)
-            for rows in mapper.map(columns, self.reader.stream(adjoined(stretch))):
+        for group in split_off_other(work):
+            open_parts = list(group)
+            for rows in mapper.map(columns, self.reader.stream(merged_ranges(group))):
                 yield Piece(self.import_id, rows, cut(open_parts, rows))
-            # Those that end here, and those of which nothing can be read.
+            # Finish the last partition, and those without a readable row.
             yield Piece(self.import_id, no_rows(), [Cut(part, 0, 0, True) for part in open_parts])
 
     def _receipts(
@@ -111,9 +111,9 @@ class Publication:
 
 
 @contextmanager
-def _ahead(items: Iterator[Piece]) -> Iterator[Iterator[Piece]]:
-    """Make `items` in a thread, two ahead of who takes them."""
-    thread = ThreadPoolExecutor(1, "read-and-map", _give_way)
+def _prefetched(items: Iterator[Piece]) -> Iterator[Iterator[Piece]]:
+    """Compute `items` in a thread, two ahead of the consumer."""
+    thread = ThreadPoolExecutor(1, "read-and-map", _lower_priority)
 
     def make() -> Future[Piece | None]:
         return thread.submit(next, items, None)
@@ -130,12 +130,12 @@ def _ahead(items: Iterator[Piece]) -> Iterator[Iterator[Piece]]:
         thread.shutdown(cancel_futures=True)
 
 
-def _give_way() -> None:
-    """Let the consumer go first: what it is behind waits on the disk and is read again.
+def _lower_priority() -> None:
+    """Give the consumer priority: its backlog goes to disk and has to be read back.
 
-    For this thread alone, where the system knows priorities of threads.
+    This lowers the priority of the current thread only, on systems that support it.
     """
     if sys.platform == "linux":
         thread = threading.get_native_id()
         niceness = os.getpriority(os.PRIO_PROCESS, thread)
-        os.setpriority(os.PRIO_PROCESS, thread, niceness + _NICER)
+        os.setpriority(os.PRIO_PROCESS, thread, niceness + _NICENESS_INCREMENT)

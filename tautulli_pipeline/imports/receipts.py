@@ -1,7 +1,7 @@
-"""What the publisher knows of each row of a partition, kept until the import is settled.
+"""Receipts: what the publisher knows about each row, kept until the import is settled.
 
-A receipt is written when all PubAcks of its partition are in. It names every row, so
-that the outcome of each one can be derived from what the warehouse holds.
+A receipt is written after the last PubAck of its partition. It lists every row, so that the
+outcome of each row can be derived from the contents of the warehouse.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class Receipt:
 
     Attributes:
         last_sequence: the highest stream sequence among its PubAcks.
-        published_at: when the last PubAck came, in UTC.
+        published_at: when the last PubAck arrived, in UTC.
         rows: one row for each row of the partition, with the columns of `ROWS`;
-            `outcome` is published, duplicate (of layer 1), rejected or unreadable.
-        seconds: its share of the time from the PubAcks before to its own; not stored.
+            `outcome` is published, duplicate (in layer 1), rejected or unreadable.
+        seconds: its share of the time between the previous PubAcks and its own; not stored.
     """
 
     import_id: str
@@ -60,7 +60,7 @@ class Receipt:
 
 
 def with_unreadable(rows: pa.Table, ids: Sequence[int]) -> pa.Table:
-    """The rows of a receipt with plays that are there but cannot be read, in id order."""
+    """Add the plays that exist but cannot be read to the rows of a receipt, in id order."""
     if not ids:
         return rows
     lost = [{"source_row_id": row_id, "outcome": UNREADABLE} for row_id in ids]
@@ -75,7 +75,7 @@ class ReceiptFolder:
         self.path = path
 
     def write(self, receipt: Receipt) -> None:
-        """Put `receipt` in place, whole or not at all."""
+        """Write `receipt` atomically."""
         self.path.mkdir(parents=True, exist_ok=True)
         head = {**vars(receipt)}
         del head["rows"], head["seconds"]
@@ -85,7 +85,7 @@ class ReceiptFolder:
         write_atomically(self._file(receipt.partition_key), content.getvalue().to_pybytes())
 
     def read(self, partition_key: str) -> Receipt:
-        """The receipt of a partition."""
+        """Return the receipt of a partition."""
         rows = pyarrow.feather.read_table(
             str(self._file(partition_key)), memory_map=False, use_threads=False
         )
@@ -94,22 +94,22 @@ class ReceiptFolder:
         return Receipt(**head, rows=rows.replace_schema_metadata(None))
 
     def unseen(self, seen: Mapping[str, int]) -> Iterator[tuple[str, int, Receipt]]:
-        """Key, write time and content of each receipt that is new or replaced, in key order.
+        """Yield key, write time and content of each new or replaced receipt, in key order.
 
-        Whoever sees that an import is settled removes its receipts, at any moment.
+        Receipts may be removed at any moment, by any process that sees the import settled.
 
         Args:
             seen: write times by key.
         """
         with suppress(FileNotFoundError):
             for entry in sorted(os.scandir(self.path), key=lambda e: e.name):
-                if "." not in entry.name:  # it is finished
+                if "." not in entry.name:  # not a temporary file
                     written_at = entry.stat().st_mtime_ns
                     if seen.get(entry.name) != written_at:
                         yield entry.name, written_at, self.read(entry.name)
 
     def remove(self) -> None:
-        """Remove them all; the ledger is settled."""
+        """Remove all receipts; the ledger is settled."""
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _file(self, partition_key: str) -> Path:

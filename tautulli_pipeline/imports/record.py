@@ -22,7 +22,7 @@ from tautulli_pipeline.imports.import_lock import Claim, ImportLock
 
 
 class Status(StrEnum):
-    """Where an import stands."""
+    """The status of an import."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -37,7 +37,7 @@ RUNNING: Final = frozenset({Status.RUNNING, Status.STOPPING})
 
 @dataclass(frozen=True)
 class Outcomes:
-    """How many rows had each outcome; a row has one outcome per import."""
+    """The number of rows with each outcome; a row has one outcome per import."""
 
     published: int = 0
     imported: int = 0
@@ -54,22 +54,22 @@ class Outcomes:
 
     @property
     def duplicates(self) -> int:
-        """Rows that were there already, by whichever layer."""
+        """The number of duplicates that any layer found."""
         return self.duplicates_stream + self.duplicates_cache + self.duplicates_database
 
 
 @dataclass(frozen=True)
 class ImportRecord:
-    """One import: what it covers and how far it is.
+    """The scope and progress of one import.
 
     Attributes:
-        total_records: rows of the partitions it covers.
-        unchanged: rows of partitions that were finished before it began.
+        total_records: rows in the partitions it covers.
+        unchanged: rows in partitions that were finished before it began.
         pending: rows that are neither covered nor finished.
         covered: keys of the partitions it covers.
-        elapsed_seconds: time that a person waited, over all attempts.
+        elapsed_seconds: the time that the user waited, over all attempts.
         ended_at: when its last attempt ended, in UTC.
-        unreadable: what of the source could not be read, as `Damage.facts` gives it.
+        unreadable: the unreadable parts of the source, as `Damage.facts` returns them.
     """
 
     import_id: str
@@ -94,18 +94,18 @@ class ImportRecord:
 
     @classmethod
     def begin(cls, source: Path, *, fresh: bool, dry_run: bool = False) -> ImportRecord:
-        """A new import of `source`."""
+        """Create the record of a new import of `source`."""
         now = datetime.now(UTC)
         import_id = f"{now:%Y%m%dT%H%M%S}-{os.urandom(4).hex()}"
         return cls(import_id, str(source), fresh, Status.PENDING, now, os.getpid(), dry_run=dry_run)
 
     @property
     def resumable(self) -> bool:
-        """Whether it began and did not come to its end."""
+        """Whether it can be resumed: it began and did not complete."""
         return self.status is not Status.COMPLETED and not self.dry_run
 
     def summary(self) -> dict[str, Any]:
-        """The numbers as users get them."""
+        """Return the figures that users see."""
         outcomes, total = self.outcomes, self.total_records
         rate = outcomes.processed / self.elapsed_seconds if self.elapsed_seconds else 0.0
         left = total - outcomes.processed if self.status in RUNNING else 0
@@ -140,11 +140,11 @@ class ImportRecord:
 
     @property
     def is_published_only(self) -> bool:
-        """Whether 0.1.0 left it to a later run to consume what it had published."""
+        """Whether version 0.1.0 published it and left consuming to a later run."""
         return self.status is Status.PENDING and self.total_records > 0
 
 
-# What is known before the first import.
+# The summary before the first import.
 PENDING_SUMMARY: Final[dict[str, Any]] = ImportRecord(
     "", "", fresh=False, status=Status.PENDING, started_at=datetime.min, process_id=0
 ).summary() | {"source": None, "start_time": None}
@@ -154,17 +154,17 @@ _STORED: Final = TypeAdapter(ImportRecord)
 
 
 class ImportLog:
-    """`import.json` of a data directory, written by whoever holds its lock."""
+    """The `import.json` of a data directory, written only by the holder of its lock."""
 
     def __init__(self, data_dir: Path) -> None:
         self._file = DataDir(data_dir).import_record
         self.lock = ImportLock(data_dir)
 
     def read(self) -> ImportRecord | None:
-        """The last import; one whose process is gone in the middle counts as failed.
+        """Return the last import; if its process died, its status is failed.
 
         Raises:
-            ConfigurationError: what is stored is no such record.
+            ConfigurationError: the file is not a valid record.
         """
         try:
             record = _STORED.validate_json(self._file.read_bytes())
@@ -175,7 +175,7 @@ class ImportLog:
             cause = ": ".join([*map(str, fault["loc"]), fault["msg"]])
             raise ConfigurationError(
                 f"cannot read the saved progress in {self._file}: {cause}",
-                hint="`tautulli-pipeline reset` starts over; the table stays",
+                hint="run `tautulli-pipeline reset` to start over; the table is kept",
             ) from error
         if record.status in RUNNING or record.is_published_only:
             return replace(record, status=self._status_of_running())
@@ -187,7 +187,7 @@ class ImportLog:
         return Status.STOPPING if self.lock.is_stopping() else Status.RUNNING
 
     def current(self) -> ImportRecord | None:
-        """The running import, else the last; one that still copies its source shows no figures."""
+        """Return the running import, or the last; without figures while it copies its source."""
         record, holder = self.read(), self.lock.holder()
         if holder is None or not holder.source or self.lock.has_recorded():
             return record
@@ -196,17 +196,17 @@ class ImportLog:
         )
 
     def continue_or_begin(self, source: Path, *, fresh: bool) -> ImportRecord:
-        """The last import of `source` if it did not come to its end, else a new one."""
+        """Return the last import of `source` if it can be resumed, otherwise a new one."""
         last = self.read()
         if last and last.resumable and last.source == str(source) and not fresh:
             return last
         return ImportRecord.begin(source, fresh=fresh)
 
     def settle(self, import_id: str, outcomes: Outcomes) -> bool:
-        """Note what was settled of an import that no process runs any more.
+        """Record the settled rows of an import that no process is running any more.
 
         Returns:
-            Whether that completed it.
+            Whether this completed the import.
         """
         try:
             with self.lock.hold(None):
@@ -220,10 +220,10 @@ class ImportLog:
                 self.write(record)
                 return record.status is Status.COMPLETED
         except Timeout:
-            return False  # it is being resumed, and whoever does so reads the same ledger
+            return False  # it is being resumed, and that process reads the same ledger
 
     def write(self, record: ImportRecord) -> None:
-        """Replace the record, whole."""
+        """Replace the record atomically."""
         write_atomically(self._file, orjson.dumps(asdict(record)))
 
     def exists(self) -> bool:
@@ -236,11 +236,11 @@ class ImportLog:
 
     @contextmanager
     def exclusive(self, source: Path | None) -> Iterator[Claim]:
-        """Be the one import of this data directory, or with no source keep imports away.
+        """Hold the lock as the only import; without a source, only block other imports.
 
         Raises:
-            ImportRunningError: another one runs; the message tells how far it is.
-            ConfigurationError: the data directory cannot be written.
+            ImportRunningError: another import is running; the message contains its progress.
+            ConfigurationError: the data directory is not writable.
         """
         with ExitStack() as stack:
             try:
@@ -250,16 +250,16 @@ class ImportLog:
             except OSError as error:
                 raise ConfigurationError(
                     f"cannot write to the data directory {self._file.parent}: {error.strerror}",
-                    hint="set PIPELINE_DATA_DIR to a directory that you may write",
+                    hint="set PIPELINE_DATA_DIR to a directory that you can write to",
                 ) from error
             yield claim
 
     def running(self) -> ImportRunningError:
-        """That another import is at work, and how far it is."""
+        """Return the error for a running import, with its progress."""
         record, holder = self.current(), self.lock.holder()
         if record is None or (holder and not holder.source):
             return ImportRunningError(
-                f"the progress of {self._file.parent} is just being reset",
+                f"the progress of {self._file.parent} is being reset",
                 hint="import again in a moment",
             )
         summary = record.summary()
@@ -268,6 +268,6 @@ class ImportLog:
             f"an import of {record.source} is already {doing} "
             f"(process {record.process_id}, {summary['progress']} %, "
             f"{summary['processed']:,} of {summary['total_records']:,} plays)",
-            hint="wait for it, see `tautulli-pipeline status`, or `tautulli-pipeline stop` it",
+            hint="wait for it (see `tautulli-pipeline status`) or run `tautulli-pipeline stop`",
             progress=summary,
         )

@@ -1,4 +1,4 @@
-"""Source rows that became dead letters, mapped again: from their record or from the source."""
+"""Map the source rows of dead letters again, from their record or from the source."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tautulli_pipeline.source.reader import HistoryReader, IdRange
 from tautulli_pipeline.source.schema import SourceSchema
 from tautulli_pipeline.warehouse.dead_letters import Letter, facts, same_play
 
-# Nothing but the table takes these events, so no stream limits their size.
+# These events go straight to the table, so no stream limits their size.
 _ANY_SIZE: Final = 2**30
 _IDS_PER_QUERY: Final = 1000
 
@@ -40,12 +40,12 @@ _Columns = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True)
 class RejectedRow:
-    """A row to map, as the source or the record gives it.
+    """A row to map, from the source or from its record.
 
     Attributes:
-        columns: the columns each history table has there.
-        cells: by `<table>.<column>`.
-        record: its raw record, where it was read from the source.
+        columns: the columns of each history table.
+        cells: the values by `<table>.<column>`.
+        record: the raw record, if the row was read from the source.
     """
 
     columns: _Columns
@@ -54,7 +54,7 @@ class RejectedRow:
 
     @classmethod
     def of_record(cls, record: str) -> RejectedRow:
-        """The row as its record tells it."""
+        """Build the row from its record."""
         tables: dict[str, _Cells] = orjson.loads(record)
         columns: dict[str, Sequence[str]] = {
             table: tuple(tables[table]) for table in HISTORY_TABLES if table in tables
@@ -65,7 +65,7 @@ class RejectedRow:
 
 @dataclass(frozen=True)
 class Mapped:
-    """What the mapping makes of a row; either `reason` or `payload` is None."""
+    """The result of mapping a row; either `reason` or `payload` is None."""
 
     event_id: str | None
     subject: str
@@ -74,14 +74,14 @@ class Mapped:
 
 
 class RowSource:
-    """The rows of letters as the source has them now."""
+    """Reads the current source rows of dead letters."""
 
     def __init__(self, reader: HistoryReader, schema: SourceSchema) -> None:
         self._reader = reader
         self._columns = schema.history_columns
 
     def read(self, letters: Sequence[Letter]) -> dict[str, RejectedRow]:
-        """By letter, its row, where the source has it and it is still the same play."""
+        """Return the rows by letter id, if the source still has the same play."""
         found: dict[str, RejectedRow] = {}
         for ids, some in _ranges(letters):
             wanted = pa.array([str(n.source_row_id) for n in some], pa.string())
@@ -104,7 +104,7 @@ def _as_table(letters: Sequence[Letter]) -> pa.Table:
 
 
 def _ranges(letters: Sequence[Letter]) -> Iterator[tuple[IdRange, list[Letter]]]:
-    """The letters by ranges of row ids, none of them wide."""
+    """Group the letters by narrow ranges of row ids."""
     numbered = [(n.source_row_id, n) for n in letters if n.source_row_id is not None]
     numbered.sort(key=itemgetter(0))
     for _, group in groupby(numbered, lambda pair: pair[0] // _IDS_PER_QUERY):
@@ -113,7 +113,7 @@ def _ranges(letters: Sequence[Letter]) -> Iterator[tuple[IdRange, list[Letter]]]
 
 
 def map_rows(rows: Sequence[RejectedRow], server_ids: Sequence[str]) -> list[Mapped]:
-    """What the mapping makes of each row now, in their order."""
+    """Map each row with the current mapping; keep the order."""
     alike: dict[tuple[Any, ...], list[int]] = {}
     for place, (row, server_id) in enumerate(zip(rows, server_ids, strict=True)):
         columns = tuple((table, tuple(names)) for table, names in row.columns.items())

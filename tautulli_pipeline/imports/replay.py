@@ -1,7 +1,7 @@
-"""Dead letters tried again: mapped and decoded as things are now, straight into the table.
+"""Replay dead letters: map or decode them with the current code and write them to the table.
 
-What makes a second try safe: a letter whose play is in the table is closed and not written,
-and what is written has the keys that every other row has.
+A replay is safe to repeat: if the play is already in the table, its letter is closed without
+a write, and the rows that it writes have the same keys as all other rows.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tautulli_pipeline.warehouse.writer import MESSAGES, TOO_LARGE, Writer, numb
 
 IMPORTED: Final = "imported"
 
-# Fewer than fill a row group: each stream of a portion has a writer of its own.
+# Less than a row group: each stream of a portion has its own writer.
 _LETTERS_AT_A_TIME: Final = 500
 _BYTES_AT_A_TIME: Final = 16 * 2**20
 
@@ -49,7 +49,7 @@ _NOTE: Final = f"""
         closed_event_id = t.event_id::UUID
     FROM tried t WHERE {TABLE}.id = t.id::UUID
 """
-# The row that holds the play of a message, and how it came there.
+# The row that holds the play of a message, and whether this message wrote it.
 _OUTCOMES: Final = f"""
     SELECT s.letter_id,
         CASE WHEN t.stream_id = s.stream_id AND t.stream_sequence = s.sequence
@@ -66,13 +66,13 @@ _SENT: Final = pa.schema(
 
 @dataclass(frozen=True)
 class Tried:
-    """What became of a letter.
+    """The result for one letter.
 
     Attributes:
         outcome: `IMPORTED`, `DUPLICATE` or `REJECTED`.
-        reason: why it stays a dead letter, as it is now.
-        event_id: the row of the table that holds the play.
-        record: what the source says of it now, where that is no event; until it is noted.
+        reason: the current reason why it stays a dead letter.
+        event_id: the table row that holds the play.
+        record: the current source row if it is still rejected; dropped once it is stored.
     """
 
     id: str
@@ -84,7 +84,7 @@ class Tried:
 
 @dataclass(frozen=True)
 class _Sent:
-    """A letter that is an event now, as a message."""
+    """A letter that is now a valid event, as a message."""
 
     letter: Letter
     event_id: str
@@ -94,7 +94,7 @@ class _Sent:
     body: str
 
     def facts(self) -> dict[str, Any]:
-        """As the writer takes it: of no import, as it is not one's doing."""
+        """Return the message for the writer, without an import id."""
         return {
             "sequence": self.sequence,
             "subject": self.subject,
@@ -109,14 +109,14 @@ def replay(
     source: OpenSource | None,
     server_id: str,
 ) -> Iterator[Tried]:
-    """Try these letters again; what is closed is passed over.
+    """Replay these letters; skip closed ones.
 
     Args:
-        connection: the warehouse; nobody else may write it.
-        ids: whole ids.
-        source: where rows are read anew; one that is there no more, or that is another
-            play now, is mapped from the record that was kept.
-        server_id: the server of that source; letters of another one are not looked for in it.
+        connection: the warehouse; there must be no other writer.
+        ids: full ids.
+        source: the source to read the rows from again; rows that are gone, or that now hold
+            another play, are mapped from the stored record.
+        server_id: the server of that source; letters of other servers are not read from it.
 
     Raises:
         SourceError: the source cannot be read.
@@ -129,7 +129,7 @@ def replay(
             rows = RowSource(stack.enter_context(opened), source.schema)
         for letters in _portions(connection, ids):
             yield from _Portion(connection, letters).replay(rows, server_id)
-            # The writers of the next portion begin with an empty log.
+            # The writers of the next portion start with an empty log.
             connection.execute("CHECKPOINT")
             release_memory()
 
@@ -150,7 +150,7 @@ def _portions(connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> Iter
 
 
 class _Portion:
-    """So many letters as are tried at a time."""
+    """The letters that are replayed together."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, letters: Sequence[Letter]) -> None:
         self._connection = connection
@@ -176,7 +176,7 @@ class _Portion:
     def _mapped(
         self, letters: Sequence[Letter], source: RowSource | None, server_id: str
     ) -> Iterator[_Sent]:
-        """Letters of source rows that are events now."""
+        """Yield the letters of source rows that are now valid events."""
         if not letters:
             return
         stream_id, sequence = self._own_stream()
@@ -195,12 +195,12 @@ class _Portion:
                 )
 
     def _own_stream(self) -> tuple[str, int]:
-        """A stream of our own, for rows that were on none, and how far it is."""
+        """Return a synthetic stream id for rows that were never on a stream, and its position."""
         stream_id = f"dead-letters@{warehouse_id(self._connection)}"
         return stream_id, position_on(self._connection, stream_id)
 
     def _decoded(self, letters: Sequence[Letter]) -> Iterator[_Sent]:
-        """Letters of messages that are events now; each comes again as the message it was."""
+        """Yield the letters of messages that are now valid events, as the original messages."""
         messages = [
             _Sent(n, "", n.stream_id or "", n.stream_sequence or 0, n.origin, _body(n))
             for n in letters
@@ -224,7 +224,7 @@ class _Portion:
             writer.write(_as_table([m for m in sent if m.stream_id == stream_id]))
 
     def _outcomes(self, sent: Sequence[_Sent]) -> dict[str, Tried]:
-        """By letter, the row that holds its play, where there is one."""
+        """Return, by letter id, the row that holds its play, if there is one."""
         rows = [{**vars(message), "letter_id": message.letter.id} for message in sent]
         table = pa.Table.from_pylist(rows, schema=_SENT)
         return {
@@ -239,7 +239,7 @@ class _Portion:
     def _query_over(
         self, view: str, table: pa.Table, sql: str, parameters: dict[str, Any] | None = None
     ) -> list[tuple[Any, ...]]:
-        """What `sql` gives, with `table` as the view that it reads."""
+        """Return the rows of `sql`, which reads `table` as a view."""
         self._connection.register(view, table)
         try:
             return self._connection.execute(sql, parameters).fetchall()
@@ -248,7 +248,7 @@ class _Portion:
 
 
 def _body(letter: Letter) -> str:
-    """The message as it came; what was no JSON is kept as a text in JSON."""
+    """Return the original message; invalid JSON is stored as a JSON string."""
     if letter.record.startswith('"') and letter.reason in {NOT_JSON, TOO_LARGE}:
         return str(orjson.loads(letter.record))
     return letter.record

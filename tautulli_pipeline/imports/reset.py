@@ -1,4 +1,4 @@
-"""Forgetting how far imports have come; what they brought stays."""
+"""Reset the progress of imports; keep the imported data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tautulli_pipeline.settings import Settings
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What a reset forgot."""
+    """What a reset removed."""
 
     import_id: str | None
     partitions: int
@@ -25,7 +25,7 @@ class Forgotten:
 
 
 NOTHING: Final = Forgotten(None, 0, 0)
-# A consumer finishes its current batch in less time.
+# More than a consumer needs to finish its current batch.
 _PATIENCE_SECONDS: Final = 20.0
 
 
@@ -35,18 +35,21 @@ def reset_progress(
     *,
     patience_seconds: float = _PATIENCE_SECONDS,
 ) -> Forgotten | None:
-    """Forget the last import and every finished partition; None where there was nothing.
+    """Forget the last import and every finished partition.
 
-    Safe to repeat: the record goes last, so that one cut short is seen and completed.
+    Safe to repeat: the record is removed last, so an interrupted reset can be completed.
 
     Args:
-        settings: they name the data directory.
-        forget_partitions: makes the history forget every partition; returns how many it knew.
+        settings: the data directory.
+        forget_partitions: removes every partition from the history; returns their number.
         patience_seconds: how long to wait for a running consumer to end.
 
+    Returns:
+        What was removed; None if there was nothing.
+
     Raises:
-        ImportRunningError: an import runs, or a consumer is at work.
-        ConfigurationError: the data directory cannot be written.
+        ImportRunningError: an import or a consumer is running.
+        ConfigurationError: the data directory is not writable.
     """
     data_dir, receipts = settings.data_dir, settings.layout.receipts
     log = ImportLog(data_dir)
@@ -71,14 +74,14 @@ def reset_progress(
 
 
 def _last_import(log: ImportLog) -> ImportRecord | None:
-    with suppress(ConfigurationError):  # damaged: one more reason to begin anew
+    with suppress(ConfigurationError):  # a damaged record is one more reason to reset
         return log.read()
     return None
 
 
 @contextmanager
 def _no_consumer(settings: Settings, log: ImportLog, patience_seconds: float) -> Iterator[None]:
-    """Keep consumers away; one that only finishes the batch in hand is waited for."""
+    """Block consumers; wait for one that is finishing its current batch."""
     try:
         with consumer_lock(
             settings.layout, settings.warehouse_path, patience_seconds=patience_seconds
@@ -87,7 +90,7 @@ def _no_consumer(settings: Settings, log: ImportLog, patience_seconds: float) ->
     except WarehouseError as error:
         record = _last_import(log)
         raise ImportRunningError(
-            f"cannot reset {settings.data_dir}: a consumer is bringing the stream into the table",
-            hint="wait until it is done; `tautulli-pipeline status` shows how far it is",
+            f"cannot reset {settings.data_dir}: a consumer is writing the stream to the table",
+            hint="wait until it is done; `tautulli-pipeline status` shows its progress",
             progress=record.summary() if record else None,
         ) from error

@@ -1,4 +1,4 @@
-"""An import while a process runs it: its record and its clock."""
+"""The record and clock of an import while it runs."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _log = logging.getLogger(__name__)
 
 
 class RunningImport:
-    """Keeps the record in step with the work.
+    """Keeps the record up to date while an import runs.
 
     Args:
-        log: where the record is stored.
-        record: the import that begins or is resumed; it is stored at once.
-        unreadable: what of the source could not be read.
-        began_at: when a person began to wait, by `time.monotonic`.
-        observe: sees the record whenever it changes.
+        log: stores the record.
+        record: the import that begins or is resumed; it is stored immediately.
+        unreadable: the unreadable parts of the source.
+        began_at: when the user began to wait, by `time.monotonic`.
+        observe: receives the record whenever it changes.
     """
 
     def __init__(
@@ -47,19 +47,19 @@ class RunningImport:
         self._began_at = began_at
         self._record = replace(record, process_id=os.getpid(), unreadable=unreadable, ended_at=None)
         self._store(replace(self.record, status=Status.RUNNING))
-        begun = "resumes" if record.covered else "begins"
+        begun = "resumed" if record.covered else "begun"
         _log.info("import %s of %s %s", record.import_id, record.source, begun)
 
     @property
     def record(self) -> ImportRecord:
-        """The record as it is at this moment."""
+        """The current record."""
         if self._record.ended_at is not None:
             return self._record
         elapsed = self._elapsed_before_seconds + time.monotonic() - self._began_at
         return replace(self._record, elapsed_seconds=elapsed)
 
     def cover(self, plan: Plan) -> None:
-        """Note what the import covers."""
+        """Record what the import covers."""
         with self._changing:
             self._store(
                 replace(
@@ -72,38 +72,38 @@ class RunningImport:
             )
 
     def settled(self, outcomes: Outcomes) -> None:
-        """Note what is settled."""
+        """Record the settled rows."""
         with self._changing:
             self._store(replace(self.record, outcomes=outcomes))
 
     def progressed(self, outcomes: Outcomes) -> None:
-        """Note what is settled so far; a full disk shows where something depends on it."""
+        """Record the rows settled so far; ignore a full disk, as the next write reports it."""
         with suppress(OSError):
             self.settled(outcomes)
 
     def published(self, receipt: Receipt) -> None:
-        """Note how far the source is published."""
+        """Record the last published source row."""
         ids = receipt.rows["source_row_id"].drop_null()
         if len(ids):
             with self._changing:
                 self._store(replace(self.record, last_processed_id=ids[-1].as_py()))
 
     def complete(self) -> None:
-        """Note that every row is settled."""
+        """Record that every row is settled."""
         with self._changing:
             self._store(self._ended(Status.COMPLETED))
         _log.info("import %s is complete: %s", self._record.import_id, self._record.outcomes)
 
     @contextmanager
     def until_ended(self) -> Iterator[None]:
-        """See that the record says how it ended where it was not completed."""
+        """Record an import that did not complete as stopped or failed."""
         try:
             yield
         except BaseException as error:
             if self._record.status is not Status.COMPLETED:
                 stopped = isinstance(error, StoppedError | KeyboardInterrupt)
                 status = Status.STOPPED if stopped else Status.FAILED
-                # Without room to note it, it counts as failed.
+                # If the disk is too full to record this, the import counts as failed.
                 with suppress(OSError), self._changing:
                     self._store(self._ended(status))
                 _log.warning("import %s %s: %r", self._record.import_id, status, error)

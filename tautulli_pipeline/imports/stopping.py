@@ -1,4 +1,4 @@
-"""Asking running work to stop: by a signal, or by a request in the data directory."""
+"""Stop running work, by a signal or by a request in the data directory."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from tautulli_pipeline.errors import StoppedError
 from tautulli_pipeline.imports.import_lock import Claim, ImportLock
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_LOOK_EVERY_SECONDS: Final = 0.2
+_CHECK_EVERY_SECONDS: Final = 0.2
 
 
 class Stop:
-    """Whether work is to stop.
+    """A request to stop running work.
 
-    The first signal asks the work to stop where it next looks, a second one ends it at once.
+    After the first signal, the work stops at its next check. A second signal ends it immediately.
 
     Args:
-        message: what the fault says that a stop raises.
-        hint: what to do after it.
+        message: the message of the `StoppedError`.
+        hint: the hint of the `StoppedError`.
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
@@ -30,32 +30,32 @@ class Stop:
         self._hint = hint
         self._requested = threading.Event()
         self._ignored: set[signal.Signals] = set()
-        self._hears_signals = False
+        self._listens = False
         self._is_interruptible = False
         self._has_interrupted = False
 
     @property
     def is_requested(self) -> bool:
-        """Whether somebody asked to stop."""
+        """Whether a stop was requested."""
         return self._requested.is_set()
 
     def wait(self, seconds: float) -> bool:
-        """Wait for a request; whether there is one."""
+        """Wait for a request; return whether there is one."""
         return self._requested.wait(seconds)
 
     def require_none(self) -> None:
-        """Return if nobody asked to stop.
+        """Raise if a stop was requested.
 
         Raises:
-            StoppedError: somebody did.
+            StoppedError: a stop was requested.
         """
         if self.is_requested:
-            raise self._fault()
+            raise self._error()
 
     def request(self) -> None:
-        """Ask to stop, from any thread, as a signal from outside does."""
-        if self._hears_signals:
-            # A blocking call of the main thread is interrupted by a signal only.
+        """Request a stop from any thread, with the same effect as a signal."""
+        if self._listens:
+            # Only a signal interrupts a blocking call in the main thread.
             number = next(number for number in SIGNALS if number not in self._ignored)
             signal.pthread_kill(threading.main_thread().ident or 0, number)
         else:
@@ -63,52 +63,52 @@ class Stop:
 
     @contextmanager
     def heard(self) -> Iterator[None]:
-        """Take the stop signals of this process while the context is open.
+        """Handle the stop signals of this process while the context is open.
 
-        Safe to nest, where a library took the signals in between. In a thread other than the
-        main one, only `request` asks to stop.
+        Safe to nest, even if a library replaced the handlers in between. Outside the main
+        thread, signals are not handled and only `request` stops the work.
 
         Raises:
-            StoppedError: a second signal ended the work at once.
+            StoppedError: a second signal ended the work immediately.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        # What nohup made the process ignore stays ignored.
+        # Signals that nohup made the process ignore stay ignored.
         self._ignored = self._ignored or {
             number for number in SIGNALS if signal.getsignal(number) is signal.SIG_IGN
         }
         previous = {number: signal.signal(number, self._handler(number)) for number in SIGNALS}
-        was_hearing, self._hears_signals = self._hears_signals, len(self._ignored) < len(SIGNALS)
+        was_listening, self._listens = self._listens, len(self._ignored) < len(SIGNALS)
         try:
             yield
         except KeyboardInterrupt:
-            raise self._fault() from None
+            raise self._error() from None
         finally:
-            self._hears_signals = was_hearing
+            self._listens = was_listening
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
     def _handler(self, number: signal.Signals) -> signal.Handlers | Callable[[int, object], None]:
-        return signal.SIG_IGN if number in self._ignored else self._take
+        return signal.SIG_IGN if number in self._ignored else self._on_signal
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Let a signal end what runs in the main thread within the context, wherever it is.
+        """Let a signal interrupt the main thread anywhere within the context.
 
-        For long calls that leave nothing half done: copying and reading a source.
+        For long calls that are safe to interrupt, such as copying and reading a source.
 
         Raises:
-            StoppedError: somebody asked to stop, before or meanwhile.
+            StoppedError: a stop was requested before or within the context.
         """
         self.require_none()
         self._is_interruptible = True
         try:
             yield
         except Exception as error:
-            # In the middle of a query, the signal becomes a fault of the query's library.
+            # During a query, the database library turns the signal into its own error.
             if self._has_interrupted and not isinstance(error, StoppedError):
-                raise self._fault() from error
+                raise self._error() from error
             raise
         finally:
             self._is_interruptible = False
@@ -116,20 +116,20 @@ class Stop:
 
     @contextmanager
     def shared(self, lock: ImportLock, claim: Claim) -> Iterator[None]:
-        """Heed requests of other processes to stop, and show them that this one stops."""
+        """Watch for stop requests from other processes, and show them that this one is stopping."""
         ended = threading.Event()
 
-        def look() -> None:
-            while not ended.wait(_LOOK_EVERY_SECONDS):
+        def watch() -> None:
+            while not ended.wait(_CHECK_EVERY_SECONDS):
                 if self.is_requested:
-                    with suppress(OSError):  # it stops also where it cannot show that
+                    with suppress(OSError):  # it stops even if it cannot show that
                         lock.request_stop(claim)
                     return
                 if lock.is_stop_requested(claim):
                     self.request()
                     return
 
-        thread = threading.Thread(target=look, name="stop-requests", daemon=True)
+        thread = threading.Thread(target=watch, name="stop-requests", daemon=True)
         thread.start()
         try:
             yield
@@ -137,13 +137,13 @@ class Stop:
             ended.set()
             thread.join()
 
-    def _fault(self) -> StoppedError:
+    def _error(self) -> StoppedError:
         return StoppedError(self._message, hint=self._hint)
 
-    def _take(self, _number: int, _frame: object) -> None:
+    def _on_signal(self, _number: int, _frame: object) -> None:
         if self.is_requested:
             raise KeyboardInterrupt
         self._requested.set()
         if self._is_interruptible:
             self._has_interrupted = True
-            raise self._fault()
+            raise self._error()

@@ -1,4 +1,4 @@
-"""What an import of a database would do, found out by reading all of it and writing nothing."""
+"""Predict what an import of a database would do: read all of it and write nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tautulli_pipeline.warehouse.audit_words import REASONS_IN_WORDS
 from tautulli_pipeline.warehouse.schema import SETTINGS
 
 _GRID_IDS: Final = IdRange(1, LAST_GRID_ID)
-# What the embedded stream takes, without headers.
+# The payload limit of the embedded stream, without headers.
 _MAX_PAYLOAD_BYTES: Final = 8 * 1024 * 1024 - 1024
 
 OnRead = Callable[[int, int], None]
@@ -51,13 +51,13 @@ _FACTS: Final = f"""
 
 @dataclass(frozen=True)
 class Findings:
-    """What a database holds and what would become of each of its plays.
+    """The contents of a database and the predicted outcome of its plays.
 
     Attributes:
-        last_row_id: the play an import would take last.
-        rejected_reasons: plays that would become dead letters, by reason.
-        errors: plays that cannot be read, of `total_records`.
-        unreadable: what cannot be read, by table, as `Damage.facts` gives it.
+        last_row_id: the play that an import would read last.
+        rejected_reasons: the number of plays that would become dead letters, by reason.
+        errors: the number of unreadable plays among `total_records`.
+        unreadable: the unreadable parts, by table, as `Damage.facts` returns them.
     """
 
     source: Path
@@ -77,7 +77,7 @@ class Findings:
     unreadable: tuple[dict[str, Any], ...] = ()
 
     def verdicts(self) -> dict[str, int]:
-        """How many plays would come to each end, in words; together they are all plays."""
+        """Return the number of plays for each outcome, in words; they add up to all plays."""
         duplicates = self.outcome.duplicates.items()
         return {
             "would be imported": self.outcome.new,
@@ -87,21 +87,21 @@ class Findings:
         }
 
     def compared_with(self) -> list[str]:
-        """Against which table that was found out, in lines."""
+        """Describe the table that the plays were compared with, in lines."""
         warehouse = self.warehouse
         if not warehouse.compared:
-            return [warehouse.reason, "so the plays were compared with each other alone"]
+            return [warehouse.reason, "so the plays were compared only with each other"]
         return [
             f"compared with {warehouse.path}" + f": {warehouse.reason}" * bool(warehouse.reason)
         ]
 
     @property
     def rejected(self) -> int:
-        """Plays that would become dead letters."""
+        """The number of plays that would become dead letters."""
         return sum(self.rejected_reasons.values())
 
     def facts(self) -> dict[str, Any]:
-        """As `validate --json` gives them."""
+        """Return the output of `validate --json`."""
         return {
             "source": str(self.source),
             "tautulli_version": self.tautulli_version,
@@ -129,18 +129,18 @@ def validate(
     on_read: OnRead = lambda _done, _total: None,
     salvaging: bool = False,
 ) -> Findings:
-    """Judge every play of the database at `path` as an import would.
+    """Predict the outcome of every play of the database at `path`.
 
-    Nothing is left behind: the private copy and all that is worked out from it lie in a
-    folder that is deleted. The table at `warehouse` is only read.
+    Nothing is left behind: the private copy and everything derived from it are in a
+    temporary folder. The table at `warehouse` is only read.
 
     Args:
         path: the database.
-        snapshots_dir: where the private copy is made for the time being.
-        warehouse: the present table, there or not.
+        snapshots_dir: the folder for the temporary private copy.
+        warehouse: the current table; it need not exist.
         server_id: goes into the keys.
-        on_read: told how many of how many plays are read.
-        salvaging: judge what can be read of a damaged file.
+        on_read: receives the number of plays read so far and in total.
+        salvaging: validate what is readable in a damaged file.
 
     Raises:
         SourceError: there is no readable Tautulli database.
@@ -156,8 +156,8 @@ def judge(
     server_id: str,
     on_read: OnRead = lambda _done, _total: None,
 ) -> Findings:
-    """Judge every play of an open source; see `validate`."""
-    # Tables in memory that spill into the folder of the private copy.
+    """Predict the outcome of every play of an open source; see `validate`."""
+    # In-memory tables that spill to the folder of the private copy.
     scratch: dict[str, Any] = {
         **SETTINGS,
         "memory_limit": "256MB",
@@ -177,7 +177,7 @@ def _read_plays(
     server_id: str,
     on_read: OnRead,
 ) -> None:
-    """Fill the table `plays` with every play, mapped as an import does it and in its order."""
+    """Fill the table `plays` with every play, mapped and ordered as in an import."""
     copy, columns = source.snapshot, source.schema.history_columns
     mapper = Mapper(columns, server_id, max_payload_bytes=_MAX_PAYLOAD_BYTES)
     with source.open_survey() as survey:
@@ -224,7 +224,7 @@ def _findings(
 
 
 def _counted(connection: duckdb.DuckDBPyConnection, column: str) -> dict[str, int]:
-    """Plays by what the column says, the most frequent first."""
+    """Count the plays by the value of the column, the most frequent first."""
     return dict(
         connection.execute(
             f"SELECT {column}, count(*) FROM plays WHERE {column} IS NOT NULL "

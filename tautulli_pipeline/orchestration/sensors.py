@@ -13,8 +13,8 @@ from tautulli_pipeline.data_dir.consumer_lock import is_consumer_running
 from tautulli_pipeline.data_dir.directory import make_data_dir
 from tautulli_pipeline.errors import PipelineError
 from tautulli_pipeline.imports.connections import stream_address
-from tautulli_pipeline.imports.newness import Glance, fingerprint, look_into
 from tautulli_pipeline.imports.record import ImportLog
+from tautulli_pipeline.imports.source_watch import SourceState, fingerprint, read_source_state
 from tautulli_pipeline.orchestration.history import PARTITIONS, known_grid, last_materialized_at
 from tautulli_pipeline.orchestration.instance import COMMAND_LINE_TAGS
 from tautulli_pipeline.orchestration.jobs import consume_job, import_job
@@ -76,13 +76,13 @@ def why_not(settings: Settings) -> str | None:
 class _Memory:
     """The cursor of `new_history_sensor`: what it saw last, and for what it asked for an import."""
 
-    seen: Glance | None = None
-    asked: Glance | None = None
+    seen: SourceState | None = None
+    asked: SourceState | None = None
 
     @classmethod
     def of(cls, cursor: str | None) -> _Memory:
         fields = orjson.loads(cursor) if cursor else {}
-        return cls(**{name: Glance(**glance) for name, glance in fields.items() if glance})
+        return cls(**{name: SourceState(**state) for name, state in fields.items() if state})
 
     def cursor(self) -> str:
         return orjson.dumps(asdict(self)).decode()
@@ -102,15 +102,15 @@ def _seek_plays(context: dg.SensorEvaluationContext, settings: Settings) -> dg.S
     make_data_dir(settings)
     grid, snapshots = known_grid(instance), settings.layout.snapshots
     try:
-        glance, keys = look_into(path, snapshots, files, grid, settings.import_batch_size)
+        state, keys = read_source_state(path, snapshots, files, grid, settings.import_batch_size)
     except PipelineError as error:  # and once is enough until it changes
-        memory = replace(memory, seen=Glance(files), asked=Glance(files))
+        memory = replace(memory, seen=SourceState(files), asked=SourceState(files))
         return dg.SensorResult(skip_reason=in_words(error), cursor=memory.cursor())
-    memory = replace(memory, seen=glance)
+    memory = replace(memory, seen=state)
     added = sorted(set(keys) - set(known))
     adding = [PARTITIONS.build_add_request(added)] if added else []
-    if reason is None and not glance.shows_new_plays(memory.asked):
-        memory, reason = replace(memory, asked=glance), "the database has no new plays"
+    if reason is None and not state.has_new_plays_since(memory.asked):
+        memory, reason = replace(memory, asked=state), "the database has no new plays"
     elif reason is None and unended_runs(instance, import_job.name):
         memory, reason = replace(memory, seen=None), "an import is about to start"
     if reason:
@@ -119,7 +119,7 @@ def _seek_plays(context: dg.SensorEvaluationContext, settings: Settings) -> dg.S
         )
     return dg.SensorResult(
         run_requests=[dg.RunRequest()],
-        cursor=replace(memory, asked=glance).cursor(),
+        cursor=replace(memory, asked=state).cursor(),
         dynamic_partitions_requests=adding,
     )
 

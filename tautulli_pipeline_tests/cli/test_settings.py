@@ -73,8 +73,8 @@ def test_a_different_batch_size_is_ignored_with_a_notice(data_dir: Path) -> None
     make_demo_database(database, 30)
     assert imported(database, "--batch-size", 10, data_dir=data_dir)["imported"] == 30
     notice = (
-        f"batches stay at 10 records, as the first import of {data_dir} set them; "
-        "`tautulli-pipeline reset` lets the next one use {}\n"
+        f"the batch size stays at 10 records, as set by the first import of {data_dir}; "
+        "run `tautulli-pipeline reset` to use {}\n"
     )
     for variables, expected in (({"IMPORT_BATCH_SIZE": 20}, notice.format(20)), ({}, "")):
         outcome = run("import", database, "--json", data_dir=data_dir, **variables)

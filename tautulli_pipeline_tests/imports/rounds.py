@@ -1,4 +1,4 @@
-"""One import after another between a source file and a warehouse, without Dagster."""
+"""Run imports step by step, from a source file to a warehouse, without Dagster."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class UntilDrained:
-    """Consume what is on the stream now, and note what was written."""
+    """Consumes what is on the stream now, and records what was written."""
 
     last_sequence: int | None = None
     stopped: bool = False
@@ -49,7 +49,7 @@ class UntilDrained:
 
 @dataclass
 class Rounds:
-    """The parts of an import, each to be run, broken off and run again."""
+    """The steps of an import; each can be run, interrupted and repeated."""
 
     source: Path
     folder: Path
@@ -66,7 +66,7 @@ class Rounds:
         return self.folder / "playback.duckdb"
 
     def work(self) -> list[PartitionWork]:
-        """Every partition that has rows."""
+        """Return every partition that has rows."""
         with open_source(self.source, self.folder / "snapshots") as source:
             contents = source.survey(Grid(self.width), self.width)
             return [PartitionWork(content.partition, content.rows) for content in contents]
@@ -78,7 +78,7 @@ class Rounds:
         *,
         before_receipt: Callable[[Receipt], None] = lambda _receipt: None,
     ) -> list[Receipt]:
-        """Publish partitions, by default all; gives their receipts, which are stored too."""
+        """Publish partitions, by default all; store and return their receipts."""
         work = self.work() if work is None else work
         folder = ReceiptFolder(self.receipts / import_id)
         receipts = []
@@ -118,13 +118,13 @@ class Rounds:
             return connection.execute(sql).fetchall()
 
     def totals(self, import_id: str) -> dict[str, int]:
-        """The ledger's sums that are not zero."""
+        """Return the nonzero totals of the ledger."""
         with self.opened() as connection:
             totals = Ledger(connection).totals(import_id)
         return {name: count for name, count in totals.items() if count}
 
     def mapped(self) -> list[dict[str, Any]]:
-        """The event of each row that becomes one, straight from the source."""
+        """Return the event of each valid row, mapped directly from the source."""
         with ExitStack() as stack:
             source = stack.enter_context(open_source(self.source, self.folder / "snapshots"))
             copy = source.snapshot
@@ -136,7 +136,7 @@ class Rounds:
             return [orjson.loads(payload) for (payload,) in found.fetchall()]
 
     def table(self) -> list[dict[str, Any]]:
-        """Every row of the table as the event it was, by source row."""
+        """Return every row of the table as its original event, by source row."""
         with self.opened() as connection:
             cursor = connection.execute(
                 "SELECT * EXCLUDE (import_id, stream_id, stream_sequence, payload_hash, "

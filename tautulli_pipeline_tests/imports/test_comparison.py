@@ -28,7 +28,7 @@ ROWS = pa.schema(
         ("reason", pa.string()),
     ]
 )
-# Few values, so that keys meet often and in chains.
+# Few values, so that keys collide often and in chains.
 PLAYS = st.tuples(
     st.integers(0, 6), st.integers(0, 6), st.none() | st.integers(0, 3), st.integers(0, 1)
 )
@@ -53,7 +53,7 @@ def keys_of(play):
 
 
 def expected(plays, stored):
-    """Row by row: a play is new when no key of it was stored before."""
+    """The reference, row by row: a play is new if none of its keys was stored before."""
     taken = {key: set() for key in KEYS}
     for play, restored in stored:
         for key, value in keys_of(play).items():
@@ -87,7 +87,7 @@ def store(path, stored):
 
 
 def compared(warehouse, *batches):
-    """What becomes of plays that came in these batches, and the comparison."""
+    """Return the outcome for plays in these batches, and the comparison."""
     with duckdb.connect(config={"threads": 1}) as connection:
         connection.register("rows", ROWS.empty_table())
         connection.execute(
@@ -100,7 +100,7 @@ def compared(warehouse, *batches):
 
 
 def storable(stored):
-    """The plays that the table's own keys let in, one after the other."""
+    """Return the plays that the unique keys of the table accept, in order."""
     kept = []
     for play, restored in stored:
         same_event = any(play[0] == other[0] for other, _ in kept)
@@ -111,7 +111,7 @@ def storable(stored):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(PLAYS, max_size=25), st.integers(1, 25))
-def test_each_play_is_judged_as_if_those_before_it_were_stored(plays, batch_size):
+def test_each_play_is_classified_as_if_earlier_plays_were_stored(plays, batch_size):
     rows = [row_of(play) for play in plays]
     batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
     outcome, _ = compared(NOWHERE, *batches)
@@ -123,7 +123,7 @@ def test_each_play_is_judged_as_if_those_before_it_were_stored(plays, batch_size
     plays=st.lists(PLAYS, max_size=20),
     stored=st.lists(st.tuples(PLAYS, st.booleans()), max_size=6).map(storable),
 )
-def test_the_present_table_counts_and_restored_rows_only_by_their_event(
+def test_stored_plays_match_by_every_key_but_restored_rows_only_by_event_id(
     tmp_path_factory, plays, stored
 ):
     path = tmp_path_factory.mktemp("warehouse") / "playback.duckdb"
@@ -133,17 +133,17 @@ def test_the_present_table_counts_and_restored_rows_only_by_their_event(
     assert {"new": outcome.new, **outcome.duplicates} == expected(plays, stored)
 
 
-def test_a_play_that_is_no_event_makes_no_other_one_a_duplicate(tmp_path):
+def test_a_rejected_play_does_not_make_another_play_a_duplicate(tmp_path):
     play = (1, 1, 1, 0)
     rows = [row_of(play, reason="missing title"), row_of(play)]
     outcome, _ = compared(tmp_path / "none.duckdb", rows)
     assert (outcome.new, sum(outcome.duplicates.values())) == (1, 0)
 
 
-def test_a_file_that_is_no_warehouse_is_not_compared_and_stays_as_it_is(tmp_path):
+def test_a_file_that_is_not_a_warehouse_is_not_compared_and_is_left_unchanged(tmp_path):
     foreign, text = tmp_path / "foreign.duckdb", tmp_path / "text.duckdb"
     duckdb.connect(foreign).close()
-    text.write_text("no database at all\n" * 500)
+    text.write_text("not a database\n" * 500)
     before = foreign.read_bytes(), text.read_bytes()
     for path, reason in ((foreign, "no table playback_events"), (text, "not a valid DuckDB")):
         outcome, comparison = compared(path, [row_of((1, 1, 1, 0))])

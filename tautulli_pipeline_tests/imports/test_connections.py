@@ -1,4 +1,4 @@
-"""What the settings say about the stream and the warehouse, ready to use."""
+"""Connections to the stream and the warehouse, as the settings configure them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def settings(tmp_path):
     return Settings(pipeline_data_dir=tmp_path)
 
 
-def test_an_external_stream_is_addressed_as_the_settings_say(tmp_path):
+def test_the_address_of_an_external_stream_follows_the_settings(tmp_path):
     settings = Settings(
         pipeline_data_dir=tmp_path / "data",
         nats_url="nats://media.example:4333",
@@ -62,14 +62,14 @@ def test_an_external_stream_is_addressed_as_the_settings_say(tmp_path):
     assert not settings.data_dir.exists()
 
 
-def test_a_login_that_cannot_work_is_reported_before_the_stream_is_contacted(tmp_path):
+def test_unusable_credentials_are_reported_before_the_stream_is_contacted(tmp_path):
     missing = tmp_path / "none.creds"
-    check_login(Settings(nats_creds=missing))  # without NATS_URL nobody needs it
+    check_login(Settings(nats_creds=missing))  # not needed without NATS_URL
     with pytest.raises(ConfigurationError, match=r"none\.creds"):
         check_login(Settings(nats_url="nats://127.0.0.1:1", nats_creds=missing))
 
 
-def test_the_embedded_stream_is_in_the_data_directory_and_private(settings):
+def test_the_embedded_stream_is_private_and_in_the_data_directory(settings):
     with stream_address(settings) as address, stream_address(settings) as again:
         assert address == again
         assert address.private
@@ -83,7 +83,7 @@ def test_the_embedded_stream_is_in_the_data_directory_and_private(settings):
     ("window_seconds", "entries", "layers"),
     [(300, 2, ["database", "cache"]), (300, 3, ["cache", "cache"]), (0, 3, ["database"] * 2)],
 )
-def test_the_cache_is_as_large_and_remembers_as_long_as_the_settings_say(
+def test_the_settings_limit_the_size_and_window_of_the_cache(
     tmp_path, window_seconds, entries, layers
 ):
     settings = Settings(
@@ -102,7 +102,7 @@ def as_consumer(settings, wait_seconds=0.0, on_wait=lambda _words: None):
     return open_as_consumer(settings, wait_seconds=wait_seconds, on_wait=on_wait)
 
 
-def test_the_warehouse_is_opened_by_the_one_consumer(settings):
+def test_opening_the_warehouse_takes_the_consumer_lock(settings):
     with as_consumer(settings) as connection:
         assert rows(connection, "SELECT count(*) FROM playback_events") == [(0,)]
         assert is_consumer_running(settings.layout)
@@ -110,7 +110,7 @@ def test_the_warehouse_is_opened_by_the_one_consumer(settings):
     assert not is_consumer_running(settings.layout)
 
 
-def test_another_consumer_is_waited_for_and_then_refused(settings, monkeypatch):
+def test_it_waits_for_another_consumer_and_then_fails(settings, monkeypatch):
     monkeypatch.setattr(connections, "consumer_lock", partial(consumer_lock, patience_seconds=0.1))
     with (
         consumer_lock(settings.layout, settings.warehouse_path),
@@ -121,11 +121,11 @@ def test_another_consumer_is_waited_for_and_then_refused(settings, monkeypatch):
     assert not settings.warehouse_path.exists()
 
 
-def test_a_program_that_holds_the_warehouse_is_waited_for_until_nobody_wants_to_wait(settings):
-    heard = []
+def test_it_waits_for_a_program_that_holds_the_warehouse_until_it_is_told_to_stop(settings):
+    received = []
 
     def give_up(words):
-        heard.append(words)
+        received.append(words)
         raise StoppedError("the consumer was stopped")
 
     with held_by_another_process(settings.warehouse_path) as process_id:
@@ -133,5 +133,5 @@ def test_a_program_that_holds_the_warehouse_is_waited_for_until_nobody_wants_to_
             as_consumer(settings).__enter__()
         with pytest.raises(StoppedError):
             as_consumer(settings, 60, give_up).__enter__()
-    assert f"process {process_id} " in heard[0]
+    assert f"process {process_id} " in received[0]
     assert not is_consumer_running(settings.layout)

@@ -1,4 +1,4 @@
-"""The importer's side of a consumer process, with real processes that speak its protocol."""
+"""The client for the consumer process, with real processes that speak the protocol."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FAILED = {
     "kind": "failed",
     "exit_code": 6,
     "message": "the warehouse is locked",
-    "hint": "end the other one",
+    "hint": "stop the other process",
 }
 FINISHED = {
     "kind": "finished",
@@ -42,15 +42,15 @@ SINCE = datetime(2024, 1, 1)
 
 
 def go_on():
-    """Nobody asks to stop."""
+    """No stop was requested."""
 
 
 def stop():
     raise StoppedError("the import was stopped", hint="import again to resume it")
 
 
-class Heard:
-    """What a consumer said on the way."""
+class Received:
+    """The progress and wait messages of a consumer."""
 
     def __init__(self):
         self.progress = []
@@ -58,22 +58,22 @@ class Heard:
 
 
 def saying(*replies):
-    """Shell that writes these replies."""
+    """Return shell code that writes these replies."""
     return "".join(f"echo {shlex.quote(json.dumps(reply))}\n" for reply in replies)
 
 
 @contextmanager
 def consumer(script):
-    """A consumer process that runs a shell script, its client and what was heard of it."""
-    heard = Heard()
+    """Yield the client of a consumer process that runs a shell script, and its messages."""
+    received = Received()
     with subprocess.Popen(
         ["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         client = ConsumerClient(
-            process, on_progress=heard.progress.append, on_wait=heard.words.append
+            process, on_progress=received.progress.append, on_wait=received.words.append
         )
         try:
-            yield client, heard
+            yield client, received
         finally:
             client.kill()
 
@@ -86,13 +86,13 @@ def has_ended(client):
     return False
 
 
-def test_a_consumer_that_is_ready_names_the_warehouse():
+def test_a_ready_consumer_reports_the_warehouse_id():
     with consumer(saying(READY) + "cat > /dev/null") as (client, _):
         assert client.await_ready(go_on).warehouse_id == "w-1"
         assert not has_ended(client)
 
 
-def test_orders_are_one_json_object_a_line(tmp_path):
+def test_orders_are_one_json_object_per_line(tmp_path):
     said = f'read b; echo "$b" >&3; {saying(DRAINED)}'
     script = f'exec 3> orders; read a; echo "$a" >&3; {saying(READY)} {said} cat >&3'
     with consumer(f"cd {shlex.quote(str(tmp_path))}; {script}") as (client, _):
@@ -108,13 +108,13 @@ def test_orders_are_one_json_object_a_line(tmp_path):
     ]
 
 
-def test_what_is_said_on_the_way_is_passed_on_and_answers_no_order():
+def test_progress_and_wait_messages_go_to_the_callbacks_and_answer_no_order():
     progress = [{"kind": "progress", "outcomes": {"imported": n}} for n in (1, 2)]
-    waiting = {"kind": "waiting", "words": "the stream is away"}
-    with consumer(saying(progress[0], waiting, progress[1], READY)) as (client, heard):
+    waiting = {"kind": "waiting", "words": "the stream is unreachable"}
+    with consumer(saying(progress[0], waiting, progress[1], READY)) as (client, received):
         client.await_ready(go_on)
-        assert heard.progress == [Outcomes(imported=1), Outcomes(imported=2)]
-        assert heard.words == ["the stream is away"]
+        assert received.progress == [Outcomes(imported=1), Outcomes(imported=2)]
+        assert received.words == ["the stream is unreachable"]
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_what_is_said_on_the_way_is_passed_on_and_answers_no_order():
         (99, PipelineError),
     ],
 )
-def test_the_fault_of_a_consumer_is_raised_here_as_what_it_was(exit_code, kind):
+def test_an_error_of_the_consumer_is_raised_with_its_original_class(exit_code, kind):
     said = FAILED | {"exit_code": exit_code, "traceback": "there"}
     with consumer(saying(said)) as (client, _):
         with pytest.raises(PipelineError) as caught:
@@ -140,14 +140,14 @@ def test_the_fault_of_a_consumer_is_raised_here_as_what_it_was(exit_code, kind):
             client.require_alive()
 
 
-def test_a_consumer_that_ends_without_a_word_is_an_error():
+def test_a_consumer_that_ends_without_a_reply_is_an_error():
     with consumer("exit 3") as (client, _):
         with pytest.raises(PipelineError, match="the consumer ended unexpectedly") as caught:
             client.await_ready(go_on)
         assert "--debug" in caught.value.hint
 
 
-def test_a_consumer_that_is_killed_in_the_middle_of_a_word_is_not_waited_for():
+def test_a_consumer_killed_in_the_middle_of_a_reply_is_an_error():
     cut_short = shlex.quote(json.dumps(DRAINED)[:40])
     with consumer(f"{saying(READY)} printf %s {cut_short}") as (client, _):
         client.await_ready(go_on)
@@ -155,7 +155,7 @@ def test_a_consumer_that_is_killed_in_the_middle_of_a_word_is_not_waited_for():
             client.drain(5, go_on)
 
 
-def test_an_order_to_a_consumer_that_is_gone_is_answered_by_its_last_words():
+def test_an_order_to_a_dead_consumer_raises_its_last_error():
     with consumer("exec <&-\n" + saying(FAILED)) as (client, _):
         wait_until(lambda: has_ended(client))
         for _ in range(3):
@@ -171,14 +171,14 @@ def test_waiting_for_a_consumer_can_be_stopped():
                 wait(stop)
 
 
-def test_an_answer_that_is_there_counts_more_than_a_wish_to_stop():
+def test_an_available_reply_is_returned_even_if_a_stop_is_requested():
     with consumer(f"read order; {saying(DRAINED)} cat > /dev/null") as (client, _):
         client.begin("import-1", 0)
         wait_until(client._replies.qsize)
         assert client.drain(5, stop) == Drained(Outcomes(imported=5), {"key": [1, 2]})
 
 
-def test_a_consumer_without_a_batch_is_ended_at_once():
+def test_a_consumer_without_a_batch_is_ended_immediately():
     with consumer("cat > /dev/null; sleep 600") as (client, _):
         began_at = time.monotonic()
         assert client.finish(SINCE) is None
@@ -186,7 +186,7 @@ def test_a_consumer_without_a_batch_is_ended_at_once():
         assert has_ended(client)
 
 
-def test_a_consumer_that_has_begun_ends_after_its_batch_and_says_what_came():
+def test_a_ready_consumer_ends_after_its_batch_and_reports_arrivals():
     with consumer(f"{saying(READY)} read order; sleep 0.05; {saying(FINISHED)}") as (client, _):
         client.await_ready(go_on)
         assert client.finish(SINCE) == Arrivals(
@@ -196,7 +196,7 @@ def test_a_consumer_that_has_begun_ends_after_its_batch_and_says_what_came():
             dead_letters=1,
             row_count=9,
         )
-        client.finish(None)  # a second time does no harm
+        client.finish(None)  # repeating it is harmless
 
 
 def test_a_consumer_that_does_not_end_is_killed():
@@ -207,7 +207,7 @@ def test_a_consumer_that_does_not_end_is_killed():
             client.require_alive()
 
 
-def test_killing_twice_does_no_harm():
+def test_killing_twice_is_harmless():
     with consumer("cat > /dev/null") as (client, _):
         client.kill()
         client.begin("import-1", 0)
@@ -226,7 +226,7 @@ def test_after_a_failure_the_consumer_finishes_its_batch(tmp_path):
         assert has_ended(client)
 
 
-def test_who_does_not_wait_for_the_batch_has_the_consumer_killed():
+def test_an_interrupt_kills_the_consumer_without_waiting_for_its_batch():
     with consumer(f"{saying(READY)} exec sleep 600") as (client, _):
         client.await_ready(go_on)
         began_at = time.monotonic()
@@ -236,7 +236,7 @@ def test_who_does_not_wait_for_the_batch_has_the_consumer_killed():
         assert has_ended(client)
 
 
-def test_a_spawned_consumer_ends_with_the_process_that_would_have_used_it(tmp_path, monkeypatch):
+def test_a_spawned_consumer_ends_when_its_parent_goes_away(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PIPELINE_DATA_DIR", str(tmp_path / "data"))
     with spawned_consumer() as process:

@@ -1,4 +1,4 @@
-"""The consumer's own side: orders through a real pipe, a real stream, a real warehouse."""
+"""The consumer worker, with a real pipe, stream and warehouse."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def drain(last_sequence):
 
 @pytest.fixture
 def consumer_dir(data_dir, monkeypatch):
-    """The data directory of the environment."""
+    """The data directory, set in the environment."""
     monkeypatch.setenv("PIPELINE_DATA_DIR", str(data_dir))
     return data_dir
 
@@ -55,7 +55,7 @@ def published(tmp_path_factory):
 
 
 class Replies(BytesIO):
-    """Replies as they were written, line by line."""
+    """Collects the written replies, line by line."""
 
     @property
     def said(self):
@@ -66,8 +66,8 @@ class Replies(BytesIO):
         return [reply["kind"] for reply in self.said]
 
 
-class Deaf(BytesIO):
-    """The pipe of a parent that is gone."""
+class BrokenPipe(BytesIO):
+    """The pipe to a parent that is gone."""
 
     def write(self, _reply):
         raise BrokenPipeError
@@ -75,7 +75,7 @@ class Deaf(BytesIO):
 
 @contextmanager
 def parent_of(replies):
-    """Serves in a thread; gives what sends orders and what waits for the exit code."""
+    """Serve in a thread; yield functions to send orders and get the exit code, and the pipe."""
     read_end, write_end = os.pipe()
     codes = []
     with (
@@ -102,7 +102,7 @@ def parent_of(replies):
 
 
 def served(*given, replies=None):
-    """Exit code and replies of a consumer that hears these orders and then no more."""
+    """Return the exit code and replies of a consumer that gets these orders and then EOF."""
     replies = Replies() if replies is None else replies
     with parent_of(replies) as (order, orders, ended):
         order(*given)
@@ -110,13 +110,13 @@ def served(*given, replies=None):
         return ended(), replies
 
 
-def test_a_consumer_that_is_never_told_to_begin_touches_nothing(consumer_dir):
+def test_a_consumer_that_never_begins_touches_nothing(consumer_dir):
     code, replies = served()
     assert (code, replies.said) == (0, [])
     assert not consumer_dir.exists()
 
 
-def test_a_setting_that_cannot_be_used_is_told_with_its_exit_code(consumer_dir, monkeypatch):
+def test_an_unusable_setting_is_reported_with_its_exit_code(consumer_dir, monkeypatch):
     monkeypatch.setenv("NATS_STREAM", "two words")
     code, replies = served(BEGIN)
     (failed,) = replies.said
@@ -128,15 +128,15 @@ def test_a_setting_that_cannot_be_used_is_told_with_its_exit_code(consumer_dir, 
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "reported"),
     [
         (RuntimeError("first line\nsecond line"), "the consumer failed: RuntimeError: first line"),
         (KeyError("name"), "the consumer failed: KeyError: 'name'"),
         (WarehouseError("locked", hint="wait"), "locked"),
     ],
 )
-def test_whatever_ends_it_is_told_in_one_line_with_where_it_was(
-    consumer_dir, monkeypatch, fault, told
+def test_any_error_is_reported_in_one_line_with_its_traceback(
+    consumer_dir, monkeypatch, fault, reported
 ):
     def fail(*_given):
         raise fault
@@ -146,17 +146,17 @@ def test_whatever_ends_it_is_told_in_one_line_with_where_it_was(
     ours = isinstance(fault, WarehouseError)
     found = replies.said[0]
     assert code == 1
-    assert (found["exit_code"], found["message"]) == (6 if ours else 1, told)
+    assert (found["exit_code"], found["message"]) == (6 if ours else 1, reported)
     assert found["hint"] == ("wait" if ours else "")
     assert "in fail\n" in found["traceback"]
 
 
-def test_a_parent_that_is_gone_does_not_make_it_fail_otherwise(monkeypatch):
+def test_a_failing_consumer_returns_its_exit_code_even_if_its_parent_is_gone(monkeypatch):
     monkeypatch.setenv("IMPORT_BATCH_SIZE", "none")
-    assert served(BEGIN, replies=Deaf())[0] == 1
+    assert served(BEGIN, replies=BrokenPipe())[0] == 1
 
 
-def test_an_import_is_brought_in_settled_and_told_of(published, monkeypatch):
+def test_an_import_is_consumed_settled_and_reported(published, monkeypatch):
     monkeypatch.setenv("PIPELINE_DATA_DIR", str(published))
     replies = Replies()
     with parent_of(replies) as (order, _, ended):
@@ -166,7 +166,7 @@ def test_an_import_is_brought_in_settled_and_told_of(published, monkeypatch):
             pass
         order(drain(ROWS - REJECTED))
         wait_until(lambda: "drained" in replies.kinds)
-        # What was drained once is drained again at once, and what nobody published is not missed.
+        # A second drain returns immediately, and the row that was never published is not missed.
         order(drain(ROWS - REJECTED))
         wait_until(lambda: replies.kinds.count("drained") == 2)
         order(FINISH)
@@ -187,17 +187,17 @@ def test_an_import_is_brought_in_settled_and_told_of(published, monkeypatch):
         pass
 
 
-def test_a_consumer_whose_orders_end_ends_too(published, monkeypatch):
+def test_a_consumer_ends_when_its_input_ends(published, monkeypatch):
     monkeypatch.setenv("PIPELINE_DATA_DIR", str(published))
     code, replies = served(BEGIN)
     assert code == 0
-    assert set(replies.kinds) <= {"ready", "progress"}  # nobody is there to hear what came
-    assert served(BEGIN, replies=Deaf())[0] == 0
+    assert set(replies.kinds) <= {"ready", "progress"}  # nobody reads the arrivals
+    assert served(BEGIN, replies=BrokenPipe())[0] == 0
     with the_consumer_lock():
         pass
 
 
-def test_rows_that_another_import_left_are_not_its_own_to_publish_again():
+def test_lost_rows_of_another_import_are_not_reported_for_republishing():
     class Counting:
         def totals(self, import_id, partitions):
             assert partitions == ["key-2"]
@@ -209,18 +209,18 @@ def test_rows_that_another_import_left_are_not_its_own_to_publish_again():
     unsettled = {("import-0", "key-1"): [1], ("import-1", "key-2"): [2, 3]}
     for _ in range(2):
         reporting.report(None, unsettled)
-    (progress,) = replies.said  # once: the second time nothing had changed
+    (progress,) = replies.said  # only one: the second time, nothing had changed
     assert (progress["kind"], progress["outcomes"]["imported"]) == ("progress", 5)
     reporting.drained()
     assert replies.said[-1]["unsettled"] == {"key-2": [2, 3]}
 
 
-def test_a_program_that_holds_the_warehouse_is_named_and_waited_for(published, monkeypatch):
+def test_it_names_and_waits_for_a_program_that_holds_the_warehouse(published, monkeypatch):
     monkeypatch.setenv("PIPELINE_DATA_DIR", str(published))
     replies = Replies()
     with (
         held_by_another_process(published / "playback.duckdb") as process_id,
-        # Whoever gave the orders is gone at the end, and nobody needs the end of the wait.
+        # The parent goes away at the end, which ends the wait.
         parent_of(replies) as (order, _, _ended),
     ):
         order(BEGIN | {"wait_seconds": 60})
@@ -231,7 +231,7 @@ def test_a_program_that_holds_the_warehouse_is_named_and_waited_for(published, m
     assert (code, replies.kinds[0], replies.kinds[-1]) == (0, "ready", "finished")
 
 
-def test_a_program_that_keeps_the_warehouse_is_named_in_the_fault(published, monkeypatch):
+def test_the_error_names_a_program_that_keeps_the_warehouse_open(published, monkeypatch):
     monkeypatch.setenv("PIPELINE_DATA_DIR", str(published))
     replies = Replies()
     with (

@@ -1,4 +1,4 @@
-"""The consumer's loop with a stream that is told what to deliver, and a real warehouse."""
+"""The consumer loop, with a scripted stream and a real warehouse."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def delivered(number):
 
 @dataclass
 class Stream:
-    """Delivers these batches and then nothing; counts what was acked."""
+    """Delivers these batches and then nothing; records the acks."""
 
     batches: list[list[Delivered]]
     narrow: bool = False
@@ -74,14 +74,14 @@ def consume(stream, warehouse, receipts, control=None):
 
 
 def leave_receipt(folder, key, *numbers):
-    """The receipt of rows that were published as the messages of these numbers."""
+    """Store the receipt of rows that were published as messages with these numbers."""
     rows = [{"source_row_id": n, "event_id": uuid_of(n), "outcome": PUBLISHED} for n in numbers]
     table = pa.Table.from_pylist(rows, schema=ROWS)
     receipt = Receipt("import-1", key, "default", max(numbers), datetime(2026, 1, 1), table)
     ReceiptFolder(folder / "import-1").write(receipt)
 
 
-def test_all_of_the_stream_is_written_before_it_is_acked(warehouse, tmp_path):
+def test_the_whole_stream_is_written_and_acked(warehouse, tmp_path):
     stream = Stream([[delivered(1), delivered(2)], [delivered(3)]])
     control = consume(stream, warehouse, tmp_path)
     assert sequences(warehouse) == stream.acked == [1, 2, 3]
@@ -97,13 +97,13 @@ def test_messages_that_cannot_be_written_are_not_acked(warehouse, tmp_path):
     assert sequences(warehouse) == []
 
 
-def test_an_empty_stream_is_drained_at_once(warehouse, tmp_path):
+def test_an_empty_stream_is_drained_immediately(warehouse, tmp_path):
     control = consume(Stream([]), warehouse, tmp_path / "none")
     assert sequences(warehouse) == []
     assert len(control.written) == 1
 
 
-def test_a_consumer_that_is_stopped_before_a_batch_writes_nothing_of_it(warehouse, tmp_path):
+def test_a_consumer_that_is_stopped_before_a_batch_does_not_write_it(warehouse, tmp_path):
     stream = Stream([[delivered(1)]])
     control = consume(stream, warehouse, tmp_path, UntilDrained(5, stopped=True))
     assert (sequences(warehouse), stream.acked, control.written) == ([], [], [])
@@ -122,9 +122,7 @@ def test_a_stop_takes_effect_after_the_current_batch(warehouse, tmp_path, monkey
     assert sequences(warehouse) == stream.acked == [1]
 
 
-def test_messages_that_are_large_together_are_written_in_several_transactions(
-    warehouse, tmp_path, monkeypatch
-):
+def test_large_messages_are_split_into_several_transactions(warehouse, tmp_path, monkeypatch):
     size = len(delivered(1).payload)
     monkeypatch.setattr(consumption, "_BATCH_BYTES", 2 * size)
     stream = Stream([[delivered(n) for n in range(1, 6)]])
@@ -137,7 +135,7 @@ def test_a_partition_is_settled_once_all_its_messages_are_acked(warehouse, tmp_p
     leave_receipt(tmp_path, "0000000001-0000000010", 1, 2)
     leave_receipt(tmp_path, "0000000011-0000000020", 3, 9)
     stream = Stream([[delivered(1), delivered(2), delivered(3)]])
-    stream.pending = lambda: (1, 0, max(stream.acked, default=0))  # another's message waits
+    stream.pending = lambda: (1, 0, max(stream.acked, default=0))  # one message is still pending
     consume(stream, warehouse, tmp_path)
     settled = "SELECT partition_key, imported FROM import_ledger"
     assert warehouse.execute(settled).fetchall() == [("0000000001-0000000010", 2)]
@@ -158,7 +156,7 @@ def test_rows_whose_messages_are_missing_are_reported_until_they_arrive(warehous
 
 @settings(max_examples=50)
 @given(st.lists(st.binary(max_size=25) | st.binary(min_size=41, max_size=50), max_size=20))
-def test_one_transaction_takes_what_fits_and_one_message_at_least(payloads):
+def test_a_transaction_takes_what_fits_and_at_least_one_message(payloads):
     waiting = [Delivered(n, "s", b"", payload, "") for n, payload in enumerate(payloads)]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(consumption, "_BATCH_BYTES", 40)
@@ -176,7 +174,7 @@ def test_one_transaction_takes_what_fits_and_one_message_at_least(payloads):
 
 @settings(max_examples=50)
 @given(st.lists(st.binary(max_size=20), max_size=8))
-def test_payloads_pass_through_one_buffer_unchanged(payloads):
+def test_joining_payloads_in_one_buffer_keeps_them_unchanged(payloads):
     joined = consumption._joined([memoryview(payload) for payload in payloads])
     joined.validate(full=True)
     assert joined.to_pylist() == payloads

@@ -1,4 +1,4 @@
-"""One import over a real source and stream; only its consumer is played, to lose rows."""
+"""One import with a real source and stream; only the consumer is fake, so that it can lose rows."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ KEYS = [Grid(WIDTH).partition_of(n).key for n in (1, 11, 21)]
 
 @dataclass
 class Consumer:
-    """A consumer that finds these rows missing, one answer after the other, and then none."""
+    """A consumer that reports these rows as missing, one entry per drain, and then none."""
 
     lost: list[dict[str, list[int]]] = field(default_factory=list)
     fault: PipelineError | None = None
@@ -52,22 +52,22 @@ class Consumer:
         if self.fault is not None:
             raise self.fault
 
-    def await_ready(self, require_going_on):
-        require_going_on()
+    def await_ready(self, check_running):
+        check_running()
         return Ready("warehouse-1")
 
     def cover(self, partitions):
         self.covered = set(partitions)
 
-    def drain(self, _last_sequence, require_going_on):
-        require_going_on()
+    def drain(self, _last_sequence, check_running):
+        check_running()
         missing = self.lost.pop(0) if self.lost else {}
         return Drained(Outcomes(imported=ROWS - sum(map(len, missing.values()))), missing)
 
 
 @dataclass
 class History:
-    """Remembers some partitions; notes what is recorded, and lets a test look on."""
+    """A history with known partitions; records calls and notifies the test."""
 
     known: dict[str, Finished] = field(default_factory=dict)
     recorded: list[tuple[str, dict[int, str], Finished]] = field(default_factory=list)
@@ -90,11 +90,11 @@ class History:
         self.on_record(receipt)
 
     def on_record(self, receipt):
-        """Looks on."""
+        """Do nothing; tests replace this hook."""
 
 
-class Room:
-    """What a test sees of an import."""
+class Harness:
+    """An import and its collaborators, for a test."""
 
     def __init__(self, settings, running, session):
         self.settings = settings
@@ -115,8 +115,8 @@ class Room:
 
 
 @pytest.fixture
-def room(tmp_path, database, address):
-    """An import of 25 plays that has everything but a consumer of its own."""
+def harness(tmp_path, database, address):
+    """An import of 25 plays with a fake consumer."""
     settings = Settings(pipeline_data_dir=tmp_path, import_batch_size=WIDTH)
     log = ImportLog(tmp_path)
     with (
@@ -131,139 +131,139 @@ def room(tmp_path, database, address):
             began_at=0.0,
             observe=lambda _record: None,
         )
-        room = Room(settings, running, session)
-        room.opened = Import(
+        harness = Harness(settings, running, session)
+        harness.opened = Import(
             settings=settings,
             request=ImportRequest(database, "default"),
             source=source,
             contents=None,
             running=running,
             session=session,
-            consumer=room.consumer,
-            control=_Control(room.stop, room.consumer, room.said.append),
+            consumer=harness.consumer,
+            control=_Control(harness.stop, harness.consumer, harness.said.append),
         )
-        yield room
+        yield harness
 
 
 def keys_of(recorded):
     return [key for key, *_ in recorded]
 
 
-def test_each_partition_is_recorded_once_its_receipt_is_stored(room):
-    content = {c.key: c for c in room.opened.source.survey(Grid(WIDTH), WIDTH)}
-    versions = {key: room.destination().version(found) for key, found in content.items()}
-    room.history.known = {KEYS[0]: Finished("before", versions[KEYS[0]])}
+def test_each_partition_is_recorded_once_its_receipt_is_stored(harness):
+    content = {c.key: c for c in harness.opened.source.survey(Grid(WIDTH), WIDTH)}
+    versions = {key: harness.destination().version(found) for key, found in content.items()}
+    harness.history.known = {KEYS[0]: Finished("before", versions[KEYS[0]])}
 
     def look(receipt):
-        stored = room.receipts.read(receipt.partition_key)
+        stored = harness.receipts.read(receipt.partition_key)
         assert stored == replace(receipt, seconds=0.0)
-        # The record names it only when Dagster remembers it.
-        assert room.running.record.last_processed_id < receipt.rows["source_row_id"][0].as_py()
+        # The import record advances only after the history has recorded the partition.
+        assert harness.running.record.last_processed_id < receipt.rows["source_row_id"][0].as_py()
 
-    room.history.on_record = look
-    room.opened.publish(room.history)
-    import_id = room.running.record.import_id
-    assert room.history.shown == KEYS
-    assert [(key, finished) for key, _, finished in room.history.recorded] == [
+    harness.history.on_record = look
+    harness.opened.publish(harness.history)
+    import_id = harness.running.record.import_id
+    assert harness.history.shown == KEYS
+    assert [(key, finished) for key, _, finished in harness.history.recorded] == [
         (key, Finished(import_id, versions[key])) for key in KEYS[1:]
     ]
-    assert room.consumer.covered == set(KEYS[1:])
-    record = room.running.record
+    assert harness.consumer.covered == set(KEYS[1:])
+    record = harness.running.record
     assert (record.status, record.last_processed_id) == (Status.COMPLETED, ROWS)
     assert (record.total_records, record.unchanged, record.pending) == (15, 10, 0)
-    assert not room.receipts.path.exists()  # every row is settled
+    assert not harness.receipts.path.exists()  # every row is settled
 
 
-def test_a_stop_finishes_the_current_partition(room):
-    room.history.on_record = lambda _receipt: room.stop.request()
+def test_a_stop_finishes_the_current_partition(harness):
+    harness.history.on_record = lambda _receipt: harness.stop.request()
     with pytest.raises(StoppedError) as caught:
-        room.opened.publish(room.history)
+        harness.opened.publish(harness.history)
     assert caught.value.hint == "import again to resume it"
-    assert keys_of(room.history.recorded) == KEYS[:1]
-    assert room.running.record.last_processed_id == WIDTH
-    assert room.running.record.status is Status.RUNNING
-    assert [path.name for path in room.receipts.path.iterdir()] == KEYS[:1]
+    assert keys_of(harness.history.recorded) == KEYS[:1]
+    assert harness.running.record.last_processed_id == WIDTH
+    assert harness.running.record.status is Status.RUNNING
+    assert [path.name for path in harness.receipts.path.iterdir()] == KEYS[:1]
 
 
-def test_a_consumer_that_fails_ends_the_import_at_the_next_partition(room):
+def test_a_consumer_that_fails_ends_the_import_at_the_next_partition(harness):
     def fail(_receipt):
-        room.consumer.fault = WarehouseError("the warehouse is full")
+        harness.consumer.fault = WarehouseError("the warehouse is full")
 
-    room.history.on_record = fail
+    harness.history.on_record = fail
     with pytest.raises(WarehouseError, match="is full"):
-        room.opened.publish(room.history)
-    assert keys_of(room.history.recorded) == KEYS[:1]
+        harness.opened.publish(harness.history)
+    assert keys_of(harness.history.recorded) == KEYS[:1]
 
 
-def test_chosen_partitions_are_published_alone(room):
-    plan = room.opened.prepare(room.history, [KEYS[2], KEYS[0]])
-    assert plan is room.opened.prepare(room.history)
-    room.opened.publish(room.history)
-    assert keys_of(room.history.recorded) == [KEYS[0], KEYS[2]]
-    record = room.running.record
+def test_only_chosen_partitions_are_published(harness):
+    plan = harness.opened.prepare(harness.history, [KEYS[2], KEYS[0]])
+    assert plan is harness.opened.prepare(harness.history)
+    harness.opened.publish(harness.history)
+    assert keys_of(harness.history.recorded) == [KEYS[0], KEYS[2]]
+    record = harness.running.record
     assert (record.total_records, record.unchanged, record.pending) == (15, 0, 10)
 
 
-def test_what_arrived_is_not_published_again(room):
-    room.opened.publish(room.history)
-    assert keys_of(room.history.recorded) == KEYS
-    assert room.said == []
+def test_rows_that_arrived_are_not_published_again(harness):
+    harness.opened.publish(harness.history)
+    assert keys_of(harness.history.recorded) == KEYS
+    assert harness.said == []
 
 
-def test_lost_rows_are_published_again_alone_and_as_new_messages(room):
-    # A partition that the source no longer has is left out.
-    room.consumer.lost = [{KEYS[0]: [1, 2, 3], "0000000091-0000000100": [95]}, {KEYS[0]: [1, 2]}]
-    room.opened.publish(room.history)
-    again = room.history.recorded[3:]
+def test_only_lost_rows_are_published_again_and_as_new_messages(harness):
+    # A partition that the source no longer has is skipped.
+    harness.consumer.lost = [{KEYS[0]: [1, 2, 3], "0000000091-0000000100": [95]}, {KEYS[0]: [1, 2]}]
+    harness.opened.publish(harness.history)
+    again = harness.history.recorded[3:]
     assert keys_of(again) == [KEYS[0], KEYS[0]]
-    # The stream took exactly these, though it remembers the ids of their first messages.
+    # The stream accepted exactly these, although it still knows the ids of their first messages.
     for (_, outcomes, _), sent in zip(again, ({1, 2, 3}, {1, 2}), strict=True):
         assert {n for n, outcome in outcomes.items() if outcome == "published"} == sent
         assert set(outcomes) == set(range(1, WIDTH + 1))
-    assert room.session.last_sequence() == ROWS + 5
-    assert room.said == [
+    assert harness.session.last_sequence() == ROWS + 5
+    assert harness.said == [
         "3 events were lost on the stream; publishing them again",
         "2 events were lost on the stream; publishing them again",
     ]
-    assert room.running.record.status is Status.COMPLETED
+    assert harness.running.record.status is Status.COMPLETED
 
 
 def losing(*counts):
     return [{KEYS[0]: list(range(1, count + 1))} for count in counts]
 
 
-def test_it_goes_on_as_long_as_some_arrive(room):
-    room.consumer.lost = losing(*range(10, 0, -1))
-    room.opened.publish(room.history)
-    assert len(room.history.recorded) == 3 + 10
-    assert room.running.record.outcomes.imported == ROWS
+def test_it_keeps_republishing_while_fewer_rows_are_missing(harness):
+    harness.consumer.lost = losing(*range(10, 0, -1))
+    harness.opened.publish(harness.history)
+    assert len(harness.history.recorded) == 3 + 10
+    assert harness.running.record.outcomes.imported == ROWS
 
 
 @pytest.mark.parametrize("lost", [(2,) * 9, (2, 5, 3, 2, 1), (3, 2, 2, 2, 2, 1)])
-def test_rows_that_never_arrive_are_given_up_after_three_fruitless_rounds(room, lost):
-    room.consumer.lost = losing(*lost)
+def test_it_gives_up_after_three_rounds_without_progress(harness, lost):
+    harness.consumer.lost = losing(*lost)
     with pytest.raises(StreamError) as caught:
-        room.opened.publish(room.history)
+        harness.opened.publish(harness.history)
     assert caught.value.message == "2 events could not be delivered after 3 attempts"
     assert "NATS_DURABLE_NAME" in caught.value.hint
 
 
-def nobody(words):
-    """Hears nothing, as nothing is to be heard."""
+def not_called(words):
+    """Fail if it is called."""
     raise AssertionError(words)
 
 
-def test_what_is_waited_for_is_said_once_until_it_is_something_else():
-    heard = []
-    say = each_once(heard.append)
-    for words in ("the stream is away", "the stream is away", "it is full", "the stream is away"):
+def test_a_repeated_wait_message_is_reported_once_until_it_changes():
+    received = []
+    say = each_once(received.append)
+    for words in ("unreachable", "unreachable", "full", "unreachable"):
         say(words)
-    assert heard == ["the stream is away", "it is full", "the stream is away"]
+    assert received == ["unreachable", "full", "unreachable"]
 
 
 @pytest.fixture
 def refused(tmp_path):
-    """Opens an import that never gets as far as its consumer; gives the fault."""
+    """Open an import that fails before it needs its consumer; yield the error."""
 
     @contextmanager
     def refused(kind, source, *, stop=None, **settings):
@@ -275,8 +275,8 @@ def refused(tmp_path):
                 given,
                 ImportRequest(source, "default"),
                 None,
-                show=nobody,
-                say=nobody,
+                show=not_called,
+                say=not_called,
                 stop=stop,
                 began_at=0.0,
             ),
@@ -287,7 +287,7 @@ def refused(tmp_path):
     return refused
 
 
-def test_unusable_credentials_are_named_before_the_source_is_looked_at(refused, tmp_path):
+def test_unusable_credentials_are_reported_before_the_source_is_opened(refused, tmp_path):
     given = {"nats_url": "nats://127.0.0.1:1", "nats_creds": tmp_path / "none.creds"}
     with refused(ConfigurationError, tmp_path / "none.db", **given) as fault:
         assert "none.creds" in fault.message
@@ -308,7 +308,7 @@ def test_a_stop_before_the_copy_leaves_no_trace(refused, tmp_path, database):
     assert not (tmp_path / "data").exists()
 
 
-def test_a_second_import_names_the_first_and_changes_nothing(refused, tmp_path, database):
+def test_a_second_import_is_refused_and_names_the_first(refused, tmp_path, database):
     make_database(database.with_name("other.db"), plays=PLAYS[:1])
     (tmp_path / "data").mkdir()
     log = ImportLog(tmp_path / "data")

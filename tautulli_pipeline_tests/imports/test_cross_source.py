@@ -1,4 +1,4 @@
-"""The same plays seen by other producers too, before, among and after an import."""
+"""Plays that other producers report too: before, during and after an import."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def moment(row_id: int, later: int = 0) -> str:
 
 
 def seen_by_others() -> list[dict[str, Any]]:
-    """Thirty plays of the database, and ten that only look like some of it."""
+    """Return thirty plays of the database, and ten that only look similar."""
     plays = [
         event(
             1000 + row_id,
@@ -92,7 +92,7 @@ def publish_import(rounds: Rounds) -> None:
 @pytest.mark.parametrize(
     ("apart", "cache_entries"),
     [
-        pytest.param(True, 10_000, id="by processes of their own"),
+        pytest.param(True, 10_000, id="in separate batches"),
         pytest.param(False, 10_000, id="in one batch"),
         pytest.param(False, 0, id="in one batch without a cache"),
     ],

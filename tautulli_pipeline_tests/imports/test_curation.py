@@ -1,4 +1,4 @@
-"""Who may write the warehouse beside imports and consumers, and what they are told who may not."""
+"""Manual changes to the warehouse, and how they exclude imports and consumers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tautulli_pipeline_tests.warehouse.plays import rows
 
 
 @pytest.mark.parametrize("kind", ["duplicate", "dead letter"])
-def test_a_missing_warehouse_has_no_such_row_and_is_not_made(data_dir, kind):
+def test_a_missing_warehouse_has_no_rows_and_is_not_created(data_dir, kind):
     settings = Settings(pipeline_data_dir=data_dir)
     with (
         pytest.raises(ConfigurationError, match=f"there is no {kind} with the id 'abc'"),
@@ -23,14 +23,14 @@ def test_a_missing_warehouse_has_no_such_row_and_is_not_made(data_dir, kind):
     assert not settings.data_dir.exists()
 
 
-def test_upkeep_is_the_one_consumer_while_it_writes(settings):
+def test_curation_holds_the_consumer_lock_while_it_writes(settings):
     with open_for_curation(settings, "dead letter", []) as connection:
         assert rows(connection, "SELECT count(*) FROM playback_events") == [(0,)]
         assert is_consumer_running(settings.layout)
     assert not is_consumer_running(settings.layout)
 
 
-def test_upkeep_waits_a_moment_for_a_consumer_that_has_not_opened_the_warehouse_yet(settings):
+def test_curation_is_refused_while_another_consumer_holds_the_lock(settings):
     with (
         consumer_lock(settings.layout, settings.warehouse_path),
         pytest.raises(WarehouseError, match="another consumer of this data directory"),
@@ -49,8 +49,8 @@ def test_a_write_that_fails_names_the_warehouse(settings):
     assert not is_consumer_running(settings.layout)
 
 
-def test_all_open_letters_are_tried_where_none_is_named_and_there_may_be_none(warehouse, settings):
-    # No source is opened where no row of it is to be read.
+def test_without_ids_all_open_letters_are_replayed_even_if_there_are_none(warehouse, settings):
+    # The source is not opened if no row has to be read from it.
     missing = settings.data_dir / "none.db"
     assert replay_letters(warehouse, settings, [], missing) == ()
     with pytest.raises(ConfigurationError, match="there is no dead letter with the id 'abc'"):

@@ -1,4 +1,4 @@
-"""60,000 rows of every shape through reader, mapping, writer and ledger: none may get lost."""
+"""Send 60,000 rows of every shape through reader, mapping, writer and ledger; lose none."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ALIKE = 30
 
 @dataclass
 class DirectStream:
-    """Takes messages as JetStream does and hands them straight to the writer."""
+    """Accepts messages like JetStream and passes them directly to the writer."""
 
     writer: Writer
     max_payload_bytes: int = 8 * 2**20
@@ -91,12 +91,12 @@ def half_migrated(path):
     make_half_migrated_database(path, (HISTORY, METADATA), ALIKE)
 
 
-# How a database came about, and how rare an odd cell is.
+# How to create a database; one cell in this many is odd.
 SHAPES = {newest: 10, oldest: 4, migrated: 50, one_jump: 3, half_migrated: 2}
 
 
 def import_all(path, folder):
-    """(Ids of the table, the dead letters and the audit, sums of the ledger)."""
+    """Return the row ids in the table, the dead letters and the audit, and the ledger totals."""
     with ExitStack() as stack:
         warehouse = stack.enter_context(closing(connect(folder / "playback.duckdb", {})))
         source = stack.enter_context(open_source(path, folder / "snapshots"))
@@ -123,7 +123,7 @@ def import_all(path, folder):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
-def test_each_fuzzed_row_ends_in_exactly_one_place(tmp_path, shape):
+def test_each_fuzzed_row_ends_up_in_exactly_one_place(tmp_path, shape):
     path = tmp_path / "tautulli.db"
     shape(path)
     fuzz(path, ROWS, seed=20_231_114, one_in=SHAPES[shape])
@@ -146,7 +146,7 @@ def test_each_fuzzed_row_ends_in_exactly_one_place(tmp_path, shape):
 
 
 def rebuilt_without_keys(path, dice):
-    """Every table as other tools write it, and for ids whatever such a table takes."""
+    """Rebuild every table without keys; return odd ids for its rows."""
     newest(path)
     odd = [None, "", "abc", "7", "07", 1.5, 8.0, -3, 2**63 - 1, "9" * 30, b"12", b"\xff", "a\x00"]
     with closing(sqlite3.connect(path)) as connection, connection:
@@ -160,7 +160,7 @@ def rebuilt_without_keys(path, dice):
 
 
 def spelled(value):
-    """An id as a number where its text is one."""
+    """Return an id as an integer if its text is one."""
     text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
     number = int(text) if text.lstrip("-").isdigit() else None
     return (
@@ -170,8 +170,8 @@ def spelled(value):
     )
 
 
-def test_ids_of_any_kind_cost_their_rows_alone(tmp_path):
-    """Only a table without a primary key has such ids; each row keeps a place of its own."""
+def test_odd_ids_reject_only_their_own_rows(tmp_path):
+    """Only tables without a primary key have such ids; each row still has one outcome."""
     path = tmp_path / "tautulli.db"
     changes = rebuilt_without_keys(path, random.Random(7))
     fuzz(path, 3000, seed=7, one_in=20)
@@ -185,7 +185,7 @@ def test_ids_of_any_kind_cost_their_rows_alone(tmp_path):
     assert None not in where["playback_events"] + where["dedupe_audit_log"]
 
 
-def test_megabytes_of_text_cost_at_most_their_row(tmp_path):
+def test_megabytes_of_text_reject_at_most_their_own_row(tmp_path):
     path = tmp_path / "tautulli.db"
     sizes = dict.fromkeys(range(1, 101), 2**20) | {150: 9 * 2**20, 151: 5 * 2**20}
     plays = [play(i, summary="é" * (sizes.get(i, 0) // 2)) for i in range(1, 201)]

@@ -1,4 +1,4 @@
-"""Who holds the lock of a data directory, and requests to stop."""
+"""The import lock of a data directory, and stop requests."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def other(tmp_path):
         process.stdin.close()
 
 
-def test_the_holder_is_known_while_it_holds(lock, other, tmp_path):
+def test_the_holder_is_known_while_it_holds_the_lock(lock, other, tmp_path):
     held = lock.holder()
     assert (held.process_id, held.source) == (other.pid, "/given/tautulli.db")
     with pytest.raises(Timeout), lock.hold(None):
@@ -58,7 +58,7 @@ def test_the_holder_is_known_while_it_holds(lock, other, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_holder_holds_nothing(lock, other):
+def test_a_killed_holder_releases_the_lock(lock, other):
     other.kill()
     other.wait()
     assert lock.holder() is None
@@ -66,13 +66,13 @@ def test_a_killed_holder_holds_nothing(lock, other):
         assert claim.process_id == os.getpid()
 
 
-def test_looking_makes_no_file(lock, tmp_path):
+def test_checking_the_lock_creates_no_file(lock, tmp_path):
     assert not lock.is_held()
     assert lock.holder() is None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_many_may_look_at_a_dead_holder_at_once(lock, other, tmp_path):
+def test_many_threads_can_check_the_lock_of_a_dead_holder(lock, other, tmp_path):
     other.kill()
     other.wait()
     seen = []
@@ -99,7 +99,7 @@ def test_a_stale_request_does_not_stop_a_later_attempt(lock, other, tmp_path):
     with lock.hold(None) as claim:
         assert not lock.is_stop_requested(claim)
         assert not lock.is_stopping()
-        lock.request_stop(stale)  # by somebody who looked before and asks only now
+        lock.request_stop(stale)  # a process that read the old claim and sends its request only now
         assert not lock.is_stop_requested(claim)
     assert list(tmp_path.glob("*.stop")) == []
 
@@ -122,16 +122,16 @@ def test_a_request_shows_the_attempt_as_stopping_to_every_process(lock, tmp_path
     assert not lock.is_stopping()
 
 
-def test_a_reset_keeps_imports_away_and_says_so(tmp_path):
+def test_a_reset_blocks_imports_with_a_clear_message(tmp_path):
     with ImportLog(tmp_path).exclusive(None):
         with pytest.raises(ImportRunningError) as caught, ImportLog(tmp_path).exclusive(tmp_path):
             pass
         assert ImportLog(tmp_path).current() is None
-    assert caught.value.message == f"the progress of {tmp_path} is just being reset"
+    assert caught.value.message == f"the progress of {tmp_path} is being reset"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_import_that_still_copies_its_source_is_shown_as_running(tmp_path):
+def test_an_import_that_is_still_copying_its_source_is_shown_as_running(tmp_path):
     log = ImportLog(tmp_path)
     log.write(ImportRecord.begin(tmp_path / "old.db", fresh=False))
     with log.exclusive(tmp_path / "new.db") as claim:
@@ -145,7 +145,7 @@ def test_an_import_that_still_copies_its_source_is_shown_as_running(tmp_path):
 
 
 def statuses_of(tmp_path, work):
-    """The status of the record at each change while `work` runs, and in the end."""
+    """Return the status of the record at each change while `work` runs, and at the end."""
     log, seen, stop = ImportLog(tmp_path), [], Stop("the import was stopped")
     with log.exclusive(tmp_path / "x.db") as claim, stop.shared(log.lock, claim):
         running = RunningImport(
@@ -175,19 +175,19 @@ def test_a_request_shows_as_stopping_before_the_import_is_stopped(tmp_path):
     assert ImportLog(tmp_path).read().status is Status.STOPPED
 
 
-def test_an_import_that_nobody_asks_to_stop_completes(tmp_path):
+def test_an_import_without_a_stop_request_completes(tmp_path):
     assert statuses_of(tmp_path, lambda *_: None) == (["running", "completed"], "completed")
 
 
-def test_an_import_that_fails_on_a_full_disk_raises_the_fault_that_ended_it(tmp_path, monkeypatch):
+def test_an_import_that_fails_on_a_full_disk_raises_the_original_error(tmp_path, monkeypatch):
     def no_room(_log, _record):
         raise OSError(28, "No space left on device")
 
     def fail(log, *_):
         monkeypatch.setattr(ImportLog, "write", no_room)
-        raise ValueError("the fault itself")
+        raise ValueError("the original error")
 
-    with pytest.raises(ValueError, match="the fault itself"):
+    with pytest.raises(ValueError, match="the original error"):
         statuses_of(tmp_path, fail)
     monkeypatch.undo()
     assert ImportLog(tmp_path).read().status is Status.FAILED

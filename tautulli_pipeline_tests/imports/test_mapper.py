@@ -1,4 +1,4 @@
-"""A stream of raw batches through one query."""
+"""Mapping a stream of raw batches with one query."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAPPED = ("source_row_id", "event_id", "subject", "payload", "reason", "correlat
 
 @pytest.fixture(scope="module")
 def many_plays(tmp_path_factory):
-    """2,500 plays; every hundredth lacks its title."""
+    """2,500 plays; every hundredth has no title."""
     path = tmp_path_factory.mktemp("mapper") / "tautulli.db"
     plays = [play(i, title="" if i % 100 == 0 else f"Film {i}") for i in range(1, 2501)]
     make_database(path, plays=plays)
@@ -30,14 +30,14 @@ def many_plays(tmp_path_factory):
 
 @pytest.fixture
 def opened(many_plays):
-    """(Mapper, reader) of the database."""
+    """The mapper and the reader of the database."""
     with ExitStack() as stack:
         schema = read_schema(many_plays, named=many_plays)
         reader = stack.enter_context(open_reader(many_plays, schema, named=many_plays))
         yield Mapper(schema.history_columns, "default", max_payload_bytes=2**20), reader
 
 
-def test_a_stream_of_batches_maps_as_the_whole_table_does(many_plays, opened):
+def test_a_stream_of_batches_maps_like_the_whole_table(many_plays, opened):
     mapper, reader = opened
     ranges = [IdRange(1, 700), IdRange(701, 701), IdRange(702, 2500)]
     tables = list(mapper.map(reader.columns, reader.stream(ranges)))
@@ -54,7 +54,7 @@ def test_a_stream_of_batches_maps_as_the_whole_table_does(many_plays, opened):
         )
 
 
-def test_the_records_of_rejected_rows_are_theirs_where_batches_are_small(opened):
+def test_rejected_rows_in_small_batches_get_their_own_records(opened):
     mapper, reader = opened
     batches = reader.stream([IdRange(90, 320)], batch_rows=7)
     rows = pa.concat_tables(mapper.map(reader.columns, batches))
@@ -67,7 +67,7 @@ def test_the_records_of_rejected_rows_are_theirs_where_batches_are_small(opened)
     assert len(rows) == 231
 
 
-def test_a_fault_of_the_source_is_raised_as_it_is(opened):
+def test_an_error_of_the_source_is_raised_unchanged(opened):
     mapper, reader = opened
 
     def breaking():
@@ -78,13 +78,13 @@ def test_a_fault_of_the_source_is_raised_as_it_is(opened):
         list(mapper.map(reader.columns, breaking()))
 
 
-def test_nothing_to_map_gives_nothing(opened):
+def test_no_rows_map_to_nothing(opened):
     mapper, reader = opened
     assert list(mapper.map(reader.columns, reader.stream([IdRange(5000, 6000)]))) == []
     assert list(mapper.map(reader.columns, reader.stream([]))) == []
 
 
-def test_who_stops_taking_leaves_no_thread_and_no_query_behind(opened):
+def test_closing_the_iterator_leaves_no_thread_or_query_behind(opened):
     mapper, reader = opened
     before = threading.active_count()
     rows = mapper.map(reader.columns, reader.stream([IdRange(1, 2500)]))

@@ -1,4 +1,4 @@
-"""Batches cut where partitions end, and their rows gathered again into receipts."""
+"""Splitting batches at partition boundaries, and collecting their rows into receipts."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tautulli_pipeline.imports.messages import (
     OpenReceipts,
     PartitionWork,
     Piece,
-    adjoined,
     cut,
+    merged_ranges,
     no_rows,
-    stretches,
+    split_off_other,
 )
 from tautulli_pipeline.source.partitions import OTHER, Grid
 from tautulli_pipeline.source.reader import IdRange
@@ -32,7 +32,7 @@ def work_on(row_id, rows=1, **options):
 
 
 def mapped(*ids, rejected=()):
-    """Rows as the mapping gives them; those `rejected` became no event."""
+    """Return mapped rows; the ids in `rejected` are rejected."""
     texts = [None if row_id in rejected else f'{{"play":{row_id}}}' for row_id in ids]
     return pa.table(
         {
@@ -46,8 +46,8 @@ def mapped(*ids, rejected=()):
     )
 
 
-def taken_apart(parts, batches):
-    """(Partition, rows of its receipt, highest sequence) in the order they are finished."""
+def receipts_of(parts, batches):
+    """Return (partition, row ids of its receipt, highest sequence), in the order of completion."""
     open_parts, receipts, sequence, finished = list(parts), OpenReceipts(), 0, []
     pieces = [Piece("I", rows, cut(open_parts, rows)) for rows in batches]
     pieces.append(Piece("I", no_rows(), [Cut(part, 0, 0, True) for part in open_parts]))
@@ -60,11 +60,11 @@ def taken_apart(parts, batches):
 
 @settings(deadline=None)
 @given(st.sets(st.integers(1, 95)), st.lists(st.integers(0, 40)), st.sets(st.integers(1, 95)))
-def test_every_row_ends_in_the_receipt_of_its_partition_wherever_batches_are_cut(
+def test_every_row_ends_up_in_the_receipt_of_its_partition_for_any_batch_sizes(
     ids, sizes, rejected
 ):
     ids = sorted(ids)
-    # Nothing can be read of those with the ids 3, 55 and 91.
+    # The partitions of ids 3, 55 and 91 may have no readable rows.
     partitions = {partition_of(row_id) for row_id in (*ids, 3, 55, 91)}
     parts = [PartitionWork(found, 0) for found in sorted(partitions, key=lambda found: found.key)]
     batches, rest = [], ids
@@ -78,29 +78,29 @@ def test_every_row_ends_in_the_receipt_of_its_partition_wherever_batches_are_cut
         sent = len(set(own) - rejected)
         sequence += sent
         expected.append((part.key, own, sequence if sent else 0))
-    assert taken_apart(parts, batches) == expected
+    assert receipts_of(parts, batches) == expected
 
 
 def test_rows_without_an_id_belong_to_the_other_partition():
     part = PartitionWork(OTHER, 3)
     rows = mapped(-7, 0, None, rejected={None})
-    assert taken_apart([part], [rows]) == [("other", [-7, 0, None], 2)]
+    assert receipts_of([part], [rows]) == [("other", [-7, 0, None], 2)]
 
 
-def test_the_other_partition_is_read_by_itself():
+def test_the_other_partition_is_read_on_its_own():
     first, second = work_on(1), work_on(11)
     other = PartitionWork(OTHER, 1)
-    assert list(stretches([first, second, other])) == [[first, second], [other]]
-    assert list(stretches([other])) == [[other]]
-    assert list(stretches([])) == []
+    assert list(split_off_other([first, second, other])) == [[first, second], [other]]
+    assert list(split_off_other([other])) == [[other]]
+    assert list(split_off_other([])) == []
 
 
-def test_ranges_that_touch_are_read_as_one():
+def test_adjacent_ranges_are_read_as_one():
     parts = [work_on(row_id) for row_id in (1, 11, 31, 41)]
-    assert adjoined(parts) == [IdRange(1, 20), IdRange(31, 50)]
+    assert merged_ranges(parts) == [IdRange(1, 20), IdRange(31, 50)]
 
 
-def test_messages_carry_the_payload_and_say_where_they_belong():
+def test_messages_carry_the_payload_and_name_their_import_and_partition():
     rows = pa.concat_tables([mapped(1, 2), mapped(3, 4, rejected={3})])
     part = work_on(1, 4)
     piece = Piece("import-1", rows, [Cut(part, 0, 4, True)])
@@ -119,7 +119,7 @@ def test_messages_carry_the_payload_and_say_where_they_belong():
     ]
 
 
-def test_a_slice_of_rows_gives_the_payloads_of_that_slice():
+def test_a_slice_of_rows_has_the_payloads_of_that_slice():
     rows = mapped(1, 2, 3, 4).slice(1, 2)
     piece = Piece("I", rows, [Cut(work_on(1, 2), 0, 2, True)])
     assert [bytes(message.payload) for message in piece.messages] == [
@@ -137,7 +137,7 @@ def test_only_the_lost_rows_are_published_again_under_new_message_ids():
     assert sequences == [0, 41, 0]
 
 
-def test_rows_that_layer_1_dropped_differ_from_rows_that_were_rejected():
+def test_layer_1_duplicates_are_distinguished_from_rejected_rows():
     piece = Piece("I", mapped(1, 2, 3, rejected={2}), [Cut(work_on(1, 3), 0, 3, True)])
     rows, sequences = piece.receipt_rows(PubAcks([5, 2], duplicates={1}))
     assert rows.select(["source_row_id", "outcome", "reason", "record"]).to_pylist() == [

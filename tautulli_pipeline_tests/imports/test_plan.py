@@ -1,4 +1,4 @@
-"""What an import covers, what it publishes, and what it publishes once more."""
+"""What an import covers, publishes and publishes again."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def keys_of(*contents):
 
 
 def stale(content):
-    return replace(content, digest="as it was")
+    return replace(content, digest="old")
 
 
 def counts(plan):
-    """Rows that are covered, unchanged and pending; together they are all rows."""
+    """Return the number of covered, unchanged and pending rows; check that they add up."""
     found = (plan.total_records, plan.unchanged, plan.pending)
     assert sum(found) == sum(content.rows for content in plan.contents.values())
     return found
@@ -88,7 +88,7 @@ def test_a_fresh_import_covers_everything_again():
     assert counts(plan) == (953, 0, 0)
 
 
-def test_its_own_partition_that_changed_since_is_due_again_and_counted_once():
+def test_an_own_finished_partition_that_changed_is_due_again_and_counted_once():
     plan = plan_of(finished_by("now", stale(FIRST), SECOND, THIRD))
     assert plan.work == work(FIRST)
     assert counts(plan) == (953, 0, 0)
@@ -101,7 +101,7 @@ def test_a_partition_finished_for_one_destination_is_due_for_another(part):
     assert counts(plan) == (953, 0, 0)
 
 
-def test_versions_differ_whichever_part_of_the_destination_differs():
+def test_versions_differ_if_any_part_of_the_destination_differs():
     moved = (Destination("a", "bc", "d"), Destination("ab", "c", "d"), Destination("a", "b", "cd"))
     assert len({destination.version(FIRST) for destination in moved}) == 3
     assert HERE.version(FIRST) == HERE.version(replace(FIRST, partition=OTHER))
@@ -114,7 +114,7 @@ def test_partitions_gone_from_the_source_are_not_covered():
     assert counts(plan) == (0, 900, 0)
 
 
-def test_a_finished_partition_reads_back_from_its_text():
+def test_a_finished_partition_round_trips_through_its_text():
     finished = Finished("20260101T000000-abcd", "0123:4567")
     assert Finished.parse(str(finished)) == finished
 
@@ -143,7 +143,7 @@ def test_a_resumed_import_covers_its_own_finished_partitions_besides_the_chosen_
     assert counts(plan) == (950, 0, 3)
 
 
-def test_a_partition_that_the_source_does_not_have_cannot_be_chosen():
+def test_a_chosen_partition_that_the_source_does_not_have_is_ignored():
     plan = plan_of({}, chosen=[FIRST.key, GRID.partition_of(5001).key])
     assert plan.work == work(FIRST)
     assert plan.versions.keys() == keys_of(*CONTENTS)
@@ -179,7 +179,7 @@ def test_every_row_is_covered_or_unchanged_or_pending(finished, own, changed, ch
         due = everything - (current & own)
     else:
         due = everything - current
-    covered = due | (current & own)  # what it finished before stays its own
+    covered = due | (current & own)  # it still covers what it finished before
     assert plan.work == work(*(content for content in MANY if content.key in due))
     assert (plan.covered, plan.current) == (covered, current)
     rows = {content.key: content.rows for content in MANY}
@@ -191,7 +191,7 @@ def test_every_row_is_covered_or_unchanged_or_pending(finished, own, changed, ch
         assert plan.pending == 0
 
 
-def test_lost_rows_are_published_again_alone_and_as_new_messages():
+def test_only_lost_rows_are_published_again_and_as_new_messages():
     plan = plan_of({})
     before = time.time_ns() // 1_000_000
     first, second = plan.again({THIRD.key: [-7], FIRST.key: [3, 1, 2]})
@@ -204,7 +204,7 @@ def test_lost_rows_are_published_again_alone_and_as_new_messages():
     assert later.attempt > first.attempt
 
 
-def test_lost_rows_that_the_source_no_longer_has_are_left_out():
+def test_lost_rows_of_partitions_that_the_source_no_longer_has_are_skipped():
     plan = plan_of({}, contents=CONTENTS[:1])
     assert plan.again({"0000005001-0000006000": [5002], THIRD.key: [-7]}) == ()
     assert [part.key for part in plan.again({FIRST.key: [1], THIRD.key: [-7]})] == [FIRST.key]
@@ -215,5 +215,5 @@ def test_lost_rows_of_partitions_that_are_not_due_are_published_again_too():
     assert [part.key for part in plan.again({FIRST.key: [1]})] == [FIRST.key]
 
 
-def test_nothing_is_published_again_where_nothing_is_lost():
+def test_nothing_is_published_again_if_nothing_is_lost():
     assert plan_of({}).again({}) == ()

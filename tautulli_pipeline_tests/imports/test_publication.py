@@ -1,4 +1,4 @@
-"""The stages of a publication side by side, and what is there but cannot be read."""
+"""The concurrent stages of a publication, and unreadable plays."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from tautulli_pipeline.errors import SourceDamagedError
 from tautulli_pipeline.imports.messages import PartitionWork
-from tautulli_pipeline.imports.publication import Publication, _ahead
+from tautulli_pipeline.imports.publication import Publication, _prefetched
 from tautulli_pipeline.source.partitions import OTHER, Grid
 from tautulli_pipeline_tests.command import wait_until
 
 
 def making(count, made, *, fails_at=None):
-    """Items, noted as they are made."""
+    """Yield numbers and record each one in `made`."""
     for number in range(count):
         if number == fails_at:
             raise SourceDamagedError("page 7 cannot be read")
@@ -24,23 +24,23 @@ def making(count, made, *, fails_at=None):
         yield number
 
 
-def nothing_is_made():
+def thread_has_ended():
     return not any(thread.name.startswith("read-and-map") for thread in threading.enumerate())
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])
-def test_everything_comes_in_order_and_then_an_end(count):
+def test_all_items_come_in_order(count):
     made = []
-    with _ahead(making(count, made)) as items:
+    with _prefetched(making(count, made)) as items:
         assert list(items) == made == list(range(count))
-    assert nothing_is_made()
+    assert thread_has_ended()
 
 
-def test_only_the_next_items_are_made_ahead():
+def test_only_the_next_two_items_are_prefetched():
     made = []
-    with _ahead(making(10, made)) as items:
+    with _prefetched(making(10, made)) as items:
         assert next(items) == 0
-        # One waits to be taken, one waits for its place.
+        # Item 0 was taken; two more are ready.
         wait_until(lambda: len(made) == 3)
         assert not threading.Event().wait(0.05)
         assert made == [0, 1, 2]
@@ -48,20 +48,20 @@ def test_only_the_next_items_are_made_ahead():
         wait_until(lambda: len(made) == 4)
 
 
-def test_a_fault_is_raised_after_the_items_that_were_made_before_it():
+def test_an_error_is_raised_after_the_items_before_it():
     taken = []
-    with _ahead(making(10, [], fails_at=3)) as items:
+    with _prefetched(making(10, [], fails_at=3)) as items:
         with pytest.raises(SourceDamagedError, match="page 7"):
             taken.extend(item for item in items)
         assert taken == [0, 1, 2]
-    assert nothing_is_made()
+    assert thread_has_ended()
 
 
-def test_no_more_items_are_made_once_nobody_takes_them():
+def test_prefetching_ends_when_the_context_is_left():
     made = []
-    with pytest.raises(KeyboardInterrupt), _ahead(making(10**6, made)):
+    with pytest.raises(KeyboardInterrupt), _prefetched(making(10**6, made)):
         raise KeyboardInterrupt
-    assert nothing_is_made()
+    assert thread_has_ended()
     assert len(made) < 5
 
 

@@ -25,12 +25,12 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize("outcomes", [(), ("published", "duplicate", "rejected", "unreadable")])
-def test_a_receipt_reads_back_whole(folder, outcomes):
+def test_a_receipt_round_trips(folder, outcomes):
     folder.write(receipt(*outcomes))
     assert folder.read(KEY) == receipt(*outcomes)
 
 
-def test_each_receipt_is_read_once_in_key_order_and_again_when_it_is_replaced(folder):
+def test_each_receipt_is_read_once_in_key_order_and_again_after_a_replacement(folder):
     assert list(folder.unseen({})) == []
     for key in ("other", KEY, "0000001001-0000002000"):
         folder.write(receipt("published", key=key))
@@ -45,7 +45,7 @@ def test_each_receipt_is_read_once_in_key_order_and_again_when_it_is_replaced(fo
     assert written_at > seen[KEY]
 
 
-def test_receipts_may_be_removed_while_they_are_read(folder):
+def test_receipts_can_be_removed_while_they_are_read(folder):
     for key in (KEY, "other"):
         folder.write(receipt("published", key=key))
     reading = folder.unseen({})
@@ -54,7 +54,7 @@ def test_receipts_may_be_removed_while_they_are_read(folder):
     assert list(reading) == []
 
 
-def test_a_receipt_that_was_not_finished_does_not_count(folder, monkeypatch):
+def test_a_partially_written_receipt_is_ignored(folder, monkeypatch):
     folder.write(receipt("published"))
     write = Path.write_bytes
 
@@ -70,7 +70,7 @@ def test_a_receipt_that_was_not_finished_does_not_count(folder, monkeypatch):
     assert folder.read(KEY) == receipt("published")
 
 
-def test_removing_takes_them_all(folder):
+def test_removing_deletes_all_receipts(folder):
     folder.remove()
     folder.write(receipt("published"))
     folder.remove()

@@ -1,4 +1,4 @@
-"""The record of an import: what is stored, what it reads as, and who may complete it."""
+"""The record of an import: how it is stored, read and completed."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ with ImportLog(Path(sys.argv[1])).exclusive(Path('/given/tautulli.db')):
     print("held", flush=True)
     sys.stdin.read()
 """
-LOOKING = """
+READER = """
 import sys
 from pathlib import Path
 from tautulli_pipeline.imports.record import ImportLog
-print("looking", flush=True)
+print("reading", flush=True)
 while True:
     ImportLog(Path(sys.argv[1])).read()
 """
 SOURCE = Path("/media/tautulli.db")
-FATES = Outcomes(
+OUTCOMES = Outcomes(
     published=60,
     imported=40,
     duplicates_stream=1,
@@ -57,14 +57,14 @@ def record(status=Status.RUNNING, **changes):
         "pending": 6,
         "last_processed_id": 77,
         "elapsed_seconds": 5.5,
-        "outcomes": FATES,
+        "outcomes": OUTCOMES,
     }
     return ImportRecord(**(standard | changes))
 
 
 @pytest.fixture
 def holder(tmp_path):
-    """Another process that is the one import."""
+    """Another process that holds the import lock."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(tmp_path)],
         stdin=subprocess.PIPE,
@@ -76,7 +76,7 @@ def holder(tmp_path):
         process.stdin.close()
 
 
-def test_a_record_reads_back_whole(log):
+def test_a_record_round_trips(log):
     assert log.read() is None
     ended_at = datetime(2026, 1, 1, 0, 7, 30, 123, tzinfo=UTC)
     unreadable = ({"table": "session_history", "ids": [7, 9]},)
@@ -87,7 +87,7 @@ def test_a_record_reads_back_whole(log):
 
 
 def write_as_0_1_0(folder, written):
-    """Store a record as version 0.1.0 did."""
+    """Store a record in the format of version 0.1.0."""
     ImportLog(folder).write(written)
     file = folder / "import.json"
     fields = orjson.loads(file.read_bytes())
@@ -95,12 +95,12 @@ def write_as_0_1_0(folder, written):
     file.write_bytes(orjson.dumps(fields))
 
 
-def test_a_record_of_an_earlier_version_is_read(log, tmp_path):
+def test_a_record_of_an_earlier_version_can_be_read(log, tmp_path):
     write_as_0_1_0(tmp_path, record(Status.STOPPED))
     assert log.read() == record(Status.STOPPED, pending=0)
 
 
-def test_a_record_is_replaced_whole_or_not_at_all(log, tmp_path, monkeypatch):
+def test_a_record_is_replaced_atomically(log, tmp_path, monkeypatch):
     log.write(record(Status.STOPPED))
     write = Path.write_bytes
 
@@ -114,7 +114,7 @@ def test_a_record_is_replaced_whole_or_not_at_all(log, tmp_path, monkeypatch):
     assert log.read() == record(Status.STOPPED)
 
 
-def test_readers_never_see_half_a_record(log):
+def test_readers_never_see_a_partial_record(log):
     log.write(record(Status.STOPPED))
     done = threading.Event()
 
@@ -132,7 +132,7 @@ def test_readers_never_see_half_a_record(log):
 
 
 @pytest.mark.parametrize("status", [Status.RUNNING, Status.STOPPING])
-def test_an_import_whose_process_is_gone_has_failed(log, tmp_path, status):
+def test_an_import_whose_process_died_has_failed(log, tmp_path, status):
     log.write(record(status))
     assert log.read() == record(Status.FAILED)
     with log.exclusive(SOURCE):
@@ -150,10 +150,10 @@ def test_a_running_import_that_is_asked_to_stop_is_stopping(log, tmp_path, statu
         log.write(record(Status.STOPPED))
         assert log.read() == record(Status.STOPPED)
         log.write(record(status))
-    assert log.read() == record(Status.FAILED)  # it was killed while it stopped
+    assert log.read() == record(Status.FAILED)  # it was killed while stopping
 
 
-def test_the_record_of_0_1_0_is_read_with_its_outcomes(log):
+def test_the_outcomes_in_a_record_of_0_1_0_are_read(log):
     stopped = replace(record(Status.STOPPED), outcomes=Outcomes(published=9, imported=7))
     log.write(stopped)
     file = log._file
@@ -161,7 +161,7 @@ def test_the_record_of_0_1_0_is_read_with_its_outcomes(log):
     assert log.read() == stopped
 
 
-def test_an_import_that_ended_does_not_become_running_because_another_one_begins(log):
+def test_an_ended_import_is_not_shown_as_running_when_another_one_begins(log):
     for status in (Status.STOPPED, Status.COMPLETED, Status.FAILED):
         log.write(record(status))
         with log.exclusive(SOURCE) as claim:
@@ -179,7 +179,7 @@ def test_a_killed_process_leaves_no_lock(log, tmp_path, holder):
         pass
 
 
-def test_a_second_import_is_refused_and_told_how_far_the_first_is(log, holder):
+def test_a_second_import_is_refused_with_the_progress_of_the_first(log, holder):
     starting = f"process {holder.pid}, 0.0 %, 0 of 0 plays"
     for known, said in [
         (None, f"an import of /given/tautulli.db is already running ({starting})"),
@@ -198,21 +198,21 @@ def test_a_second_import_is_refused_and_told_how_far_the_first_is(log, holder):
         assert "tautulli-pipeline status" in caught.value.hint
 
 
-def test_looking_at_an_import_never_gets_in_the_way_of_one_that_starts(log, tmp_path):
+def test_reading_the_status_never_blocks_an_import_that_starts(log, tmp_path):
     log.write(record())
     with subprocess.Popen(
-        [sys.executable, "-c", LOOKING, str(tmp_path)], stdout=subprocess.PIPE, text=True
-    ) as looking:
-        assert looking.stdout.readline() == "looking\n"
+        [sys.executable, "-c", READER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as reader:
+        assert reader.stdout.readline() == "reading\n"
         try:
             for _ in range(300):
                 with ImportLog(tmp_path).exclusive(SOURCE):
                     pass
         finally:
-            looking.kill()
+            reader.kill()
 
 
-def test_the_numbers_add_up():
+def test_the_summary_shows_every_figure():
     assert record().summary() == {
         "status": "running",
         "dry_run": False,
@@ -284,7 +284,7 @@ def test_an_unfinished_import_of_the_same_source_is_resumed(log, last, fresh, co
         assert given.process_id == os.getpid()
 
 
-def test_every_import_has_an_id_of_its_own():
+def test_every_import_has_a_unique_id():
     begun = [ImportRecord.begin(SOURCE, fresh=False).import_id for _ in range(20)]
     assert len(set(begun)) == 20
 
@@ -294,7 +294,7 @@ ENDED = (Status.RUNNING, Status.STOPPED, Status.FAILED)
 
 
 def assert_completed(log, before, outcomes):
-    """The record says that the import is complete, and since when."""
+    """Assert that the record shows the import as complete, with its end time."""
     found = log.read()
     assert found == replace(
         before, status=Status.COMPLETED, outcomes=outcomes, ended_at=found.ended_at
@@ -305,16 +305,14 @@ def assert_completed(log, before, outcomes):
 
 @pytest.mark.parametrize("status", ENDED)
 @pytest.mark.parametrize("imported", [110, 111])
-def test_an_import_that_nobody_runs_is_completed_by_whoever_settles_its_last_row(
-    log, status, imported
-):
+def test_settling_the_last_row_completes_an_import_that_is_not_running(log, status, imported):
     log.write(record(status))
     assert log.settle(IMPORT_ID, Outcomes(imported=imported))
     assert_completed(log, record(), Outcomes(imported=imported))
 
 
 @pytest.mark.parametrize("status", ENDED)
-def test_settled_rows_of_an_import_that_nobody_runs_are_noted(log, status):
+def test_settled_rows_of_an_import_that_is_not_running_are_recorded(log, status):
     ended_at = datetime(2026, 1, 1, tzinfo=UTC)
     log.write(record(status, ended_at=ended_at))
     assert not log.settle(IMPORT_ID, Outcomes(imported=109))
@@ -331,19 +329,19 @@ def test_settled_rows_of_an_import_that_nobody_runs_are_noted(log, status):
         ({"status": Status.FAILED, "dry_run": True}, IMPORT_ID),
     ],
 )
-def test_nothing_is_settled_of_another_import_or_of_one_that_is_complete(log, changes, import_id):
+def test_another_or_a_complete_import_is_not_settled(log, changes, import_id):
     log.write(record(**changes))
     assert not log.settle(import_id, Outcomes(imported=110))
     assert log.read() == record(**changes)
 
 
-def test_nothing_is_settled_where_there_is_no_record(log, tmp_path):
+def test_nothing_is_settled_without_a_record(log, tmp_path):
     assert not log.settle(IMPORT_ID, Outcomes(imported=110))
     assert log.read() is None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_only_the_running_import_itself_completes_its_record(log, holder):
+def test_another_process_cannot_complete_a_running_import(log, holder):
     log.write(record())
     assert not log.settle("another", Outcomes(imported=110))
     assert log.read() == record()
@@ -352,7 +350,7 @@ def test_only_the_running_import_itself_completes_its_record(log, holder):
     assert log.lock.holder().process_id == holder.pid
 
 
-def test_an_import_that_was_killed_before_it_knew_its_rows_is_not_completed(log):
+def test_an_import_killed_before_it_was_planned_is_not_completed(log):
     log.write(record(total_records=0, outcomes=Outcomes()))
     assert not log.settle(IMPORT_ID, Outcomes())
     assert log.read().status is Status.FAILED
@@ -360,7 +358,7 @@ def test_an_import_that_was_killed_before_it_knew_its_rows_is_not_completed(log)
     assert log.read().status is Status.FAILED
 
 
-def test_settling_keeps_no_import_away_afterwards(log):
+def test_settling_releases_the_lock(log):
     log.write(record(Status.STOPPED))
     log.settle(IMPORT_ID, Outcomes(imported=109))
     assert log.lock.holder() is None
@@ -368,7 +366,7 @@ def test_settling_keeps_no_import_away_afterwards(log):
         pass
 
 
-def test_an_import_that_0_1_0_only_published_has_failed_and_can_be_resumed(log, tmp_path):
+def test_an_import_that_0_1_0_only_published_is_failed_and_can_be_resumed(log, tmp_path):
     write_as_0_1_0(tmp_path, record(Status.PENDING))
     found = log.read()
     assert found == record(Status.FAILED, pending=0)
@@ -386,7 +384,7 @@ def test_an_import_that_0_1_0_only_published_is_completed_once_its_rows_are_sett
     assert_completed(log, record(pending=0), Outcomes(imported=110))
 
 
-def test_an_import_that_only_began_is_pending(log):
+def test_a_new_import_is_pending(log):
     begun = ImportRecord.begin(SOURCE, fresh=False)
     log.write(begun)
     assert log.read() == begun

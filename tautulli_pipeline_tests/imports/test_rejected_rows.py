@@ -1,4 +1,4 @@
-"""Rows of dead letters, mapped again from what was kept of them."""
+"""Mapping the rows of dead letters again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TABLES = ("session_history", "session_history_metadata", "session_history_media_
 
 
 def record_of(made, *, leave_out=()):
-    """The raw record of a play, cells as text."""
+    """Return the raw record of a play, with its values as text."""
     rows = (made.history, made.metadata, made.media_info)
     return json.dumps(
         {
@@ -44,18 +44,18 @@ def mapped(*rows):
     return [(one.reason, one.payload and json.loads(one.payload)["title"]) for one in found]
 
 
-def test_a_record_maps_like_the_row_that_it_was_made_of():
+def test_a_record_maps_like_its_original_row():
     good, bad = play(1, title="Ærø"), play(2, title="")
     rows = [RejectedRow.of_record(record_of(made)) for made in (good, bad)]
     assert mapped(*rows) == [(None, "Ærø"), ("missing title", None)]
 
 
-def test_a_row_that_becomes_no_event_has_a_reason_and_no_payload():
+def test_a_rejected_row_has_a_reason_and_no_payload():
     found = map_rows([RejectedRow.of_record(record_of(play(1, started=0)))], ["default"])
     assert [(one.reason, one.payload) for one in found] == [("missing start", None)]
 
 
-def test_rows_come_back_in_their_order_whatever_columns_and_servers_they_have():
+def test_rows_keep_their_order_across_columns_and_servers():
     plays = [play(n, title=f"Film {n}") for n in range(6)]
     rows = [
         RejectedRow.of_record(record_of(made, leave_out=("guid", "secure") if n % 2 else ()))
@@ -69,11 +69,11 @@ def test_rows_come_back_in_their_order_whatever_columns_and_servers_they_have():
     assert ["secure" in payload for payload in payloads] == [True, False] * 3
 
 
-def test_no_rows_are_mapped_to_nothing():
+def test_no_rows_map_to_nothing():
     assert map_rows([], []) == []
 
 
-def test_a_record_without_its_side_tables_knows_no_columns_of_them():
+def test_a_record_without_side_tables_has_no_columns_for_them():
     row = RejectedRow.of_record(json.dumps({"session_history": {"id": "1", "started": "5"}}))
     assert row.columns == {"session_history": ("id", "started")}
     assert row.cells["session_history.id"] == "1"
@@ -83,7 +83,7 @@ def test_a_record_without_its_side_tables_knows_no_columns_of_them():
 
 @settings(max_examples=60)
 @given(st.lists(st.none() | st.integers(-3000, 3000), max_size=12))
-def test_every_letter_of_a_row_is_in_one_range_that_is_not_wide(row_ids):
+def test_every_letter_with_a_row_id_is_in_exactly_one_narrow_range(row_ids):
     letters = [letter(n, row_id) for n, row_id in enumerate(row_ids)]
     found = list(_ranges(letters))
     listed = [one for _, some in found for one in some]
@@ -99,10 +99,10 @@ def test_every_letter_of_a_row_is_in_one_range_that_is_not_wide(row_ids):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """The rows of a database, whose third play is not the one that it was."""
+    """The rows of a database whose third play was replaced by another."""
     folder = tmp_path_factory.mktemp("source")
     other = play(3, started=1_600_000_000, rating_key=999, user_id=0, machine_id="another")
-    plays = [play(1), play(2, title="mended"), other, play(2500)]
+    plays = [play(1), play(2, title="fixed"), other, play(2500)]
     make_database(folder / "tautulli.db", plays=plays)
     with ExitStack() as stack:
         opened = stack.enter_context(open_source(folder / "tautulli.db", folder / "snapshots"))
@@ -111,15 +111,15 @@ def source(tmp_path_factory):
         yield RowSource(reader, opened.schema)
 
 
-def test_rows_are_read_again_where_they_are_still_the_same_play(source):
+def test_rows_are_read_again_if_they_are_still_the_same_play(source):
     letters = [letter(n, n, record_of(play(n, title=""))) for n in (2500, 2, 3, 4)]
     twice = replace(letters[1], id="again")
     letters += [twice, replace(twice, id="none", source_row_id=None)]
     found = source.read(letters)
     assert found.keys() == {"2500", "2", "again"}
     assert mapped(*(found[name] for name in ("2", "again", "2500"))) == [
-        (None, "mended"),
-        (None, "mended"),
+        (None, "fixed"),
+        (None, "fixed"),
         (None, "Film 2500"),
     ]
-    assert json.loads(found["2"].record)["session_history_metadata"]["title"] == "mended"
+    assert json.loads(found["2"].record)["session_history_metadata"]["title"] == "fixed"

@@ -1,4 +1,4 @@
-"""Dead letters tried again, with real databases and the real writer."""
+"""Replaying dead letters, with real databases and the real writer."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ CONTENT = (
     "SELECT * EXCLUDE (import_id, stream_id, stream_sequence, created_at) "
     "FROM playback_events ORDER BY source_row_id, id"
 )
-# Three rows that are no plays, each for a reason of its own.
+# Three invalid rows, each with a different reason.
 BROKEN = [play(1, title=""), play(2, history={"user_id": ""}), play(3, started=0)]
-MENDED = [play(1), play(2), play(3)]
+FIXED = [play(1), play(2), play(3)]
 
 
 class Databases:
-    """Sources that are made, read as an import reads them, and tried again."""
+    """Creates sources, rejects their rows like an import, and replays the letters."""
 
     def __init__(self, folder: Path, warehouse: duckdb.DuckDBPyConnection) -> None:
         self.folder, self.warehouse, self.made = folder, warehouse, 0
@@ -55,7 +55,7 @@ class Databases:
         return path
 
     def map(self, path: Path) -> tuple[list[dict[str, Any]], list[str]]:
-        """Mapped rows and raw records of all plays."""
+        """Return the mapped rows and raw records of all plays."""
         with ExitStack() as stack:
             source = stack.enter_context(open_source(path, self.folder / "snapshots"))
             copy, columns = source.snapshot.path, source.schema.history_columns
@@ -68,7 +68,7 @@ class Databases:
         return mapped.to_pylist(), [record for _, record in records]
 
     def reject(self, path: Path, server_id: str = "default") -> None:
-        """What an import of `path` leaves as dead letters."""
+        """Create the dead letters of an import of `path`."""
         import pyarrow as pa
 
         mapped, records = self.map(path)
@@ -88,7 +88,7 @@ class Databases:
         Ledger(self.warehouse).settle([entry], now)
 
     def expected(self, path: Path) -> list[tuple[Any, ...]]:
-        """The table after an import of `path` alone."""
+        """Return the table after an import of only `path`."""
         mapped, _ = self.map(path)
         sent = [(row["subject"], row["payload"].encode()) for row in mapped if row["payload"]]
         with memory_warehouse() as alone:
@@ -122,25 +122,25 @@ def letters(warehouse: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
     return rows(warehouse, sql)
 
 
-def test_rows_corrected_in_the_source_are_stored_once_as_an_import_would_store_them(
+def test_rows_corrected_in_the_source_are_stored_once_as_by_an_import(
     warehouse: duckdb.DuckDBPyConnection, databases: Databases
 ) -> None:
     databases.reject(databases.make(*BROKEN))
-    mended = databases.make(*MENDED)
-    assert outcomes(databases.replay(mended)) == [("imported", None)] * 3
-    assert rows(warehouse, CONTENT) == databases.expected(mended)
+    fixed = databases.make(*FIXED)
+    assert outcomes(databases.replay(fixed)) == [("imported", None)] * 3
+    assert rows(warehouse, CONTENT) == databases.expected(fixed)
     reasons = ["missing title", "missing user_id", "missing start"]
     assert letters(warehouse) == [(n, reason, "replay") for n, reason in enumerate(reasons, 1)]
     held = rows(warehouse, "SELECT id FROM playback_events ORDER BY id")
     closed = "SELECT closed_event_id FROM dead_letters ORDER BY closed_event_id"
     assert rows(warehouse, closed) == held
-    assert databases.replay(mended) == []
+    assert databases.replay(fixed) == []
     everything = [name for (name,) in rows(warehouse, "SELECT id FROM dead_letters")]
-    assert databases.replay(mended, *everything) == []
+    assert databases.replay(fixed, *everything) == []
     assert len(rows(warehouse, CONTENT)) == 3
 
 
-def test_a_letter_that_still_fails_stays_with_its_present_reason(
+def test_a_letter_that_still_fails_stays_open_with_its_current_reason(
     warehouse: duckdb.DuckDBPyConnection, databases: Databases
 ) -> None:
     databases.reject(databases.make(*BROKEN))
@@ -157,45 +157,45 @@ def test_a_letter_that_still_fails_stays_with_its_present_reason(
     ]
     records = rows(warehouse, "SELECT record FROM dead_letters ORDER BY source_row_id")
     assert json.loads(records[1][0])["session_history"]["user_id"] == "2000001"
-    databases.reject(half)  # the next import says the same
+    databases.reject(half)  # the next import rejects the same rows
     still_open = "SELECT source_row_id, reason FROM dead_letters WHERE closed_at IS NULL ORDER BY 1"
     assert rows(warehouse, still_open) == [(2, "missing title"), (3, "missing start")]
-    assert outcomes(databases.replay(databases.make(*MENDED))) == [("imported", None)] * 2
+    assert outcomes(databases.replay(databases.make(*FIXED))) == [("imported", None)] * 2
 
 
-def test_a_fix_in_the_mapping_is_tried_with_the_kept_record(
+def test_a_fix_in_the_mapping_is_applied_to_the_stored_record(
     warehouse: duckdb.DuckDBPyConnection, databases: Databases
 ) -> None:
-    sound = databases.make(*MENDED)
+    sound = databases.make(*FIXED)
     _, records = databases.map(sound)
     databases.reject(databases.make(*BROKEN))
-    for row_id, record in enumerate(records, 1):  # as if the mapping had not known them
+    for row_id, record in enumerate(records, 1):  # as if an older mapping had rejected them
         sql = "UPDATE dead_letters SET record = ? WHERE source_row_id = ?"
         warehouse.execute(sql, [record, row_id])
     assert outcomes(databases.replay()) == [("imported", None)] * 3
     assert rows(warehouse, CONTENT) == databases.expected(sound)
 
 
-def test_rows_of_other_eras_and_servers_are_each_tried_with_their_own_columns(
+def test_rows_of_other_eras_and_servers_are_replayed_with_their_own_columns(
     warehouse: duckdb.DuckDBPyConnection, databases: Databases
 ) -> None:
     old = databases.make(*BROKEN[:2], drop_columns={"session_history": ["section_id", "secure"]})
     databases.reject(old)
     databases.reject(databases.make(BROKEN[0]), server_id="attic")
-    mended = databases.make(*MENDED[:2])
-    assert outcomes(databases.replay(mended)) == [
+    fixed = databases.make(*FIXED[:2])
+    assert outcomes(databases.replay(fixed)) == [
         ("imported", None),
         ("imported", None),
         ("rejected", "missing title"),
     ]
-    assert rows(warehouse, CONTENT) == databases.expected(mended)
+    assert rows(warehouse, CONTENT) == databases.expected(fixed)
     tried = outcomes(databases.replay(databases.make(play(1)), server_id="attic"))
     assert tried == [("duplicate", None)]
     servers = "SELECT server_id, correlation_key FROM playback_events WHERE source_row_id = 1"
     assert [name for name, _ in rows(warehouse, servers)] == ["default"]
 
 
-def test_a_row_that_is_now_another_play_is_not_used_instead(
+def test_a_row_that_now_holds_another_play_is_not_used(
     warehouse: duckdb.DuckDBPyConnection, databases: Databases
 ) -> None:
     databases.reject(databases.make(BROKEN[0]))
@@ -207,12 +207,12 @@ def test_a_row_that_is_now_another_play_is_not_used_instead(
     assert record == ("1700010000",)
 
 
-def test_a_play_that_is_there_already_closes_its_letter_and_is_not_stored(
+def test_a_play_that_is_already_stored_closes_its_letter_without_a_write(
     warehouse: duckdb.DuckDBPyConnection, databases: Databases
 ) -> None:
     databases.reject(databases.make(BROKEN[0], BROKEN[1]))
-    mended = databases.make(*MENDED)
-    mapped, _ = databases.map(mended)
+    fixed = databases.make(*FIXED)
+    mapped, _ = databases.map(fixed)
     twin = json.loads(mapped[1]["payload"]) | {
         "event_id": uuid_of(9),
         "source": "plex",
@@ -221,7 +221,7 @@ def test_a_play_that_is_there_already_closes_its_letter_and_is_not_stored(
     sent = [json.loads(mapped[0]["payload"]), twin]
     writer(warehouse).write(batch(message(s, e) for s, e in enumerate(sent, 1)))
     before = rows(warehouse, CONTENT)
-    tried = databases.replay(mended)
+    tried = databases.replay(fixed)
     assert outcomes(tried) == [("duplicate", None)] * 2
     assert {one.event_id for one in tried} == {mapped[0]["event_id"], uuid_of(9)}
     assert rows(warehouse, CONTENT) == before
@@ -229,7 +229,7 @@ def test_a_play_that_is_there_already_closes_its_letter_and_is_not_stored(
     assert rows(warehouse, reasons) == [("rating_key_user_started", uuid_of(9))]
 
 
-def test_messages_are_decoded_again_as_what_they_were(
+def test_messages_are_decoded_again_in_their_original_form(
     warehouse: duckdb.DuckDBPyConnection, databases: Databases
 ) -> None:
     odd = (b"\xff\xfe", b"{not json", b'"text"', b"[1]")
@@ -240,7 +240,7 @@ def test_messages_are_decoded_again_as_what_they_were(
     after = rows(warehouse, "SELECT * EXCLUDE (replayed_at) FROM dead_letters ORDER BY id")
     assert after == before
     assert rows(warehouse, "SELECT count(replayed_at) FROM dead_letters") == [(6,)]
-    # As if the decoder had not understood a message that it understands now.
+    # As if an older decoder had rejected messages that are valid now.
     sql = "UPDATE dead_letters SET record = ? WHERE stream_sequence = ?"
     warehouse.execute(sql, [json.dumps(event(1)), 1])
     warehouse.execute(sql, [json.dumps(json.dumps(event(2))), 4])
@@ -251,20 +251,20 @@ def test_messages_are_decoded_again_as_what_they_were(
         (uuid_of(1), 1, "plex", "movie", "Film 1"),
         (uuid_of(2), 4, "plex", "movie", "Film 2"),
     ]
-    # The stream delivers it once more: it is the same message.
+    # A redelivery from the stream is the same message.
     assert writer(warehouse).write(batch([message(1, event(1))])).inserted == 0
     assert rows(warehouse, "FROM dedupe_audit_log") == []
 
 
-def test_many_letters_are_tried_in_portions(
+def test_many_letters_are_replayed_in_portions(
     warehouse: duckdb.DuckDBPyConnection, databases: Databases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tautulli_pipeline.imports.replay._LETTERS_AT_A_TIME", 2)
     monkeypatch.setattr("tautulli_pipeline.imports.rejected_rows._IDS_PER_QUERY", 3)
     ids = (1, 2, 3, 50, 51, 900)
     databases.reject(databases.make(*(play(n, title="") for n in ids)))
-    mended = databases.make(*(play(n) for n in sorted({*range(1, 899, 7), *ids[:5]})))
-    assert outcomes(databases.replay(mended)) == [("imported", None)] * 5 + [
+    fixed = databases.make(*(play(n) for n in sorted({*range(1, 899, 7), *ids[:5]})))
+    assert outcomes(databases.replay(fixed)) == [("imported", None)] * 5 + [
         ("rejected", "missing title")
     ]
     found = rows(warehouse, "SELECT source_row_id FROM playback_events ORDER BY 1")

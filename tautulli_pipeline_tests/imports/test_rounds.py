@@ -1,4 +1,4 @@
-"""Publication and consumption together, broken off at every step and run again."""
+"""Publication and consumption together, interrupted at every step and repeated."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def rounds(address, demo, tmp_path):
     return Rounds(demo, tmp_path, address)
 
 
-def assert_whole(rounds, import_id="import-1", **expected):
-    """Every row of the source is in the table once, and the ledger says so."""
+def assert_complete(rounds, import_id="import-1", **expected):
+    """Assert that every row of the source is in the table once, and that the ledger agrees."""
     events = rounds.mapped()
     assert rounds.table() == events
     assert len(events) == ROWS - REJECTED
@@ -48,7 +48,7 @@ def assert_whole(rounds, import_id="import-1", **expected):
     assert rounds.query("SELECT count(*) FROM dead_letters") == [(REJECTED,)]
 
 
-def test_the_table_is_the_source_mapped_and_the_ledger_adds_up(rounds):
+def test_the_table_equals_the_mapped_source_and_the_ledger_adds_up(rounds):
     receipts = rounds.publish("import-1")
     assert [(r.partition_key, r.rows.num_rows) for r in receipts] == [
         (part.key, part.rows) for part in rounds.work()
@@ -56,11 +56,11 @@ def test_the_table_is_the_source_mapped_and_the_ledger_adds_up(rounds):
     assert receipts[-1].last_sequence == ROWS - REJECTED
     control = rounds.consume()
     assert sum(written.inserted for written in control.written) == ROWS - REJECTED
-    assert_whole(rounds)
+    assert_complete(rounds)
     assert rounds.query("SELECT count(*) FROM dedupe_audit_log") == [(0,)]
 
 
-def test_partitions_with_odd_ids_are_imported_too(rounds, tmp_path):
+def test_partitions_with_odd_ids_are_imported(rounds, tmp_path):
     odd = tmp_path / "odd.db"
     ids = [-3, 0, 1, 100, 101, 9_999_999_999, 10_000_000_000]
     make_database(odd, plays=[play(i, started=1_700_000_000 + n) for n, i in enumerate(ids)])
@@ -81,7 +81,9 @@ def test_partitions_with_odd_ids_are_imported_too(rounds, tmp_path):
 @pytest.mark.parametrize("consumed_between", [False, True])
 @pytest.mark.parametrize("window_seconds", [120, 0.1])
 @pytest.mark.parametrize("at", [0, 1])
-def test_a_crash_between_publish_and_receipt(rounds, at, window_seconds, consumed_between):
+def test_a_crash_between_publish_and_receipt_loses_nothing(
+    rounds, at, window_seconds, consumed_between
+):
     rounds.address = replace(rounds.address, duplicate_window_seconds=window_seconds)
     finished = []
 
@@ -96,10 +98,10 @@ def test_a_crash_between_publish_and_receipt(rounds, at, window_seconds, consume
         rounds.consume()
     rounds.publish("import-1", [part for part in rounds.work() if part.key not in finished])
     rounds.consume()
-    assert_whole(rounds)
+    assert_complete(rounds)
 
 
-def test_a_crash_between_commit_and_ack(rounds):
+def test_a_crash_between_commit_and_ack_duplicates_nothing(rounds):
     rounds.publish("import-1")
 
     def crash(_batch):
@@ -112,11 +114,11 @@ def test_a_crash_between_commit_and_ack(rounds):
     control = rounds.consume()
     assert sum(written.inserted for written in control.written) == 0
     assert sum(written.messages for written in control.written) == ROWS - REJECTED
-    assert_whole(rounds)
+    assert_complete(rounds)
     assert rounds.query("SELECT count(*) FROM dedupe_audit_log") == [(0,)]
 
 
-def test_a_crash_before_commit(rounds, monkeypatch):
+def test_a_crash_before_commit_loses_nothing(rounds, monkeypatch):
     rounds.publish("import-1")
 
     def crash(*_args):
@@ -128,10 +130,10 @@ def test_a_crash_before_commit(rounds, monkeypatch):
             rounds.consume()
     assert rounds.table() == []
     rounds.consume()
-    assert_whole(rounds)
+    assert_complete(rounds)
 
 
-def test_a_crash_between_ack_and_settling(rounds, monkeypatch):
+def test_a_crash_between_ack_and_settling_loses_nothing(rounds, monkeypatch):
     rounds.publish("import-1")
 
     def crash(_session):
@@ -142,27 +144,27 @@ def test_a_crash_between_ack_and_settling(rounds, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             rounds.consume()
     rounds.consume()
-    assert_whole(rounds)
+    assert_complete(rounds)
 
 
-def test_stopping_leaves_unwritten_messages_for_the_next_time(rounds):
+def test_unwritten_messages_are_left_for_the_next_run_after_a_stop(rounds):
     rounds.publish("import-1")
     control = rounds.consume(UntilDrained(stopped=True))
     assert control.written == []
     assert rounds.table() == []
     rounds.consume()
-    assert_whole(rounds)
+    assert_complete(rounds)
 
 
 @pytest.mark.parametrize(
     ("window_seconds", "layer"), [(120, "duplicates_stream"), (0.1, "duplicates_database")]
 )
-def test_a_second_import_of_the_same_rows_is_all_duplicates(rounds, window_seconds, layer):
+def test_a_second_import_of_the_same_rows_finds_only_duplicates(rounds, window_seconds, layer):
     rounds.address = replace(rounds.address, duplicate_window_seconds=window_seconds)
     for import_id in ("import-1", "import-2"):
         rounds.publish(import_id)
         rounds.consume()
-    assert_whole(rounds)
+    assert_complete(rounds)
     expected = {layer: ROWS - REJECTED, "rejected": REJECTED}
     if layer == "duplicates_database":
         expected["published"] = ROWS - REJECTED
@@ -196,10 +198,10 @@ def test_rows_lost_on_the_stream_are_reported_and_published_again(rounds):
     assert sum(written.messages for written in control.written) == 3
     assert control.unsettled == {}
     ((published,),) = rounds.query("SELECT sum(published) FROM import_ledger")
-    assert_whole(rounds, published=published, imported=ROWS - REJECTED, rejected=REJECTED)
+    assert_complete(rounds, published=published, imported=ROWS - REJECTED, rejected=REJECTED)
 
 
-def test_rows_that_another_import_left_unsettled_are_reported_as_its_own(rounds):
+def test_unsettled_rows_of_an_earlier_import_are_reported_under_its_id(rounds):
     rounds.publish("import-1")
 
     async def lose_all():
@@ -207,7 +209,7 @@ def test_rows_that_another_import_left_unsettled_are_reported_as_its_own(rounds)
             await stream.context.purge_stream(rounds.address.stream)
 
     asyncio.run(lose_all())
-    rounds.address = replace(rounds.address, stream=f"{rounds.address.stream}_ANEW")
+    rounds.address = replace(rounds.address, stream=f"{rounds.address.stream}_NEW")
     asyncio.run(delete_stream(rounds.address))
     rounds.publish("import-2")
     control = rounds.consume()

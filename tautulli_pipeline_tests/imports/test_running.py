@@ -1,4 +1,4 @@
-"""The record of an import while it runs: what is stored and shown, its clock, and its end."""
+"""The record of a running import: how it is stored and shown, its clock, and its end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DAMAGE = {"table": "session_history", "ids": [7, 9]}
 
 @pytest.fixture
 def log(tmp_path):
-    """The log of a data directory whose import this process is."""
+    """The log of a data directory whose import lock this process holds."""
     log = ImportLog(tmp_path)
     with log.exclusive(tmp_path / "tautulli.db"):
         yield log
@@ -37,7 +37,7 @@ def seen():
 
 @pytest.fixture
 def start(log, tmp_path, seen):
-    """Begins an import, or resumes `record`."""
+    """Begin an import, or resume `record`."""
 
     def start(record=None, *, unreadable=(), began_at=None):
         return RunningImport(
@@ -58,7 +58,7 @@ def running(start):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The time, to be moved by hand."""
+    """A clock that the test moves."""
     now = [100.0]
     monkeypatch.setattr(running_module.time, "monotonic", lambda: now[0])
     return now
@@ -75,7 +75,7 @@ def receipt_of(*ids):
     return Receipt("import-1", "other", "default", 1, datetime(2026, 1, 1), rows)
 
 
-def without_room(monkeypatch):
+def with_full_disk(monkeypatch):
     def write(_log, _record):
         raise OSError(28, "No space left on device")
 
@@ -83,7 +83,7 @@ def without_room(monkeypatch):
 
 
 def read_without_process(folder):
-    """The record as it reads once the process that ran the import is gone."""
+    """Return the record as it reads after the process of the import has died."""
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir()
     shutil.copy(folder / "import.json", elsewhere)
@@ -94,7 +94,7 @@ def is_just_now(moment):
     return timedelta(0) <= datetime.now(UTC) - moment < timedelta(seconds=60)
 
 
-def test_an_import_is_stored_and_shown_as_running_at_once(start, log, seen):
+def test_an_import_is_immediately_stored_and_shown_as_running(start, log, seen):
     running = start(unreadable=(DAMAGE,))
     stored = log.read()
     assert seen == [stored]
@@ -121,7 +121,7 @@ def test_every_change_is_stored_and_then_shown(running, log, seen, clock):
     assert [record.status for record in seen] == [Status.RUNNING] * 5 + [Status.COMPLETED]
 
 
-def test_time_counts_from_when_a_person_began_to_wait_over_all_attempts(start, log, clock):
+def test_elapsed_time_counts_the_wait_of_the_user_over_all_attempts(start, log, clock):
     first = start(began_at=95.0)
     assert first.record.elapsed_seconds == log.read().elapsed_seconds == 5
     clock[0] += 2
@@ -141,7 +141,7 @@ def test_time_counts_from_when_a_person_began_to_wait_over_all_attempts(start, l
     assert second.record.elapsed_seconds == log.read().elapsed_seconds == 12
 
 
-def test_a_resumed_import_goes_on_where_it_ended(start, log, clock):
+def test_a_resumed_import_continues_its_record(start, log, clock):
     before = start(unreadable=(DAMAGE,))
     before.cover(plan_of(7, 3, 2))
     before.settled(Outcomes(imported=4))
@@ -154,12 +154,12 @@ def test_a_resumed_import_goes_on_where_it_ended(start, log, clock):
     )
 
 
-def test_progress_that_finds_no_room_is_noted_when_there_is_some_again(
+def test_progress_lost_on_a_full_disk_is_recorded_once_there_is_room_again(
     running, log, seen, monkeypatch
 ):
     before = log.read()
     with monkeypatch.context() as patched:
-        without_room(patched)
+        with_full_disk(patched)
         running.progressed(Outcomes(imported=3))
         with pytest.raises(OSError, match="No space left"):
             running.cover(plan_of(9))
@@ -175,19 +175,19 @@ def test_progress_that_finds_no_room_is_noted_when_there_is_some_again(
 @pytest.mark.parametrize(
     ("ids", "last"), [((1, 2, 3), 3), ((5, None), 5), ((None, 6), 6), ((), 0), ((None,), 0)]
 )
-def test_the_last_id_that_was_published_is_kept(running, log, seen, ids, last):
+def test_the_last_published_id_is_recorded(running, log, seen, ids, last):
     running.published(receipt_of(*ids))
     assert running.record.last_processed_id == log.read().last_processed_id == last
     assert len(seen) == (1 if last == 0 else 2)
 
 
-def test_a_partition_without_ids_leaves_the_last_id_as_it_was(running, log):
+def test_a_partition_without_ids_does_not_change_the_last_id(running, log):
     for ids in ((1, 2, 3), (), (None,)):
         running.published(receipt_of(*ids))
     assert log.read().last_processed_id == 3
 
 
-def test_changes_of_many_threads_are_all_kept(running, log):
+def test_concurrent_changes_are_all_kept(running, log):
     changes = (
         lambda value: running.cover(plan_of(value, value, value)),
         lambda value: running.settled(Outcomes(imported=value)),
@@ -209,7 +209,7 @@ def test_changes_of_many_threads_are_all_kept(running, log):
 
 
 @pytest.mark.parametrize(
-    ("fault", "noted"),
+    ("fault", "status"),
     [
         (StoppedError("stopped"), Status.STOPPED),
         (KeyboardInterrupt(), Status.STOPPED),
@@ -217,19 +217,21 @@ def test_changes_of_many_threads_are_all_kept(running, log):
         (ValueError(), Status.FAILED),
     ],
 )
-def test_an_import_that_ends_early_is_noted_as_stopped_or_failed(running, log, seen, fault, noted):
+def test_an_import_that_ends_early_is_recorded_as_stopped_or_failed(
+    running, log, seen, fault, status
+):
     running.settled(Outcomes(imported=4))
     with pytest.raises(type(fault)) as caught, running.until_ended():
         raise fault
     assert caught.value is fault
     ended = log.read()
-    assert (ended.status, ended.outcomes) == (noted, Outcomes(imported=4))
+    assert (ended.status, ended.outcomes) == (status, Outcomes(imported=4))
     assert ended.resumable
     assert is_just_now(ended.ended_at)
     assert seen[-1] == ended
 
 
-def test_an_import_whose_rows_are_all_settled_is_complete(running, log, seen):
+def test_completing_an_import_records_its_end(running, log, seen):
     with running.until_ended():
         running.complete()
         ended = log.read()
@@ -238,7 +240,7 @@ def test_an_import_whose_rows_are_all_settled_is_complete(running, log, seen):
     assert log.read() == seen[-1] == ended
 
 
-def test_a_complete_import_stays_complete_whatever_happens_afterwards(running, log):
+def test_an_error_after_completion_does_not_change_the_status(running, log):
     running.complete()
     ended = log.read()
     with pytest.raises(StoppedError), running.until_ended():
@@ -246,19 +248,19 @@ def test_a_complete_import_stays_complete_whatever_happens_afterwards(running, l
     assert log.read() == running.record == ended
 
 
-def test_an_import_that_cannot_note_its_end_tells_why_it_ended_and_has_failed(
+def test_an_import_that_cannot_record_its_end_raises_the_original_error_and_has_failed(
     running, tmp_path, monkeypatch
 ):
     with monkeypatch.context() as patched:
-        without_room(patched)
+        with_full_disk(patched)
         with pytest.raises(ValueError, match="the reason"), running.until_ended():
             raise ValueError("the reason")
     assert read_without_process(tmp_path).status is Status.FAILED
 
 
-def test_an_import_that_cannot_note_its_completion_has_failed(running, tmp_path, monkeypatch):
+def test_an_import_that_cannot_record_its_completion_has_failed(running, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
-        without_room(patched)
+        with_full_disk(patched)
         with pytest.raises(OSError, match="No space left"), running.until_ended():
             running.complete()
     found = read_without_process(tmp_path)

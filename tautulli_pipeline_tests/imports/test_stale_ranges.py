@@ -1,4 +1,4 @@
-"""The source changes under us: exactly the ranges that were touched are due again."""
+"""After changes to the source, exactly the affected ranges are due again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tautulli_pipeline_tests.cases import make_database, play
 
 HERE = Destination("default", "warehouse", "stream")
 GRID = Grid(10)
-# Ids 1 to 95 in ten ranges of ten, but for 41 to 50.
+# Ids 1 to 95 in ranges of ten, without 41 to 50.
 IDS = [*range(1, 41), *range(51, 96)]
 PLAYS = [play(i) for i in IDS]
 KEYS = sorted({GRID.partition_of(i).key for i in IDS})
@@ -57,7 +57,7 @@ def test_nothing_is_due_when_nothing_changed(database):
     assert due(database, finish(first)) == []
 
 
-# What Tautulli does to a history, as SQL, and the ids whose ranges that touches.
+# What Tautulli does to a history, as SQL, and the keys of the affected ranges.
 CHANGES = {
     "one row changes": (
         ["UPDATE session_history SET stopped = stopped + 1 WHERE id = 33"],
@@ -87,28 +87,28 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("named", CHANGES)
-def test_exactly_the_touched_ranges_are_due(database, named):
+def test_exactly_the_affected_ranges_are_due(database, named):
     finished = finish(plan_of(database, {}))
     statements, touched = CHANGES[named]
     change(database, *statements)
     assert due(database, finished) == touched
 
 
-def test_five_new_rows_make_the_last_range_due_again_and_the_range_after_it_new(database, tmp_path):
+def test_new_rows_make_the_last_range_and_the_next_one_due(database, tmp_path):
     finished = finish(plan_of(database, {}))
     grown = tmp_path / "grown.db"
     make_database(grown, plays=[play(i) for i in [*IDS, 98, 99, 100, 101, 102]])
     assert due(grown, finished) == keys_of(95, 101)
 
 
-def test_a_range_between_others_that_gets_rows_is_due_alone(database, tmp_path):
+def test_adding_rows_to_an_empty_range_makes_only_that_range_due(database, tmp_path):
     finished = finish(plan_of(database, {}))
     filled = tmp_path / "filled.db"
     make_database(filled, plays=[play(i) for i in [*IDS, 45]])
     assert due(filled, finished) == keys_of(45)
 
 
-def test_another_file_at_the_same_path_is_due_whole(database):
+def test_all_ranges_of_another_file_at_the_same_path_are_due(database):
     finished = finish(plan_of(database, {}))
     database.unlink()
     make_demo_database(database, 40)
@@ -118,7 +118,7 @@ def test_another_file_at_the_same_path_is_due_whole(database):
     assert (plan.unchanged, plan.pending) == (0, 0)
 
 
-def test_after_an_older_file_was_restored_the_ranges_that_differ_are_due(database, tmp_path):
+def test_after_restoring_an_older_file_only_the_ranges_that_differ_are_due(database, tmp_path):
     newer = tmp_path / "newer.db"
     make_database(newer, plays=[play(i) for i in IDS if i != 71])
     finished = finish(plan_of(newer, {}))

@@ -1,4 +1,4 @@
-"""What asks work to stop: real signals to this process, and requests of other processes."""
+"""Stopping work: real signals to this process, and requests from other processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tautulli_pipeline_tests.command import wait_until
 
 @pytest.fixture
 def stop():
-    return Stop("the work was stopped", hint="do it again")
+    return Stop("the work was stopped", hint="try again")
 
 
 @pytest.fixture(autouse=True)
@@ -30,11 +30,11 @@ def _handlers_are_restored():
 
 
 def stopped(caught):
-    return (caught.value.message, caught.value.hint) == ("the work was stopped", "do it again")
+    return (caught.value.message, caught.value.hint) == ("the work was stopped", "try again")
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_the_first_signal_asks_and_the_second_ends_at_once(stop, number):
+def test_the_first_signal_requests_a_stop_and_the_second_ends_the_work_immediately(stop, number):
     with stop.heard():
         stop.require_none()
         signal.raise_signal(number)
@@ -46,11 +46,11 @@ def test_the_first_signal_asks_and_the_second_ends_at_once(stop, number):
             signal.raise_signal(number)
 
 
-def test_interruptible_work_ends_where_it_is(stop):
+def test_a_signal_interrupts_interruptible_work(stop):
     with stop.heard(), pytest.raises(StoppedError) as caught, stop.interruptible():
         signal.raise_signal(signal.SIGTERM)
     assert stopped(caught)
-    assert caught.traceback[-1].name == "_take"
+    assert caught.traceback[-1].name == "_on_signal"
 
 
 def test_interruptible_work_does_not_begin_after_a_request(stop):
@@ -61,7 +61,7 @@ def test_interruptible_work_does_not_begin_after_a_request(stop):
     assert begun == []
 
 
-def test_work_is_interruptible_within_its_context_only(stop):
+def test_work_is_interruptible_only_within_the_context(stop):
     with stop.heard():
         with stop.interruptible():
             pass
@@ -69,7 +69,7 @@ def test_work_is_interruptible_within_its_context_only(stop):
     assert stop.is_requested
 
 
-def test_a_request_without_signals_ends_interruptible_work_at_its_end(stop):
+def test_without_signals_a_request_takes_effect_at_the_end_of_interruptible_work(stop):
     with pytest.raises(StoppedError) as caught, stop.interruptible():
         stop.request()
     assert caught.traceback[-1].name == "require_none"
@@ -82,14 +82,14 @@ def work_that_wraps():
         raise SourceError("the query failed") from error
 
 
-def test_a_stop_that_a_library_turned_into_its_own_fault_is_a_stop_again(stop):
+def test_a_stop_that_a_library_wraps_in_its_own_error_is_raised_as_a_stop(stop):
     with stop.heard(), pytest.raises(StoppedError) as caught, stop.interruptible():
         work_that_wraps()
     assert stopped(caught)
     assert isinstance(caught.value.__cause__, SourceError)
 
 
-def test_a_fault_that_no_signal_caused_stays_what_it_is(stop):
+def test_an_error_that_no_signal_caused_is_raised_unchanged(stop):
     def fail_after_a_request():
         stop._requested.set()
         raise SourceError("page 7 is torn")
@@ -98,11 +98,11 @@ def test_a_fault_that_no_signal_caused_stays_what_it_is(stop):
         fail_after_a_request()
 
 
-def test_what_nohup_ignores_stays_ignored_also_where_a_library_took_the_signals(stop):
+def test_signals_that_nohup_ignores_stay_ignored_even_if_a_library_replaced_the_handlers(stop):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with stop.heard():
         signal.raise_signal(signal.SIGHUP)
-        signal.signal(signal.SIGHUP, signal.default_int_handler)  # as a library does
+        signal.signal(signal.SIGHUP, signal.default_int_handler)  # like a library does
         with stop.heard():
             signal.raise_signal(signal.SIGHUP)
             assert not stop.is_requested
@@ -113,7 +113,7 @@ def test_what_nohup_ignores_stays_ignored_also_where_a_library_took_the_signals(
     signal.signal(signal.SIGHUP, before)
 
 
-def test_a_library_that_took_the_signals_gets_them_back(stop):
+def test_the_signal_handlers_of_a_library_are_restored(stop):
     with stop.heard():
         ours = signal.getsignal(signal.SIGINT)
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -123,7 +123,7 @@ def test_a_library_that_took_the_signals_gets_them_back(stop):
         signal.signal(signal.SIGINT, ours)
 
 
-def test_another_thread_interrupts_the_main_one(stop):
+def test_a_request_from_another_thread_interrupts_the_main_thread(stop):
     with stop.heard():
         thread = threading.Timer(0.1, stop.request)
         thread.start()
@@ -132,7 +132,7 @@ def test_another_thread_interrupts_the_main_one(stop):
         thread.join()
 
 
-def test_outside_the_main_thread_only_a_request_stops(stop):
+def test_outside_the_main_thread_only_a_request_stops_the_work(stop):
     handlers = []
 
     def work():
@@ -148,7 +148,7 @@ def test_outside_the_main_thread_only_a_request_stops(stop):
     assert (handlers, stop.is_requested, thread.is_alive()) == ([before], True, False)
 
 
-def test_a_request_of_another_process_is_heeded(stop, tmp_path):
+def test_a_request_from_another_process_stops_the_work(stop, tmp_path):
     lock = ImportLock(tmp_path)
     with lock.hold(tmp_path / "tautulli.db") as claim, stop.shared(lock, claim):
         assert not stop.wait(0.3)
@@ -156,7 +156,7 @@ def test_a_request_of_another_process_is_heeded(stop, tmp_path):
         assert stop.wait(10)
 
 
-def test_other_processes_see_that_it_stops(stop, tmp_path):
+def test_other_processes_see_that_the_work_is_stopping(stop, tmp_path):
     lock = ImportLock(tmp_path)
     with lock.hold(tmp_path / "tautulli.db") as claim, stop.shared(lock, claim):
         assert not lock.is_stopping()
@@ -166,12 +166,12 @@ def test_other_processes_see_that_it_stops(stop, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_room_to_show_it_it_stops_all_the_same(stop, tmp_path):
-    class Full(ImportLock):
+def test_it_stops_even_if_a_full_disk_hides_the_stop_from_other_processes(stop, tmp_path):
+    class FullDisk(ImportLock):
         def request_stop(self, _claim):
             raise OSError("no space left")
 
-    lock = Full(tmp_path)
+    lock = FullDisk(tmp_path)
     with lock.hold(tmp_path / "tautulli.db") as claim, stop.shared(lock, claim):
         stop.request()
         time.sleep(0.3)

@@ -32,7 +32,7 @@ def content_of(folder):
 
 
 def mixed_plays():
-    """Two plays logged twice, one of them three times, and four that are no events."""
+    """Return plays: one is logged twice, one three times, and four are invalid."""
     plays = [play(i) for i in range(1, 8)]
     plays += [play(20, rating_key=101, started=plays[0].history["started"])]
     plays += [play(i, rating_key=102, started=plays[1].history["started"]) for i in (21, 22)]
@@ -72,7 +72,7 @@ def test_everything_in_a_database_is_reported(tmp_path, findings_of):
     }
 
 
-def test_a_validation_leaves_no_files_and_changes_none(tmp_path, findings_of):
+def test_a_validation_neither_leaves_nor_changes_files(tmp_path, findings_of):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=mixed_plays())
     before = content_of(tmp_path)
@@ -82,7 +82,7 @@ def test_a_validation_leaves_no_files_and_changes_none(tmp_path, findings_of):
     assert any("snapshot-" in str(p) for seen in during for p in seen)
 
 
-def test_a_validation_that_is_interrupted_leaves_no_files_either(tmp_path, findings_of):
+def test_an_interrupted_validation_leaves_no_files(tmp_path, findings_of):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=mixed_plays())
     before = content_of(tmp_path)
@@ -110,7 +110,7 @@ def test_early_years_are_written_with_four_digits(tmp_path, findings_of):
     assert findings_of(path).facts()["first_started_at"] == "0005-04-19T09:46:40Z"
 
 
-def test_a_foreign_file_is_refused_and_nothing_is_made(tmp_path, findings_of):
+def test_a_foreign_file_is_refused_and_nothing_is_created(tmp_path, findings_of):
     path = tmp_path / "foreign.db"
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("CREATE TABLE songs (id INTEGER PRIMARY KEY)")
@@ -119,8 +119,8 @@ def test_a_foreign_file_is_refused_and_nothing_is_made(tmp_path, findings_of):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["foreign.db"]
 
 
-def test_plays_are_judged_in_the_order_of_an_import(tmp_path, findings_of):
-    """Ids below 1 and beyond ten digits come last: 5 is new, and the other two repeat it."""
+def test_plays_are_validated_in_the_order_of_an_import(tmp_path, findings_of):
+    """Ids below 1 and beyond ten digits come last: 5 is new, the other two are duplicates of it."""
     path = tmp_path / "tautulli.db"
     same_item = play(-5, rating_key=1, started=1_700_000_000, history={"session_key": "a"})
     first = play(5, rating_key=1, started=1_700_000_000, history={"session_key": "b"})
@@ -135,7 +135,7 @@ def test_plays_are_judged_in_the_order_of_an_import(tmp_path, findings_of):
     assert findings.outcome.duplicates == NOTHING | {"event_id": 1, "rating_key_user_started": 1}
 
 
-def test_plays_of_any_id_are_read(tmp_path, findings_of):
+def test_plays_with_any_id_are_read(tmp_path, findings_of):
     path = tmp_path / "tautulli.db"
     ids = [-(2**63), -5, 0, 1, 9_999_999_999, 10_000_000_000, 2**63 - 1]
     make_database(path, plays=[play(i, started=1_700_000_000, rating_key=9) for i in ids])
@@ -153,7 +153,7 @@ def test_plays_with_one_session_key_are_one_event(tmp_path, findings_of):
     assert findings_of(path).outcome.duplicates == NOTHING | {"event_id": 1}
 
 
-def test_plays_of_many_batches_are_judged_together(tmp_path, findings_of):
+def test_plays_from_many_batches_are_validated_together(tmp_path, findings_of):
     path = tmp_path / "tautulli.db"
     ids = range(1, 4501)
     plays = [play(i, rating_key=i % 3000, title="" if i == 4400 else "Film") for i in ids]
@@ -166,7 +166,7 @@ def test_plays_of_many_batches_are_judged_together(tmp_path, findings_of):
 
 
 @pytest.mark.parametrize("copies", [1, 4, 4100])
-def test_rows_that_share_an_id_are_all_read_once(tmp_path, findings_of, copies):
+def test_each_row_is_read_once_even_if_ids_repeat(tmp_path, findings_of, copies):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(i) for i in (1, 2, 3)])
     with closing(sqlite3.connect(path)) as connection, connection:
@@ -182,7 +182,7 @@ def test_rows_that_share_an_id_are_all_read_once(tmp_path, findings_of, copies):
     assert findings.outcome.duplicates == NOTHING | {"event_id": copies - 1}
 
 
-def test_a_table_held_by_another_process_is_named_and_left_alone(tmp_path, findings_of):
+def test_a_table_that_another_process_holds_is_reported_and_not_compared(tmp_path, findings_of):
     path, warehouse = tmp_path / "tautulli.db", tmp_path / "playback.duckdb"
     make_database(path, plays=mixed_plays())
     with held_by_another_process(warehouse) as process_id:
@@ -192,11 +192,11 @@ def test_a_table_held_by_another_process_is_named_and_left_alone(tmp_path, findi
     assert (findings.outcome.new, findings.rejected) == (7, 4)
 
 
-def test_a_table_with_an_unfinished_log_is_read_without_touching_either(tmp_path, findings_of):
+def test_a_table_with_a_pending_log_is_read_without_changing_either(tmp_path, findings_of):
     path, warehouse = tmp_path / "tautulli.db", tmp_path / "w" / "playback.duckdb"
     make_database(path, plays=[play(1)])
     with held_by_another_process(warehouse):
-        pass  # killed: what it wrote is in the log alone
+        pass  # killed: its writes are only in the log
     assert warehouse.with_name("playback.duckdb.wal").stat().st_size
     before = content_of(warehouse.parent)
     findings = findings_of(path, warehouse)
@@ -206,8 +206,8 @@ def test_a_table_with_an_unfinished_log_is_read_without_touching_either(tmp_path
         assert schema.count_events(connection) == 0
 
 
-def test_an_import_reports_what_the_validation_predicted(tmp_path, data_dir, monkeypatch):
-    """Old plays under new ids, plays logged twice, plays without a user, and new ones."""
+def test_an_import_matches_the_prediction_of_the_validation(tmp_path, data_dir, monkeypatch):
+    """Old plays with new ids, plays logged twice, plays without a user, and new plays."""
     monkeypatch.setenv("PIPELINE_DATA_DIR", str(data_dir))
     old, new = tmp_path / "old.db", tmp_path / "new.db"
     make_demo_database(old, 60, damaged_rows=10)
@@ -215,7 +215,7 @@ def test_an_import_reports_what_the_validation_predicted(tmp_path, data_dir, mon
     renumber_into(old, new)
     settings = load_settings()
 
-    def foretold(path):
+    def predicted(path):
         findings = validate(
             path, data_dir / "snapshots", warehouse=settings.warehouse_path, server_id="default"
         )
@@ -236,12 +236,12 @@ def test_an_import_reports_what_the_validation_predicted(tmp_path, data_dir, mon
         )
 
     for path in (old, new):
-        findings, expected = foretold(path)
+        findings, expected = predicted(path)
         assert (expected["duplicates"] > 100) == (path == new)
         assert expected["rejected"]
         assert expected == done(path)
     assert findings.warehouse.compared
-    assert foretold(new)[1]["imported"] == 0
+    assert predicted(new)[1]["imported"] == 0
 
 
 def figures(total, imported, duplicates, rejected):
@@ -250,7 +250,7 @@ def figures(total, imported, duplicates, rejected):
 
 
 def renumber_into(old, new):
-    """Add the plays of `old` under other ids, and half of the new ones once more."""
+    """Add the plays of `old` with other ids, and half of the new plays a second time."""
     tables = ("session_history", "session_history_metadata", "session_history_media_info")
     with closing(sqlite3.connect(new)) as connection:
         connection.execute("ATTACH ? AS old", (str(old),))

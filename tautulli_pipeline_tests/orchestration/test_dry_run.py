@@ -117,7 +117,7 @@ def test_a_table_that_another_process_holds_is_left_alone(
     counts = last_observation(imported_dir, TABLE)
     assert (counts["compared_with_table"], counts["new"], counts["rejected"]) == (False, 24, 1)
     assert f"process {process_id} " in counts["verdict"]
-    assert "the plays were compared with each other alone" in counts["verdict"]
+    assert "the plays were compared only with each other" in counts["verdict"]
 
 
 def test_import_dry_run_makes_the_import_job_publish_nothing(

@@ -107,7 +107,7 @@ def test_a_consumer_that_keeps_running_is_reported_with_its_progress(settings, l
     ):
         reset(settings, patience_seconds=0)
     assert caught.value.message == (
-        f"cannot reset {settings.data_dir}: a consumer is bringing the stream into the table"
+        f"cannot reset {settings.data_dir}: a consumer is writing the stream to the table"
     )
     assert bool(caught.value.progress) == (recorded == "a record")
     assert caught.value.exit_code == 4

@@ -1,4 +1,4 @@
-"""A source whose files are as they were is not copied; any other one is."""
+"""The survey cache: an unchanged source is not copied, a changed one is."""
 
 import os
 import shutil
@@ -10,8 +10,8 @@ import orjson
 import pytest
 
 from tautulli_pipeline.errors import SourceError
-from tautulli_pipeline.imports import known_source
-from tautulli_pipeline.imports.known_source import open_known_source
+from tautulli_pipeline.imports import survey_cache
+from tautulli_pipeline.imports.survey_cache import open_with_survey_cache
 from tautulli_pipeline.source.partitions import OTHER, Grid
 from tautulli_pipeline_tests.cases import make_database, play
 
@@ -21,15 +21,15 @@ PLAYS = [play(i) for i in range(1, 36)]
 
 @pytest.fixture
 def settled(monkeypatch):
-    """Times as if everything had been written some seconds before."""
+    """Shift the clock as if all files had been written some seconds ago."""
     time_ns = time.time_ns
-    monkeypatch.setattr(known_source.time, "time_ns", lambda: time_ns() + 10**10)
+    monkeypatch.setattr(survey_cache.time, "time_ns", lambda: time_ns() + 10**10)
 
 
 def survey(path, *, grid=GRID, salvaging=False):
-    """What the source holds, and whether it was copied for that."""
+    """Return the contents of the source, and whether it was copied."""
     folder = path.parent
-    with open_known_source(
+    with open_with_survey_cache(
         path, folder / "snapshots", folder / "survey.json", salvaging=salvaging
     ) as source:
         contents = source.survey(grid, 10)
@@ -42,7 +42,7 @@ def execute(path, statement):
 
 
 @pytest.mark.usefixtures("settled")
-def test_an_unchanged_source_is_not_copied_and_holds_the_same(database):
+def test_an_unchanged_source_is_not_copied_and_has_the_same_contents(database):
     first, copied_first = survey(database)
     second, copied_again = survey(database)
     assert copied_first
@@ -52,10 +52,10 @@ def test_an_unchanged_source_is_not_copied_and_holds_the_same(database):
 
 
 @pytest.mark.usefixtures("settled")
-def test_a_known_source_is_copied_when_its_rows_are_needed(database):
+def test_a_cached_source_is_copied_when_its_rows_are_needed(database):
     survey(database)
     folder = database.parent
-    with open_known_source(database, folder / "snapshots", folder / "survey.json") as source:
+    with open_with_survey_cache(database, folder / "snapshots", folder / "survey.json") as source:
         contents = source.survey(GRID, 10)
         assert not list(folder.glob("snapshots/*"))
         assert source.path == database
@@ -82,7 +82,7 @@ def test_a_source_that_was_written_is_surveyed_again(database, statement):
 
 
 @pytest.mark.usefixtures("settled")
-def test_a_write_to_the_log_beside_the_source_is_noticed(database):
+def test_a_write_to_the_write_ahead_log_is_noticed(database):
     execute(database, "PRAGMA journal_mode = WAL")
     first, _ = survey(database)
     with closing(sqlite3.connect(database)) as connection:
@@ -105,7 +105,7 @@ def test_another_file_of_the_same_size_and_time_is_another_source(database):
 
 
 @pytest.mark.usefixtures("settled")
-def test_what_is_known_on_one_grid_is_not_known_on_another(database):
+def test_a_survey_on_another_grid_is_not_reused(database):
     survey(database)
     contents, copied = survey(database, grid=Grid(20))
     assert copied
@@ -118,15 +118,15 @@ def test_a_source_written_a_moment_ago_is_surveyed_again(database):
 
 
 @pytest.mark.usefixtures("settled")
-def test_a_survey_by_another_version_does_not_count(database, monkeypatch):
+def test_a_survey_by_another_version_is_not_reused(database, monkeypatch):
     survey(database)
-    monkeypatch.setattr(known_source, "_VERSION", "another")
+    monkeypatch.setattr(survey_cache, "_VERSION", "another")
     assert survey(database)[1]
 
 
 @pytest.mark.usefixtures("settled")
 @pytest.mark.parametrize("kept", [b"", b"{", b"[]", b"null", b"\xff", b'{"source": 1}'])
-def test_a_memory_that_cannot_be_read_is_replaced(database, kept):
+def test_an_unreadable_cache_is_replaced(database, kept):
     survey(database)
     database.with_name("survey.json").write_bytes(kept)
     assert survey(database)[1]
@@ -137,7 +137,7 @@ def test_a_memory_that_cannot_be_read_is_replaced(database, kept):
 @pytest.mark.parametrize(
     "content",
     [
-        {"key": "0000000001-0000000010", "rows": 10, "digest": "d", "started": None},  # as of 0.1.0
+        {"key": "0000000001-0000000010", "rows": 10, "digest": "d", "started": None},  # as in 0.1.0
         ["0000000001-0000000010", 10, "d", None],
         {"partition": {"ranges": [{"first": 1}]}, "rows": 10, "digest": "d", "started": None},
         {"partition": {"ranges": []}, "rows": "many", "digest": "d", "started": None},
@@ -150,18 +150,18 @@ def test_a_memory_that_cannot_be_read_is_replaced(database, kept):
         None,
     ],
 )
-def test_a_memory_of_another_form_is_replaced(database, content):
+def test_a_cache_with_another_structure_is_replaced(database, content):
     first, _ = survey(database)
-    memory = database.with_name("survey.json")
-    *look, kept = orjson.loads(memory.read_bytes())
+    cache = database.with_name("survey.json")
+    *look, kept = orjson.loads(cache.read_bytes())
     kept["contents"][0] = content
-    memory.write_bytes(orjson.dumps([*look, kept]))
+    cache.write_bytes(orjson.dumps([*look, kept]))
     assert survey(database) == (first, True)
     assert survey(database) == (first, False)
 
 
 @pytest.mark.usefixtures("settled")
-def test_plays_without_a_start_and_beyond_the_grid_are_remembered_too(tmp_path):
+def test_plays_without_a_start_or_beyond_the_grid_are_cached_too(tmp_path):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(1), play(2), play(11, started=0), play(10**10)])
     first, copied_first = survey(path)
@@ -172,13 +172,13 @@ def test_plays_without_a_start_and_beyond_the_grid_are_remembered_too(tmp_path):
 
 
 @pytest.mark.usefixtures("settled")
-def test_salvaging_looks_at_the_file_itself(database):
+def test_salvaging_ignores_the_cache(database):
     survey(database)
     assert survey(database, salvaging=True)[1]
 
 
 @pytest.mark.usefixtures("settled")
-def test_a_known_source_that_disappeared_is_reported(database):
+def test_a_cached_source_that_disappeared_is_reported(database):
     survey(database)
     database.unlink()
     with pytest.raises(SourceError, match="it does not exist"):
