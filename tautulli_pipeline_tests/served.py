@@ -1,4 +1,4 @@
-"""A data directory served by the command `up`: the real webserver and daemon, over GraphQL."""
+"""Run `up` with the real webserver and daemon, and control it over GraphQL."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ STOP_SENSOR = "mutation ($id: String!) { stopSensor(id: $id) { __typename } }"
 
 @dataclass
 class Served:
-    """One running `up`."""
+    """A running `up`."""
 
     data_dir: Path
     database: Path
@@ -102,7 +102,7 @@ class Served:
         return f"http://127.0.0.1:{self.port}"
 
     def ask(self, query: str, **variables: object) -> Any:
-        """The one field that the query asks for."""
+        """Run a query for a single field and return it."""
         body = json.dumps({"query": query, "variables": variables}).encode()
         request = Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
         with urlopen(request, timeout=60) as answer:
@@ -112,7 +112,7 @@ class Served:
         return field
 
     def launch(self, job: str, config: dict[str, Any] | None = None, **tags: str) -> str:
-        """Start a run as the UI does; its id."""
+        """Start a run as the UI does; return its id."""
         given = [{"key": key, "value": value} for key, value in tags.items()]
         selector = {**LOCATION, "pipelineName": job}
         answer = self.ask(LAUNCH, selector=selector, config=config or {}, tags=given)
@@ -120,7 +120,7 @@ class Served:
         return str(answer["run"]["runId"])
 
     def set_sensor(self, name: str, *, running: bool) -> None:
-        """Turn a sensor on or off as the UI does."""
+        """Start or stop a sensor as the UI does."""
         if running:
             self.ask(START_SENSOR, selector={**LOCATION, "sensorName": name})
             return
@@ -129,7 +129,7 @@ class Served:
         self.ask(STOP_SENSOR, id=found)
 
     def backfill(self, keys: list[str]) -> str:
-        """Start a backfill of `playback_stream` as the UI does; its id."""
+        """Start a backfill of `playback_stream` as the UI does; return its id."""
         assets = [{"path": ["session_history"]}, {"path": ["playback_stream"]}]
         params = {"assetSelection": assets, "partitionNames": keys}
         answer = self.ask(BACKFILL, params=params)
@@ -137,11 +137,11 @@ class Served:
         return str(answer["backfillId"])
 
     def runs(self, **wanted: object) -> list[dict[str, Any]]:
-        """The newest first."""
+        """Return the runs that match a filter, newest first."""
         return list(self.ask(RUNS, filter=wanted)["results"])
 
     def ended(self, run_id: str, seconds: float = 90) -> str:
-        """Wait for a run; how it ended."""
+        """Wait for a run to end; return its status."""
 
         def end() -> str | None:
             (found,) = self.runs(runIds=[run_id])
@@ -153,19 +153,19 @@ class Served:
         return list(self.ask(EVENTS, id=run_id)["events"])
 
     def worker(self, run_id: str) -> psutil.Process:
-        """The process of a run, once it has one."""
+        """Wait until a run reports its process; return it."""
 
-        def told() -> int | None:
+        def reported_id() -> int | None:
             for event in self.events(run_id):
                 for entry in event.get("metadataEntries", ()):
                     if entry["label"] == "pid":
                         return int(entry["text"])
             return None
 
-        return psutil.Process(wait_until(told, pause_seconds=0.1))
+        return psutil.Process(wait_until(reported_id, pause_seconds=0.1))
 
     def skip_reasons(self) -> dict[str, str]:
-        """What each sensor's last tick said."""
+        """Return the skip reason of each sensor's latest tick."""
         return {
             sensor["name"]: tick["skipReason"]
             for sensor in self.ask(TICKS, selector=LOCATION)["results"]
@@ -173,15 +173,15 @@ class Served:
         }
 
     def print_runs(self) -> None:
-        """Print what the latest runs said; pytest shows it with a failure."""
+        """Print the messages of the latest runs; pytest shows them with a failure."""
         for run in self.runs()[:6]:
             events = self.events(run["runId"])
-            said = [event.get("message") for event in events]
-            said += [(event.get("error") or {}).get("message") for event in events]
-            print(run["jobName"], run["status"], *filter(None, said), sep="\n  ")  # noqa: T201 - pytest shows it
+            messages = [event.get("message") for event in events]
+            messages += [(event.get("error") or {}).get("message") for event in events]
+            print(run["jobName"], run["status"], *filter(None, messages), sep="\n  ")  # noqa: T201 - pytest shows it
 
     def status(self) -> dict[str, Any]:
-        """What `status` tells, without a process for each time that it is asked."""
+        """Return the output of `status --json` without starting a process."""
         record = ImportLog(self.data_dir).current()
         return record.summary() if record else PENDING_SUMMARY
 
@@ -194,7 +194,7 @@ def free_port() -> int:
 
 @contextmanager
 def serving(data_dir: Path, database: Path, **variables: object) -> Iterator[Served]:
-    """Run `up` until the context is left; it has to end with Ctrl-C."""
+    """Run `up` within the context, and end it with Ctrl-C."""
     port = free_port()
     with subprocess.Popen(
         [sys.executable, "-m", "tautulli_pipeline", "up", "--port", str(port)],
@@ -212,7 +212,7 @@ def serving(data_dir: Path, database: Path, **variables: object) -> Iterator[Ser
             assert first.startswith(f"http://127.0.0.1:{port} "), first + process.stderr.read()
             yield served
         except AssertionError:
-            with suppress(OSError):  # it may be what fails
+            with suppress(OSError):  # `up` itself may have failed
                 served.print_runs()
             raise
         finally:

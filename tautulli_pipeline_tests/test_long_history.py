@@ -1,4 +1,4 @@
-"""How much more memory a longer history takes, measured in processes of their own."""
+"""Memory use for a long history, measured in separate processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def resident_bytes():
     release_memory()
     return psutil.Process().memory_info().rss
 """
-# The same 4,000 plays, read again and again, stand for a longer history.
+# Reading the same 4,000 plays repeatedly simulates a longer history.
 MAPPING = """
 from tautulli_pipeline.imports.mapper import Mapper
 from tautulli_pipeline.source.reader import IdRange, open_reader
@@ -62,24 +62,24 @@ print(json.dumps(measured))
 
 
 def measured(script, *arguments):
-    """Resident bytes after each portion of the work."""
+    """Return the resident bytes after each portion of the work."""
     command = [sys.executable, "-c", MEASURING + script, *map(str, arguments)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    # Where the machine is slow, DuckDB shows its progress before, in a process without a script.
+    # On a slow machine, DuckDB prints a progress bar before the result.
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_mapping_takes_no_more_memory_for_a_longer_history(tmp_path):
+def test_memory_of_mapping_does_not_grow_with_the_history(tmp_path):
     make_demo_database(tmp_path / "tautulli.db", 4000)
     used = measured(MAPPING, tmp_path / "tautulli.db", 12)
     assert len(used) == 12
-    # Kept events would be 18 MiB more each time, 108 from one half to the other.
+    # If events were kept, each pass would add 18 MiB, and the second half would need 108 more.
     assert mean(used[6:]) - mean(used[:6]) < 54 * MIB
 
 
-def test_writing_takes_less_than_a_kilobyte_more_for_each_play_in_the_table(tmp_path):
+def test_memory_of_writing_grows_by_less_than_a_kilobyte_per_play(tmp_path):
     used = measured(WRITING, tmp_path / "playback.duckdb", 20, 4096)
     plays_between = 4096 * 12
-    # Some 200 bytes are expected, most of them in the indexes; a kept event would be 2,200.
+    # About 200 bytes per play are expected, mostly in the indexes; a kept event takes 2,200.
     assert mean(used[16:]) - mean(used[4:8]) < 1000 * plays_between

@@ -1,1 +1,1 @@
-"""Dagster: partitions, assets, jobs and the instance that remembers them."""
+"""Dagster assets, partitions, jobs, checks, sensors, and the instance of a data directory."""

@@ -28,8 +28,8 @@ OWNERS: Final = ("team:tautulli",)
 
 tautulli_database = dg.AssetSpec(
     DATABASE_KEY,
-    description="The Tautulli database file. It is read through a private copy and never "
-    "written; each import and dry run observes it.",
+    description="The Tautulli database file. The pipeline reads a private copy and never writes "
+    "to the file. Each import and dry run records an observation of it.",
     group_name=GROUP,
     owners=OWNERS,
     kinds={"sqlite"},
@@ -47,35 +47,35 @@ tautulli_database = dg.AssetSpec(
 def publish_partitions(
     context: dg.OpExecutionContext, config: ImportOptions, importing: dg.ResourceParam[Importing]
 ) -> Iterator[dg.AssetMaterialization]:
-    """Publish each due partition and record it the moment its PubAcks are in.
+    """Publish each due partition and record it as soon as all of its events are acknowledged.
 
-    The import is complete when the last of its rows is stored. A dry run only says what an
-    import would do.
+    The import is complete when its last row is stored. A dry run only reports what an import
+    would do.
     """
     with fault_as_failure():
         dry_run = config.dry_run or load_settings().import_dry_run
     if dry_run:
-        context.log.info("a dry run: nothing is published")
+        context.log.info("dry run: nothing is published")
         report_inspection(context, config)
     else:
         _import(context, config, importing)
-    # A generator that yields no output: a returned value would record every partition again.
-    # Events are logged and not yielded, as a run that is terminated while Dagster has the
-    # turn leaves the generator as it stands, with its source, locks and record open.
+    # A generator without output, because a return value would record every partition again.
+    # Events are logged instead of yielded: if a run is terminated while Dagster handles a
+    # yielded event, the generator is never closed, and its source, locks and record stay open.
     yield from ()
 
 
 def _import(context: dg.OpExecutionContext, config: ImportOptions, importing: Importing) -> None:
     with stop_as_cancellation(context), importing(context, config) as opened:
         history = DagsterHistory(context.instance, context.log_event)
-        plan = opened.prepare(history, _chosen(context))
+        plan = opened.prepare(history, _chosen_partitions(context))
         _observe(context, opened, plan)
         opened.publish(history)
-        _sum_up(context, opened, plan, history)
+        _log_summary(context, opened, plan, history)
 
 
-def _chosen(context: dg.OpExecutionContext) -> list[str] | None:
-    """The partitions that somebody asked for and that the run has to publish."""
+def _chosen_partitions(context: dg.OpExecutionContext) -> list[str] | None:
+    """Return the requested partitions that the run still has to publish; None means all due."""
     if not (context.has_partition_key or context.has_partition_key_range):
         return None
     done = published_before(context.instance, context.run)
@@ -90,18 +90,18 @@ def _observe(context: dg.OpExecutionContext, opened: Import, plan: Plan) -> None
     )
 
 
-def _sum_up(
+def _log_summary(
     context: dg.OpExecutionContext, opened: Import, plan: Plan, history: DagsterHistory
 ) -> None:
     published = history.published
     months = opened.source.plays_by_month(published.partitions)
     metadata = published.metadata(months, plan.unchanged)
-    told = f"{len(published.partitions):,} ranges published, {plan.unchanged:,} plays unchanged."
-    context.log_event(dg.AssetObservation(STREAM_KEY, metadata=metadata, description=told))
+    summary = f"{len(published.partitions):,} ranges published, {plan.unchanged:,} plays unchanged."
+    context.log_event(dg.AssetObservation(STREAM_KEY, metadata=metadata, description=summary))
 
 
-def _of_the_stream(spec: dg.AssetSpec) -> dg.AssetSpec:
-    """What an op's asset cannot be given where it is made."""
+def _with_attributes(spec: dg.AssetSpec) -> dg.AssetSpec:
+    """Add the attributes that `AssetsDefinition.from_op` does not accept."""
     if spec.key == HISTORY_KEY:
         return spec.replace_attributes(owners=OWNERS, kinds={"sqlite", "arrow"}).merge_attributes(
             metadata=column_schemas.history_metadata()
@@ -111,7 +111,7 @@ def _of_the_stream(spec: dg.AssetSpec) -> dg.AssetSpec:
     )
 
 
-# Both come of one op: a run over no range of partitions fails on a partitioned input.
+# One op makes both assets: a run without a partition range fails on a partitioned input.
 playback_stream = dg.AssetsDefinition.from_op(
     publish_partitions,
     keys_by_input_name={"tautulli_database": DATABASE_KEY},
@@ -121,18 +121,18 @@ playback_stream = dg.AssetsDefinition.from_op(
     backfill_policy=dg.BackfillPolicy.single_run(),
     group_name=GROUP,
     descriptions_by_output_name={
-        "session_history": "Plays of Tautulli's history with their metadata and media info, "
-        "read by ranges of ids as Arrow tables.",
-        "playback_stream": "One event for each play on the JetStream stream, published by "
-        "ranges of ids. A range is finished when all of its events are acknowledged.",
+        "session_history": "Plays from Tautulli's history with their metadata and media info, "
+        "read in ranges of ids as Arrow tables.",
+        "playback_stream": "One event per play on the JetStream stream, published in ranges of "
+        "ids. A range is finished when all of its events are acknowledged.",
     },
-).map_asset_specs(_of_the_stream)
+).map_asset_specs(_with_attributes)
 
 
 @dg.asset(
     deps=[dg.AssetDep(STREAM_KEY, partition_mapping=dg.AllPartitionMapping())],
-    description="One row for each distinct play in DuckDB. Duplicates are kept in "
-    "`dedupe_audit_log`, what could not become an event in `dead_letters`.",
+    description="One row per distinct play in DuckDB. Duplicates are kept in "
+    "`dedupe_audit_log`; rows that could not become events are kept in `dead_letters`.",
     group_name=GROUP,
     owners=[*OWNERS],
     kinds={"duckdb"},

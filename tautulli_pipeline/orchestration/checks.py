@@ -1,4 +1,4 @@
-"""What has to be true of `playback_events` after every run; a failing check names the rows."""
+"""Asset checks of `playback_events`. A failing check lists the offending rows."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from tautulli_pipeline.warehouse.reading import Listing
 
 @dataclass(frozen=True)
 class _Rule:
-    """One check of the tables; `find` gives what breaks it."""
+    """One check of the tables; `find` returns the rows that violate it."""
 
     name: str
     description: str
@@ -35,24 +35,25 @@ class _Rule:
 _RULES = (
     _Rule(
         "outcomes_add_up",
-        "Each partition's imported, duplicate, rejected and unreadable rows are the source's "
-        "rows, and the table and the dead letters hold what the ledger counts.",
+        "In each partition, the imported, duplicate, rejected and unreadable rows add up to the "
+        "source's rows, and the table and the dead letters match the counts in the ledger.",
         unbalanced_partitions,
     ),
     _Rule(
         "no_key_twice",
-        "No event id, correlation key, or item with user and start is there twice, but for "
-        "restored plays.",
+        "No event id, correlation key, or combination of item, user and start occurs twice, "
+        "except in restored plays.",
         repeated_keys,
     ),
     _Rule(
         "event_ids_recompute",
-        "Every imported play's id is made of its session key, start and user.",
+        "Every imported play has the id that its session key, start and user produce.",
         misnamed_events,
     ),
     _Rule(
         "no_play_ends_before_it_starts",
-        "Plays that do are kept as Tautulli has them; see also the view suspicious_plays.",
+        "No play stops before it starts. Such plays are kept as Tautulli recorded them; the view "
+        "suspicious_plays lists them too.",
         backward_plays,
         dg.AssetCheckSeverity.WARN,
     ),
@@ -68,31 +69,32 @@ _RULES = (
     pool="duckdb",
 )
 def table_checks(warehouse: Warehouse) -> Iterator[dg.AssetCheckResult]:
-    """Look through the tables, once for each rule."""
+    """Run each rule over the tables."""
     with warehouse.get_connection() as connection:
         for rule in _RULES:
             yield _result(rule, rule.find(connection))
 
 
-def _result(rule: _Rule, offences: Listing) -> dg.AssetCheckResult:
-    rows = [{name: str(value) for name, value in row.items()} for row in offences.rows]
-    named = {"rows": dg.MetadataValue.json(rows)} if rows else {}
+def _result(rule: _Rule, violations: Listing) -> dg.AssetCheckResult:
+    rows = [{name: str(value) for name, value in row.items()} for row in violations.rows]
+    listed = {"rows": dg.MetadataValue.json(rows)} if rows else {}
     return dg.AssetCheckResult(
         check_name=rule.name,
         asset_key=TABLE_KEY,
-        passed=offences.total == 0,
+        passed=violations.total == 0,
         severity=rule.severity,
-        metadata={"count": offences.total, **named},
+        metadata={"count": violations.total, **listed},
     )
 
 
 @dg.asset_check(
     asset=TABLE_KEY,
-    description="The table is as far as the consumer has acknowledged the stream.",
+    description="The stream position stored with the table equals the position that the durable "
+    "consumer has acknowledged.",
     pool="duckdb",
 )
 def consumer_position_matches(warehouse: Warehouse) -> dg.AssetCheckResult:
-    """Compare the position in the table with the consumer's on the stream."""
+    """Compare the position stored with the table with the consumer's ack position."""
     settings = load_settings()
     position = None
     try:
@@ -109,8 +111,8 @@ def consumer_position_matches(warehouse: Warehouse) -> dg.AssetCheckResult:
         return dg.AssetCheckResult(passed=True, description="there is no stream yet")
     with warehouse.get_connection() as connection:
         in_table = position_on(connection, position.stream_id)
-    # What is committed and not acked comes again and changes nothing; what is acked and not
-    # committed is gone.
+    # Events that are committed but not acked are redelivered and change nothing. Events that
+    # are acked but not committed are lost.
     lost = in_table < position.acked_sequence
     return dg.AssetCheckResult(
         passed=in_table == position.acked_sequence,

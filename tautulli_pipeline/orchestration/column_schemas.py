@@ -1,4 +1,4 @@
-"""The columns of the four assets, and which columns each one is made of."""
+"""Column schemas and column lineage of the four assets."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ HISTORY_KEY: Final = dg.AssetKey("session_history")
 STREAM_KEY: Final = dg.AssetKey("playback_stream")
 TABLE_KEY: Final = dg.AssetKey("playback_events")
 
-_OF_THE_SOURCE: Final = {
-    "id": "The play's number in Tautulli; partitions are ranges of it.",
+_SOURCE_DESCRIPTIONS: Final = {
+    "id": "The play's id in Tautulli. Partitions are ranges of ids.",
     "started": "Unix seconds.",
-    "stopped": "Unix seconds; 0 where the end was never logged.",
+    "stopped": "Unix seconds; 0 if the end was never logged.",
 }
-# What a computed field is worked out from, by the source's names.
-_MADE_OF: Final[Mapping[str, tuple[str, ...]]] = {
+# Source columns that each computed field is derived from.
+_COMPUTED_FROM: Final[Mapping[str, tuple[str, ...]]] = {
     "event_id": ("id", "started", "user_id"),
     "session_key": ("id",),
     "correlation_key": ("id", "started", "user_id", "rating_key", "title", "machine_id"),
@@ -40,25 +40,25 @@ _MADE_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "play_duration": ("started", "stopped", "paused_counter"),
     "transcode_decision": ("transcode_decision", "video_decision", "audio_decision"),
 }
-_MEANINGS: Final = {
-    "event_id": "The same for the same play, always: it comes of session key, start and user.",
-    "session_key": "The source's own, or else the play's id as text.",
+_EVENT_DESCRIPTIONS: Final = {
+    "event_id": "Derived from session key, start and user: the same play always has the same id.",
+    "session_key": "The session key from the source, or the play's id as text.",
     "correlation_key": "Source, server, user, item, machine, start and session in one key.",
-    "source": "Who reported the play; `tautulli-import` for this pipeline.",
-    "server_id": "Names the Plex server.",
+    "source": "The producer that reported the play; `tautulli-import` for this pipeline.",
+    "server_id": "Identifies the Plex server.",
     "timestamp": "When the play started, UTC.",
     "source_row_id": "The play's id in Tautulli's history.",
     "started_at": "When the play started, UTC.",
-    "stopped_at": "When it stopped, UTC.",
-    "friendly_name": "What Tautulli calls the user.",
+    "stopped_at": "When the play stopped, UTC.",
+    "friendly_name": "The user's display name in Tautulli.",
     "library_name": "The Plex library.",
     "location_type": "`lan` or `wan`.",
     "media_duration": "Whole seconds.",
-    "media_duration_ms": "Milliseconds, as Tautulli has it.",
-    "percent_complete": "How much of it was played, as Tautulli reckons.",
-    "watched_status": "0, 0.25, 0.5, 0.75 or 1, as Tautulli reckons.",
-    "play_duration": "Seconds played, pauses left out.",
-    "extra": "Whatever has no column of its own, as JSON.",
+    "media_duration_ms": "Milliseconds, as stored by Tautulli.",
+    "percent_complete": "Percentage of the item that was played, calculated like Tautulli's API.",
+    "watched_status": "0, 0.25, 0.5, 0.75 or 1, calculated like Tautulli's API.",
+    "play_duration": "Seconds played, without pauses.",
+    "extra": "Values that have no column of their own, as JSON.",
 }
 _JSON_TYPES: Final = {
     "BOOLEAN": "boolean",
@@ -67,62 +67,64 @@ _JSON_TYPES: Final = {
     "JSON": "object",
     "VARCHAR": "string",
 }
-# What the table has besides the event.
-_OF_THE_TABLE: Final = {
-    "import_id": ("VARCHAR", "The import that brought the row; empty for other producers."),
-    "stream_id": ("VARCHAR", "The stream it came over."),
-    "stream_sequence": ("BIGINT", "Its place on that stream."),
-    "payload_hash": ("UBIGINT", "Tells a repeat with other content from a plain repeat."),
+# Columns of the table that are not fields of the event.
+_TABLE_ONLY_COLUMNS: Final = {
+    "import_id": ("VARCHAR", "The import that added the row; empty for other producers."),
+    "stream_id": ("VARCHAR", "The stream that delivered the event."),
+    "stream_sequence": ("BIGINT", "The event's sequence number on that stream."),
+    "payload_hash": ("UBIGINT", "Hash of the payload, to detect duplicates with other content."),
     "created_at": ("TIMESTAMP", "When the row was stored, UTC."),
-    "restored_at": ("TIMESTAMP", "When a person restored it from the audit, UTC."),
+    "restored_at": ("TIMESTAMP", "When the row was restored from the audit log, UTC."),
 }
 
 
 def source_metadata() -> dict[str, object]:
-    """Definition metadata of `tautulli_database`: what is read of the file."""
-    return {SCHEMA: _schema((name, "any", _OF_THE_SOURCE.get(name)) for name in _source_columns())}
+    """Return the definition metadata of `tautulli_database`: the columns that are read."""
+    return {
+        SCHEMA: _schema((name, "any", _SOURCE_DESCRIPTIONS.get(name)) for name in _source_columns())
+    }
 
 
 def history_metadata() -> dict[str, object]:
-    """Definition metadata of `session_history`."""
+    """Return the definition metadata of `session_history`."""
     names = _source_columns()
     return {
-        SCHEMA: _schema((name, "string", _OF_THE_SOURCE.get(name)) for name in names),
+        SCHEMA: _schema((name, "string", _SOURCE_DESCRIPTIONS.get(name)) for name in names),
         LINEAGE: _lineage({name: (name,) for name in names}, DATABASE_KEY),
     }
 
 
 def stream_metadata() -> dict[str, object]:
-    """Definition metadata of `playback_stream`: the fields of an event."""
+    """Return the definition metadata of `playback_stream`: the fields of an event."""
     copied = {column.name: (column.source,) for column in COPIED}
     return {
         SCHEMA: _schema(
-            (name, _JSON_TYPES.get(kind, "integer"), _MEANINGS.get(name))
+            (name, _JSON_TYPES.get(kind, "integer"), _EVENT_DESCRIPTIONS.get(name))
             for name, kind in EVENT_FIELDS.items()
         ),
-        LINEAGE: _lineage({**copied, **_MADE_OF}, HISTORY_KEY),
+        LINEAGE: _lineage({**copied, **_COMPUTED_FROM}, HISTORY_KEY),
     }
 
 
 def table_metadata() -> dict[str, object]:
-    """Definition metadata of `playback_events`: the table."""
+    """Return the definition metadata of `playback_events`: the columns of the table."""
     columns = [
-        (_in_table(name), "UUID" if name == "event_id" else kind, _MEANINGS.get(name))
+        (_table_column(name), "UUID" if name == "event_id" else kind, _EVENT_DESCRIPTIONS.get(name))
         for name, kind in EVENT_FIELDS.items()
     ]
-    more = [(name, kind, meaning) for name, (kind, meaning) in _OF_THE_TABLE.items()]
+    more = [(name, kind, text) for name, (kind, text) in _TABLE_ONLY_COLUMNS.items()]
     return {
         SCHEMA: _schema([*columns, *more]),
-        LINEAGE: _lineage({_in_table(name): (name,) for name in EVENT_FIELDS}, STREAM_KEY),
+        LINEAGE: _lineage({_table_column(name): (name,) for name in EVENT_FIELDS}, STREAM_KEY),
     }
 
 
-def _in_table(field: str) -> str:
+def _table_column(field: str) -> str:
     return "id" if field == "event_id" else field
 
 
 def _source_columns() -> list[str]:
-    """The history tables' columns, each name once."""
+    """Return the column names of the history tables, without repeats."""
     copied = (column.source for column in COPIED if column.name not in COMPUTED)
     return list(dict.fromkeys(("id", "started", "stopped", *copied)))
 
@@ -134,11 +136,11 @@ def _schema(columns: Iterable[tuple[str, str, str | None]]) -> dg.TableSchema:
 
 
 def _lineage(
-    made_of: Mapping[str, tuple[str, ...]], upstream: dg.AssetKey
+    origins: Mapping[str, tuple[str, ...]], upstream: dg.AssetKey
 ) -> dg.TableColumnLineage:
     return dg.TableColumnLineage(
         {
             name: [dg.TableColumnDep(asset_key=upstream, column_name=source) for source in sources]
-            for name, sources in made_of.items()
+            for name, sources in origins.items()
         }
     )

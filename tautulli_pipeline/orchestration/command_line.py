@@ -1,4 +1,4 @@
-"""The runs of an import that the command line executes itself, having no daemon."""
+"""Dagster runs that the command line executes in its own process, without a daemon."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tautulli_pipeline.orchestration.history import DagsterHistory, last_materia
 from tautulli_pipeline.orchestration.instance import (
     COMMAND_LINE_TAGS,
     QUIET,
+    discard_stderr,
     open_instance,
-    unheard,
 )
 from tautulli_pipeline.orchestration.options import ImportOptions
 from tautulli_pipeline.orchestration.resources import RESUME_HINT
@@ -28,21 +28,21 @@ from tautulli_pipeline.settings import Settings
 
 
 def import_by_jobs(opened: Import, settings: Settings, stop: Stop) -> None:
-    """Run `import_job` where something is due, then `consume_job` where something arrived.
+    """Run `import_job` if any partition is due, then `consume_job` if any event arrived.
 
     Raises:
-        StoppedError: somebody asked to stop; the import can be resumed.
-        PipelineError: one of its faults; likewise.
+        StoppedError: a stop was requested; the import can be resumed.
+        PipelineError: the import failed; it can be resumed.
     """
     from tautulli_pipeline.definitions import defs
 
     @contextmanager
     def importing(_context: dg.OpExecutionContext, _options: ImportOptions) -> Iterator[Import]:
-        # Dagster takes the signals for each step.
+        # Dagster installs its own signal handlers for each step.
         with stop.heard(), opened.consumer_ended_after_failure():
             yield opened
 
-    with open_instance(settings.data_dir) as instance, unheard():
+    with open_instance(settings.data_dir) as instance, discard_stderr():
         fail_orphaned_runs(instance)
         freeze_gc()
         history = DagsterHistory(instance, instance.report_runless_asset_event)
@@ -58,7 +58,7 @@ def import_by_jobs(opened: Import, settings: Settings, stop: Stop) -> None:
             opened.publish(history)
         arrivals = opened.finish(last_materialized_at(instance))
         if arrivals is not None and arrivals.has_changes:
-            # The checks look through the whole table; whoever runs Dagster has them run there.
+            # The checks scan the whole table. They run when Dagster itself runs `consume_job`.
             job = defs.resolve_job_def("consume_job").get_subset(
                 asset_selection={TABLE_KEY}, asset_check_selection=set()
             )

@@ -1,6 +1,6 @@
-"""What a person does to the audit and the dead letters, as Dagster jobs.
+"""Dagster jobs for curating the audit log and the dead letters.
 
-A run's config takes ids of duplicates or dead letters, or their beginnings.
+Run config takes ids of duplicates or dead letters, or unique prefixes of ids.
 """
 
 from pathlib import Path
@@ -16,34 +16,42 @@ from tautulli_pipeline.warehouse.writer import utc_now
 
 
 class Duplicates(dg.Config):
-    """Which duplicates."""
+    """The duplicates to process."""
 
-    ids: list[str] = Field(description="Ids in dedupe_audit_log.", min_length=1)
+    ids: list[str] = Field(
+        description="Ids from dedupe_audit_log, or unique prefixes of them.", min_length=1
+    )
 
 
 class DeadLetters(dg.Config):
-    """Which dead letters, and where their rows were set right."""
+    """The dead letters to replay, and the database with the corrected rows."""
 
-    ids: list[str] = Field(default=[], description="Ids in dead_letters; none for all open ones.")
+    ids: list[str] = Field(
+        default=[],
+        description="Ids from dead_letters, or unique prefixes of them. Leave empty to replay all "
+        "open dead letters.",
+    )
     database: str | None = Field(
-        default=None, description="A Tautulli database; without it, that of IMPORT_DB_PATH."
+        default=None,
+        description="Path of the Tautulli database with the corrected rows. Defaults to "
+        "IMPORT_DB_PATH.",
     )
 
 
 @dg.op(pool="duckdb")
 def restore_plays(context: dg.OpExecutionContext, config: Duplicates, warehouse: Warehouse) -> None:
-    """Bring discarded events into the table, as plays of their own."""
+    """Add discarded duplicates to the table as separate plays."""
     with warehouse.get_connection() as connection:
         resolved = restore(connection, config.ids, utc_now())
-    told = {True: "restored", False: "in the table already"}
-    context.add_output_metadata({row_id: told[added] for row_id, added in resolved})
+    outcome = {True: "restored", False: "already in the table"}
+    context.add_output_metadata({row_id: outcome[added] for row_id, added in resolved})
 
 
 @dg.op(pool="duckdb")
 def confirm_decisions(
     context: dg.OpExecutionContext, config: Duplicates, warehouse: Warehouse
 ) -> None:
-    """Note that these are duplicates indeed."""
+    """Confirm that these are duplicates."""
     with warehouse.get_connection() as connection:
         resolved = confirm(connection, config.ids, utc_now())
     context.add_output_metadata({"confirmed": [row_id for row_id, _ in resolved]})
@@ -53,7 +61,7 @@ def confirm_decisions(
 def replay_rejected(
     context: dg.OpExecutionContext, config: DeadLetters, warehouse: Warehouse
 ) -> None:
-    """Try dead letters again; what becomes an event is brought into the table, once."""
+    """Replay dead letters: rows that are now valid are added to the table once."""
     settings = load_settings()
     database = Path(config.database) if config.database else None
     with warehouse.get_connection() as connection:
@@ -64,17 +72,17 @@ def replay_rejected(
 
 @dg.job(executor_def=dg.in_process_executor)
 def restore_duplicates_job() -> None:
-    """Bring discarded duplicates into the table and read them back."""
+    """Add discarded duplicates to the table as separate plays."""
     restore_plays()
 
 
 @dg.job(executor_def=dg.in_process_executor)
 def confirm_duplicates_job() -> None:
-    """Note that a person finds these duplicates to be some."""
+    """Mark duplicates as confirmed in the audit log."""
     confirm_decisions()
 
 
 @dg.job(executor_def=dg.in_process_executor)
 def replay_dead_letters_job() -> None:
-    """Try dead letters again after a fix in the source or in the mapping."""
+    """Replay dead letters after the source or the mapping was fixed."""
     replay_rejected()

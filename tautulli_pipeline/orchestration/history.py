@@ -1,4 +1,4 @@
-"""The partitions of `session_history` and `playback_stream`, as Dagster remembers them."""
+"""Partitions of `session_history` and `playback_stream` in Dagster's storage."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ LogEvent = Callable[[dg.AssetMaterialization], None]
 
 
 class DagsterHistory:
-    """The `PartitionHistory` of an import in Dagster's storage.
+    """A `PartitionHistory` that is kept in Dagster's storage.
 
     Args:
-        instance: where it is stored.
-        log_event: records an event: that of the run at hand, or the instance's own.
+        instance: the Dagster instance that stores it.
+        log_event: records an event, either in the current run or outside of runs.
 
     Attributes:
-        published: what was recorded through this object.
+        published: the partitions recorded through this object.
     """
 
     def __init__(self, instance: dg.DagsterInstance, log_event: LogEvent) -> None:
@@ -82,19 +82,19 @@ class DagsterHistory:
 
 
 def last_materialized_at(instance: dg.DagsterInstance) -> datetime:
-    """When `playback_events` was recorded last, in UTC without a zone."""
+    """Return when `playback_events` was last materialized, as a naive UTC time."""
     event = instance.get_latest_materialization_event(TABLE_KEY)
     return _EPOCH + timedelta(seconds=event.timestamp) if event else _EPOCH
 
 
 def finished_partitions(instance: dg.DagsterInstance) -> dict[str, Finished]:
-    """Every materialized partition of `playback_stream`."""
+    """Return every materialized partition of `playback_stream`."""
     versions = _data_versions(instance, STREAM_KEY)
     return {key: Finished.parse(text) for key, text in versions.items() if ":" in text}
 
 
 def read_contents(instance: dg.DagsterInstance) -> dict[str, str]:
-    """The digest with which each partition of `session_history` was read last."""
+    """Return the latest content digest of each partition of `session_history`."""
     return _data_versions(instance, HISTORY_KEY)
 
 
@@ -106,9 +106,9 @@ def _data_versions(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dict[str
 
 
 def published_before(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[str]:
-    """Partitions that `run` need not publish: those of the runs that it takes up.
+    """Return the partitions that earlier attempts of `run` have already published.
 
-    Only those: whoever asks for finished partitions gets them published again.
+    A new run publishes the requested partitions again, even if they are finished.
     """
     if run.root_run_id is None:
         return set()
@@ -132,9 +132,9 @@ def published_before(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[st
 
 
 def known_grid(instance: dg.DagsterInstance) -> Grid | None:
-    """The grid of this data directory; None before its first import."""
+    """Return the grid of this data directory; None before its first import."""
     shown = instance.get_dynamic_partitions(PARTITIONS.name or "")
-    # Where none is shown, the source lost its plays, or a kill came between.
+    # If none is shown, the source has lost its plays, or a process was killed in between.
     recorded = () if shown else sorted(_data_versions(instance, STREAM_KEY))
     grids = map(_grid_of, (*shown, *recorded))
     return next((grid for grid in grids if grid is not None), None)
@@ -144,35 +144,35 @@ def _grid_of(key: str) -> Grid | None:
     try:
         return Partition.parse(key).grid
     except ValueError:
-        return None  # a person made it up
+        return None  # a partition added by hand
 
 
 def show_partitions(instance: dg.DagsterInstance, keys: Iterable[str]) -> None:
-    """Make exactly these partitions known; what was recorded of others stays recorded.
+    """Show exactly these partitions in Dagster; records of other partitions are kept.
 
-    Dagster shows and ranges over partitions in the order in which they were added, so
-    those that come after a new one are added again.
+    Dagster lists partitions, and resolves partition ranges, in the order in which they were
+    added. Partitions that sort after a new one are therefore deleted and added again.
     """
     name, wanted = PARTITIONS.name or "", set(keys)
     known = instance.get_dynamic_partitions(name)
     kept, ordered = [key for key in known if key in wanted], sorted(wanted)
-    stays = set(kept[: _same(kept, ordered)])
+    unchanged = set(kept[: _common_prefix_length(kept, ordered)])
     for key in known:
-        if key not in stays:
+        if key not in unchanged:
             instance.delete_dynamic_partition(name, key)
     instance.add_dynamic_partitions(name, ordered)
 
 
-def _same(known: Sequence[str], wanted: Sequence[str]) -> int:
-    """How many they have in common from the first on."""
+def _common_prefix_length(known: Sequence[str], wanted: Sequence[str]) -> int:
+    """Return how many leading keys both sequences share."""
     pairs = zip(known, wanted, strict=False)
     return next((n for n, (one, other) in enumerate(pairs) if one != other), len(known))
 
 
 def forget_partitions(instance: dg.DagsterInstance) -> int:
-    """Forget every partition and what was recorded of it; gives how many there were.
+    """Delete every partition and its records; return the number of partitions.
 
-    The records go first: partitions without them are all due, also if this is cut short.
+    The records are deleted first: if this is interrupted, the remaining partitions are due.
     """
     instance.wipe_assets([HISTORY_KEY, STREAM_KEY])
     keys = instance.get_dynamic_partitions(PARTITIONS.name or "")
@@ -182,8 +182,8 @@ def forget_partitions(instance: dg.DagsterInstance) -> int:
 
 
 def forget_history(data_dir: Path) -> int:
-    """Forget every partition in the storage of a data directory; gives how many there were."""
-    if not DataDir(data_dir).run_history.is_dir():  # opening an instance would make it
+    """Delete every partition in a data directory's storage; return the number of partitions."""
+    if not DataDir(data_dir).run_history.is_dir():  # opening an instance would create it
         return 0
     with open_instance(data_dir) as instance:
         fail_orphaned_runs(instance, "import_job")

@@ -1,4 +1,4 @@
-"""A look at the source that publishes nothing: what it holds and what an import would do."""
+"""Dry runs: report what the source holds and what an import would do, and publish nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tautulli_pipeline.orchestration.history import (
 from tautulli_pipeline.orchestration.options import SourceOptions
 from tautulli_pipeline.orchestration.resources import source_path
 from tautulli_pipeline.orchestration.run_tables import (
-    ranges_in_words,
+    ranges_table,
     source_metadata,
     verdict_metadata,
 )
@@ -31,11 +31,11 @@ from tautulli_pipeline.source.survey import PartitionContent
 def inspect(
     instance: dg.DagsterInstance, options: SourceOptions
 ) -> tuple[SourceFacts, list[PartitionContent], Findings]:
-    """Read all of the source; the table is only read, and only where nobody holds it.
+    """Read the whole source and compare it with the table, unless another process holds it.
 
     Raises:
-        ConfigurationError: no database is named.
-        SourceError: there is no readable Tautulli database.
+        ConfigurationError: no database is configured.
+        SourceError: the file is not a readable Tautulli database.
     """
     settings = load_settings()
     path = source_path(settings, options.source)
@@ -52,7 +52,7 @@ def inspect(
 
 
 def report_inspection(context: dg.OpExecutionContext, options: SourceOptions) -> None:
-    """Record what an import would do, and make the ranges stale that changed."""
+    """Record what an import would do, and mark changed ranges as stale."""
     with fault_as_failure():
         facts, surveyed, findings = inspect(context.instance, options)
     contents = {content.key: content for content in surveyed}
@@ -70,31 +70,31 @@ def report_inspection(context: dg.OpExecutionContext, options: SourceOptions) ->
             DATABASE_KEY,
             metadata={
                 **source_metadata(facts),
-                "due": dg.MetadataValue.md(ranges_in_words(new, changed, gone)),
+                "due": dg.MetadataValue.md(ranges_table(new, changed, gone)),
             },
             tags={DATA_VERSION: facts.fingerprint},
         )
     )
-    _make_stale(context, [contents[key] for key in changed], read_contents(context.instance))
+    _mark_stale(context, [contents[key] for key in changed], read_contents(context.instance))
     context.log_event(
         dg.AssetObservation(
             TABLE_KEY,
-            description="A dry run; nothing was published.",
+            description="Dry run: nothing was published.",
             metadata=verdict_metadata(findings),
         )
     )
 
 
-def _make_stale(
+def _mark_stale(
     context: dg.OpExecutionContext, changed: Sequence[PartitionContent], read: Mapping[str, str]
 ) -> None:
-    """What is newer in `session_history` than in `playback_stream`, Dagster shows as stale."""
+    """Record the new content in `session_history`, so that Dagster shows the stream as stale."""
     for content in changed:
         if read.get(content.key) != content.digest:
             context.log_event(
                 dg.AssetMaterialization(
                     HISTORY_KEY,
-                    description="Changed in the source since it was published.",
+                    description="Changed in the source since it was last published.",
                     partition=content.key,
                     metadata={"dagster/partition_row_count": content.rows},
                     tags={DATA_VERSION: content.digest},

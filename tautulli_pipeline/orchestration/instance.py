@@ -1,4 +1,4 @@
-"""The Dagster instance of a data directory: its run storage is what imports resume from."""
+"""The Dagster instance of a data directory. Imports resume from its storage."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ QUIET: Final[dict[str, object]] = {
 }
 COMMAND_LINE_TAGS: Final[Mapping[str, str]] = {
     "tautulli_pipeline/started_by": "command line",
-    # Such a run ends with its process; nothing could start it again.
+    # The run ends with its process; the daemon cannot retry it.
     "dagster/max_retries": "0",
 }
 
 
 @contextmanager
 def open_instance(data_dir: Path) -> Iterator[dg.DagsterInstance]:
-    """The instance whose storage lies in `data_dir`."""
+    """Open the instance whose storage is in `data_dir`."""
     os.environ["PIPELINE_DATA_DIR"] = str(data_dir)
-    # Two processes that open new storage at once both try to create its tables.
+    # Two processes that open new storage at the same time both try to create its tables.
     with (
         FileLock(DataDir(data_dir).dagster_lock, mode=0o600),
         as_file(files("tautulli_pipeline") / "dagster.yaml") as config,
@@ -39,16 +39,16 @@ def open_instance(data_dir: Path) -> Iterator[dg.DagsterInstance]:
 
 
 def dagster_home(data_dir: Path) -> dict[str, str]:
-    """The environment in which Dagster's own programs serve `data_dir`."""
+    """Write `dagster.yaml` to `data_dir`; return the environment for Dagster's own programs."""
     config = (files("tautulli_pipeline") / "dagster.yaml").read_text()
     DataDir(data_dir).dagster_config.write_text(config)
     home = {"DAGSTER_HOME": str(data_dir), "PIPELINE_DATA_DIR": str(data_dir)}
-    # A file in the current directory may have the name of some module.
+    # Otherwise a file in the current directory could shadow a module.
     return {**os.environ, **home, "PYTHONSAFEPATH": "1"}
 
 
 @contextmanager
-def unheard() -> Iterator[None]:
-    """Keep what Dagster writes past its loggers from people: it raises the fault as well."""
-    with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
+def discard_stderr() -> Iterator[None]:
+    """Discard stderr, where Dagster prints errors that it also raises."""
+    with Path(os.devnull).open("w") as devnull, redirect_stderr(devnull):
         yield

@@ -1,4 +1,4 @@
-"""The jobs: one publishes, one consumes, one only says what an import would do."""
+"""The jobs: `import_job` publishes, `consume_job` consumes, `dry_run_job` only reports."""
 
 import dagster as dg
 
@@ -8,30 +8,31 @@ from tautulli_pipeline.orchestration.options import SourceOptions
 import_job = dg.define_asset_job(
     "import_job",
     selection=["session_history", "playback_stream"],
-    description="Imports the partitions of the Tautulli history that are missing or stale: "
-    "publishes them, and is done when the last of their plays is stored.",
+    description="Imports the partitions of the Tautulli history that are missing or stale. The "
+    "run succeeds when the last of their plays is stored.",
     executor_def=dg.in_process_executor,
 )
 
 consume_job = dg.define_asset_job(
     "consume_job",
     selection=["playback_events"],
-    description="Consumes what waits on the stream and records what came into the table.",
+    description="Consumes the pending events on the stream and records the rows that were added "
+    "to the table.",
     executor_def=dg.in_process_executor,
 )
 
 
 @dg.op
 def judge_plays(context: dg.OpExecutionContext, config: SourceOptions) -> None:
-    """Read every play and say what an import would make of it."""
+    """Read every play and report what an import would do with it."""
     report_inspection(context, config)
 
 
 @dg.job(
-    description="Counts what an import would find new, duplicate (by which key) or rejected "
-    "against the present table. Publishes nothing.",
+    description="Compares the database with the table and counts the plays that an import would "
+    "add, discard as duplicates (by key) or reject. Publishes nothing.",
     executor_def=dg.in_process_executor,
 )
 def dry_run_job() -> None:
-    """Judge the plays of the database."""
+    """Report what an import would do with each play of the database."""
     judge_plays()

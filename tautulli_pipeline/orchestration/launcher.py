@@ -1,4 +1,4 @@
-"""Dagster's launcher of runs, which also tells its monitoring whether a run's process lives."""
+"""Dagster's default run launcher, extended by a health check of run processes."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from tautulli_pipeline.orchestration.workers import PROCESS_TAG, worker_of
 
 
 class WatchfulRunLauncher(dg.DefaultRunLauncher):
-    """A run of a killed code server, daemon or command line is found dead and not waited for."""
+    """Detects runs whose code server, daemon or command line was killed."""
 
     @property
     def supports_check_run_worker_health(self) -> bool:
-        """It can tell."""
+        """Always true."""
         return True
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """Look for the process of `run`."""
+        """Check whether the process of `run` is alive."""
         try:
             worker = worker_of(self._instance, run)
         except LookupError:
-            return CheckRunHealthResult(WorkerStatus.RUNNING, "it has not told its process yet")
+            return CheckRunHealthResult(WorkerStatus.RUNNING, "its process id is not known yet")
         if worker is None:
-            return CheckRunHealthResult(WorkerStatus.FAILED, "its process is gone")
+            return CheckRunHealthResult(WorkerStatus.FAILED, "its process no longer exists")
         return CheckRunHealthResult(WorkerStatus.RUNNING)
 
     def terminate(self, run_id: str) -> bool:
-        """End a run; an import of the command line stops as it does on Ctrl-C."""
+        """Terminate a run. An import started from the command line stops as on Ctrl-C."""
         run = self._instance.get_run_by_id(run_id)
         if run is None or run.is_finished or PROCESS_TAG not in run.tags:
             return bool(super().terminate(run_id))  # type: ignore[no-untyped-call]
@@ -40,5 +40,5 @@ class WatchfulRunLauncher(dg.DefaultRunLauncher):
             if worker is not None:
                 worker.terminate()
                 return True
-        self._instance.report_run_canceled(run, message="The process of this run is gone.")
+        self._instance.report_run_canceled(run, message="The process of this run no longer exists.")
         return True

@@ -1,4 +1,4 @@
-"""What a person can choose when starting a run, explained in the launchpad."""
+"""Run config of the jobs, with the descriptions that the launchpad shows."""
 
 from typing import Final
 
@@ -11,31 +11,33 @@ _EXAMPLE: Final = "/var/lib/tautulli/tautulli.db"
 
 
 class SourceOptions(dg.Config):
-    """Which database is read."""
+    """The database to read."""
 
     source: str | None = Field(
         default=None,
-        description="A tautulli.db, a plexpy.db or one of Tautulli's .zip backups, such as "
-        f"{_EXAMPLE}. Without it, IMPORT_DB_PATH names the database.",
+        description="Path of a tautulli.db, a plexpy.db or a .zip backup made by Tautulli, such "
+        f"as {_EXAMPLE}. Defaults to IMPORT_DB_PATH.",
         examples=[_EXAMPLE],
     )
-    salvage: bool = Field(default=False, description="Of a damaged database, use what is readable.")
+    salvage: bool = Field(
+        default=False, description="If the database is damaged, use the rows that are readable."
+    )
 
 
 class ImportOptions(SourceOptions):
-    """How an import runs."""
+    """Options of an import."""
 
     fresh: bool = Field(
         default=False,
-        description="Import every play again, also those that are imported already. The table "
-        "stays, and what it holds is counted as duplicates.",
+        description="Import every play again, even if it was already imported. The table is kept; "
+        "plays that it already holds count as duplicates.",
     )
     dry_run: bool = Field(
         default=False,
-        description="Only count what an import would find. IMPORT_DRY_RUN=true does the same.",
+        description="Only report what an import would do. IMPORT_DRY_RUN=true has the same effect.",
     )
     wait: int = Field(
         default=int(WAREHOUSE_WAIT_SECONDS),
         ge=0,
-        description="How many seconds to wait for another program that has the DuckDB file open.",
+        description="How many seconds to wait if another program has the DuckDB file open.",
     )

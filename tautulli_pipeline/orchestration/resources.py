@@ -1,6 +1,6 @@
-"""What runs are given to work with.
+"""Dagster resources of the runs.
 
-Settings are read when a run begins, so that loading the definitions needs none.
+Settings are read when a run starts, so the definitions load without any settings.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from tautulli_pipeline.warehouse.arrivals import arrivals_since
 RESUME_HINT: Final = "import again to resume it"
 
 
-# Where the op gets the import that it runs.
+# Opens the import that the op runs.
 Importing = Callable[[dg.OpExecutionContext, ImportOptions], AbstractContextManager[Import]]
 
 
 @contextmanager
 def import_by_settings(context: dg.OpExecutionContext, options: ImportOptions) -> Iterator[Import]:
-    """Import the database of the run's options or of `IMPORT_DB_PATH`."""
+    """Open an import of the database that the run config or `IMPORT_DB_PATH` specifies."""
     began_at = time.monotonic()
     stop = Stop("the import was stopped", hint=RESUME_HINT)
     with ExitStack() as stack:
@@ -54,7 +54,7 @@ def import_by_settings(context: dg.OpExecutionContext, options: ImportOptions) -
         request = ImportRequest(
             source=source_path(settings, options.source),
             server_id=settings.import_server_id,
-            # A run that takes up another one resumes its import.
+            # A retry resumes the import of the run that it retries.
             fresh=options.fresh and context.run.root_run_id is None,
             salvage=options.salvage,
             wait_seconds=options.wait,
@@ -68,10 +68,10 @@ def import_by_settings(context: dg.OpExecutionContext, options: ImportOptions) -
 
 
 def source_path(settings: Settings, named: str | None) -> Path:
-    """The database that a run reads.
+    """Return the path of the database that a run reads.
 
     Raises:
-        ConfigurationError: neither the run nor the environment names one.
+        ConfigurationError: neither the run config nor the environment specifies one.
     """
     path = Path(named).expanduser() if named else settings.import_db_path
     if path is None:
@@ -83,16 +83,16 @@ def source_path(settings: Settings, named: str | None) -> Path:
 
 
 class Warehouse(DuckDBResource):
-    """dagster-duckdb's resource over the warehouse of the settings, for its one consumer.
+    """The configured warehouse as a dagster-duckdb resource, opened as its only consumer.
 
-    The one it derives from tries for 102 seconds to open a locked file, without a word.
+    `DuckDBResource` itself retries a locked file silently for 102 seconds.
     """
 
     database: str = ""
 
     @contextmanager
     def get_connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The one connection that writes, with the schema up to date.
+        """Open the only writing connection and bring the schema up to date.
 
         Raises:
             dagster.Failure: another process holds the file, or it cannot be written.
@@ -110,17 +110,17 @@ class Warehouse(DuckDBResource):
                 yield connection
 
 
-# What the materialization of the table says, once the stream is consumed.
+# Consumes the stream and returns the metadata of the table's materialization.
 Consuming = Callable[[dg.AssetExecutionContext, Warehouse], dict[str, Any]]
 
 
 def consume_stream(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dict[str, Any]:
-    """Consume what is on the stream, in the process of the run.
+    """Consume the pending events on the stream in the process of the run.
 
     Raises:
-        StoppedError: somebody asked to stop, or another consumer waits to begin.
+        StoppedError: a stop was requested, or another consumer is waiting to start.
     """
-    stop = Stop("consuming was stopped", hint="what is left is consumed by the next run")
+    stop = Stop("consuming was stopped", hint="the next run consumes the remaining events")
     with fault_as_failure(), stop.heard():
         settings = load_settings()
         since = last_materialized_at(context.instance)
@@ -133,7 +133,7 @@ def consume_stream(context: dg.AssetExecutionContext, warehouse: Warehouse) -> d
 
 
 def resources_of_settings() -> dict[str, object]:
-    """Resources of the definitions."""
+    """Return the resources of the definitions."""
     return {
         "importing": import_by_settings,
         "consuming": consume_stream,

@@ -1,4 +1,4 @@
-"""What the events of a run say: figures for machines, one small table for people."""
+"""Metadata of run events: figures for machines and small Markdown tables for people."""
 
 from __future__ import annotations
 
@@ -19,54 +19,54 @@ from tautulli_pipeline.source.survey import PartitionContent
 from tautulli_pipeline.warehouse.arrivals import Arrivals
 from tautulli_pipeline.warehouse.audit_words import REASONS_IN_WORDS
 
-# Month as YYYY-MM, plays; in order.
+# Pairs of month (YYYY-MM) and number of plays, in order.
 Months = Sequence[tuple[str, int]]
 
 _NO_PLAYS: Final = "No plays."
 
-# With more months than this, a line stands for a year.
-_MOST_CHART_LINES: Final = 36
-_LONGEST_BAR: Final = 30
+# Longer histories are charted by year.
+_MAX_CHART_LINES: Final = 36
+_MAX_BAR_LENGTH: Final = 30
 _RANGES_SHOWN: Final = 20
-# What of a range's `stream_metadata` is summed up, and how the sum is called.
+# Entries of `stream_metadata` that a run's summary adds up, with their labels.
 _COUNTED: Final = {
     "rows_read": "plays read",
     "published": "published",
-    "duplicate_acks": "on the stream already",
-    "rejected": "rejected, see `dead_letters`",
+    "duplicate_acks": "already on the stream",
+    "rejected": "rejected (see `dead_letters`)",
     "unreadable": "unreadable",
 }
 
 
 def table(rows: Iterable[tuple[str, object]], heading: tuple[str, str]) -> str:
-    """A Markdown table of two columns, whole numbers with their thousands apart."""
-    lines = [f"| {name} | {_shown(value)} |" for name, value in rows]
+    """Return a Markdown table of two columns; integers get thousands separators."""
+    lines = [f"| {name} | {_formatted(value)} |" for name, value in rows]
     return "\n".join([f"| {heading[0]} | {heading[1]} |", "|:--|--:|", *lines])
 
 
-def _shown(value: object) -> str:
+def _formatted(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def chart_of_plays(months: Months) -> str:
-    """A Markdown table with one bar for each month, or for each year of a long history."""
+    """Return a Markdown table with a bar per month, or per year if the history is long."""
     if not months:
         return _NO_PLAYS
     unit, counted = "month", Counter(dict(months))
-    if len(months) > _MOST_CHART_LINES:
+    if len(months) > _MAX_CHART_LINES:
         unit, counted = "year", Counter()
         for month, plays in months:
             counted[month.rpartition("-")[0]] += plays
     highest = max(counted.values())
     lines = [
-        f"| {name} | {plays:,} | {'█' * max(1, round(_LONGEST_BAR * plays / highest))} |"
+        f"| {name} | {plays:,} | {'█' * max(1, round(_MAX_BAR_LENGTH * plays / highest))} |"
         for name, plays in counted.items()
     ]
     return "\n".join([f"| {unit} | plays | |", "|:--|--:|:--|", *lines])
 
 
 def source_metadata(facts: SourceFacts) -> dict[str, Any]:
-    """Of the observation of `tautulli_database`."""
+    """Return the metadata of an observation of `tautulli_database`."""
     columns = [
         dg.TableColumn(f"{name}.{column}", "any")
         for name, columns in facts.tables.items()
@@ -92,7 +92,7 @@ def source_metadata(facts: SourceFacts) -> dict[str, Any]:
 
 
 def history_metadata(receipt: Receipt, content: PartitionContent) -> dict[str, Any]:
-    """Of a partition of `session_history`."""
+    """Return the metadata of a materialized partition of `session_history`."""
     return {
         "dagster/partition_row_count": receipt.rows.num_rows,
         **_ids(_id_range(receipt)),
@@ -101,7 +101,7 @@ def history_metadata(receipt: Receipt, content: PartitionContent) -> dict[str, A
 
 
 def stream_metadata(receipt: Receipt, content: PartitionContent) -> dict[str, Any]:
-    """Of a partition of `playback_stream`."""
+    """Return the metadata of a materialized partition of `playback_stream`."""
     outcomes = receipt.rows["outcome"].to_pylist()
     read = len(outcomes) - outcomes.count(UNREADABLE)
     return {
@@ -121,29 +121,29 @@ def stream_metadata(receipt: Receipt, content: PartitionContent) -> dict[str, An
 
 @dataclass
 class Published:
-    """What a run has published so far; what it publishes again counts once."""
+    """The partitions a run has published so far; republished partitions count once."""
 
     partitions: list[Partition] = field(default_factory=list)
     began_at: float = field(default_factory=time.monotonic)
     _counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, partition: Partition, metadata: Mapping[str, Any]) -> None:
-        """Take in a partition and its `stream_metadata`."""
+        """Add a partition with its `stream_metadata`."""
         if partition in self.partitions:
             return
         self.partitions.append(partition)
         self._counts.update({name: metadata[name] for name in _COUNTED})
 
     def metadata(self, months: Months, unchanged: int) -> dict[str, Any]:
-        """Of the observation that sums up the run."""
+        """Return the metadata of the observation that summarizes the run."""
         seconds = time.monotonic() - self.began_at
         read = self._counts["rows_read"]
         rows: list[tuple[str, object]] = [
             ("ranges", len(self.partitions)),
-            *((told, self._counts[name]) for name, told in _COUNTED.items()),
+            *((label, self._counts[name]) for name, label in _COUNTED.items()),
             ("unchanged since an earlier import", unchanged),
             ("seconds", f"{seconds:,.1f}"),
-            ("plays a second", f"{read / seconds:,.0f}"),
+            ("plays per second", f"{read / seconds:,.0f}"),
         ]
         return {
             "summary": dg.MetadataValue.md(table(rows, ("this run", ""))),
@@ -152,10 +152,10 @@ class Published:
 
 
 def arrival_metadata(arrivals: Arrivals) -> dict[str, Any]:
-    """Of the materialization of `playback_events`."""
+    """Return the metadata of a materialization of `playback_events`."""
     rows: list[tuple[str, object]] = [("imported", arrivals.stored)]
     rows += [
-        (f"duplicate, {REASONS_IN_WORDS.get(reason, reason)} ({layer})", plays)
+        (f"duplicates, {REASONS_IN_WORDS.get(reason, reason)} ({layer})", plays)
         for layer, reason, plays in arrivals.discarded
     ]
     rows += [("dead letters", arrivals.dead_letters), ("plays in the table", arrivals.row_count)]
@@ -170,11 +170,11 @@ def arrival_metadata(arrivals: Arrivals) -> dict[str, Any]:
 
 
 def verdict_metadata(findings: Findings) -> dict[str, Any]:
-    """Of a dry run."""
+    """Return the metadata of a dry run."""
     rows = [*findings.verdicts().items(), ("plays in the database", findings.total_records)]
-    told = table(rows, ("nothing was published; an import", "plays"))
+    counts = table(rows, ("dry run; nothing was published", "plays"))
     return {
-        "verdict": dg.MetadataValue.md("\n\n".join([told, "; ".join(findings.compared_with())])),
+        "verdict": dg.MetadataValue.md("\n\n".join([counts, "; ".join(findings.compared_with())])),
         "new": findings.outcome.new,
         **{f"duplicate_{key}": plays for key, plays in findings.outcome.duplicates.items()},
         "rejected": findings.rejected,
@@ -184,9 +184,9 @@ def verdict_metadata(findings: Findings) -> dict[str, Any]:
     }
 
 
-def ranges_in_words(new: Sequence[str], changed: Sequence[str], gone: Sequence[str]) -> str:
-    """Which ranges of ids an import would run, as Markdown."""
-    kinds = {"new": new, "changed": changed, "gone from the source": gone}
+def ranges_table(new: Sequence[str], changed: Sequence[str], gone: Sequence[str]) -> str:
+    """Return the ranges of ids that differ from the last import, as a Markdown table."""
+    kinds = {"new": new, "changed": changed, "no longer in the source": gone}
     lines = [
         f"| {kind} | {len(keys):,} | {', '.join(keys[:_RANGES_SHOWN])}"
         f"{' ...' if len(keys) > _RANGES_SHOWN else ''} |"
@@ -194,7 +194,7 @@ def ranges_in_words(new: Sequence[str], changed: Sequence[str], gone: Sequence[s
         if keys
     ]
     if not lines:
-        return "Every range is as it was when it was published."
+        return "No range has changed since it was published."
     return "\n".join(["| ranges | | |", "|:--|--:|:--|", *lines])
 
 

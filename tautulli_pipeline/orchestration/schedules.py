@@ -1,4 +1,4 @@
-"""The schedule: an import of all that is due, once a night."""
+"""The schedule that imports every due partition once a night."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import dagster as dg
 
 from tautulli_pipeline.errors import PipelineError
 from tautulli_pipeline.orchestration.jobs import import_job
-from tautulli_pipeline.orchestration.sensors import in_words, why_not
-from tautulli_pipeline.orchestration.workers import unended_runs
+from tautulli_pipeline.orchestration.sensors import error_line, import_skip_reason
+from tautulli_pipeline.orchestration.workers import has_unfinished_runs
 from tautulli_pipeline.settings import load_settings
 
 
@@ -15,14 +15,14 @@ from tautulli_pipeline.settings import load_settings
     job=import_job,
     cron_schedule="0 4 * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="With IMPORT_ENABLED=true, imports what is new or changed, daily at 4:00 UTC.",
+    description="Imports new and changed plays daily at 04:00 UTC if IMPORT_ENABLED=true.",
 )
 def import_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """Ask for an import, which itself finds out what is due: also what was edited or deleted."""
+    """Request an import. The import itself determines what is due, including edits and deletes."""
     try:
-        reason = why_not(load_settings())
+        reason = import_skip_reason(load_settings())
     except PipelineError as error:
-        reason = in_words(error)
-    if reason is None and unended_runs(context.instance, import_job.name):
-        reason = "an import is about to start"
+        reason = error_line(error)
+    if reason is None and has_unfinished_runs(context.instance, import_job.name):
+        reason = "an import is queued or running"
     return dg.SkipReason(reason) if reason else dg.RunRequest()

@@ -1,4 +1,4 @@
-"""Deliberate stops, as Dagster shows them."""
+"""Report stops to Dagster as canceled runs, and pipeline errors as failures."""
 
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
@@ -13,7 +13,7 @@ from tautulli_pipeline.errors import PipelineError, StoppedError
 def stop_as_cancellation(
     context: dg.OpExecutionContext | dg.AssetExecutionContext,
 ) -> Iterator[None]:
-    """Record a deliberate stop as a canceled run rather than a failed one."""
+    """Record a requested stop as a canceled run instead of a failed one."""
     try:
         yield
     except (StoppedError, CancelledError):
@@ -23,7 +23,7 @@ def stop_as_cancellation(
 
 @contextmanager
 def fault_as_failure() -> Iterator[None]:
-    """Show a fault of ours as a failure with what failed, why and what to do."""
+    """Turn a `PipelineError` into a Dagster failure with its message, hint and progress."""
     try:
         yield
     except StoppedError:

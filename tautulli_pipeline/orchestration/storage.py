@@ -1,4 +1,4 @@
-"""Dagster's SQLite storage for many events: its event log's files stay open."""
+"""Dagster's SQLite storage, made faster for many events by keeping event log files open."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _BUSY_TIMEOUT_SECONDS: Final = 30
 
 
 class OpenEventLog(SqliteEventLogStorage):
-    """Keeps the files it wrote last open.
+    """An event log that keeps the most recently used files open.
 
-    The one it derives from connects anew for each event, and SQLite empties and deletes
-    the write-ahead log whenever its last connection goes: measured, 7.6 ms of CPU for each
-    materialization where 1.8 ms do, and several waits for the disk. An event that a power
-    failure takes back is one whose partition is published again.
+    The base class opens a new connection for each event, and SQLite checkpoints and deletes
+    the write-ahead log whenever the last connection closes. Measured, that takes 7.6 ms of
+    CPU per materialization instead of 1.8 ms, and several waits for the disk. If a power
+    failure loses an event, its partition is published again.
     """
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
@@ -54,7 +54,7 @@ class OpenEventLog(SqliteEventLogStorage):
         return engine
 
     def wipe(self) -> None:
-        """Delete all events; files that are deleted must not stay open."""
+        """Delete all events. Open files are closed first."""
         self._close()
         super().wipe()
 
@@ -77,10 +77,10 @@ class PipelineStorage(DagsterSqliteStorage):
         self._event_log_storage = OpenEventLog(str(Path(base_dir, "history", "runs", "")))
 
     @classmethod
-    def from_config_value(  # type: ignore[override] # as in the class it derives from
+    def from_config_value(  # type: ignore[override] # as in the base class
         cls, inst_data: ConfigurableClassData, config_value: SqliteStorageConfig
     ) -> PipelineStorage:
-        """Made from the `storage` section of dagster.yaml."""
+        """Create the storage from the `storage` section of dagster.yaml."""
         return cls.from_local(inst_data=inst_data, **config_value)
 
 

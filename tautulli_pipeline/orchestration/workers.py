@@ -1,4 +1,4 @@
-"""The processes that runs live in: a run whose process is gone is dead, whatever it says."""
+"""The worker processes of runs. A run without a live process is dead, whatever its status."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 import dagster as dg
 import psutil
 
-# Names the process of a run that no launcher started.
+# Holds the process id of a run that was not started by a launcher.
 PROCESS_TAG: Final = "tautulli_pipeline/process_id"
 UNFINISHED: Final = (
     dg.DagsterRunStatus.NOT_STARTED,
@@ -18,78 +18,79 @@ UNFINISHED: Final = (
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 )
-# The clocks of kernel and storage differ by less.
-_SLACK_SECONDS: Final = 2.0
-_ENDS_WITHIN_SECONDS: Final = 10.0
+# Upper bound for the difference between the clocks of the kernel and of the storage.
+_CLOCK_TOLERANCE_SECONDS: Final = 2.0
+_EXIT_TIMEOUT_SECONDS: Final = 10.0
 
 
 def own_process_tag() -> dict[str, str]:
-    """Tag of a run that this process itself executes."""
+    """Return the tag of a run that this process executes itself."""
     return {PROCESS_TAG: str(os.getpid())}
 
 
 def worker_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> psutil.Process | None:
-    """The live process of a run; None where it is gone.
+    """Return the live process of a run; None if it no longer exists.
 
     Raises:
-        LookupError: the run has not told its process yet.
+        LookupError: the run has not reported its process id yet.
     """
-    process_id, told_at = _told(instance, run)
+    process_id, reported_at = _reported_process(instance, run)
     try:
         process = psutil.Process(process_id)
-        # A process that is younger than the run only has the number of the one before it.
-        if process.create_time() > told_at.timestamp() + _SLACK_SECONDS:
+        # A process that started after the report has reused the process id.
+        if process.create_time() > reported_at.timestamp() + _CLOCK_TOLERANCE_SECONDS:
             return None
         return None if process.status() == psutil.STATUS_ZOMBIE else process
     except psutil.NoSuchProcess:
         return None
 
 
-def _told(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[int, datetime]:
+def _reported_process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[int, datetime]:
+    """Return the process id that a run reported last, and when it did."""
     if PROCESS_TAG in run.tags:
         record = instance.get_run_record_by_id(run.run_id)
         created_at = record.create_timestamp if record else datetime.now(UTC)
         return int(run.tags[PROCESS_TAG]), created_at
     for entry in reversed(instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)):
         event = entry.dagster_event
-        told = event.engine_event_data.metadata.get("pid") if event else None
-        if told is not None:
-            return int(str(told.value)), datetime.fromtimestamp(entry.timestamp, UTC)
+        pid = event.engine_event_data.metadata.get("pid") if event else None
+        if pid is not None:
+            return int(str(pid.value)), datetime.fromtimestamp(entry.timestamp, UTC)
     raise LookupError(run.run_id)
 
 
 def fail_orphaned_runs(instance: dg.DagsterInstance, job_name: str | None = None) -> None:
-    """Report runs that ended without a word as failed; they would count as running for ever."""
+    """Mark runs whose process was killed as failed; otherwise they would count as running."""
     unfinished = dg.RunsFilter(job_name=job_name, statuses=list(UNFINISHED))
     for run in instance.get_runs(unfinished):
         if is_orphaned(instance, run):
-            instance.report_run_failed(run, "The process of this run is gone.")
+            instance.report_run_failed(run, "The process of this run no longer exists.")
 
 
 def is_orphaned(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Whether the process of a run is known and gone."""
+    """Whether the process of a run is known and no longer exists."""
     try:
         return worker_of(instance, run) is None
     except LookupError:
         return False
 
 
-def unended_runs(instance: dg.DagsterInstance, job_name: str) -> bool:
-    """Whether a run of the job is queued or at work."""
+def has_unfinished_runs(instance: dg.DagsterInstance, job_name: str) -> bool:
+    """Whether a run of the job is queued or running."""
     statuses = [dg.DagsterRunStatus.QUEUED, *UNFINISHED]
     return bool(instance.get_runs(dg.RunsFilter(job_name=job_name, statuses=statuses), limit=1))
 
 
 def end_runs(
-    instance: dg.DagsterInstance, *, patience_seconds: float = _ENDS_WITHIN_SECONDS
+    instance: dg.DagsterInstance, *, patience_seconds: float = _EXIT_TIMEOUT_SECONDS
 ) -> None:
-    """Cancel the runs that Dagster's daemon started; each gets some time to end by itself."""
+    """Cancel the runs that Dagster's daemon started and wait for their processes to exit."""
     ending = []
     for run in instance.get_runs(dg.RunsFilter(statuses=list(UNFINISHED))):
         with suppress(LookupError):
             worker = None if PROCESS_TAG in run.tags else worker_of(instance, run)
             if worker is not None:
-                # Interrupted without a word, it would count as failed and be tried again.
+                # Otherwise the run would count as failed and be retried.
                 instance.report_run_canceling(run)
                 with suppress(psutil.NoSuchProcess):
                     worker.terminate()

@@ -1,1 +1,1 @@
-"""`up`: the stream server, Dagster's webserver and its daemon, side by side."""
+"""The `up` command: the stream server, Dagster's webserver and Dagster's daemon."""

@@ -1,4 +1,4 @@
-"""Stream server, Dagster's webserver and daemon, kept running side by side."""
+"""Run the stream server, Dagster's webserver and Dagster's daemon, and restart them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,11 @@ from tautulli_pipeline.imports.connections import check_login, stream_address
 from tautulli_pipeline.imports.record import ImportLog
 from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.orchestration.instance import dagster_home, open_instance
-from tautulli_pipeline.orchestration.workers import end_runs, fail_orphaned_runs, unended_runs
+from tautulli_pipeline.orchestration.workers import (
+    end_runs,
+    fail_orphaned_runs,
+    has_unfinished_runs,
+)
 from tautulli_pipeline.serving.webserver import answers, start_import
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.supervision import Restarts, end_processes
@@ -42,12 +46,12 @@ _MAX_LOG_BYTES: Final = 5_000_000
 
 @dataclass(frozen=True)
 class Timings:
-    """How long `up` waits for its child processes.
+    """Time limits for the child processes of `up`.
 
     Attributes:
         starts_within_seconds: limit for the webserver's first answer.
-        ends_within_seconds: a child that takes longer to end is killed.
-        steady_seconds: after a run of this length, restarts are counted from zero.
+        ends_within_seconds: a child that takes longer to exit is killed.
+        steady_seconds: a child that runs this long resets its restart count.
     """
 
     poll_seconds: float = 0.2
@@ -59,7 +63,7 @@ class Timings:
 
 @dataclass
 class _Service:
-    """One child, started again when it ends before its time."""
+    """A child process that is restarted if it exits."""
 
     name: str
     command: Sequence[str]
@@ -78,7 +82,7 @@ class _Service:
             self.log.replace(self.log.with_suffix(".log.1"))
         self.restarts.started()
         with self.log.open("ab") as log:
-            # In a session of its own: Ctrl-C reaches the parent alone, which ends all in order.
+            # A new session: Ctrl-C reaches only the parent, which ends its children in order.
             self.process = subprocess.Popen(
                 self.command,
                 env=self.environment,
@@ -90,10 +94,10 @@ class _Service:
         self.groups.add(self.process.pid)
 
     def keep_running(self, say: Callable[[str], None]) -> bool:
-        """Start it again where it has ended; tells whether it had.
+        """Restart the child if it has exited; return whether it had.
 
         Raises:
-            PipelineError: it ends again and again.
+            PipelineError: it keeps exiting.
         """
         assert self.process is not None
         code = self.process.poll()
@@ -103,8 +107,8 @@ class _Service:
             raise PipelineError(
                 f"{self.name} keeps exiting with code {code}", hint=f"see {self.log}"
             )
-        _log.warning("%s ended with code %s; restarting it", self.name, code)
-        say(f"{self.name} ended with code {code}; starting it again")
+        _log.warning("%s exited with code %s; restarting it", self.name, code)
+        say(f"{self.name} exited with code {code}; restarting it")
         time.sleep(self.timings.restart_pause_seconds)
         self.start()
         return True
@@ -112,10 +116,10 @@ class _Service:
 
 @dataclass
 class Serving:
-    """`up`: everything of one data directory, until it is asked to stop.
+    """Serves one data directory until a stop is requested.
 
     Attributes:
-        say: told in words what happens.
+        say: receives status messages.
     """
 
     settings: Settings
@@ -126,40 +130,41 @@ class Serving:
 
     @property
     def url(self) -> str:
-        """Where people find it."""
+        """The address of the web UI."""
         return f"http://{HOST}:{self.port}"
 
     def run(self) -> None:
-        """Start all, say where, and keep them running.
+        """Start all services, print the address, and keep them running.
 
         Raises:
-            ConfigurationError: the port or the data directory is taken, or not usable.
+            ConfigurationError: the port or the data directory is in use, or not usable.
             StreamError: the stream server does not start.
-            PipelineError: a child ends again and again.
+            PipelineError: a child keeps exiting.
         """
         check_login(self.settings)
         with ExitStack() as stack:
             stack.enter_context(explained_faults(self.settings.data_dir))
             stack.enter_context(data_directory(self.settings))
-            stack.enter_context(self._alone())
+            stack.enter_context(self._exclusive())
             stack.enter_context(log_to(self.settings.layout.log("up")))
             _require_free(self.port)
             stack.enter_context(stream_address(self.settings))
-            # First: two children that open new storage at once both try to create its tables.
+            # Before the children start: opening new storage concurrently, both would try to
+            # create its tables.
             instance = stack.enter_context(open_instance(self.settings.data_dir))
             fail_orphaned_runs(instance)
             services = self._services()
             stack.callback(self._end, services, instance)
             for service in services:
                 service.start()
-            self._remember(services)
+            self._save_state(services)
             self._await_answer(services)
             if self.stop.is_requested:
                 return
-            self.say(f"{self.url}  (Ctrl-C ends it; logs are in {services[0].log.parent})")
+            self.say(f"{self.url}  (Ctrl-C to stop; logs are in {services[0].log.parent})")
             self._start_import(instance)
             while not self.stop.wait(self.timings.poll_seconds):
-                self._look_after(services)
+                self._restart_exited(services)
 
     def _services(self) -> list[_Service]:
         log = self.settings.layout.log
@@ -176,14 +181,14 @@ class Serving:
             for name, command in commands.items()
         ]
 
-    def _look_after(self, services: Sequence[_Service]) -> None:
+    def _restart_exited(self, services: Sequence[_Service]) -> None:
         if any(service.keep_running(self.say) for service in services):
-            self._remember(services)
+            self._save_state(services)
 
     def _await_answer(self, services: Sequence[_Service]) -> None:
         deadline = time.monotonic() + self.timings.starts_within_seconds
         while not self.stop.wait(self.timings.poll_seconds) and not answers(self.url):
-            self._look_after(services)
+            self._restart_exited(services)
             if time.monotonic() > deadline:
                 raise PipelineError(
                     f"the webserver does not answer at {self.url}", hint=f"see {services[0].log}"
@@ -193,54 +198,54 @@ class Serving:
         if not self.settings.import_auto_start:
             return
         if not self.settings.import_enabled:
-            self.say("IMPORT_AUTO_START starts nothing: IMPORT_ENABLED is not true")
+            self.say("IMPORT_AUTO_START is ignored because IMPORT_ENABLED is not true")
         elif self.settings.import_db_path is None:
-            self.say("IMPORT_AUTO_START starts nothing: IMPORT_DB_PATH is not set")
+            self.say("IMPORT_AUTO_START is ignored because IMPORT_DB_PATH is not set")
         elif (
-            unended_runs(instance, "import_job") or ImportLog(self.settings.data_dir).lock.holder()
+            has_unfinished_runs(instance, "import_job")
+            or ImportLog(self.settings.data_dir).lock.holder()
         ):
-            self.say("an import is under way already")
+            self.say("an import is already running")
         else:
             run_id = start_import(self.url)
             self.say(f"import started: {self.url}/runs/{run_id}")
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Be the only `up` of the data directory; what a killed one left behind is ended."""
+    def _exclusive(self) -> Iterator[None]:
+        """Hold the lock of the data directory, and end the children of an `up` that was killed."""
         lock = FileLock(self.settings.layout.up_lock, mode=0o600)
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            raise self._taken() from None
+            raise self._already_served() from None
         try:
-            end_processes(
-                _left_behind(self.settings.layout.up_state), self.timings.ends_within_seconds
-            )
+            leftover = _leftover_children(self.settings.layout.up_state)
+            end_processes(leftover, self.timings.ends_within_seconds)
             yield
             self.settings.layout.up_state.unlink(missing_ok=True)
         finally:
-            if not self.settings.layout.dagster_config.exists():  # nothing came of it
+            if not self.settings.layout.dagster_config.exists():  # it did not start
                 Path(lock.lock_file).unlink(missing_ok=True)
             lock.release()
 
-    def _taken(self) -> ConfigurationError:
+    def _already_served(self) -> ConfigurationError:
         where = ""
         with suppress(FileNotFoundError, ValueError, KeyError):
             where = f" at {orjson.loads(self.settings.layout.up_state.read_bytes())['url']}"
         return ConfigurationError(
-            f"another `up` serves {self.settings.data_dir} already{where}",
-            hint="use that one, end it first, or set PIPELINE_DATA_DIR to another directory",
+            f"another `up` is already serving {self.settings.data_dir}{where}",
+            hint="use that one, stop it first, or set PIPELINE_DATA_DIR to another directory",
         )
 
-    def _remember(self, services: Sequence[_Service]) -> None:
-        """Note the children, so that the next `up` finds what outlives this one."""
+    def _save_state(self, services: Sequence[_Service]) -> None:
+        """Record the children, so that the next `up` can end those that outlive this one."""
         pids = [service.process.pid for service in services if service.process]
         created = {pid: psutil.Process(pid).create_time() for pid in pids if psutil.pid_exists(pid)}
         facts = {"url": self.url, "children": {str(pid): at for pid, at in created.items()}}
         write_atomically(self.settings.layout.up_state, orjson.dumps(facts))
 
     def _end(self, services: Sequence[_Service], instance: dg.DagsterInstance) -> None:
-        """End the children; runs under way are canceled and resumable."""
+        """End the children. Running imports are canceled and can be resumed."""
         patience = self.timings.ends_within_seconds
         groups: set[int] = set().union(*(service.groups for service in services))
         try:
@@ -248,11 +253,11 @@ class Serving:
         finally:
             running = [s.process.pid for s in services if s.process and s.process.poll() is None]
             end_processes(running, patience)
-            end_processes(_members(groups), patience)
+            end_processes(_dagster_processes_in(groups), patience)
 
 
-def _members(groups: set[int]) -> list[int]:
-    """Code servers of children that were killed; they are in the process group of each."""
+def _dagster_processes_in(groups: set[int]) -> list[int]:
+    """Return the Dagster processes in these process groups: code servers of killed children."""
     found: list[int] = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, ProcessLookupError):
@@ -269,12 +274,12 @@ def _require_free(port: int) -> None:
         except OSError as error:
             raise ConfigurationError(
                 f"cannot listen on {HOST}:{port}: {(error.strerror or str(error)).lower()}",
-                hint="name another port with --port",
+                hint="choose another port with --port",
             ) from error
 
 
-def _left_behind(state: Path) -> list[int]:
-    """Children of an `up` that was killed, told from others by when they began."""
+def _leftover_children(state: Path) -> list[int]:
+    """Return the live children of an `up` that was killed, identified by id and start time."""
     found: list[int] = []
     with suppress(FileNotFoundError, ValueError, KeyError):
         for pid, created_at in orjson.loads(state.read_bytes())["children"].items():

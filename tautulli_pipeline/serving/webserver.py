@@ -1,4 +1,4 @@
-"""What is asked of Dagster's webserver over HTTP."""
+"""Requests to Dagster's webserver."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ _SELECTOR: Final = {
 
 
 def answers(url: str) -> bool:
-    """Whether the webserver answers and has the pipeline's definitions loaded."""
+    """Whether the webserver answers and has loaded the pipeline's definitions."""
     try:
         found = _ask(url, _LOADED, {})["repositoriesOrError"]
-    except (OSError, HTTPException):  # nobody listens yet, or no more
+    except (OSError, HTTPException):  # it is starting or has exited
         return False
     return bool(found.get("nodes"))
 
 
 def start_import(url: str) -> str:
-    """Start `import_job` as a click in the UI would; gives the run's id.
+    """Launch `import_job` as the UI does; return the run id.
 
     Raises:
-        PipelineError: the webserver refuses.
+        PipelineError: the webserver refused to launch it.
     """
     answer = _ask(url, _LAUNCH, {"selector": _SELECTOR})["launchRun"]
     if answer["__typename"] != "LaunchRunSuccess":
@@ -56,9 +56,9 @@ def start_import(url: str) -> str:
 
 def _ask(url: str, query: str, variables: dict[str, Any]) -> dict[str, Any]:
     body = orjson.dumps({"query": query, "variables": variables})
-    request = Request(  # noqa: S310 - our own address
+    request = Request(  # noqa: S310 - a local address
         f"{url}/graphql", data=body, headers={"Content-Type": "application/json"}
     )
-    with urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310 - our own address
+    with urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310 - a local address
         facts: dict[str, Any] = orjson.loads(answer.read())["data"]
     return facts

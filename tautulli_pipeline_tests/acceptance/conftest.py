@@ -1,4 +1,4 @@
-"""Several databases imported at the same time, each into a data directory of its own."""
+"""Import several databases at the same time, each into its own data directory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Import:
-    """One import of the command and where its rows are."""
+    """The outcome and the data directory of one `import` command."""
 
     data_dir: Path
     outcome: Outcome

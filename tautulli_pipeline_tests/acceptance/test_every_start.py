@@ -1,6 +1,6 @@
-"""One import, however it is started: the same behaviour from the command line and from the UI.
+"""Imports behave the same whether they are started from the command line or from the UI.
 
-Both start in the data directory of one running `up`, over a JetStream that the tests control.
+Both start in the data directory of a running `up`, over a JetStream that the tests control.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Ended:
     """How an import ended.
 
     Attributes:
-        words: all that it said.
+        words: all of its messages.
     """
 
     status: str
@@ -70,7 +70,7 @@ class Ended:
 
 
 class Started(ABC):
-    """An import that was started in one of the two ways."""
+    """An import that was started from the command line or from the UI."""
 
     def __init__(self, served: Served) -> None:
         self.served = served
@@ -81,14 +81,14 @@ class Started(ABC):
 
     @abstractmethod
     def ended(self) -> Ended:
-        """Wait for it, and for whatever resumes it by itself."""
+        """Wait until the import and its automatic retries have ended."""
 
     @abstractmethod
     def stop(self) -> None:
-        """Ask it to stop as a person would where it was started."""
+        """Stop the import in the way that fits how it was started."""
 
     def process(self) -> psutil.Process:
-        """The process that imports, once it has the lock."""
+        """Wait until the import holds its lock; return its process."""
         log = ImportLog(self.data_dir)
         return psutil.Process(wait_until(log.lock.holder, 0.002).process_id)
 
@@ -130,7 +130,7 @@ def _flag(name: str, value: object) -> list[str]:
 
 
 class ByInterface(Started):
-    """A run of `import_job` that was launched as the UI does."""
+    """A run of `import_job`, launched as the UI does."""
 
     def __init__(self, served: Served, **options: object) -> None:
         super().__init__(served)
@@ -151,7 +151,7 @@ class ByInterface(Started):
         return Ended(statuses.get(status, FAILED), "\n".join(words))
 
     def _retry_of(self, run_id: str) -> str | None:
-        """The run with which Dagster goes on where the process of one is gone."""
+        """Return the run with which Dagster retries a run whose process died."""
         (run,) = self.served.runs(runIds=[run_id])
         tags = {tag["key"]: tag["value"] for tag in run["tags"]}
         if tags.get("dagster/will_retry") != "true":
@@ -198,8 +198,8 @@ def up(folder: Path, server: ExternalServer, credentials: Path) -> Iterator[Serv
 
 @pytest.fixture
 def served(up: Served, server: ExternalServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    """`up` over a data directory into which nothing was imported; only tests start runs."""
-    monkeypatch.setenv("PIPELINE_DATA_DIR", "set by whoever opens the instance")
+    """`up` over a data directory without imports; only the tests start runs."""
+    monkeypatch.setenv("PIPELINE_DATA_DIR", "overwritten by `open_instance`")
     up.set_sensor("stream_backlog_sensor", running=False)
     yield up
     up.print_runs()
@@ -223,7 +223,7 @@ def begin(request: pytest.FixtureRequest, served: Served) -> Callable[..., Start
 
 
 def assert_whole(served: Served, rows: int = ROWS) -> None:
-    """Every row is in the table once, and the import says so."""
+    """Assert that every row is in the table once and that the import reports it."""
     wait_until(lambda: nobody_runs(served), 0.2)
     status = served.status()
     assert (status["status"], status["processed"]) == ("completed", rows)
@@ -234,17 +234,17 @@ def assert_whole(served: Served, rows: int = ROWS) -> None:
 
 
 def assert_no_step_was_skipped(served: Served) -> None:
-    """What a run calls a success, it did."""
+    """Assert that successful runs skipped no step."""
     for run in served.runs(statuses=["SUCCESS"]):
         kinds = {event["__typename"] for event in served.events(run["runId"])}
         assert "ExecutionStepSkippedEvent" not in kinds, run["jobName"]
 
 
-def test_a_backfill_of_two_ranges_imports_these(served: Served) -> None:
-    # Before the first import: the sensor has made the ranges known.
+def test_a_backfill_of_two_ranges_imports_only_these(served: Served) -> None:
+    # Before the first import, the sensor has already added the partitions.
     keys = wait_until(lambda: served.ask(PARTITIONS)["partitionKeys"], 0.5)
     served.backfill([keys[3], keys[7]])
-    # Ranges that do not touch are two runs, one import after the other.
+    # Ranges that are not adjacent are imported by two runs, one after the other.
     imports = {"pipelineName": "__ASSET_JOB", "statuses": ["SUCCESS"]}
     wait_until(lambda: len(served.runs(**imports)) == 2, 0.3)
     wait_until(lambda: nobody_runs(served), 0.2)
@@ -257,20 +257,20 @@ def test_a_backfill_of_two_ranges_imports_these(served: Served) -> None:
     assert status["unchanged"] <= BATCH < status["pending"]
 
 
-def test_it_is_complete_when_its_last_row_is_stored(
+def test_an_import_is_complete_when_its_last_row_is_stored(
     begin: Callable[..., Started], served: Served
 ) -> None:
     before = len(served.runs(pipelineName="consume_job", statuses=["SUCCESS"]))
     assert begin().ended().status == COMPLETED
     assert_whole(served)
-    # The table is recorded as well: by the command itself, or by the sensor.
+    # The table is recorded too: by the command itself, or by a run that the sensor starts.
     served.set_sensor("stream_backlog_sensor", running=True)
     recorded = {"pipelineName": "consume_job", "statuses": ["SUCCESS"]}
     wait_until(lambda: len(served.runs(**recorded)) == before + 1, 0.2)
     assert_no_step_was_skipped(served)
 
 
-def test_a_server_that_is_away_is_waited_for_and_named(
+def test_an_import_reports_and_waits_for_a_server_that_is_away(
     begin: Callable[..., Started], served: Served, server: ExternalServer
 ) -> None:
     started = begin()
@@ -285,7 +285,7 @@ def test_a_server_that_is_away_is_waited_for_and_named(
 
 
 def test_stop_before_the_copy_leaves_nothing(begin: Callable[..., Started], served: Served) -> None:
-    with locked(served.database):  # which is waited for, for some seconds
+    with locked(served.database):  # the import waits some seconds for the lock
         started = begin()
         started.process()
         began_at = time.monotonic()
@@ -298,7 +298,7 @@ def test_stop_before_the_copy_leaves_nothing(begin: Callable[..., Started], serv
 
 @contextmanager
 def locked(database: Path) -> Iterator[None]:
-    """Have another process keep readers out of a database."""
+    """Lock a database exclusively from another process."""
     command = [sys.executable, "-c", LOCK, str(database)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         try:
@@ -312,7 +312,7 @@ def locked(database: Path) -> Iterator[None]:
 def test_stop_while_the_consumer_waits_to_begin(
     begin: Callable[..., Started], served: Served
 ) -> None:
-    with FileLock(served.data_dir / "consumer.lock"):  # as one that finishes its batch
+    with FileLock(served.data_dir / "consumer.lock"):  # like a consumer that is writing a batch
         started = begin()
         wait_until(lambda: served.status()["import_id"])
         assert ImportLog(served.data_dir).lock.holder() is not None
@@ -321,7 +321,7 @@ def test_stop_while_the_consumer_waits_to_begin(
     assert served.status()["status"] == "stopped"
 
 
-def test_stop_while_it_publishes_keeps_what_is_finished(
+def test_stop_while_publishing_keeps_finished_ranges(
     begin: Callable[..., Started], served: Served
 ) -> None:
     started = begin()
@@ -339,7 +339,7 @@ def test_stop_while_it_publishes_keeps_what_is_finished(
     assert_whole(served)
 
 
-def test_stop_while_it_drains(begin: Callable[..., Started], served: Served) -> None:
+def test_stop_while_draining(begin: Callable[..., Started], served: Served) -> None:
     started = begin()
     wait_until(lambda: started.is_published(1), 0.001)
     consumer = started.consumer()
@@ -423,7 +423,7 @@ def test_salvage_imports_what_is_readable(
     assert stored == (ROWS - status["errors"],)
 
 
-def test_a_program_that_holds_the_warehouse_is_named_and_waited_for(
+def test_an_import_names_and_waits_for_a_program_that_holds_the_warehouse(
     begin: Callable[..., Started], served: Served
 ) -> None:
     warehouse = served.data_dir / "playback.duckdb"
@@ -455,15 +455,15 @@ def consumer(started: Started) -> psutil.Process:
 def test_a_killed_run_is_resumed_to_the_last_row(
     served: Served, victim: Callable[[Started], psutil.Process], ranges: int
 ) -> None:
-    """`recovery/test_kills.py` kills imports of the command line."""
+    """Imports of the command line are killed in `recovery/test_kills.py`."""
     started = ByInterface(served)
     wait_until(lambda: started.is_published(1), 0.001)
-    at_work = started.consumer()
-    at_work.suspend()
+    suspended = started.consumer()
+    suspended.suspend()
     wait_until(lambda: started.is_published(ranges), 0.001)
     victim(started).kill()
-    if at_work.is_running():
-        at_work.resume()
+    if suspended.is_running():
+        suspended.resume()
     if started.ended().status != COMPLETED:
         assert served.status()["status"] == "failed"
         assert ByInterface(served).ended().status == COMPLETED

@@ -1,4 +1,4 @@
-"""Imports over a JetStream that is not ours, with all that may befall server and stream."""
+"""Imports over an existing JetStream, with failures of the server and the stream."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExternalServer
 
 @pytest.fixture
 def server(running: ExternalServer) -> Iterator[ExternalServer]:
-    """A server without streams."""
+    """A server without streams; the test's stream is deleted afterwards."""
     yield running
     running.delete_stream()
 
 
 def all_imported(summary: dict[str, Any], data_dir: Path, rows: int) -> bool:
-    """Whether each row came in once, and nothing else."""
+    """Assert that each row was imported once, and nothing else; return True."""
     assert outcomes(summary) == {"total_records": rows, "processed": rows, "imported": rows}
     counts = "SELECT count(*), count(DISTINCT id), count(DISTINCT source_row_id)"
     assert query(data_dir, f"{counts} FROM playback_events") == [(rows, rows, rows)]
@@ -81,12 +81,13 @@ def all_imported(summary: dict[str, Any], data_dir: Path, rows: int) -> bool:
 
 
 def refused(outcome: Outcome, exit_code: int = 5) -> str:
-    """The error of a command that was refused, told in JSON and in two lines at the most."""
+    """Assert that a command failed with one error and one hint; return both."""
     assert outcome.exit_code == exit_code, outcome.stderr
-    told = outcome.stderr.splitlines()
-    assert told[-2:] == [f"tautulli-pipeline: {outcome.json['error']}", f"  {outcome.json['hint']}"]
+    lines = outcome.stderr.splitlines()
+    error, hint = outcome.json["error"], outcome.json["hint"]
+    assert lines[-2:] == [f"tautulli-pipeline: {error}", f"  {hint}"]
     assert "Traceback" not in outcome.stderr
-    return f"{outcome.json['error']}\n{outcome.json['hint']}"
+    return f"{error}\n{hint}"
 
 
 def published(data_dir: Path) -> int:
@@ -94,23 +95,21 @@ def published(data_dir: Path) -> int:
 
 
 def consumer_of(data_dir: Path) -> psutil.Process:
-    """The consumer's process."""
+    """Return the consumer's process."""
     found = [p for p in processes_of(data_dir) if any("consumer_main" in w for w in p.cmdline())]
     assert len(found) == 1
     return found[0]
 
 
 def begun(database: Path, server: ExternalServer, data_dir: Path) -> Any:
-    """An import in its middle, whose consumer stands still until it is resumed."""
+    """Start an import and suspend its consumer once a partition is published."""
     process = start("import", database, "--json", data_dir=data_dir, NATS_URL=server.url)
     wait_until(lambda: published(data_dir))
     consumer_of(data_dir).suspend()
     return process
 
 
-def test_a_server_that_is_killed_for_a_while_is_waited_for(
-    many: Path, data_dir: Path, tmp_path: Path
-) -> None:
+def test_an_import_waits_for_a_killed_server(many: Path, data_dir: Path, tmp_path: Path) -> None:
     with external_server(tmp_path / "server") as server:
         process = start("import", many, "--json", data_dir=data_dir, NATS_URL=server.url)
         wait_until(lambda: published(data_dir))
@@ -123,9 +122,7 @@ def test_a_server_that_is_killed_for_a_while_is_waited_for(
     assert outcome.stderr.splitlines().count(AWAY) == 1
 
 
-def test_a_server_that_stands_still_for_a_while_is_waited_for(
-    many: Path, data_dir: Path, tmp_path: Path
-) -> None:
+def test_an_import_waits_for_a_frozen_server(many: Path, data_dir: Path, tmp_path: Path) -> None:
     with external_server(tmp_path / "server") as server:
         process = start("import", many, "--json", data_dir=data_dir, NATS_URL=server.url)
         wait_until(lambda: published(data_dir))
@@ -139,12 +136,12 @@ def test_a_server_that_stands_still_for_a_while_is_waited_for(
 
 
 @pytest.mark.parametrize("how", ["killed", "frozen"])
-def test_a_server_that_stays_away_ends_the_import_which_resumes_when_it_is_back(
+def test_an_import_fails_if_the_server_stays_away_and_resumes_later(
     how: str, many: Path, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with external_server(tmp_path / "server") as server:
         with monkeypatch.context() as patched:
-            # The first words of a Python command line are the same for every command.
+            # The script drops `-m tautulli_pipeline`, the first arguments of every command.
             patched.setattr(sys, "executable", impatient(tmp_path))
             process = start("import", many, "--json", data_dir=data_dir, NATS_URL=server.url)
         wait_until(lambda: published(data_dir))
@@ -163,7 +160,7 @@ def test_a_server_that_stays_away_ends_the_import_which_resumes_when_it_is_back(
 
 
 def impatient(folder: Path) -> str:
-    """A Python that waits three seconds for a server that is away, where we wait two minutes."""
+    """Write a script that runs the command with a server timeout of 3 s instead of 2 min."""
     script = folder / "impatient"
     code = folder / "impatient.py"
     code.write_text(IMPATIENT)
@@ -172,7 +169,7 @@ def impatient(folder: Path) -> str:
     return str(script)
 
 
-def test_ctrl_c_ends_an_import_that_waits_for_its_server(
+def test_ctrl_c_stops_an_import_that_waits_for_its_server(
     many: Path, data_dir: Path, tmp_path: Path
 ) -> None:
     with external_server(tmp_path / "server") as server:
@@ -196,7 +193,7 @@ def test_ctrl_c_ends_an_import_that_waits_for_its_server(
     ],
     ids=["max_msgs", "max_bytes"],
 )
-def test_a_stream_smaller_than_the_import_that_drops_its_oldest_loses_nothing(
+def test_a_small_stream_that_drops_old_messages_loses_nothing(
     settings: dict[str, int], shown: str, few: Path, data_dir: Path, server: ExternalServer
 ) -> None:
     server.make_stream(**settings)
@@ -210,7 +207,7 @@ def test_a_stream_smaller_than_the_import_that_drops_its_oldest_loses_nothing(
     assert LOST not in outcome.stderr
 
 
-def test_what_grows_too_old_before_it_is_consumed_is_published_again(
+def test_events_that_expire_before_they_are_consumed_are_published_again(
     many: Path, data_dir: Path, server: ExternalServer
 ) -> None:
     server.make_stream(max_age=1)
@@ -225,7 +222,7 @@ def test_what_grows_too_old_before_it_is_consumed_is_published_again(
     assert LOST in outcome.stderr
 
 
-def test_a_full_stream_is_waited_for_until_there_is_room(
+def test_an_import_waits_until_a_full_stream_has_room(
     few: Path, data_dir: Path, server: ExternalServer
 ) -> None:
     retention = RetentionPolicy.INTEREST
@@ -237,12 +234,12 @@ def test_a_full_stream_is_waited_for_until_there_is_room(
     assert outcome.stderr.splitlines().count(waits) == 1
 
 
-def test_a_stream_that_stays_full_is_told_and_the_import_resumes_where_there_is_room(
+def test_an_import_fails_if_the_stream_stays_full_and_resumes_once_it_has_room(
     few: Path, data_dir: Path, server: ExternalServer
 ) -> None:
     server.make_stream(max_msgs=150, discard=DiscardPolicy.NEW)
-    told = refused(run("import", few, "--json", data_dir=data_dir, NATS_URL=server.url))
-    assert "is full (max_msgs 150) and keeps consumed messages (limits retention)" in told
+    message = refused(run("import", few, "--json", data_dir=data_dir, NATS_URL=server.url))
+    assert "is full (max_msgs 150) and keeps consumed messages (limits retention)" in message
     assert run("status", "--json", data_dir=data_dir).json["status"] == "failed"
 
     async def widen(jetstream: Any) -> None:
@@ -250,11 +247,11 @@ def test_a_stream_that_stays_full_is_told_and_the_import_resumes_where_there_is_
         await jetstream.update_stream(config.evolve(max_msgs=FEW))
 
     server.ask(widen)
-    # What is in the table by now was imported by this very import.
+    # The first attempt belongs to the same import, so its rows count as imported.
     assert all_imported(imported(few, data_dir=data_dir, NATS_URL=server.url), data_dir, FEW)
 
 
-def test_messages_purged_before_they_were_consumed_are_published_again(
+def test_events_purged_before_they_are_consumed_are_published_again(
     many: Path, data_dir: Path, server: ExternalServer
 ) -> None:
     process = begun(many, server, data_dir)
@@ -267,7 +264,7 @@ def test_messages_purged_before_they_were_consumed_are_published_again(
     assert LOST in outcome.stderr
 
 
-def test_a_consumer_deleted_in_the_middle_is_made_anew(
+def test_a_durable_consumer_deleted_during_an_import_is_recreated(
     many: Path, data_dir: Path, server: ExternalServer
 ) -> None:
     process = begun(many, server, data_dir)
@@ -279,26 +276,26 @@ def test_a_consumer_deleted_in_the_middle_is_made_anew(
     assert all_imported(outcome.json, data_dir, MANY)
 
 
-@pytest.mark.parametrize("anew", [False, True], ids=["gone", "made anew"])
-def test_a_stream_deleted_in_the_middle_ends_the_import_and_the_next_one_brings_the_rest(
-    anew: bool, many: Path, data_dir: Path, server: ExternalServer
+@pytest.mark.parametrize("recreated", [False, True], ids=["deleted", "recreated"])
+def test_deleting_the_stream_fails_the_import_and_the_next_one_imports_the_rest(
+    recreated: bool, many: Path, data_dir: Path, server: ExternalServer
 ) -> None:
     process = begun(many, server, data_dir)
     server.delete_stream()
-    if anew:
+    if recreated:
         server.make_stream()
     consumer_of(data_dir).resume()
     began_at = time.monotonic()
-    told = refused(ended(process))
+    message = refused(ended(process))
     assert time.monotonic() - began_at < 20
-    assert f"stream {STREAM} was deleted" in told
-    assert "import again" in told
+    assert f"stream {STREAM} was deleted" in message
+    assert "import again" in message
     server.delete_stream()
     resumed = imported(many, data_dir=data_dir, NATS_URL=server.url)
     assert all_imported(resumed, data_dir, MANY)
 
 
-def test_a_stream_made_anew_between_two_imports_begins_at_one_and_nothing_is_confused(
+def test_a_stream_recreated_between_imports_restarts_at_sequence_one_and_adds_no_duplicates(
     few: Path, data_dir: Path, server: ExternalServer
 ) -> None:
     server.make_stream()
@@ -312,7 +309,7 @@ def test_a_stream_made_anew_between_two_imports_begins_at_one_and_nothing_is_con
     assert query(data_dir, layers) == [("database", "event_id", FEW)]
 
 
-def test_a_warehouse_deleted_between_two_imports_is_filled_again(
+def test_a_warehouse_deleted_between_imports_is_filled_again(
     few: Path, data_dir: Path, server: ExternalServer
 ) -> None:
     server.make_stream()
@@ -322,20 +319,20 @@ def test_a_warehouse_deleted_between_two_imports_is_filled_again(
 
 
 @pytest.mark.parametrize("retention", [RetentionPolicy.LIMITS, RetentionPolicy.WORK_QUEUE])
-def test_an_existing_stream_with_other_subjects_and_consumers_is_used_as_it_is(
+def test_an_existing_stream_with_other_subjects_and_consumers_is_used_unchanged(
     retention: RetentionPolicy, few: Path, data_dir: Path, server: ExternalServer
 ) -> None:
     subjects = ["orders.>", "playback.*.*"]
     server.make_stream(subjects=subjects, retention=retention)
     other = ConsumerConfig(durable_name="other", filter_subject="orders.>")
     server.ask(lambda jetstream: jetstream.add_consumer(STREAM, other))
-    server.ask(lambda jetstream: jetstream.publish("orders.new", b"not ours"))
+    server.ask(lambda jetstream: jetstream.publish("orders.new", b"an order"))
     assert all_imported(imported(few, data_dir=data_dir, NATS_URL=server.url), data_dir, FEW)
     left = {RetentionPolicy.LIMITS: FEW + 1}.get(retention, 1)
     wait_until(lambda: server.state().messages == left)
 
 
-def test_a_server_that_does_not_let_in_or_serve_is_told_within_seconds(
+def test_an_unusable_server_is_reported_within_seconds(
     few: Path, tmp_path: Path, server: ExternalServer
 ) -> None:
     locked = 'authorization { users: [ { user: "me", password: "right" } ] }'
@@ -371,26 +368,26 @@ def test_a_server_that_does_not_let_in_or_serve_is_told_within_seconds(
     server.ask(lambda jetstream: jetstream.delete_stream("ANOTHER"))
 
 
-def test_two_data_directories_do_not_consume_under_one_name(
+def test_two_data_directories_cannot_share_a_durable_consumer(
     many: Path, few: Path, data_dir: Path, tmp_path: Path, server: ExternalServer
 ) -> None:
-    # Its size makes the first import last.
+    # The small stream keeps the first import running.
     server.make_stream(max_msgs=400, discard=DiscardPolicy.NEW, retention=RetentionPolicy.INTEREST)
     first = start("import", many, "--json", data_dir=data_dir, NATS_URL=server.url)
     wait_until(lambda: server.state().last_seq)
-    # Its consumer goes on while the first one itself is held up.
+    # Suspend the first import; its consumer continues.
     first.send_signal(signal.SIGSTOP)
     try:
         second = run("import", few, "--json", data_dir=tmp_path / "second", NATS_URL=server.url)
     finally:
         first.send_signal(signal.SIGCONT)
-    told = refused(second)
-    assert f"another process consumes stream {STREAM} as {DURABLE}" in told
-    assert "NATS_DURABLE_NAME" in told
+    message = refused(second)
+    assert f"another process consumes stream {STREAM} as {DURABLE}" in message
+    assert "NATS_DURABLE_NAME" in message
     outcome = ended(first)
     assert outcome.exit_code == 0, outcome.stderr
     assert outcomes(outcome.json) == {"total_records": MANY, "processed": MANY, "imported": MANY}
-    server.delete_stream()  # it keeps what the first name has not consumed
+    server.delete_stream()  # it still holds events that the first durable has not consumed
     own = imported(
         few, data_dir=tmp_path / "second", NATS_URL=server.url, NATS_DURABLE_NAME="second"
     )

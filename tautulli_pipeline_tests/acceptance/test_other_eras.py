@@ -1,4 +1,4 @@
-"""Databases of eras that no real file here shows, and rows that cannot become events."""
+"""Databases of Tautulli versions without a real test file, and rows that are not valid plays."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ROWS = 30
 ERAS = ("v1.0", "v1.3.0", "v2.0.0-beta", "one_jump", "half_migrated")
 TABLES = ("session_history", "session_history_metadata", "session_history_media_info")
-# Columns that have another name in the warehouse, and those filled in where they are empty.
+# Columns with another name in the warehouse, and columns that the mapping fills in if empty.
 RENAMED = {"id": "source_row_id", "user": "username", "duration": "media_duration_ms"}
 MOMENTS = {"started": "epoch(started_at)::BIGINT", "stopped": "epoch(stopped_at)::BIGINT"}
 FILLED_IN = {"section_id", "transcode_decision"}
@@ -50,7 +50,7 @@ def imports(
 
 
 def source_rows(database: Path) -> list[dict[str, Any]]:
-    """Each play by column: history's, else metadata's, else media info's."""
+    """Return each play's columns: from history, else from metadata, else from media info."""
     with closing(sqlite3.connect(database)) as connection:
         connection.row_factory = sqlite3.Row
         rows: dict[int, dict[str, Any]] = {}
@@ -67,7 +67,7 @@ def as_text(value: Any) -> str | None:
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_every_cell_of_every_era_arrives(
+def test_every_cell_of_every_era_is_imported(
     era: str, databases: dict[str, Path], imports: dict[str, Import]
 ) -> None:
     counts = {"total_records": ROWS, "processed": ROWS, "imported": ROWS}
@@ -82,7 +82,7 @@ def test_every_cell_of_every_era_arrives(
     assert [[as_text(value) for value in row] for row in stored] == expected
 
 
-def test_rows_that_are_no_plays_become_dead_letters(
+def test_invalid_rows_become_dead_letters(
     databases: dict[str, Path], imports: dict[str, Import]
 ) -> None:
     damaged = imports["damaged"]

@@ -1,4 +1,4 @@
-"""Databases that Tautulli wrote, against what Tautulli's own web API says of them."""
+"""Imports of databases written by Tautulli, compared with the answers of Tautulli's web API."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 IN_USE, ZIPPED = "v2.17.2", "v2.6.10_migrated_to_v2.17.2"
-# Each as people have it: two databases, a backup, a zipped backup, and one that Tautulli has open.
+# As users have them: two databases, a backup, a zipped backup, and one that Tautulli has open.
 FILES = {
     "v1.2.16": "plexpy.db",
     "v2.2.4": "tautulli.db",
@@ -63,7 +63,7 @@ def imports(
     before = [listing(path.parent) for path in databases.values()]
     imports = import_each(databases, tmp_path_factory.mktemp("real"))
     after = [listing(path.parent) for path in databases.values()]
-    assert after == before, "an import touched its source"
+    assert after == before, "an import changed its source"
     return imports
 
 
@@ -74,7 +74,7 @@ def as_stored(field: str, value: Any) -> Any:
 
 
 def assert_equal(data_dir: Path, answers: list[dict[str, Any]]) -> None:
-    """The table has these rows and no others, equal in every field that both have."""
+    """Assert that the table has exactly these rows, equal in every field that both have."""
     fields = list(answers[0])
     columns = ", ".join(RENAMED.get(field, field) for field in fields)
     stored = query(data_dir, f"SELECT {columns} FROM playback_events ORDER BY source_row_id")
@@ -83,7 +83,9 @@ def assert_equal(data_dir: Path, answers: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize("name", tautulli_databases.NAMES)
-def test_every_row_equals_what_tautulli_itself_says(name: str, imports: dict[str, Import]) -> None:
+def test_every_row_equals_the_answer_of_tautullis_api(
+    name: str, imports: dict[str, Import]
+) -> None:
     assert_equal(imports[name].data_dir, tautulli_databases.answers(name))
 
 
@@ -99,7 +101,7 @@ def test_every_history_row_is_imported_once(name: str, imports: dict[str, Import
 
 
 def unreadable(database: Path, table: str) -> list[int]:
-    """Ids of the plays whose rows SQLite itself cannot read."""
+    """Return the ids of the rows that SQLite cannot read."""
     lost = []
     with closing(sqlite3.connect(database)) as connection:
         for row_id in range(1, 301):
@@ -110,7 +112,7 @@ def unreadable(database: Path, table: str) -> list[int]:
     return lost
 
 
-def test_all_that_can_be_read_of_a_damaged_file_is_salvaged(tmp_path: Path) -> None:
+def test_every_readable_row_of_a_damaged_file_is_salvaged(tmp_path: Path) -> None:
     database, data_dir = tmp_path / "tautulli.db", tmp_path / "data"
     tautulli_databases.build("v2.17.2", database)
     settle(database)

@@ -1,4 +1,4 @@
-"""The same plays imported again, in every state they and the data directory can be in."""
+"""Imports of the same plays again, after changes to the source, the stream or the table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # Three partitions of ten ids.
 PLAYS = {row_id: play(row_id) for row_id in range(1, 26)}
-# Everything but what says when and over which stream a row came.
+# Every column except those that tell when and over which stream a row arrived.
 CONTENT = (
     "SELECT * EXCLUDE (import_id, stream_id, stream_sequence, created_at) "
     "FROM playback_events ORDER BY source_row_id"
@@ -33,7 +33,7 @@ def write(data_dir: Path, plays: dict[int, Play], name: str = "tautulli.db") -> 
 
 
 def renumbered(row_id: int) -> Play:
-    """The same play under the id that a merge gives it."""
+    """Return the same play under the new id that a merge gives it."""
     started = DEFAULT_STARTED_AT + 10_000 * row_id
     return play(row_id + 100_000, started=started, rating_key=100 + row_id)
 
@@ -54,7 +54,7 @@ def test_only_what_changed_is_imported_again_and_fresh_imports_all(data_dir: Pat
     assert (again["published"], again["progress"], again["status"]) == (0, 100, "completed")
     assert partitions_of(data_dir, again) == []
 
-    assert nothing_runs(data_dir)  # a stream server that still ends remembers message ids
+    assert nothing_runs(data_dir)  # a stream server that still runs remembers message ids
     write(data_dir, PLAYS | {5: play(5, title="Edited"), 26: play(26)})
     touched = imported(database, data_dir=data_dir)
     assert outcomes(touched) == {
@@ -78,7 +78,7 @@ def test_only_what_changed_is_imported_again_and_fresh_imports_all(data_dir: Pat
     assert query(data_dir, CONTENT) == before
 
 
-def test_renumbered_plays_and_a_lost_stream_change_nothing(data_dir: Path) -> None:
+def test_renumbered_plays_and_a_lost_stream_add_no_rows(data_dir: Path) -> None:
     database = write(data_dir, PLAYS)
     imported(database, data_dir=data_dir)
     before = query(data_dir, CONTENT)
@@ -99,9 +99,11 @@ def test_renumbered_plays_and_a_lost_stream_change_nothing(data_dir: Path) -> No
     assert query(data_dir, CONTENT) == before
 
 
-def test_what_the_stream_drops_is_settled_by_the_table_or_published_again(data_dir: Path) -> None:
+def test_duplicates_on_the_stream_are_published_again_if_the_table_lacks_them(
+    data_dir: Path,
+) -> None:
     database = write(data_dir, PLAYS)
-    with embedded_server(data_dir):  # it remembers message ids for as long as it runs
+    with embedded_server(data_dir):  # it remembers message ids as long as it runs
         imported(database, data_dir=data_dir)
         before = query(data_dir, CONTENT)
 
@@ -111,6 +113,6 @@ def test_what_the_stream_drops_is_settled_by_the_table_or_published_again(data_d
         assert query(data_dir, CONTENT) == before
 
         (data_dir / "playback.duckdb").unlink()
-        anew = imported(database, data_dir=data_dir)
-        assert outcomes(anew) == {"total_records": 25, "processed": 25, "imported": 25}
+        again = imported(database, data_dir=data_dir)
+        assert outcomes(again) == {"total_records": 25, "processed": 25, "imported": 25}
         assert query(data_dir, CONTENT) == before

@@ -1,4 +1,4 @@
-"""A Dagster instance in memory: an empty one for each test, made once for a file."""
+"""An in-memory Dagster instance, created once per test file and wiped after each test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The asset checks as Dagster runs them after a consumption, and the jobs of a person."""
+"""The asset checks after `consume_job`, and the jobs for duplicates and dead letters."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ with open_instance(load_settings().data_dir) as instance:
 
 @pytest.fixture
 def imported_dir(database: Path, data_dir: Path) -> Path:
-    """The data directory after an import."""
+    """A data directory with a finished import."""
     imported(database, data_dir=data_dir)
     return data_dir
 
@@ -63,7 +63,7 @@ def execute(data_dir: Path, *jobs: tuple[str, dict[str, Any]]) -> None:
 
 
 def evaluations(data_dir: Path) -> dict[str, tuple[bool, str, dict[str, Any]]]:
-    """The latest of each check: passed, severity and metadata."""
+    """Return the latest result of each check: passed, severity and metadata."""
     latest = {}
     with open_instance(data_dir) as instance:
         for name in CHECKS:
@@ -79,8 +79,8 @@ def evaluations(data_dir: Path) -> dict[str, tuple[bool, str, dict[str, Any]]]:
     return latest
 
 
-def test_checks_follow_a_consumption_and_name_what_is_wrong(imported_dir: Path) -> None:
-    assert evaluations(imported_dir) == {}  # an import of the command line has no time for them
+def test_checks_run_after_consuming_and_list_offending_rows(imported_dir: Path) -> None:
+    assert evaluations(imported_dir) == {}  # the command line does not run the checks
     execute(imported_dir, ("consume_job", {}))
     found = evaluations(imported_dir)
     assert found.keys() == CHECKS
@@ -111,8 +111,8 @@ def test_checks_follow_a_consumption_and_name_what_is_wrong(imported_dir: Path) 
     assert misnamed["source_row_id"] == "1"
 
 
-def test_a_persons_decisions_are_jobs_too(imported_dir: Path) -> None:
-    source = imported_dir.with_name("mended.db")
+def test_duplicates_and_dead_letters_are_curated_by_jobs(imported_dir: Path) -> None:
+    source = imported_dir.with_name("corrected.db")
     make_database(source, plays=[*PLAYS[:5], play(6)])
     ((duplicate,),) = query(imported_dir, "SELECT id::VARCHAR FROM dedupe_audit_log")
     chosen = {"config": {"ids": [duplicate[:8]]}}
@@ -141,7 +141,7 @@ def test_a_persons_decisions_are_jobs_too(imported_dir: Path) -> None:
     assert query(imported_dir, "SELECT closed_by FROM dead_letters") == [("replay",)]
 
 
-def test_nobody_else_writes_the_warehouse_of_an_import_or_a_consumer(tmp_path: Path) -> None:
+def test_curation_is_refused_while_an_import_or_a_consumer_writes(tmp_path: Path) -> None:
     settings = Settings(pipeline_data_dir=tmp_path)
     with (
         held_by_another_process(settings.warehouse_path) as process_id,

@@ -1,4 +1,4 @@
-"""The columns that Dagster shows are those that are there."""
+"""Column schemas match the actual columns."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def columns_of(name):
     return {column.name: column.type for column in schema.columns}
 
 
-def test_the_columns_of_the_table_are_the_table_s(tmp_path):
+def test_the_table_schema_matches_the_table(tmp_path):
     with closing(connect(tmp_path / "playback.duckdb", {})) as connection:
         described = connection.execute("DESCRIBE playback_events").fetchall()
     assert columns_of("playback_events") == {name: kind for name, kind, *_ in described}
 
 
-def test_the_columns_of_the_stream_are_the_fields_of_an_event():
+def test_the_stream_schema_matches_the_event_fields():
     assert columns_of("playback_stream").keys() == EVENT_FIELDS.keys()
 
 
 def test_every_column_has_its_origin_upstream():
-    """But for what the mapping itself gives, and what the table adds."""
+    """Except columns that the mapping or the table adds."""
     upstream = {
         "session_history": "tautulli_database",
         "playback_stream": "session_history",
@@ -51,7 +51,7 @@ def test_every_column_has_its_origin_upstream():
         assert {origin.column_name for origin in origins} <= columns_of(before).keys()
 
 
-def test_every_asset_says_what_it_is_and_whose():
+def test_every_asset_has_a_description_group_owner_and_kind():
     for name, spec in SPECS.items():
         assert len(spec.description or "") > 40, name
         assert (spec.group_name, list(spec.owners)) == ("tautulli", ["team:tautulli"])

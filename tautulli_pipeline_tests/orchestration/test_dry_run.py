@@ -1,4 +1,4 @@
-"""Dry runs by Dagster: exact numbers, and nothing published."""
+"""Dry runs in Dagster report exact counts and publish nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KEYS = ["0000000001-0000000010", "0000000011-0000000020", "0000000021-0000000030
 
 @pytest.fixture(scope="module")
 def imported_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """25 plays imported in ranges of ten; then one changed, one gone, one without a title."""
+    """25 plays imported in ranges of ten, then a database with changed, missing and new plays."""
     data_dir = tmp_path_factory.mktemp("imported") / "data"
     database = data_dir.with_name("tautulli.db")
     make_database(database, plays=[play(row_id) for row_id in range(1, 26)])
@@ -66,16 +66,16 @@ def materialized(data_dir: Path, asset: dg.AssetKey) -> list[str | None]:
 
 
 def stored(data_dir: Path) -> dict[str, object]:
-    """All that an import would change."""
+    """Return the content of everything that an import would change."""
     folders = [data_dir / name for name in ("nats", "playback.duckdb", "import.json", "receipts")]
     return {folder.name: content_of(folder) for folder in folders}
 
 
-def test_a_dry_run_counts_names_the_ranges_and_makes_the_changed_ones_stale(
+def test_a_dry_run_counts_plays_lists_ranges_and_marks_changed_ones_as_stale(
     imported_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = stored(imported_dir)
-    for _ in range(2):  # a second one tells the same and records no change twice
+    for _ in range(2):  # a second dry run reports the same and records no change twice
         dry_run("dry_run_job", imported_dir, monkeypatch)
         counts = last_observation(imported_dir, TABLE)
         assert counts.pop("verdict").splitlines()[2:] == [
@@ -103,12 +103,12 @@ def test_a_dry_run_counts_names_the_ranges_and_makes_the_changed_ones_stale(
             f"| changed | 3 | {', '.join(KEYS)} |",
         ]
         assert materialized(imported_dir, STREAM) == KEYS
-        # Newer than what was published of them, which Dagster shows as unsynced.
+        # Newer than the published content, so Dagster shows the ranges as unsynced.
         assert materialized(imported_dir, HISTORY) == [*KEYS, *KEYS]
     assert stored(imported_dir) == before
 
 
-def test_a_table_that_another_process_holds_is_left_alone(
+def test_a_table_held_by_another_process_is_not_read(
     imported_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("DUCKDB_PATH", str(tmp_path / "held.duckdb"))
@@ -120,7 +120,7 @@ def test_a_table_that_another_process_holds_is_left_alone(
     assert "the plays were compared only with each other" in counts["verdict"]
 
 
-def test_import_dry_run_makes_the_import_job_publish_nothing(
+def test_import_job_publishes_nothing_with_import_dry_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IMPORT_DRY_RUN", "true")

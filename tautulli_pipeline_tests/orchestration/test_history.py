@@ -1,4 +1,4 @@
-"""What Dagster remembers of the partitions, and in which order it knows them."""
+"""Partitions in Dagster's storage: their order, their records and their grid."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def publish(instance, key):
     )
 
 
-def test_partitions_are_known_in_the_order_of_their_ids_whatever_order_they_came_in(instance):
-    """Dagster's ranges go by the order in which keys were added."""
+def test_partitions_are_ordered_by_id_whatever_order_they_were_added_in(instance):
+    """Dagster resolves partition ranges in the order in which keys were added."""
     show_partitions(instance, [THIRD, "other"])
     show_partitions(instance, [FIRST, THIRD, "other"])
     instance.add_dynamic_partitions("history_ranges", [SECOND])  # as the sensor does
@@ -55,16 +55,16 @@ def test_partitions_are_known_in_the_order_of_their_ids_whatever_order_they_came
     assert known(instance) == [FIRST, SECOND, THIRD, "other"]
 
 
-def test_only_ranges_with_rows_are_shown(instance):
+def test_ranges_that_lost_their_rows_are_hidden_but_stay_finished(instance):
     show_partitions(instance, [FIRST, SECOND])
     publish(instance, SECOND)
     show_partitions(instance, [FIRST, THIRD])
     assert known(instance) == [FIRST, THIRD]
-    # Should its rows come back, it is finished if they are what they were.
+    # If the same rows come back, the range is still finished.
     assert finished_partitions(instance)[SECOND].content == "digest"
 
 
-def test_the_width_outlives_the_rows(instance):
+def test_the_grid_is_kept_when_all_rows_are_gone(instance):
     assert known_grid(instance) is None
     show_partitions(instance, [FIRST])
     assert known_grid(instance) == Grid(10)
@@ -84,7 +84,7 @@ def test_a_partition_recorded_without_a_version_is_not_finished(instance):
     assert finished_partitions(instance) == {FIRST: Finished("import", "place:digest")}
 
 
-def test_each_partition_is_as_it_was_read_last(instance):
+def test_read_contents_returns_the_latest_digest_of_each_partition(instance):
     for key, digest in ((FIRST, "a"), (SECOND, "b"), (FIRST, "c")):
         instance.report_runless_asset_event(
             dg.AssetMaterialization(HISTORY_KEY, partition=key, tags={DATA_VERSION: digest})
@@ -93,7 +93,7 @@ def test_each_partition_is_as_it_was_read_last(instance):
     assert finished_partitions(instance) == {}
 
 
-def test_forgetting_counts_the_ranges_and_takes_their_records(instance):
+def test_forgetting_partitions_deletes_their_records_and_counts_them(instance):
     show_partitions(instance, [FIRST, SECOND, "other"])
     publish(instance, FIRST)
     assert forget_partitions(instance) == 3
@@ -102,7 +102,7 @@ def test_forgetting_counts_the_ranges_and_takes_their_records(instance):
     assert forget_partitions(instance) == 0
 
 
-def test_a_partition_that_does_not_tell_the_width_is_passed_over(instance):
+def test_a_partition_key_without_a_width_is_skipped(instance):
     last = Grid(7).partition_of(LAST_GRID_ID).key
     show_partitions(instance, [last, "other"])
     assert known_grid(instance) is None
@@ -115,7 +115,7 @@ FINISHED = Finished("import-1", "place:digest-2")
 
 
 def receipt_of(content):
-    """A receipt of two rows: one is new on the stream, one was there before."""
+    """Return a receipt of two rows: one published, one already on the stream."""
     lines = [
         {"source_row_id": 11, "outcome": PUBLISHED},
         {"source_row_id": 12, "outcome": DUPLICATE},
@@ -134,7 +134,7 @@ def latest(instance, asset):
     return found.partition, {name: value.value for name, value in found.metadata.items()}
 
 
-def test_a_recorded_partition_is_finished_and_tells_the_outcomes_of_its_rows(instance):
+def test_a_recorded_partition_is_finished_and_counts_its_outcomes(instance):
     recording = history_of(instance)
     recording.record(receipt_of(CONTENT), CONTENT, FINISHED)
     assert recording.finished() == finished_partitions(instance) == {CONTENT.key: FINISHED}
@@ -149,7 +149,7 @@ def test_a_recorded_partition_is_finished_and_tells_the_outcomes_of_its_rows(ins
     assert (facts["first_id"], facts["last_id"]) == (11, 12)
 
 
-def test_a_recorded_partition_is_summed_up_by_the_object_that_recorded_it(instance):
+def test_a_history_summarizes_only_the_partitions_it_recorded(instance):
     recording, other = history_of(instance), history_of(instance)
     recording.record(receipt_of(CONTENT), CONTENT, FINISHED)
     assert recording.published.partitions == [CONTENT.partition]
@@ -159,7 +159,7 @@ def test_a_recorded_partition_is_summed_up_by_the_object_that_recorded_it(instan
     assert other.finished() == {CONTENT.key: FINISHED}
 
 
-def test_a_partition_recorded_within_a_run_is_logged_as_events_of_the_run(instance):
+def test_a_partition_recorded_in_a_run_is_logged_as_events_of_that_run(instance):
     logged = []
     DagsterHistory(instance, logged.append).record(receipt_of(CONTENT), CONTENT, FINISHED)
     assert [(event.asset_key, event.partition) for event in logged] == [
@@ -170,7 +170,7 @@ def test_a_partition_recorded_within_a_run_is_logged_as_events_of_the_run(instan
     assert finished_partitions(instance) == {}
 
 
-def test_a_partition_that_is_recorded_again_is_finished_as_it_was_last(instance):
+def test_recording_a_partition_again_replaces_its_version(instance):
     recording = history_of(instance)
     recording.record(receipt_of(CONTENT), CONTENT, FINISHED)
     later = Finished("import-2", "place:digest-3")
@@ -180,7 +180,7 @@ def test_a_partition_that_is_recorded_again_is_finished_as_it_was_last(instance)
     assert read_contents(instance) == {CONTENT.key: "digest-3"}
 
 
-def test_a_history_shows_partitions_and_tells_their_grid(instance):
+def test_a_history_shows_partitions_and_returns_their_grid(instance):
     recording = history_of(instance)
     assert (recording.grid(), recording.finished()) == (None, {})
     recording.show([SECOND, FIRST])
@@ -190,7 +190,7 @@ def test_a_history_shows_partitions_and_tells_their_grid(instance):
     assert known(instance) == [FIRST]
 
 
-def test_when_the_table_was_recorded_last_is_told_in_utc(instance):
+def test_last_materialized_at_is_in_utc(instance):
     assert last_materialized_at(instance) == datetime(1970, 1, 1)
     for _ in range(2):
         before = datetime.now(UTC).replace(tzinfo=None)
@@ -199,7 +199,7 @@ def test_when_the_table_was_recorded_last_is_told_in_utc(instance):
         assert before <= last_materialized_at(instance) <= after
 
 
-def test_an_observation_of_the_table_is_no_record_of_it(instance):
+def test_an_observation_does_not_count_as_a_materialization(instance):
     instance.report_runless_asset_event(dg.AssetObservation(TABLE_KEY))
     assert last_materialized_at(instance) == datetime(1970, 1, 1)
 
@@ -211,7 +211,7 @@ grid_keys = st.sets(st.integers(0, 9).map(lambda n: Grid(10).partition_of(10 * n
     max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(steps=st.lists(st.tuples(st.booleans(), grid_keys), min_size=1, max_size=3))
-def test_whatever_is_added_and_shown_is_known_once_and_in_order(instance, steps):
+def test_shown_partitions_are_always_unique_and_in_order(instance, steps):
     show_partitions(instance, [])
     expected = set()
     for only, keys in steps:
@@ -221,7 +221,7 @@ def test_whatever_is_added_and_shown_is_known_once_and_in_order(instance, steps)
 
 
 def run_in_family(instance, parent=None, *, status=dg.DagsterRunStatus.FAILURE):
-    """A run, a new one or one that takes up `parent`."""
+    """Create a new run, or a retry of `parent`."""
     root = (parent.root_run_id or parent.run_id) if parent else None
     return create_run_for_test(
         instance,
@@ -245,28 +245,28 @@ def publish_in(instance, run, *keys):
         instance.report_dagster_event(event, run_id=run.run_id)
 
 
-def test_a_run_taken_up_again_leaves_out_what_its_whole_family_published(instance, monkeypatch):
+def test_a_retry_skips_what_earlier_attempts_published(instance, monkeypatch):
     monkeypatch.setattr(history, "_PAGE", 1)  # more than one page of events
     first = run_in_family(instance)
     publish_in(instance, first, FIRST)
-    publish_in(instance, run_in_family(instance), THIRD)  # a stranger
+    publish_in(instance, run_in_family(instance), THIRD)  # an unrelated run
     second = run_in_family(instance, first)
     publish_in(instance, second, SECOND)
     third = run_in_family(instance, second, status=dg.DagsterRunStatus.STARTED)
     assert published_before(instance, third) == {FIRST, SECOND}
 
 
-def test_a_new_request_publishes_everything_again(instance):
+def test_a_new_run_or_a_rerun_of_a_success_publishes_everything_again(instance):
     first = run_in_family(instance)
     publish_in(instance, first, FIRST)
     assert published_before(instance, run_in_family(instance)) == set()
-    # A run that was done is not taken up: a re-execution of it is a wish of its own.
+    # A re-execution of a successful run is a new request.
     done = run_in_family(instance, first, status=dg.DagsterRunStatus.SUCCESS)
     publish_in(instance, done, SECOND)
     assert published_before(instance, run_in_family(instance, done)) == set()
 
 
-def test_a_run_whose_family_was_deleted_publishes_everything(instance):
+def test_a_retry_whose_parent_was_deleted_publishes_everything(instance):
     first = run_in_family(instance)
     second = run_in_family(instance, first)
     publish_in(instance, first, FIRST)

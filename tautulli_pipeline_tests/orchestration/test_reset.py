@@ -1,4 +1,4 @@
-"""Forgetting how far imports have come, in one Dagster instance."""
+"""Resetting the import progress of a data directory."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def leave_receipts(settings, *names):
         file.touch()
 
 
-def test_there_is_nothing_to_forget_where_nothing_was_begun(settings, tmp_path):
+def test_reset_without_an_import_does_nothing(settings, tmp_path):
     missing = Settings(pipeline_data_dir=tmp_path / "none")
     assert reset(settings) is None
     assert reset(missing) is None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_reset_forgets_record_receipts_and_ranges_and_keeps_the_rest(settings, log):
+def test_reset_deletes_record_receipts_and_ranges_and_keeps_the_table(settings, log):
     record = record_of(settings)
     log.write(record)
     leave_receipts(settings, "import-1/a", "import-1/b", "import-2/a")
@@ -69,20 +69,20 @@ def test_a_reset_forgets_record_receipts_and_ranges_and_keeps_the_rest(settings,
     assert reset(settings) is None
 
 
-def test_a_record_that_cannot_be_read_is_forgotten_too(settings, log):
+def test_reset_deletes_an_unreadable_record(settings, log):
     (settings.data_dir / "import.json").write_text("{")
     assert reset(settings) == Forgotten(None, 0, 0)
     assert not log.exists()
     assert not settings.layout.run_history.exists()
 
 
-def test_a_reset_that_was_cut_short_is_completed(settings):
+def test_an_interrupted_reset_is_completed(settings):
     leave_receipts(settings, "import-1/a")
     assert reset(settings) == Forgotten(None, 0, 1)
     assert not settings.layout.receipts.exists()
 
 
-def test_a_running_import_is_not_forgotten(settings, log):
+def test_reset_is_refused_while_an_import_runs(settings, log):
     leave_receipts(settings, "import-1/a")
     with ImportLog(settings.data_dir).exclusive(settings.data_dir / "tautulli.db"):
         log.write(replace(record_of(settings), status=Status.RUNNING))
@@ -94,12 +94,12 @@ def test_a_running_import_is_not_forgotten(settings, log):
     assert settings.layout.receipts.exists()
 
 
-@pytest.mark.parametrize("recorded", ["a record", "a damaged one", "none"])
-def test_a_consumer_that_keeps_running_is_reported_with_its_progress(settings, log, recorded):
+@pytest.mark.parametrize("recorded", ["valid record", "damaged record", "no record"])
+def test_reset_is_refused_while_a_consumer_runs(settings, log, recorded):
     leave_receipts(settings, "import-1/a")
-    if recorded == "a record":
+    if recorded == "valid record":
         log.write(record_of(settings))
-    elif recorded == "a damaged one":
+    elif recorded == "damaged record":
         (settings.data_dir / "import.json").write_text("{")
     with (
         consumer_lock(settings.layout, settings.warehouse_path),
@@ -109,7 +109,7 @@ def test_a_consumer_that_keeps_running_is_reported_with_its_progress(settings, l
     assert caught.value.message == (
         f"cannot reset {settings.data_dir}: a consumer is writing the stream to the table"
     )
-    assert bool(caught.value.progress) == (recorded == "a record")
+    assert bool(caught.value.progress) == (recorded == "valid record")
     assert caught.value.exit_code == 4
     assert settings.layout.receipts.exists()
     assert log.lock.holder() is None

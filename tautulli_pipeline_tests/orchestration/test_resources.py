@@ -1,4 +1,4 @@
-"""What runs of Dagster's own UI and daemon work with: one stream server, a warehouse each."""
+"""Runs started by Dagster, over one stream server and with a new warehouse per test."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A data directory with a running stream server, and a database beside it."""
+    """A folder with a database, and a data directory with a running stream server."""
     folder = tmp_path_factory.mktemp("served")
     make_database(folder / "tautulli.db", plays=[play(n) for n in range(1, PLAYS + 1)])
     (folder / "data").mkdir()
@@ -43,7 +43,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture
 def served_dir(home, monkeypatch):
-    """The data directory as Dagster's processes find it, without any import."""
+    """The data directory without any import, in the environment of Dagster's processes."""
     monkeypatch.setenv("PIPELINE_DATA_DIR", str(home / "data"))
     monkeypatch.setenv("IMPORT_DB_PATH", str(home / "tautulli.db"))
     monkeypatch.setenv("IMPORT_BATCH_SIZE", "10")
@@ -54,7 +54,7 @@ def served_dir(home, monkeypatch):
 
 
 def run(instance, job, *, tags=None, **config):
-    """Run a job in this process as the launcher has it run in one of its own."""
+    """Run a job in this process; return the run and its events."""
     op = {"import_job": "publish_partitions", "dry_run_job": "judge_plays"}.get(job)
     ops = {"ops": {op: {"config": config}}} if config else {}
     result = defs.resolve_job_def(job).execute_in_process(
@@ -65,14 +65,14 @@ def run(instance, job, *, tags=None, **config):
 
 
 def failure_of(instance, job, **config):
-    """What a failed run shows."""
+    """Run a job that fails; return the failure that the UI shows."""
     found, events = run(instance, job, **config)
     assert found.status is dg.DagsterRunStatus.FAILURE
     (failed,) = [event for event in events if event.is_step_failure]
     return failed.step_failure_data.user_failure_data
 
 
-def test_an_import_is_complete_when_its_run_is_and_recorded_by_the_consumer(served_dir, instance):
+def test_an_import_is_complete_when_its_run_succeeds(served_dir, instance):
     found, _ = run(instance, "import_job")
     record = ImportLog(served_dir).read()
     assert found.status is dg.DagsterRunStatus.SUCCESS
@@ -89,7 +89,7 @@ def test_an_import_is_complete_when_its_run_is_and_recorded_by_the_consumer(serv
     metadata = recorded.materialization.metadata
     assert metadata["inserted"].value == metadata["dagster/row_count"].value == PLAYS
 
-    # Nothing is due now, and nothing new is recorded.
+    # Another import finds nothing due, and the consumer records nothing new.
     run(instance, "import_job")
     assert ImportLog(served_dir).read().unchanged == PLAYS
     _, events = run(instance, "consume_job")
@@ -97,7 +97,7 @@ def test_an_import_is_complete_when_its_run_is_and_recorded_by_the_consumer(serv
     assert again.materialization.metadata["inserted"].value == 0
 
 
-def test_no_step_of_a_successful_run_was_skipped(served_dir, instance):
+def test_successful_runs_skip_no_step(served_dir, instance):
     for job in ("import_job", "consume_job", "dry_run_job"):
         found, events = run(instance, job)
         assert found.status is dg.DagsterRunStatus.SUCCESS
@@ -105,7 +105,7 @@ def test_no_step_of_a_successful_run_was_skipped(served_dir, instance):
         assert any(event.is_step_success for event in events)
 
 
-def test_chosen_partitions_are_what_the_import_covers(served_dir, instance):
+def test_an_import_covers_only_the_selected_partitions(served_dir, instance):
     run(instance, "dry_run_job")
     instance.add_dynamic_partitions("history_ranges", KEYS)
     run(instance, "import_job", tags={"dagster/partition": KEYS[1]})
@@ -113,7 +113,7 @@ def test_chosen_partitions_are_what_the_import_covers(served_dir, instance):
     assert (record.total_records, record.pending) == (10, 15)
 
 
-def test_options_of_a_run_come_before_the_environment(served_dir, instance, tmp_path, monkeypatch):
+def test_run_config_overrides_the_environment(served_dir, instance, tmp_path, monkeypatch):
     other = tmp_path / "other.db"
     make_database(other, plays=[play(n) for n in (1, 2, 3)])
     run(instance, "import_job", dry_run=True, source=str(other))
@@ -126,7 +126,7 @@ def test_options_of_a_run_come_before_the_environment(served_dir, instance, tmp_
     assert ImportLog(served_dir).read().total_records == 3
 
 
-def test_options_explain_themselves_in_the_launchpad():
+def test_every_option_has_a_description_and_is_optional():
     for job in ("import_job", "dry_run_job"):
         ops = defs.resolve_job_def(job).run_config_schema.config_type.fields["ops"]
         (op,) = ops.config_type.fields.values()
@@ -146,7 +146,7 @@ def test_a_second_import_fails_with_the_progress_of_the_first(served_dir, instan
 
 
 @pytest.mark.parametrize("job", ["import_job", "dry_run_job"])
-def test_a_fault_of_ours_is_a_failure_with_its_remedy(
+def test_a_pipeline_error_becomes_a_failure_with_its_hint(
     served_dir, instance, monkeypatch, tmp_path, job
 ):
     monkeypatch.setenv("PIPELINE_DATA_DIR", str(tmp_path / "data"))
@@ -163,31 +163,31 @@ def test_a_fault_of_ours_is_a_failure_with_its_remedy(
     assert not (tmp_path / "data").exists()
 
 
-def test_a_consumer_makes_room_for_one_that_waits(served_dir, instance):
+def test_a_consumer_yields_to_a_waiting_one(served_dir, instance):
     settings = load_settings()
     with stream_address(settings) as address, open_publishing(address) as session:
         session.publish([Outgoing("playback.plex.movie", b"{}", {})]).result()
     waited = []
 
-    def wait_for_the_turn():
+    def wait_for_the_lock():
         with consumer_lock(settings.layout, settings.warehouse_path, patience_seconds=60):
             waited.append(True)
 
-    def begin_to_wait():
+    def wait_once_it_runs():
         wait_until(lambda: is_consumer_running(settings.layout), pause_seconds=0.001)
-        wait_for_the_turn()
+        wait_for_the_lock()
 
-    waiting = threading.Thread(target=begin_to_wait)
+    waiting = threading.Thread(target=wait_once_it_runs)
     waiting.start()
     found, _ = run(instance, "consume_job")
     waiting.join(60)
     assert waited == [True]
     assert not is_consumer_awaited(settings.layout)
-    # It ended early, or it was done before the other one came.
+    # It yielded, or it finished before the other one was waiting.
     assert found.status in {dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.SUCCESS}
 
 
-def test_whoever_opens_the_warehouse_is_the_one_consumer(data_dir, monkeypatch):
+def test_opening_the_warehouse_takes_the_consumer_lock(data_dir, monkeypatch):
     monkeypatch.setenv("PIPELINE_DATA_DIR", str(data_dir))
     with Warehouse().get_connection() as connection:
         assert connection.execute("SELECT count(*) FROM playback_events").fetchone() == (0,)
@@ -195,7 +195,7 @@ def test_whoever_opens_the_warehouse_is_the_one_consumer(data_dir, monkeypatch):
     assert not is_consumer_running(load_settings().layout)
 
 
-def test_a_warehouse_whose_folder_is_missing_fails_with_the_reason(tmp_path, monkeypatch):
+def test_a_missing_warehouse_folder_fails_with_the_reason(tmp_path, monkeypatch):
     monkeypatch.setenv("PIPELINE_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("DUCKDB_PATH", str(tmp_path / "mnt" / "playback.duckdb"))
     with pytest.raises(dg.Failure) as caught, Warehouse().get_connection():
@@ -203,7 +203,7 @@ def test_a_warehouse_whose_folder_is_missing_fails_with_the_reason(tmp_path, mon
     assert f"folder {tmp_path / 'mnt'} does not exist" in caught.value.description
 
 
-def test_a_program_that_holds_the_warehouse_fails_a_run_that_does_not_wait(served_dir, instance):
+def test_a_held_warehouse_fails_a_run_that_does_not_wait(served_dir, instance):
     with held_by_another_process(served_dir / "playback.duckdb") as process_id:
         failure = failure_of(instance, "import_job", wait=0)
     assert f"process {process_id} " in failure.description

@@ -1,4 +1,4 @@
-"""What the events of a run say, for machines and for people."""
+"""Metadata of run events: figures for machines and Markdown tables for people."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tautulli_pipeline.orchestration.run_tables import (
     arrival_metadata,
     chart_of_plays,
     history_metadata,
-    ranges_in_words,
+    ranges_table,
     source_metadata,
     stream_metadata,
     table,
@@ -55,7 +55,7 @@ TWO_MONTHS = [("2024-01", 60), ("2024-03", 15)]
 
 
 def receipt(*rows, seconds=0.0):
-    """The receipt of rows given as (id, outcome)."""
+    """Return a receipt of rows given as (id, outcome)."""
     lines = [{"source_row_id": row_id, "outcome": outcome} for row_id, outcome in rows]
     moment = datetime(2026, 1, 2)
     whole = pa.Table.from_pylist(lines, schema=ROWS)
@@ -63,16 +63,16 @@ def receipt(*rows, seconds=0.0):
 
 
 def plain(metadata):
-    """The values of metadata without Dagster's wrapping."""
+    """Return the plain values of Dagster metadata."""
     return {name: getattr(value, "value", value) for name, value in metadata.items()}
 
 
 def cells_of(markdown):
-    """The rows of a Markdown table below its head, as lists of cells."""
+    """Return the body rows of a Markdown table as lists of cells."""
     return [[c.strip() for c in line.strip("| ").split(" | ")] for line in markdown.split("\n")[2:]]
 
 
-def test_a_table_has_a_head_and_keeps_thousands_apart():
+def test_a_table_has_a_header_and_thousands_separators():
     assert table([("plays", 1_234_567), ("seconds", "0.5")], ("this run", "")).split("\n") == [
         "| this run |  |",
         "|:--|--:|",
@@ -83,14 +83,14 @@ def test_a_table_has_a_head_and_keeps_thousands_apart():
 
 @settings(max_examples=30)
 @given(st.lists(st.tuples(st.text("abc ", min_size=1), st.integers()), max_size=5))
-def test_a_table_shows_every_row_with_its_whole_number(rows):
+def test_a_table_shows_the_full_number_of_every_row(rows):
     shown = table(rows, ("a", "b")).split("\n")
     assert len(shown) == 2 + len(rows)
     numbers = [int(line.split(" | ")[1].strip("| ").replace(",", "")) for line in shown[2:]]
     assert numbers == [number for _, number in rows]
 
 
-def test_the_source_is_described_with_every_column_of_it():
+def test_source_metadata_lists_every_column():
     described = source_metadata(FACTS)
     facts = plain(described)
     assert facts["path"] == "/media/tautulli.db"
@@ -105,14 +105,14 @@ def test_the_source_is_described_with_every_column_of_it():
     assert "unreadable" not in facts
 
 
-def test_an_empty_source_has_neither_ids_nor_dates():
+def test_an_empty_source_has_no_ids_or_dates():
     empty = replace(FACTS, rows=0, ids=None, started=None, tautulli_version=None)
     facts = plain(source_metadata(empty))
     assert facts["tautulli_version"] == "unknown"
     assert not {"first_id", "last_id", "first_play", "last_play"} & facts.keys()
 
 
-def test_unreadable_parts_of_the_source_are_listed():
+def test_source_metadata_lists_unreadable_parts():
     damaged = replace(FACTS, unreadable=("play 7", "plays 9 to 11"))
     assert plain(source_metadata(damaged))["unreadable"] == ["play 7", "plays 9 to 11"]
 
@@ -123,32 +123,32 @@ def test_a_range_counts_the_outcomes_of_its_rows():
     facts = plain(stream_metadata(receipt(*rows, seconds=0.5), CONTENT))
     assert (facts["published"], facts["duplicate_acks"]) == (2, 1)
     assert (facts["rejected"], facts["unreadable"]) == (1, 1)
-    assert facts["rows_read"] == 4  # what cannot be read was not
+    assert facts["rows_read"] == 4  # without the unreadable row
     assert (facts["seconds"], facts["rows_per_second"]) == (0.5, 8)
     assert (facts["first_id"], facts["last_id"]) == (2, 6)
     assert facts["last_stream_sequence"] == 17
     assert plain(history_metadata(receipt(*rows), CONTENT))["dagster/partition_row_count"] == 5
 
 
-def test_a_range_that_took_no_time_has_no_rate():
+def test_a_range_that_took_no_time_has_a_rate_of_zero():
     facts = plain(stream_metadata(receipt((1, "published")), CONTENT))
     assert (facts["seconds"], facts["rows_per_second"]) == (0.0, 0)
 
 
 @pytest.mark.parametrize("rows", [(), ((None, "rejected"),)])
-def test_a_range_without_ids_and_starts_mentions_neither(rows):
+def test_a_range_without_ids_and_starts_omits_both(rows):
     made, content = receipt(*rows), replace(CONTENT, started=None)
     for facts in (stream_metadata(made, content), history_metadata(made, content)):
         assert not {"first_id", "last_id", "first_play", "last_play"} & facts.keys()
 
 
-def test_the_ids_of_a_range_are_told_even_if_a_row_has_none():
+def test_a_row_without_an_id_does_not_hide_the_ids_of_its_range():
     facts = plain(history_metadata(receipt((None, "rejected"), (4, "published")), CONTENT))
     assert (facts["first_id"], facts["last_id"]) == (4, 4)
     assert facts["dagster/partition_row_count"] == 2
 
 
-def test_a_run_sums_up_its_ranges():
+def test_a_run_adds_up_its_ranges():
     published = Published(began_at=time.monotonic() - 2)
     for partition, rows in (
         (PARTITION, [(1, "published"), (2, "rejected")]),
@@ -158,13 +158,13 @@ def test_a_run_sums_up_its_ranges():
     found = published.metadata([("2024-01", 1)], 1_500)
     counts = dict(cells_of(found["summary"].value))
     assert counts.pop("seconds") == "2.0"
-    assert counts.pop("plays a second") in {"1", "2"}
+    assert counts.pop("plays per second") in {"1", "2"}
     assert counts == {
         "ranges": "2",
         "plays read": "3",
         "published": "1",
-        "on the stream already": "1",
-        "rejected, see `dead_letters`": "1",
+        "already on the stream": "1",
+        "rejected (see `dead_letters`)": "1",
         "unreadable": "1",
         "unchanged since an earlier import": "1,500",
     }
@@ -172,19 +172,19 @@ def test_a_run_sums_up_its_ranges():
     assert published.partitions == [PARTITION, SECOND]
 
 
-def test_a_run_that_published_nothing_sums_up_to_nothing():
+def test_a_run_that_published_nothing_counts_zero():
     found = Published(began_at=time.monotonic() - 1).metadata([], 7)
     counts = dict(cells_of(found["summary"].value))
-    assert (counts["ranges"], counts["plays read"], counts["plays a second"]) == ("0", "0", "0")
+    assert (counts["ranges"], counts["plays read"], counts["plays per second"]) == ("0", "0", "0")
     assert counts["unchanged since an earlier import"] == "7"
 
 
-def test_arrivals_are_told_by_layer_and_reason():
+def test_arrivals_are_counted_by_layer_and_reason():
     found = arrival_metadata(ARRIVALS)
     assert cells_of(found["summary"].value) == [
         ["imported", "1,234"],
-        ["duplicate, same event (cache)", "2"],
-        ["duplicate, a_new_reason (database)", "1,000"],
+        ["duplicates, same event (cache)", "2"],
+        ["duplicates, a_new_reason (database)", "1,000"],
         ["dead letters", "3"],
         ["plays in the table", "56,789"],
     ]
@@ -193,41 +193,41 @@ def test_arrivals_are_told_by_layer_and_reason():
     assert found["last_play"] == "2024-02-03 04:05:06 UTC"
 
 
-def test_no_span_is_told_where_nothing_arrived():
+def test_a_run_without_arrivals_has_no_first_and_last_play():
     found = arrival_metadata(Arrivals((), None, (), 0, 10))
     assert (found["inserted"], found["dagster/row_count"]) == (0, 10)
     assert not {"first_play", "last_play"} & found.keys()
 
 
-def test_plays_by_month_are_a_chart():
+def test_arrivals_are_charted_by_month():
     shown = arrival_metadata(ARRIVALS)["plays_by_month"].value
     assert "| 2024-01 | 1,200 |" in shown
 
 
-def test_ranges_are_named_by_what_an_import_would_do_with_them():
-    words = ranges_in_words(["a"], [], ["b", "c"])
-    assert cells_of(words) == [["new", "1", "a"], ["gone from the source", "2", "b, c"]]
-    assert ranges_in_words([], [], []) == "Every range is as it was when it was published."
+def test_ranges_are_listed_by_kind_of_change():
+    listed = ranges_table(["a"], [], ["b", "c"])
+    assert cells_of(listed) == [["new", "1", "a"], ["no longer in the source", "2", "b, c"]]
+    assert ranges_table([], [], []) == "No range has changed since it was published."
 
 
-def test_only_the_first_of_many_ranges_are_named_but_all_are_counted():
+def test_a_long_list_of_ranges_is_shortened_but_counted_in_full():
     keys = [f"k{n}" for n in range(1_234)]
-    ((kind, count, named),) = cells_of(ranges_in_words([], keys, []))
+    ((kind, count, named),) = cells_of(ranges_table([], keys, []))
     assert (kind, count) == ("changed", "1,234")
     assert named == f"{', '.join(keys[:20])} ..."
-    ((_, _, exactly),) = cells_of(ranges_in_words([], keys[:20], []))
+    ((_, _, exactly),) = cells_of(ranges_table([], keys[:20], []))
     assert exactly == ", ".join(keys[:20])
 
 
-def test_dagster_accepts_all_of_the_metadata():
-    said = [
+def test_dagster_accepts_the_metadata():
+    accepted = [
         source_metadata(replace(FACTS, unreadable=("play 7",))),
         history_metadata(receipt((1, "published")), CONTENT),
         stream_metadata(receipt((1, "published")), CONTENT),
         Published().metadata([], 0),
         arrival_metadata(ARRIVALS),
     ]
-    for metadata in said:
+    for metadata in accepted:
         observation = dg.AssetObservation("asset", metadata=metadata)
         assert observation.metadata.keys() == metadata.keys()
 
@@ -241,7 +241,7 @@ def test_each_month_has_a_bar_for_its_plays():
     ]
 
 
-def test_a_long_history_is_shown_by_year():
+def test_a_long_history_is_charted_by_year():
     many = [(f"{2000 + n // 12}-{n % 12 + 1:02d}", 100) for n in range(48)]
     assert chart_of_plays(many).splitlines()[2:] == [
         f"| {year} | 1,200 | {'█' * 30} |" for year in range(2000, 2004)
@@ -249,5 +249,5 @@ def test_a_long_history_is_shown_by_year():
     assert chart_of_plays(many[:36]).startswith("| month |")
 
 
-def test_without_plays_there_is_no_chart():
+def test_no_plays_are_charted_as_text():
     assert chart_of_plays([]) == "No plays."

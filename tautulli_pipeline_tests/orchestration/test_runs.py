@@ -1,4 +1,4 @@
-"""What Dagster shows of an import, and imports that Dagster runs by itself."""
+"""Imports as Dagster shows them, and imports that Dagster runs without the command line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HISTORY, STREAM, TABLE = (
 PLAYS = [play(row_id) for row_id in range(1, 25)] + [play(25, title="")]
 KEYS = ["0000000001-0000000010", "0000000011-0000000020", "0000000021-0000000030"]
 
-# What the UI and the daemon do: the definitions as they are, settings from the environment.
+# Runs a job as the UI and the daemon do: unchanged definitions, settings from the environment.
 EXECUTE = """
 import os, sys
 from pathlib import Path
@@ -49,7 +49,7 @@ def execute(job: str, *tags: str, data_dir: Path, database: Path) -> None:
 
 
 def materializations(data_dir: Path, asset: dg.AssetKey) -> list[tuple[str | None, dict[str, Any]]]:
-    """Partition and metadata of each, oldest first."""
+    """Return the partition and metadata of each materialization, oldest first."""
     with open_instance(data_dir) as instance:
         records = instance.fetch_materializations(asset, limit=100, ascending=True).records
         return [
@@ -64,9 +64,7 @@ def runs(data_dir: Path) -> list[tuple[str, str]]:
         return sorted((found.job_name, found.status.value) for found in instance.get_runs())
 
 
-def test_an_import_of_the_command_line_is_what_dagster_shows(
-    database: Path, data_dir: Path
-) -> None:
+def test_dagster_shows_an_import_of_the_command_line(database: Path, data_dir: Path) -> None:
     summary = imported(database, "--batch-size", 10, data_dir=data_dir)
     spans = [
         {
@@ -125,7 +123,7 @@ def test_dagster_imports_and_consumes_without_the_command_line(
     assert (done["status"], done["imported"], done["rejected"]) == ("completed", 24, 1)
     assert query(data_dir, "SELECT count(*) FROM playback_events") == [(24,)]
     assert materializations(data_dir, TABLE) == []
-    # What the import stored is recorded by the next run of the consumer.
+    # The next `consume_job` records the rows that the import stored.
     execute("consume_job", data_dir=data_dir, database=database)
     ((_, table),) = materializations(data_dir, TABLE)
     assert table["plays_by_month"].splitlines()[2:] == [f"| 2023-11 | 24 | {'█' * 30} |"]
@@ -135,7 +133,7 @@ def test_dagster_imports_and_consumes_without_the_command_line(
     assert imported(database, data_dir=data_dir)["unchanged"] == 25
 
 
-def test_a_range_of_partitions_publishes_exactly_these(database: Path, data_dir: Path) -> None:
+def test_a_partition_range_publishes_only_its_partitions(database: Path, data_dir: Path) -> None:
     imported(database, "--batch-size", 10, data_dir=data_dir)
     execute(
         "import_job",
@@ -153,7 +151,7 @@ def test_a_range_of_partitions_publishes_exactly_these(database: Path, data_dir:
     assert (chosen["status"], outcomes(chosen)) == ("completed", counts)
 
 
-def test_the_definitions_load_without_a_warning() -> None:
+def test_the_definitions_load_without_warnings() -> None:
     loading = (
         "from tautulli_pipeline.definitions import defs; print(len(defs.resolve_all_asset_specs()))"
     )
@@ -166,7 +164,7 @@ def test_the_definitions_load_without_a_warning() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "4\n", "")
 
 
-def test_the_graph_is_source_history_stream_table() -> None:
+def test_the_asset_graph_is_source_history_stream_table() -> None:
     specs = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
     graph = {
         name: (

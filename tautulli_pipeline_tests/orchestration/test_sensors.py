@@ -1,4 +1,4 @@
-"""What the sensors and the schedule decide, and why."""
+"""Decisions and skip reasons of the sensors and the schedule."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ KEYS = ["0000000001-0000000010", "0000000011-0000000020", "other"]
 def instance(
     data_dir: Path, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[dg.DagsterInstance]:
-    """The instance of the data directory, in an environment that names the database."""
+    """The instance of a data directory, with settings for the database in the environment."""
     data_dir.mkdir()
     monkeypatch.setenv("PIPELINE_DATA_DIR", str(data_dir))
     monkeypatch.setenv("IMPORT_DB_PATH", str(database))
@@ -50,7 +50,7 @@ def _enabled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Ticking:
-    """A sensor that is asked again and again, with its cursor."""
+    """Evaluates a sensor repeatedly and keeps its cursor."""
 
     def __init__(self, sensor: dg.SensorDefinition, instance: dg.DagsterInstance) -> None:
         self._sensor = sensor
@@ -58,7 +58,7 @@ class Ticking:
         self._cursor: str | None = None
 
     def __call__(self) -> str:
-        """Why it skipped; '' where it asked for a run. Partitions are added as it says."""
+        """Run one tick and add the requested partitions; return the skip reason, '' if none."""
         context = dg.build_sensor_context(
             instance=self._instance, cursor=self._cursor, definitions=defs
         )
@@ -81,19 +81,19 @@ def write(tmp_path: Path, sql: str) -> None:
         connection.execute(sql)
 
 
-def test_without_permission_ranges_become_known_and_nothing_starts(
+def test_without_import_enabled_partitions_are_added_and_nothing_starts(
     instance: dg.DagsterInstance, data_dir: Path
 ) -> None:
     tick = Ticking(new_history_sensor, instance)
-    assert tick() == "IMPORT_ENABLED is not true, so only a person starts imports"
+    assert tick() == "IMPORT_ENABLED is not true, so imports only start by hand"
     assert known(instance) == KEYS
-    # As long as the files are the same, they are not even copied: that would fail now.
+    # Unchanged files are not copied again; copying would fail now.
     (data_dir / "snapshots").write_text("in the way")
-    assert tick() == "IMPORT_ENABLED is not true, so only a person starts imports"
+    assert tick() == "IMPORT_ENABLED is not true, so imports only start by hand"
 
 
 @pytest.mark.usefixtures("_enabled")
-def test_with_permission_new_plays_are_imported_once(
+def test_with_import_enabled_new_plays_are_imported_once(
     instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     tick = Ticking(new_history_sensor, instance)
@@ -107,7 +107,7 @@ def test_with_permission_new_plays_are_imported_once(
     assert tick() == "the database has not changed"
 
 
-def test_permission_given_later_imports_what_was_seen_before(
+def test_enabling_imports_later_imports_the_plays_seen_before(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tick = Ticking(new_history_sensor, instance)
@@ -125,15 +125,15 @@ def test_nothing_starts_while_an_import_runs(
     with log.exclusive(source):
         record = ImportRecord.begin(source, fresh=False)
         log.write(record)
-        told = tick()
+        reason = tick()
         context = dg.build_schedule_context(instance=instance)
-        assert import_schedule.evaluate_tick(context).skip_message == told
-    assert told.startswith(f"an import of {source} is already running (process ")
-    assert tick() == ""  # and what came meanwhile is not forgotten
+        assert import_schedule.evaluate_tick(context).skip_message == reason
+    assert reason.startswith(f"an import of {source} is already running (process ")
+    assert tick() == ""  # the plays seen meanwhile are imported now
 
 
 @pytest.mark.usefixtures("_enabled")
-def test_a_database_that_cannot_be_read_is_named_once_it_is_looked_into(
+def test_an_unreadable_database_is_reported_once(
     instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     (tmp_path / "tautulli.db").write_bytes(b"not a database at all")
@@ -144,7 +144,7 @@ def test_a_database_that_cannot_be_read_is_named_once_it_is_looked_into(
     assert "it does not exist" in tick()
 
 
-def test_a_setting_that_is_not_usable_is_why_nothing_happens(
+def test_an_invalid_setting_is_the_skip_reason(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IMPORT_BATCH_SIZE", "none")
@@ -152,48 +152,48 @@ def test_a_setting_that_is_not_usable_is_why_nothing_happens(
         assert Ticking(sensor, instance)().startswith("IMPORT_BATCH_SIZE='none' is not usable: ")
 
 
-def test_the_schedule_starts_an_import_with_permission_alone(
+def test_the_schedule_starts_an_import_only_if_enabled(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def evaluate() -> tuple[int, str | None]:
         data = import_schedule.evaluate_tick(dg.build_schedule_context(instance=instance))
         return len(data.run_requests or ()), data.skip_message
 
-    assert evaluate() == (0, "IMPORT_ENABLED is not true, so only a person starts imports")
+    assert evaluate() == (0, "IMPORT_ENABLED is not true, so imports only start by hand")
     monkeypatch.setenv("IMPORT_ENABLED", "true")
     assert evaluate() == (1, None)
     instance.create_run_for_job(
         defs.resolve_job_def("import_job"), status=dg.DagsterRunStatus.STARTED
     )
-    assert evaluate() == (0, "an import is about to start")
+    assert evaluate() == (0, "an import is queued or running")
     monkeypatch.delenv("IMPORT_DB_PATH")
     assert evaluate() == (0, "IMPORT_DB_PATH is not set, so there is no database to watch")
 
 
-def test_a_consumer_starts_when_something_waits_and_nobody_consumes(
+def test_a_consumer_starts_when_events_are_pending_and_no_consumer_runs(
     instance: dg.DagsterInstance, data_dir: Path, tmp_path: Path
 ) -> None:
     tick = Ticking(stream_backlog_sensor, instance)
-    assert tick() == "nothing was ever published"
+    assert tick() == "nothing has been published yet"
     settings, log = load_settings(), ImportLog(data_dir)
     with stream_address(settings) as address:
         with open_publishing(address) as session:
-            assert tick() == "nothing waits on the stream"
-            # What another producer sends is consumed the same way.
+            assert tick() == "no events are pending on the stream"
+            # Events of other producers are consumed in the same way.
             session.publish([Outgoing("playback.plex.movie", b"{}", {})]).result()
         assert tick() == ""
         with consumer_lock(settings.layout, settings.warehouse_path):
             assert tick() == "a consumer is running"
         with log.exclusive(tmp_path / "tautulli.db"):
-            assert tick() == "an import is running, which consumes what it publishes"
+            assert tick() == "an import is running and consumes the events it publishes"
         job = defs.resolve_job_def("consume_job")
-        under_way = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+        started = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
         assert tick() == "a consumer is running"
-        instance.report_run_failed(under_way)
+        instance.report_run_failed(started)
         assert tick().startswith("consume_job failed at ")
 
 
-def test_what_an_import_stored_is_recorded_once(
+def test_rows_stored_by_an_import_are_recorded_once(
     instance: dg.DagsterInstance, data_dir: Path, tmp_path: Path
 ) -> None:
     tick = Ticking(stream_backlog_sensor, instance)
@@ -202,8 +202,8 @@ def test_what_an_import_stored_is_recorded_once(
     stored = replace(begun, status=Status.COMPLETED, ended_at=datetime.now(UTC))
     with stream_address(load_settings()):
         log.write(stored)
-        assert tick() == "nothing waits on the stream"  # it stored nothing
+        assert tick() == "no events are pending on the stream"  # it stored nothing
         log.write(replace(stored, outcomes=Outcomes(imported=5)))
         assert tick() == ""
         instance.report_runless_asset_event(dg.AssetMaterialization("playback_events"))
-        assert tick() == "nothing waits on the stream"
+        assert tick() == "no events are pending on the stream"

@@ -1,4 +1,4 @@
-"""Dagster's event log with files that stay open."""
+"""The event log that keeps its files open."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def open_files(folder: Path) -> set[str]:
     return {Path(target).name for target in targets if target.startswith(str(folder))}
 
 
-def test_the_instance_of_a_data_directory_uses_it(data_dir):
+def test_the_instance_of_a_data_directory_uses_the_open_event_log(data_dir):
     data_dir.mkdir()
     with open_instance(data_dir) as instance:
         assert isinstance(instance.event_log_storage, OpenEventLog)
@@ -45,7 +45,7 @@ def test_the_instance_of_a_data_directory_uses_it(data_dir):
             assert isinstance(restored.event_log_storage, OpenEventLog)
 
 
-def test_what_one_process_records_another_sees_while_both_are_open(data_dir):
+def test_open_instances_see_each_others_events(data_dir):
     data_dir.mkdir()
     with open_instance(data_dir) as one, open_instance(data_dir) as other:
         for number in range(3):
@@ -56,7 +56,7 @@ def test_what_one_process_records_another_sees_while_both_are_open(data_dir):
             assert set(other.get_materialized_partitions(KEY)) == expected
 
 
-def test_what_was_recorded_outlives_the_kill_of_its_process(data_dir):
+def test_recorded_events_survive_a_kill_of_the_process(data_dir):
     data_dir.mkdir()
     command = [sys.executable, "-c", WRITE_AND_DIE, str(data_dir)]
     assert subprocess.run(command, check=False).returncode == -9
@@ -65,7 +65,7 @@ def test_what_was_recorded_outlives_the_kill_of_its_process(data_dir):
         assert set(instance.get_materialized_partitions(KEY)) == expected
 
 
-def test_only_a_few_files_stay_open_and_none_after_the_end(data_dir):
+def test_few_files_stay_open_and_none_after_the_instance_is_closed(data_dir):
     data_dir.mkdir()
     with open_instance(data_dir) as instance:
         log = instance.event_log_storage

@@ -1,4 +1,4 @@
-"""Imports large enough to be killed in the middle."""
+"""A database large enough to kill its import halfway."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def published(data_dir: Path) -> int:
-    """Partitions that are published, of about 60: their receipts are there."""
+    """Return how many of about 60 partitions are published, by their receipts."""
     return len(list(data_dir.glob("receipts/*/0*")))
 
 
 @pytest.fixture(scope="module")
 def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A demo database; the test file's `ROWS` is its number of plays."""
+    """A demo database with as many plays as the test module's `ROWS`."""
     path = tmp_path_factory.mktemp("recovery") / "tautulli.db"
     make_demo_database(path, request.module.ROWS)
     return path

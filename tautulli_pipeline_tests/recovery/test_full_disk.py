@@ -1,7 +1,7 @@
-"""A disk that takes no more, at each place that writes: one line, nothing lost, resumable.
+"""A full disk at each place that writes: one clear message, nothing lost, resumable.
 
-The limit is a real one, set on the running process by the kernel: what lies beyond it is
-refused just as a full disk refuses it.
+The tests lower the kernel's file size limit of the running process. Writes beyond the limit
+fail as on a full disk.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def once_it_publishes(data_dir: Path) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("whose", "when", "limit_bytes", "told"),
+    ("limited_process", "when", "limit_bytes", "expected"),
     [
         pytest.param(importer, at_once, 0, DATA_DIRECTORY, id="lock and claim"),
         pytest.param(importer, at_once, 100_000, COPY, id="copy of the source"),
@@ -60,19 +60,20 @@ def once_it_publishes(data_dir: Path) -> bool:
         pytest.param(consumer, once_it_publishes, 6_000_000, WAREHOUSE, id="warehouse and its log"),
     ],
 )
-def test_a_full_disk_is_one_line_and_the_import_resumes(
-    *, whose, when, limit_bytes, told, database: Path, data_dir: Path
+def test_a_full_disk_is_one_message_and_the_import_resumes(
+    *, limited_process, when, limit_bytes, expected, database: Path, data_dir: Path
 ) -> None:
-    # Who measures coverage in the process would not find room for it either.
+    # Coverage data could not be written either.
     unmeasured = {"COVERAGE_PROCESS_START": "", "COVERAGE_PROCESS_CONFIG": ""}
     options = ("--json", "--batch-size", 200)
     process = start("import", database, *options, data_dir=data_dir, **unmeasured)
     wait_until(lambda: when(data_dir), pause_seconds=0.001)
-    resource.prlimit(whose(process), resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+    limits = (limit_bytes, limit_bytes)
+    resource.prlimit(limited_process(process), resource.RLIMIT_FSIZE, limits)
     outcome = ended(process)
-    exit_code, words = told
+    exit_code, message = expected
     assert outcome.exit_code == exit_code, outcome
-    assert outcome.json["error"].startswith(words.format(data=data_dir, database=database))
+    assert outcome.json["error"].startswith(message.format(data=data_dir, database=database))
     assert outcome.json["hint"]
     assert "Traceback" not in outcome.stderr
     assert "sqlalche" not in outcome.stderr

@@ -1,4 +1,4 @@
-"""Imports that are killed or stopped at any moment, and what the next one makes of it."""
+"""Imports that are killed or stopped at any moment, and resumed by the next one."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def kill(
     database: Path,
     data_dir: Path,
 ) -> None:
-    """Begin or resume the import and kill some of its processes at a certain moment."""
+    """Start or resume the import, and kill some of its processes when `when` becomes true."""
     process = start("import", database, *OPTIONS, data_dir=data_dir)
     wait_until(lambda: when(data_dir))
     for victim in victims(process, data_dir):
@@ -88,14 +88,14 @@ def kill(
 
 
 def publications(data_dir: Path) -> Counter[str]:
-    """How often each partition was published, as Dagster has it."""
+    """Return how often each partition was published, according to Dagster."""
     with open_instance(data_dir) as instance:
         found = instance.fetch_materializations(STREAM_KEY, limit=5000).records
         return Counter(str(record.partition_key) for record in found)
 
 
 def runs(data_dir: Path) -> Counter[tuple[str, str]]:
-    """Dagster's runs by job and status."""
+    """Return the number of Dagster runs by job and status."""
     with open_instance(data_dir) as instance:
         return Counter((run.job_name, run.status.value) for run in instance.get_runs())
 
@@ -111,11 +111,11 @@ def assert_complete(summary: dict[str, Any], data_dir: Path) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PIPELINE_DATA_DIR", "set by whoever opens the instance")
+def _environment_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIPELINE_DATA_DIR", "overwritten by `open_instance`")
 
 
-def test_an_import_killed_three_times_brings_every_row_exactly_once(
+def test_an_import_killed_three_times_stores_every_row_exactly_once(
     database: Path, data_dir: Path
 ) -> None:
     kill(importer, has_begun, database, data_dir)
@@ -139,11 +139,11 @@ def test_an_import_killed_three_times_brings_every_row_exactly_once(
     assert runs(data_dir)["import_job", "FAILURE"] == 3
     assert runs(data_dir)["import_job", "SUCCESS"] == 1
     assert {status for _, status in runs(data_dir)} == {"FAILURE", "SUCCESS"}
-    # A partition is recorded the moment it is finished, and none was finished twice.
+    # A partition is recorded as soon as it is finished, so none was published twice.
     assert set(after.values()) == {1}
 
 
-def test_an_import_goes_on_when_its_stream_server_is_killed(database: Path, data_dir: Path) -> None:
+def test_an_import_survives_kills_of_its_stream_server(database: Path, data_dir: Path) -> None:
     process = start("import", database, *OPTIONS, data_dir=data_dir)
     for moment in (has_begun, is_a_third_done, is_two_thirds_done):
         wait_until(lambda moment=moment: moment(data_dir))
@@ -165,7 +165,7 @@ def test_an_import_goes_on_when_its_stream_server_is_killed(database: Path, data
     assert password not in "".join(log.values())
 
 
-def test_a_stopped_import_says_so_and_resumes(database: Path, data_dir: Path) -> None:
+def test_a_stopped_import_reports_it_and_resumes(database: Path, data_dir: Path) -> None:
     for number, moment in ((signal.SIGINT, has_begun), (signal.SIGTERM, is_two_thirds_done)):
         process = start("import", database, *OPTIONS, data_dir=data_dir)
         wait_until(lambda moment=moment: moment(data_dir))

@@ -1,4 +1,4 @@
-"""kill -9 of the run worker, the daemon, the command line and `up`, while Dagster's daemon runs."""
+"""SIGKILL of the run worker, the daemon, the command line and `up`, while `up` serves."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def daemon_of(served: Served) -> psutil.Process:
 
 
 def publications(data_dir: Path) -> Counter[str]:
-    """How often each partition was published, as Dagster has it."""
+    """Return how often each partition was published, according to Dagster."""
     with open_instance(data_dir) as instance:
         found = instance.fetch_materializations(STREAM_KEY, limit=5000).records
         return Counter(str(record.partition_key) for record in found)
@@ -51,17 +51,17 @@ def publications(data_dir: Path) -> Counter[str]:
 
 @pytest.fixture
 def chance() -> random.Random:
-    """Other moments in each run; a failure shows the seed that draws the same ones again."""
+    """Random moments that differ in each test run; a failure shows the seed to repeat them."""
     seed = int(os.environ.get("KILLS_SEED", time.time_ns()))
     print(f"KILLS_SEED={seed}")  # noqa: T201 - pytest shows it with a failure
     return random.Random(seed)
 
 
 @pytest.mark.timeout(600)
-def test_whatever_is_killed_every_row_comes_once_and_a_new_import_starts_at_once(
+def test_killing_worker_daemon_and_up_stores_every_row_once_and_blocks_no_import(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chance: random.Random
 ) -> None:
-    monkeypatch.setenv("PIPELINE_DATA_DIR", "set by whoever opens the instance")
+    monkeypatch.setenv("PIPELINE_DATA_DIR", "overwritten by `open_instance`")
     database = tmp_path / "tautulli.db"
     make_demo_database(database, ROWS)
 
@@ -77,7 +77,7 @@ def test_whatever_is_killed_every_row_comes_once_and_a_new_import_starts_at_once
         began = served.status()
         assert began["status"] == "failed"
 
-        run_id = served.launch("import_job")  # at once, with dead runs still on record
+        run_id = served.launch("import_job")  # while the dead runs still count as running
         worker = served.worker(run_id)
         at_a_random_moment(35, 70)
         worker.kill()
@@ -96,13 +96,13 @@ def test_whatever_is_killed_every_row_comes_once_and_a_new_import_starts_at_once
         wait_until(lambda: not served.runs(statuses=["STARTED", "QUEUED", "STARTING"]))
         again = imported(database, data_dir=data_dir)
         assert (again["unchanged"], again["total_records"]) == (ROWS, 0)
-        served.process.kill()  # what it leaves behind, the next one ends
+        served.process.kill()  # the next `up` ends its children
 
     counts = "SELECT count(*), count(DISTINCT id), count(DISTINCT source_row_id)"
     assert query(data_dir, f"{counts} FROM playback_events") == [(ROWS, ROWS, ROWS)]
     assert set(publications(data_dir).values()) == {1}
     with serving(data_dir, database) as served:
-        # Dagster tries some of them again, and none stays on record as running.
+        # Dagster retries some of the runs, and none keeps counting as running.
         wait_until(lambda: not served.runs(statuses=["STARTED", "QUEUED", "CANCELING"]))
     assert nothing_runs(data_dir)
     assert run("status", "--json", data_dir=data_dir).json["status"] == "completed"

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a closed terminal, at every phase of an import."""
+"""Ctrl-C, SIGTERM and a closed terminal in every phase of an import."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def consumer(data_dir: Path) -> psutil.Process | None:
 
 
 def assert_stopped(importing: subprocess.Popen[str], data_dir: Path, asked_at: float) -> None:
-    """It ends soon, resumable, and leaves neither process nor copy behind."""
+    """Assert that it ends soon, is resumable, and leaves no process or copy behind."""
     outcome = ended(importing)
     assert time.monotonic() - asked_at < SOON_SECONDS
     assert outcome.exit_code == 130, outcome.stderr
@@ -75,14 +75,16 @@ def assert_stopped(importing: subprocess.Popen[str], data_dir: Path, asked_at: f
     assert not list(data_dir.glob("import.claim"))
 
 
-def test_while_it_loads_and_copies(importing: subprocess.Popen[str], data_dir: Path) -> None:
+def test_a_signal_while_loading_and_copying(
+    importing: subprocess.Popen[str], data_dir: Path
+) -> None:
     wait_until(lambda: list(data_dir.glob("snapshots/snapshot-*/*")), pause_seconds=0.001)
     os.killpg(importing.pid, signal.SIGINT)
     assert_stopped(importing, data_dir, time.monotonic())
 
 
 @pytest.mark.parametrize("attempt", ["first", "second"])
-def test_while_it_surveys(attempt: str, database: Path, data_dir: Path) -> None:
+def test_a_signal_while_surveying(attempt: str, database: Path, data_dir: Path) -> None:
     if attempt == "second":
         data_dir.mkdir()
         ImportLog(data_dir).write(ImportRecord.begin(database, fresh=False))
@@ -100,9 +102,11 @@ def test_while_it_surveys(attempt: str, database: Path, data_dir: Path) -> None:
         assert ImportLog(data_dir).read().status is Status.STOPPED
 
 
-def test_while_the_consumer_starts(importing: subprocess.Popen[str], data_dir: Path) -> None:
+def test_a_signal_while_the_consumer_starts(
+    importing: subprocess.Popen[str], data_dir: Path
+) -> None:
     wait_until(data_dir.is_dir, pause_seconds=0.001)
-    with FileLock(data_dir / "consumer.lock"):  # as one that still has a batch in hand
+    with FileLock(data_dir / "consumer.lock"):  # like a consumer that is writing a batch
         wait_until(lambda: consumer(data_dir))
         wait_until((data_dir / "history" / "runs.db").exists)
         assert run("status", "--json", data_dir=data_dir).json["status"] == "running"
@@ -111,7 +115,7 @@ def test_while_the_consumer_starts(importing: subprocess.Popen[str], data_dir: P
     assert run("status", "--json", data_dir=data_dir).json["status"] == "stopped"
 
 
-def test_while_the_stream_server_does_not_answer(
+def test_a_signal_while_the_stream_server_does_not_answer(
     importing: subprocess.Popen[str], data_dir: Path
 ) -> None:
     wait_until(lambda: published(data_dir), pause_seconds=0.001)
@@ -125,7 +129,7 @@ def test_while_the_stream_server_does_not_answer(
     assert nothing_runs(data_dir)
 
 
-def test_while_it_publishes(importing: subprocess.Popen[str], data_dir: Path) -> None:
+def test_a_signal_while_publishing(importing: subprocess.Popen[str], data_dir: Path) -> None:
     wait_until(lambda: published(data_dir), pause_seconds=0.001)
     os.killpg(importing.pid, signal.SIGTERM)  # as a service manager does
     assert_stopped(importing, data_dir, time.monotonic())
@@ -134,24 +138,24 @@ def test_while_it_publishes(importing: subprocess.Popen[str], data_dir: Path) ->
     assert left["processed"] < left["total_records"] == ROWS
 
 
-def test_while_it_drains(importing: subprocess.Popen[str], data_dir: Path) -> None:
+def test_a_signal_while_draining(importing: subprocess.Popen[str], data_dir: Path) -> None:
     wait_until(lambda: published(data_dir), pause_seconds=0.001)
-    at_work = consumer(data_dir)
-    assert at_work is not None
-    at_work.suspend()
+    running = consumer(data_dir)
+    assert running is not None
+    running.suspend()
     wait_until(lambda: published(data_dir) == PARTITIONS)
     time.sleep(0.3)
     os.killpg(importing.pid, signal.SIGINT)
     wait_until(lambda: list(data_dir.glob("import.*.stop")))
-    at_work.resume()
+    running.resume()
     assert_stopped(importing, data_dir, time.monotonic())
 
 
-def test_the_second_time_ends_it_at_once(importing: subprocess.Popen[str], data_dir: Path) -> None:
+def test_a_second_signal_ends_it_at_once(importing: subprocess.Popen[str], data_dir: Path) -> None:
     wait_until(lambda: published(data_dir), pause_seconds=0.001)
-    at_work = consumer(data_dir)
-    assert at_work is not None
-    at_work.suspend()  # a batch in hand that takes for ever
+    running = consumer(data_dir)
+    assert running is not None
+    running.suspend()  # like a batch that takes forever
     asked_at = time.monotonic()
     os.killpg(importing.pid, signal.SIGINT)
     wait_until(lambda: list(data_dir.glob("import.*.stop")))
@@ -184,7 +188,7 @@ def test_a_closed_terminal_stops_it(database: Path, data_dir: Path) -> None:
     assert run("status", "--json", data_dir=data_dir).json["status"] == "stopped"
 
 
-def test_nohup_outlives_its_terminal(database: Path, data_dir: Path) -> None:
+def test_an_import_under_nohup_survives_a_closed_terminal(database: Path, data_dir: Path) -> None:
     importing = subprocess.Popen(
         ["nohup", sys.executable, "-m", "tautulli_pipeline", "import", database],
         env=environment(data_dir),
@@ -204,11 +208,11 @@ def catches(process_id: int, number: int) -> bool:
 
 
 @pytest.mark.parametrize("pause_seconds", [0.15, 0.4, 0.8])
-def test_whoever_is_quick_sees_no_traceback(
+def test_an_early_signal_shows_no_traceback(
     pause_seconds: float, database: Path, data_dir: Path
 ) -> None:
     importing = start("import", database, data_dir=data_dir)
-    # Before, Python itself is still starting.
+    # Until then, Python itself is still starting.
     wait_until(lambda: catches(importing.pid, signal.SIGTERM), pause_seconds=0.005)
     time.sleep(pause_seconds)
     importing.send_signal(signal.SIGTERM)
@@ -218,11 +222,11 @@ def test_whoever_is_quick_sees_no_traceback(
     assert not data_dir.exists() or nothing_runs(data_dir)
 
 
-IN_A_MODULE_THAT_IS_MADE = """
+INTERRUPTED_IN_EXEC = """
 from tautulli_pipeline.cli import faults, main
 def interrupted(*_):
     try:
-        exec("import signal; signal.raise_signal(signal.SIGINT)")  # as dataclasses are made
+        exec("import signal; signal.raise_signal(signal.SIGINT)")  # as in dataclasses
     except KeyboardInterrupt:
         return 130
 faults.run_reporting_faults = interrupted
@@ -230,13 +234,13 @@ main()
 """
 
 
-def test_an_interrupt_that_was_heeded_does_not_kill_at_the_end(tmp_path: Path) -> None:
-    (tmp_path / "interrupted.py").write_text(IN_A_MODULE_THAT_IS_MADE)
+def test_a_handled_interrupt_does_not_kill_the_process_at_exit(tmp_path: Path) -> None:
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED_IN_EXEC)
     done = subprocess.run([sys.executable, "-m", "interrupted"], cwd=tmp_path, check=False)
     assert done.returncode == 130
 
 
-def test_validate_stops_as_well_and_writes_nothing(database: Path, data_dir: Path) -> None:
+def test_a_stopped_validate_writes_nothing(database: Path, data_dir: Path) -> None:
     validating = start("validate", database, "--json", data_dir=data_dir)
     wait_until(lambda: list(data_dir.glob("snapshots/snapshot-*/*")), pause_seconds=0.001)
     validating.send_signal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""`stop`, `reset` and a second import while one runs in a process of its own."""
+"""`stop`, `reset` and a second import while an import runs in another process."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def status(data_dir: Path) -> dict[str, Any]:
     return facts
 
 
-def test_stop_ends_a_running_import_and_reset_lets_it_begin_anew(
+def test_stop_ends_a_running_import_and_reset_makes_the_next_one_start_over(
     database: Path, data_dir: Path
 ) -> None:
     importing = start("import", database, *OPTIONS, data_dir=data_dir)
@@ -55,8 +55,8 @@ def test_stop_ends_a_running_import_and_reset_lets_it_begin_anew(
         assert f"process {importing.pid}, " in refused.json["error"]
         assert run("demo", "--rows", 5, data_dir=data_dir).exit_code == 4
         assert not (data_dir / "demo-5.db").exists()
-        kept = run("reset", "--json", data_dir=data_dir)
-        assert (kept.exit_code, kept.json["progress"]["status"]) == (4, "running")
+        refused = run("reset", "--json", data_dir=data_dir)
+        assert (refused.exit_code, refused.json["progress"]["status"]) == (4, "running")
         asking = start("stop", "--json", data_dir=data_dir)
         wait_until(lambda: status(data_dir)["status"] == "stopping")
         assert (asking.poll(), importing.poll()) == (None, None)
@@ -80,37 +80,39 @@ def test_stop_ends_a_running_import_and_reset_lets_it_begin_anew(
     assert status(data_dir)["status"] == "pending"
     assert query(data_dir, "SELECT id FROM playback_events") == before
 
-    # What was on the stream is consumed as well, and another batch size is fine now.
-    anew = imported(database, "--batch-size", 1000, data_dir=data_dir)
-    assert anew["import_id"] != running["import_id"]
-    assert (anew["total_records"], anew["processed"], anew["unchanged"]) == (ROWS, ROWS, 0)
-    assert anew["imported"] < ROWS
+    # Events left on the stream are consumed too, and another batch size is allowed now.
+    again = imported(database, "--batch-size", 1000, data_dir=data_dir)
+    assert again["import_id"] != running["import_id"]
+    assert (again["total_records"], again["processed"], again["unchanged"]) == (ROWS, ROWS, 0)
+    assert again["imported"] < ROWS
     counts = "SELECT count(*), count(DISTINCT source_row_id) FROM playback_events"
     assert query(data_dir, counts) == [(ROWS, ROWS)]
     widths = "SELECT DISTINCT partition_key[12:]::INT - partition_key[:10]::INT FROM import_ledger"
     of_this = f"{widths} WHERE import_id = ?"
-    assert query(data_dir, of_this, anew["import_id"]) == [(999,)]
+    assert query(data_dir, of_this, again["import_id"]) == [(999,)]
 
 
-def test_terminating_its_run_in_dagster_stops_an_import_of_the_command_line(
+def test_terminating_the_run_in_dagster_stops_an_import_of_the_command_line(
     database: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PIPELINE_DATA_DIR", "set by whoever opens the instance")
+    monkeypatch.setenv("PIPELINE_DATA_DIR", "overwritten by `open_instance`")
     data_dir.mkdir()
     with open_instance(data_dir) as instance:
         importing = start("import", database, *OPTIONS, data_dir=data_dir)
         wait_until(lambda: published(data_dir), pause_seconds=0.001)
-        (run_of_it,) = instance.get_runs(dg.RunsFilter(job_name="import_job"))
-        assert instance.run_launcher.terminate(run_of_it.run_id)
+        (import_run,) = instance.get_runs(dg.RunsFilter(job_name="import_job"))
+        assert instance.run_launcher.terminate(import_run.run_id)
         stopped = ended(importing)
-        ends = {one.job_name: one.status.value for one in instance.get_runs()}
+        statuses = {one.job_name: one.status.value for one in instance.get_runs()}
     assert (stopped.exit_code, stopped.json) == (130, RESUMABLE)
-    assert ends == {"import_job": "CANCELED"}
+    assert statuses == {"import_job": "CANCELED"}
     assert status(data_dir)["status"] == "stopped"
     assert imported(database, data_dir=data_dir)["processed"] == ROWS
 
 
-def test_stop_while_the_source_is_copied_leaves_nothing(database: Path, data_dir: Path) -> None:
+def test_stop_while_the_source_is_copied_leaves_nothing_behind(
+    database: Path, data_dir: Path
+) -> None:
     importing = start("import", database, *OPTIONS, data_dir=data_dir)
     wait_until(lambda: list(data_dir.glob("snapshots/snapshot-*/*")), pause_seconds=0.001)
     with held_up(psutil.Process(importing.pid)):
@@ -125,7 +127,7 @@ def test_stop_while_the_source_is_copied_leaves_nothing(database: Path, data_dir
     assert not list(data_dir.glob("import.*.stop"))
 
 
-def test_two_data_directories_are_imported_into_at_once(data_dir: Path) -> None:
+def test_two_data_directories_can_import_at_the_same_time(data_dir: Path) -> None:
     sizes = {data_dir: 2000, data_dir.with_name("second"): 3000}
     both = [start("demo", "--rows", rows, "--json", data_dir=at) for at, rows in sizes.items()]
     for (at, rows), outcome in zip(sizes.items(), map(ended, both), strict=True):
@@ -157,7 +159,7 @@ reset.reset_progress(settings, lambda: forget_history(settings.data_dir))
 """
 
 
-def test_a_reset_killed_in_the_middle_is_completed_by_the_next(data_dir: Path) -> None:
+def test_a_killed_reset_is_completed_by_the_next_one(data_dir: Path) -> None:
     assert run("demo", "--rows", 50, data_dir=data_dir).exit_code == 0
     (data_dir / "receipts" / "left").mkdir(parents=True)
     for step in ("receipts", "record"):

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @contextmanager
 def webserver(status: int, body: object, *, length: int | None = None):
-    """A server that gives this answer; its URL and what it was asked."""
+    """Run a server with a fixed answer; yield its URL and the list of received requests."""
     asked = []
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
 
@@ -37,5 +37,5 @@ def webserver(status: int, body: object, *, length: int | None = None):
 
 
 def launched(run_id: str) -> dict:
-    """The webserver's answer when it has launched a run."""
+    """Return the webserver's answer after launching a run."""
     return {"data": {"launchRun": {"__typename": "LaunchRunSuccess", "run": {"runId": run_id}}}}

@@ -1,4 +1,4 @@
-"""`up`, with all that Dagster's webserver and daemon do for a person or by themselves."""
+"""`up` with Dagster's real webserver and daemon."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def partitions(served: Served) -> list[str]:
 
 
 def test_a_backfill_of_all_partitions_from_the_ui_fills_the_table(served: Served) -> None:
-    # Nobody has imported anything: the sensor makes the ranges known and starts nothing.
+    # Before the first import, the sensor adds the partitions and starts nothing.
     keys = wait_until(lambda: partitions(served), WAITS_SECONDS, pause_seconds=0.5)
     assert len(keys) == 21
     assert "IMPORT_ENABLED is not true" in served.skip_reasons()["new_history_sensor"]
@@ -57,7 +57,7 @@ def test_a_backfill_of_all_partitions_from_the_ui_fills_the_table(served: Served
         "unmaterializedPartitions": [],
         "failedPartitions": [],
     }
-    # The sensor has the table recorded and checked once the import is complete.
+    # Once the import is complete, the sensor starts `consume_job`, which records the table.
     recorded = {"pipelineName": "consume_job", "statuses": ["SUCCESS"]}
     wait_until(lambda: served.runs(**recorded), WAITS_SECONDS, 0.3)
     wait_until(lambda: nobody_runs(served), WAITS_SECONDS, 0.3)
@@ -86,7 +86,7 @@ def nobody_runs(served: Served) -> bool:
 
 
 def all_of(served: Served) -> dict[str, str]:
-    """Tags that have a run publish every partition again."""
+    """Return the tags of a run that publishes every partition again."""
     keys = partitions(served)
     return {
         "dagster/asset_partition_range_start": keys[0],
@@ -94,11 +94,11 @@ def all_of(served: Served) -> dict[str, str]:
     }
 
 
-def test_a_taken_data_directory_and_a_taken_port_are_named(served: Served) -> None:
+def test_a_data_directory_or_port_in_use_is_reported(served: Served) -> None:
     again = run("up", "--port", free_port(), data_dir=served.data_dir)
     assert (again.exit_code, again.stdout) == (2, "")
     assert again.stderr.startswith(
-        f"tautulli-pipeline: another `up` serves {served.data_dir} already at {served.url}\n"
+        f"tautulli-pipeline: another `up` is already serving {served.data_dir} at {served.url}\n"
     )
     elsewhere = served.data_dir.with_name("elsewhere")
     taken = run("up", "--port", served.port, data_dir=elsewhere)
@@ -109,14 +109,14 @@ def test_a_taken_data_directory_and_a_taken_port_are_named(served: Served) -> No
     assert not elsewhere.exists()
 
 
-def test_a_child_that_dies_is_started_again(served: Served) -> None:
+def test_a_killed_child_is_restarted(served: Served) -> None:
     (webserver,) = [
         p for p in processes_of(served.data_dir) if "dagster_webserver" in " ".join(p.cmdline())
     ]
     webserver.send_signal(signal.SIGKILL)
     assert served.process.stderr is not None
-    told = served.process.stderr.readline()
-    assert told == "the webserver ended with code -9; starting it again\n"
+    message = served.process.stderr.readline()
+    assert message == "the webserver exited with code -9; restarting it\n"
     wait_until(lambda: answers(served), 60, 0.5)
 
 

@@ -1,4 +1,4 @@
-"""What is asked of Dagster's webserver, with a server of ours in its place."""
+"""Requests to Dagster's webserver, answered by a test server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def loaded(**found):
         (loaded(), False),  # the definitions do not load
     ],
 )
-def test_a_webserver_answers_once_it_has_the_definitions(body, ready):
+def test_a_webserver_is_ready_once_it_has_loaded_the_definitions(body, ready):
     with webserver(200, body) as (url, asked):
         assert answers(url) is ready
     ((path, kind, question),) = asked
@@ -35,19 +35,19 @@ def test_a_webserver_answers_once_it_has_the_definitions(body, ready):
     [
         (500, {"errors": ["starting"]}, None),
         (502, b"Bad Gateway", None),
-        (200, b'{"data": ', 4096),  # it died in the middle of its answer
+        (200, b'{"data": ', 4096),  # the answer is cut off
     ],
 )
-def test_a_webserver_in_trouble_does_not_answer_yet(status, body, length):
+def test_a_failing_webserver_is_not_ready(status, body, length):
     with webserver(status, body, length=length) as (url, _):
         assert not answers(url)
 
 
-def test_where_nobody_listens_nobody_answers():
+def test_a_closed_port_is_not_ready():
     assert not answers(f"http://127.0.0.1:{free_port()}")
 
 
-def test_an_import_is_started_as_a_click_would_and_its_run_named():
+def test_start_import_launches_import_job_and_returns_its_run_id():
     with webserver(200, launched("r-1")) as (url, asked):
         assert start_import(url) == "r-1"
     ((_, _, question),) = asked
@@ -62,7 +62,7 @@ def test_an_import_is_started_as_a_click_would_and_its_run_named():
         ({"__typename": "RunConfigValidationInvalid"}, "RunConfigValidationInvalid"),
     ],
 )
-def test_a_refusal_is_told_with_where_a_person_can_start_it(answer, why):
+def test_a_refused_launch_is_an_error_with_the_address_of_the_ui(answer, why):
     with webserver(200, {"data": {"launchRun": answer}}) as (url, _):
         with pytest.raises(PipelineError) as caught:
             start_import(url)
