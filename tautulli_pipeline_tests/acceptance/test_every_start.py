@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 ROWS = 8000
 BATCH = 200
-AWAY = "the stream server is unreachable; waiting for it to come back"
-LOST = "events were lost on the stream; publishing them again"
+SERVER_AWAY = "the stream server is unreachable; waiting for it to come back"
+EVENTS_LOST = "events were lost on the stream; publishing them again"
 WAITS_SECONDS = 90
 LOCK = """
 import sqlite3, sys
@@ -62,11 +62,11 @@ class Ended:
     """How an import ended.
 
     Attributes:
-        words: all of its messages.
+        output: all messages of the import.
     """
 
     status: str
-    words: str
+    output: str
 
 
 class Started(ABC):
@@ -109,7 +109,7 @@ class ByCommand(Started):
     def __init__(self, served: Served, **options: object) -> None:
         super().__init__(served)
         source = options.pop("source", served.database)
-        flags = [word for name, value in options.items() for word in _flag(name, value)]
+        flags = [flag for name, value in options.items() for flag in _flag(name, value)]
         self._process = start(
             *("import", source, "--batch-size", BATCH, *flags),
             data_dir=served.data_dir,
@@ -141,14 +141,14 @@ class ByInterface(Started):
 
     def ended(self) -> Ended:
         run_id: str | None = self.run_id
-        words, status = [], ""
+        lines, status = [], ""
         while run_id is not None:
             status = self.served.ended(run_id, WAITS_SECONDS)
             for event in self.served.events(run_id):
-                words += [event.get("message") or "", (event.get("error") or {}).get("message", "")]
+                lines += [event.get("message") or "", (event.get("error") or {}).get("message", "")]
             run_id = self._retry_of(run_id) if status == "FAILURE" else None
         statuses = {"SUCCESS": COMPLETED, "CANCELED": STOPPED}
-        return Ended(statuses.get(status, FAILED), "\n".join(words))
+        return Ended(statuses.get(status, FAILED), "\n".join(lines))
 
     def _retry_of(self, run_id: str) -> str | None:
         """Return the run with which Dagster retries a run whose process died."""
@@ -203,14 +203,14 @@ def served(up: Served, server: ExternalServer, monkeypatch: pytest.MonkeyPatch) 
     up.set_sensor("stream_backlog_sensor", running=False)
     yield up
     up.print_runs()
-    wait_until(lambda: nobody_runs(up), 0.2)
+    wait_until(lambda: no_run_is_active(up), 0.2)
     reset_progress(Settings(pipeline_data_dir=up.data_dir), lambda: forget_history(up.data_dir))
     for file in up.data_dir.glob("playback.duckdb*"):
         file.unlink()
     server.delete_stream()
 
 
-def nobody_runs(served: Served) -> bool:
+def no_run_is_active(served: Served) -> bool:
     return not served.runs(statuses=["STARTED", "QUEUED", "STARTING"])
 
 
@@ -224,7 +224,7 @@ def begin(request: pytest.FixtureRequest, served: Served) -> Callable[..., Start
 
 def assert_whole(served: Served, rows: int = ROWS) -> None:
     """Assert that every row is in the table once and that the import reports it."""
-    wait_until(lambda: nobody_runs(served), 0.2)
+    wait_until(lambda: no_run_is_active(served), 0.2)
     status = served.status()
     assert (status["status"], status["processed"]) == ("completed", rows)
     counts = "SELECT count(*), count(DISTINCT id), count(DISTINCT source_row_id)"
@@ -247,7 +247,7 @@ def test_a_backfill_of_two_ranges_imports_only_these(served: Served) -> None:
     # Ranges that are not adjacent are imported by two runs, one after the other.
     imports = {"pipelineName": "__ASSET_JOB", "statuses": ["SUCCESS"]}
     wait_until(lambda: len(served.runs(**imports)) == 2, 0.3)
-    wait_until(lambda: nobody_runs(served), 0.2)
+    wait_until(lambda: no_run_is_active(served), 0.2)
     stored = "SELECT DISTINCT (source_row_id - 1) // ? FROM playback_events ORDER BY 1"
     assert query(served.data_dir, stored, BATCH) == [(3,), (7,)]
     status = served.status()
@@ -279,8 +279,8 @@ def test_an_import_reports_and_waits_for_a_server_that_is_away(
     time.sleep(3)
     server.start()
     end = started.ended()
-    assert end.status == COMPLETED, end.words
-    assert end.words.count(AWAY) == 1
+    assert end.status == COMPLETED, end.output
+    assert end.output.count(SERVER_AWAY) == 1
     assert_whole(served)
 
 
@@ -361,9 +361,9 @@ def test_lost_rows_are_published_again(
         wait_until(lambda: started.is_published(ROWS // BATCH))
         server.ask(lambda jetstream: jetstream.purge_stream(STREAM))
     end = started.ended()
-    assert end.status == COMPLETED, end.words
-    assert LOST in end.words
-    assert LOST in (served.data_dir / "log" / "import.log").read_text()
+    assert end.status == COMPLETED, end.output
+    assert EVENTS_LOST in end.output
+    assert EVENTS_LOST in (served.data_dir / "log" / "import.log").read_text()
     assert_whole(served)
 
 
@@ -377,8 +377,8 @@ def test_unusable_credentials_are_refused_before_the_source_is_read(
     finally:
         credentials.write_text(good)
     assert end.status == FAILED
-    assert str(credentials) in end.words
-    assert "none.db" not in end.words
+    assert str(credentials) in end.output
+    assert "none.db" not in end.output
     assert ImportLog(served.data_dir).read() is None
 
 
@@ -391,7 +391,7 @@ def test_a_second_start_is_refused_with_the_progress_of_the_first(
     with held_up(first.consumer()):
         end = begin().ended()
     assert end.status == FAILED
-    assert f"is already running (process {process.pid}, " in end.words
+    assert f"is already running (process {process.pid}, " in end.output
     assert first.ended().status == COMPLETED
     assert_whole(served)
 
@@ -414,7 +414,7 @@ def test_salvage_imports_what_is_readable(
     overwrite(damaged, tree_of(damaged, "session_history").leaves[3:4])
     end = begin(source=damaged).ended()
     assert end.status == FAILED
-    assert f"cannot read all of {damaged}" in end.words or "malformed" in end.words
+    assert f"cannot read all of {damaged}" in end.output or "malformed" in end.output
     assert begin(source=damaged, salvage=True).ended().status == COMPLETED
     status = served.status()
     assert status["errors"] > 0
@@ -428,17 +428,17 @@ def test_an_import_names_and_waits_for_a_program_that_holds_the_warehouse(
 ) -> None:
     warehouse = served.data_dir / "playback.duckdb"
     assert begin().ended().status == COMPLETED
-    wait_until(lambda: nobody_runs(served), 0.2)
+    wait_until(lambda: no_run_is_active(served), 0.2)
     with held_by_another_process(warehouse) as process_id:
         end = begin(fresh=True, wait=0).ended()
         assert end.status == FAILED
-        assert f"process {process_id} " in end.words
+        assert f"process {process_id} " in end.output
         started = begin(fresh=True, wait=60)
         wait_until(lambda: is_consumer_running(DataDir(served.data_dir)))
         time.sleep(2)
     end = started.ended()
-    assert end.status == COMPLETED, end.words
-    assert end.words.count(f"process {process_id} ") == 1
+    assert end.status == COMPLETED, end.output
+    assert end.output.count(f"process {process_id} ") == 1
     assert_whole(served)
 
 

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     import psutil
 
 FEW, MANY = 400, 6_500
-AWAY = "the stream server is unreachable; waiting for it to come back"
-LOST = "events were lost on the stream; publishing them again"
+SERVER_AWAY = "the stream server is unreachable; waiting for it to come back"
+EVENTS_LOST = "events were lost on the stream; publishing them again"
 DURABLE = "tautulli-pipeline"
-IMPATIENT = """
+SHORT_TIMEOUT = """
 import dataclasses, sys
 from tautulli_pipeline.cli import main
 from tautulli_pipeline.imports import connections
@@ -119,7 +119,7 @@ def test_an_import_waits_for_a_killed_server(many: Path, data_dir: Path, tmp_pat
         outcome = ended(process)
     assert outcome.exit_code == 0, outcome.stderr
     assert all_imported(outcome.json, data_dir, MANY)
-    assert outcome.stderr.splitlines().count(AWAY) == 1
+    assert outcome.stderr.splitlines().count(SERVER_AWAY) == 1
 
 
 def test_an_import_waits_for_a_frozen_server(many: Path, data_dir: Path, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_an_import_waits_for_a_frozen_server(many: Path, data_dir: Path, tmp_pat
         outcome = ended(process)
     assert outcome.exit_code == 0, outcome.stderr
     assert all_imported(outcome.json, data_dir, MANY)
-    assert outcome.stderr.splitlines().count(AWAY) == 1
+    assert outcome.stderr.splitlines().count(SERVER_AWAY) == 1
 
 
 @pytest.mark.parametrize("how", ["killed", "frozen"])
@@ -142,7 +142,7 @@ def test_an_import_fails_if_the_server_stays_away_and_resumes_later(
     with external_server(tmp_path / "server") as server:
         with monkeypatch.context() as patched:
             # The script drops `-m tautulli_pipeline`, the first arguments of every command.
-            patched.setattr(sys, "executable", impatient(tmp_path))
+            patched.setattr(sys, "executable", python_with_short_timeout(tmp_path))
             process = start("import", many, "--json", data_dir=data_dir, NATS_URL=server.url)
         wait_until(lambda: published(data_dir))
         server.kill() if how == "killed" else server.freeze()
@@ -150,7 +150,7 @@ def test_an_import_fails_if_the_server_stays_away_and_resumes_later(
         outcome = ended(process)
         assert time.monotonic() - began_at < 25
         assert server.url in refused(outcome)
-        assert outcome.stderr.splitlines().count(AWAY) == 1
+        assert outcome.stderr.splitlines().count(SERVER_AWAY) == 1
         failed = run("status", "--json", data_dir=data_dir).json
         assert (failed["status"], failed["processed"] < MANY) == ("failed", True)
         server.start() if how == "killed" else server.thaw()
@@ -159,11 +159,11 @@ def test_an_import_fails_if_the_server_stays_away_and_resumes_later(
         assert all_imported(resumed, data_dir, MANY)
 
 
-def impatient(folder: Path) -> str:
+def python_with_short_timeout(folder: Path) -> str:
     """Write a script that runs the command with a server timeout of 3 s instead of 2 min."""
-    script = folder / "impatient"
-    code = folder / "impatient.py"
-    code.write_text(IMPATIENT)
+    script = folder / "python"
+    code = folder / "short_timeout.py"
+    code.write_text(SHORT_TIMEOUT)
     script.write_text(f'#!/bin/sh\nshift 2\nexec "{sys.executable}" "{code}" "$@"\n')
     script.chmod(0o700)
     return str(script)
@@ -204,7 +204,7 @@ def test_a_small_stream_that_drops_old_messages_loses_nothing(
         f"stream {STREAM} may drop events before they are consumed ({shown}); "
         "dropped events are published again"
     )
-    assert LOST not in outcome.stderr
+    assert EVENTS_LOST not in outcome.stderr
 
 
 def test_events_that_expire_before_they_are_consumed_are_published_again(
@@ -219,7 +219,7 @@ def test_events_that_expire_before_they_are_consumed_are_published_again(
     assert outcome.exit_code == 0, outcome.stderr
     assert all_imported(outcome.json, data_dir, MANY)
     assert "(max_age 1 s)" in outcome.stderr
-    assert LOST in outcome.stderr
+    assert EVENTS_LOST in outcome.stderr
 
 
 def test_an_import_waits_until_a_full_stream_has_room(
@@ -261,7 +261,7 @@ def test_events_purged_before_they_are_consumed_are_published_again(
     outcome = ended(process)
     assert outcome.exit_code == 0, outcome.stderr
     assert all_imported(outcome.json, data_dir, MANY)
-    assert LOST in outcome.stderr
+    assert EVENTS_LOST in outcome.stderr
 
 
 def test_a_durable_consumer_deleted_during_an_import_is_recreated(

@@ -60,13 +60,13 @@ def test_a_backfill_of_all_partitions_from_the_ui_fills_the_table(served: Served
     # Once the import is complete, the sensor starts `consume_job`, which records the table.
     recorded = {"pipelineName": "consume_job", "statuses": ["SUCCESS"]}
     wait_until(lambda: served.runs(**recorded), WAITS_SECONDS, 0.3)
-    wait_until(lambda: nobody_runs(served), WAITS_SECONDS, 0.3)
+    wait_until(lambda: no_run_is_active(served), WAITS_SECONDS, 0.3)
     counts = "SELECT count(*), count(DISTINCT id), count(DISTINCT source_row_id)"
     assert query(served.data_dir, f"{counts} FROM playback_events") == [(ROWS, ROWS, ROWS)]
 
 
 def test_an_import_stopped_from_the_ui_is_resumed_by_the_command_line(served: Served) -> None:
-    run_id = served.launch("import_job", **all_of(served))
+    run_id = served.launch("import_job", **every_partition(served))
     wait_until(lambda: list(served.data_dir.glob("receipts/*/0*")), pause_seconds=0.001)
     served.ask(TERMINATE, id=run_id)
     assert served.ended(run_id) == "CANCELED"
@@ -76,16 +76,16 @@ def test_an_import_stopped_from_the_ui_is_resumed_by_the_command_line(served: Se
     assert resumed.exit_code == 0, resumed.stderr
     assert resumed.json["import_id"] == stopped["import_id"]
     assert resumed.json["status"] == "completed"
-    wait_until(lambda: nobody_runs(served), WAITS_SECONDS, 0.3)
+    wait_until(lambda: no_run_is_active(served), WAITS_SECONDS, 0.3)
     counts = "SELECT count(*), count(DISTINCT source_row_id) FROM playback_events"
     assert query(served.data_dir, counts) == [(ROWS, ROWS)]
 
 
-def nobody_runs(served: Served) -> bool:
+def no_run_is_active(served: Served) -> bool:
     return not served.runs(statuses=["STARTED", "QUEUED", "STARTING"])
 
 
-def all_of(served: Served) -> dict[str, str]:
+def every_partition(served: Served) -> dict[str, str]:
     """Return the tags of a run that publishes every partition again."""
     keys = partitions(served)
     return {
