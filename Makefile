@@ -6,12 +6,19 @@ READY := .venv/ready
 # worker, which creates their shared fixtures once. The slowest files start first.
 PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test check bench bench-small lock clean
+.PHONY: demo test test-slow coverage check bench bench-small lock clean
 
 demo: $(READY)
 	$(BIN)/tautulli-pipeline demo
 
 test: $(READY)
+	$(BIN)/pytest $(PARALLEL) -q -m "not slow"
+
+# Longer variants: more kills, more random rows, full disks, the second start of each scenario.
+test-slow: $(READY)
+	$(BIN)/pytest $(PARALLEL) -q -m slow
+
+coverage: $(READY)
 	rm -f .coverage .coverage.*
 	$(BIN)/pytest $(PARALLEL) --cov --cov-report= -q
 	$(BIN)/coverage report --fail-under=90 --skip-covered

@@ -84,6 +84,11 @@ def run(*arguments: object, data_dir: Path, **variables: object) -> Outcome:
     return Outcome(exit_code, stdout.getvalue(), stderr.getvalue())
 
 
+def run_process(*arguments: object, data_dir: Path, **variables: object) -> Outcome:
+    """Run the command in a separate process."""
+    return ended(start(*arguments, data_dir=data_dir, **variables))
+
+
 def ended(process: subprocess.Popen[str]) -> Outcome:
     """Wait for a started command to exit."""
     stdout, stderr = process.communicate(timeout=_LIMIT_SECONDS)

@@ -7,7 +7,11 @@ import subprocess
 import sys
 from statistics import mean
 
+import pytest
+
 from tautulli_pipeline.demo.database import make_demo_database
+
+pytestmark = pytest.mark.slow
 
 MIB = 2**20
 MEASURING = """

@@ -214,7 +214,13 @@ def no_run_is_active(served: Served) -> bool:
     return not served.runs(statuses=["STARTED", "QUEUED", "STARTING"])
 
 
-@pytest.fixture(params=[ByCommand, ByInterface], ids=["command line", "UI"])
+@pytest.fixture(
+    params=[
+        # Other tests cover the command line as well: recovery/, cli/, test_external_streams.py.
+        pytest.param(ByCommand, id="command line", marks=pytest.mark.slow),
+        pytest.param(ByInterface, id="UI"),
+    ]
+)
 def begin(request: pytest.FixtureRequest, served: Served) -> Callable[..., Started]:
     def begin(**options: object) -> Started:
         return request.param(served, **options)
@@ -398,8 +404,6 @@ def test_a_second_start_is_refused_with_the_progress_of_the_first(
 
 def test_fresh_covers_every_row_again(begin: Callable[..., Started], served: Served) -> None:
     assert begin().ended().status == COMPLETED
-    assert begin().ended().status == COMPLETED
-    assert served.status()["total_records"] == 0
     assert begin(fresh=True).ended().status == COMPLETED
     status = served.status()
     assert (status["total_records"], status["imported"], status["unchanged"]) == (ROWS, 0, 0)
@@ -450,6 +454,7 @@ def consumer(started: Started) -> psutil.Process:
     return started.consumer()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [importer, consumer])
 @pytest.mark.parametrize("ranges", [1, ROWS // BATCH], ids=["publishing", "draining"])
 def test_a_killed_run_is_resumed_to_the_last_row(

@@ -122,6 +122,7 @@ def test_an_import_waits_for_a_killed_server(many: Path, data_dir: Path, tmp_pat
     assert outcome.stderr.splitlines().count(SERVER_AWAY) == 1
 
 
+@pytest.mark.slow
 def test_an_import_waits_for_a_frozen_server(many: Path, data_dir: Path, tmp_path: Path) -> None:
     with external_server(tmp_path / "server") as server:
         process = start("import", many, "--json", data_dir=data_dir, NATS_URL=server.url)
@@ -135,7 +136,7 @@ def test_an_import_waits_for_a_frozen_server(many: Path, data_dir: Path, tmp_pat
     assert outcome.stderr.splitlines().count(SERVER_AWAY) == 1
 
 
-@pytest.mark.parametrize("how", ["killed", "frozen"])
+@pytest.mark.parametrize("how", ["killed", pytest.param("frozen", marks=pytest.mark.slow)])
 def test_an_import_fails_if_the_server_stays_away_and_resumes_later(
     how: str, many: Path, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -368,6 +369,7 @@ def test_an_unusable_server_is_reported_within_seconds(
     server.ask(lambda jetstream: jetstream.delete_stream("ANOTHER"))
 
 
+@pytest.mark.slow
 def test_two_data_directories_cannot_share_a_durable_consumer(
     many: Path, few: Path, data_dir: Path, tmp_path: Path, server: ExternalServer
 ) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from tautulli_pipeline.cli.app import application
 from tautulli_pipeline.demo.database import make_demo_database
-from tautulli_pipeline_tests.command import environment, query, run
+from tautulli_pipeline_tests.command import environment, query, run, run_process
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,13 +81,13 @@ def test_help_is_complete_in_80_columns(path: str, data_dir: Path) -> None:
     exit_code, lines = in_a_terminal(*path.split(), "--help", data_dir=data_dir)
     assert exit_code == 0
     require_complete_help(COMMANDS[path], lines)
-    outcome = run(*path.split(), "--help", data_dir=data_dir, COLUMNS=80)
+    outcome = run_process(*path.split(), "--help", data_dir=data_dir, COLUMNS=80)
     assert [line for line in outcome.stdout.splitlines() if line] == lines
 
 
 @pytest.mark.parametrize("path", ["", "import", "duplicates list", "dead-letters replay"])
 def test_help_loads_nothing_heavy(path: str, data_dir: Path) -> None:
-    outcome = run(*path.split(), "--help", data_dir=data_dir, PYTHONPROFILEIMPORTTIME=1)
+    outcome = run_process(*path.split(), "--help", data_dir=data_dir, PYTHONPROFILEIMPORTTIME=1)
     assert outcome.exit_code == 0
     loaded = {line.rsplit("|", 1)[-1].strip() for line in outcome.stderr.splitlines()}
     assert "click" in loaded

@@ -36,6 +36,8 @@ from tautulli_pipeline_tests.eras import (
 )
 from tautulli_pipeline_tests.fuzzed import TABLES, fuzz
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2026, 1, 2)
 ROWS = 12_000
 ALIKE = 30

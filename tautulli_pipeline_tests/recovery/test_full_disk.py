@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import subprocess
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 ROWS = 2500
 DATA_DIRECTORY = (2, "cannot write to the data directory {data}: ")
 COPY = (2, "cannot copy '{database}' to '{data}/snapshots': ")

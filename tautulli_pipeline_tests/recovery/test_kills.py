@@ -165,6 +165,7 @@ def test_an_import_survives_kills_of_its_stream_server(database: Path, data_dir:
     assert password not in "".join(log.values())
 
 
+@pytest.mark.slow
 def test_a_stopped_import_reports_it_and_resumes(database: Path, data_dir: Path) -> None:
     for number, moment in ((signal.SIGINT, has_begun), (signal.SIGTERM, is_two_thirds_done)):
         process = start("import", database, *OPTIONS, data_dir=data_dir)

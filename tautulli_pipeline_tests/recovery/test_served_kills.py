@@ -32,6 +32,8 @@ from tautulli_pipeline_tests.served import Served, serving
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 ROWS = 60_000
 BATCH = 400
 WAITS_SECONDS = 120

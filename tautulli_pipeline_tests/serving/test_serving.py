@@ -39,6 +39,7 @@ def partitions(served: Served) -> list[str]:
     return list(served.ask(PARTITIONS)["partitionKeys"])
 
 
+@pytest.mark.slow
 def test_a_backfill_of_all_partitions_from_the_ui_fills_the_table(served: Served) -> None:
     # Before the first import, the sensor adds the partitions and starts nothing.
     keys = wait_until(lambda: partitions(served), WAITS_SECONDS, pause_seconds=0.5)

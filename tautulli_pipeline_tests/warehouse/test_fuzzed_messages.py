@@ -17,6 +17,8 @@ from tautulli_pipeline.warehouse.schema import connect
 from tautulli_pipeline.warehouse.writer import MESSAGES, Writer
 from tautulli_pipeline_tests.warehouse.plays import event
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2026, 1, 2)
 BATCH_SIZE = 2000
 
