@@ -28,7 +28,7 @@ from tautulli_pipeline.warehouse.dead_letters import TABLE, Letter, fetch_letter
 from tautulli_pipeline.warehouse.decoder import NOT_JSON, NOT_UTF8, keys_query
 from tautulli_pipeline.warehouse.dedup import Deduplicator
 from tautulli_pipeline.warehouse.integrity import position_on
-from tautulli_pipeline.warehouse.schema import warehouse_id
+from tautulli_pipeline.warehouse.schema import checkpoint, warehouse_id
 from tautulli_pipeline.warehouse.writer import MESSAGES, TOO_LARGE, Writer, numbered, utc_now
 
 IMPORTED: Final = "imported"
@@ -130,7 +130,7 @@ def replay(
         for letters in _portions(connection, ids):
             yield from _Portion(connection, letters).replay(rows, server_id)
             # The writers of the next portion start with an empty log.
-            connection.execute("CHECKPOINT")
+            checkpoint(connection)
             release_memory()
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 import duckdb
 
-from tautulli_pipeline.warehouse.schema import ROWS_PER_TRANSACTION
+from tautulli_pipeline.warehouse.schema import ROWS_PER_TRANSACTION, checkpoint
 
 # Loose rows stay in memory until a checkpoint; one transaction needs half as much.
 _LOOSE_BYTES: Final = 48 * 2**20
@@ -31,7 +31,7 @@ class WriteAheadLog:
         differs = rows > 0 and self._holds_row_groups not in {None, fills_row_group}
         loose_bytes = 0 if fills_row_group else size_bytes
         if differs or self._loose_bytes + loose_bytes > _LOOSE_BYTES:
-            self._connection.execute("CHECKPOINT")
+            checkpoint(self._connection)
             self._loose_bytes = 0
         self._loose_bytes += loose_bytes
         if rows > 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -24,10 +24,12 @@ STORAGE_VERSION: Final = "v1.3.0"
 # While writing, DuckDB keeps the three unique indexes completely in memory.
 _INDEX_BYTES_PER_ROW: Final = 134
 _WORKING_BYTES: Final = 136 * 2**20
+# Replaying the log and writing it into the file hold whole row groups in memory.
+_CHECKPOINT_BYTES: Final = 512 * 2**20
 HEADROOM_ROWS: Final = 2**14
 SETTINGS: Final[dict[str, Any]] = {
     "threads": 1,
-    "memory_limit": f"{_WORKING_BYTES}B",
+    "memory_limit": f"{_CHECKPOINT_BYTES}B",
     "wal_autocheckpoint": "1GB",
     # Download nothing at run time, and let no extension change what a cast means.
     "autoinstall_known_extensions": False,
@@ -70,7 +72,7 @@ def connect(path: Path, config: Mapping[str, Any]) -> duckdb.DuckDBPyConnection:
             if "memory_limit" not in config:
                 raise_memory_limit(connection)
             # The log left by a crash must not mix with new transactions: see `WriteAheadLog`.
-            connection.execute("CHECKPOINT")
+            checkpoint(connection)
     except BaseException:
         connection.close()
         raise
@@ -108,7 +110,11 @@ def open_warehouse(
             on_wait(f"{error.message}; waiting for it to close the file")
         time.sleep(_POLL_SECONDS)
     with connection, explained(path, "write"):
-        yield connection
+        try:
+            yield connection
+        finally:
+            with suppress(duckdb.Error):  # a fatal error has closed the database
+                _allow_checkpoint(connection)
 
 
 def _create_folder(path: Path) -> None:
@@ -206,11 +212,30 @@ def raise_memory_limit(connection: duckdb.DuckDBPyConnection) -> None:
 
     If a transaction fails because of a low limit, keys without rows stay in the indexes.
     """
+    connection.execute(f"SET memory_limit = '{_working_bytes(connection)}B'")
+
+
+def _working_bytes(connection: duckdb.DuckDBPyConnection) -> int:
     ((found,),) = connection.execute(
         "SELECT sum(estimated_size) FROM duckdb_tables() WHERE table_name = 'playback_events'"
     ).fetchall()
-    rows = int(found or 0) + HEADROOM_ROWS
-    connection.execute(f"SET memory_limit = '{_WORKING_BYTES + rows * _INDEX_BYTES_PER_ROW}B'")
+    return _WORKING_BYTES + (int(found or 0) + HEADROOM_ROWS) * _INDEX_BYTES_PER_ROW
+
+
+def checkpoint(connection: duckdb.DuckDBPyConnection) -> None:
+    """Write the log into the file, with the memory that this may need."""
+    ((limit,),) = connection.execute("SELECT current_setting('memory_limit')").fetchall()
+    _allow_checkpoint(connection)
+    try:
+        connection.execute("CHECKPOINT")
+    finally:
+        connection.execute(f"SET memory_limit = '{limit}'")
+
+
+def _allow_checkpoint(connection: duckdb.DuckDBPyConnection) -> None:
+    """Raise the memory limit to what a checkpoint may need, also the one on closing."""
+    limit_bytes = _working_bytes(connection) + _CHECKPOINT_BYTES
+    connection.execute(f"SET memory_limit = '{limit_bytes}B'")
 
 
 def warehouse_id(connection: duckdb.DuckDBPyConnection) -> str:

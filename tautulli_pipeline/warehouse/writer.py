@@ -30,7 +30,7 @@ from tautulli_pipeline.warehouse.dedup import Deduplicator, Duplicate, Verdict
 from tautulli_pipeline.warehouse.discards import Discards
 from tautulli_pipeline.warehouse.log import WriteAheadLog
 from tautulli_pipeline.warehouse.matching import TimeSpan, match_query, time_span
-from tautulli_pipeline.warehouse.schema import HEADROOM_ROWS, raise_memory_limit
+from tautulli_pipeline.warehouse.schema import HEADROOM_ROWS, checkpoint, raise_memory_limit
 from tautulli_pipeline.warehouse.transaction import transaction
 
 MESSAGES: Final = pa.schema(
@@ -113,7 +113,7 @@ class Writer:
             return self._write_whole(messages)
         # Huge texts: a checkpoint frees the memory of loose rows, and two halves fit where
         # the whole does not. A message that does not fit by itself must not block the rest.
-        self._connection.execute("CHECKPOINT")
+        checkpoint(self._connection)
         half = messages.num_rows // 2
         if half:
             return self.write(messages[:half]) + self.write(messages[half:])
