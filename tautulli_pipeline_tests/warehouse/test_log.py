@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from contextlib import closing
@@ -10,39 +11,50 @@ from pathlib import Path
 import pytest
 
 from tautulli_pipeline.warehouse.schema import ROWS_PER_TRANSACTION as FULL
-from tautulli_pipeline.warehouse.schema import connect
+from tautulli_pipeline.warehouse.schema import connect, open_warehouse
 from tautulli_pipeline_tests.warehouse.plays import batch, event, message, sequences, writer
 
 WRITE_AND_DIE = """
 import os, sys
 from pathlib import Path
 from tautulli_pipeline.warehouse.schema import connect
-from tautulli_pipeline_tests.warehouse.plays import batch, event, message, writer
-connection = connect(Path(sys.argv[1]), {})
-writer, number = writer(connection), int(sys.argv[2])
-for size in map(int, sys.argv[3:]):
+from tautulli_pipeline_tests.warehouse.plays import batch, message, writer
+from tautulli_pipeline_tests.warehouse.test_log import play_from
+connection, source = connect(Path(sys.argv[1]), {}), sys.argv[2]
+writer, number = writer(connection), int(sys.argv[3])
+for size in map(int, sys.argv[4:]):
     # If the size is negative, the last message repeats the play before it.
     numbers = list(range(number, number + abs(size)))
     plays = numbers[:-1] + [numbers[-1] - (size < 0)]
-    writer.write(batch(message(n, event(p)) for n, p in zip(numbers, plays)))
+    writer.write(batch(message(n, play_from(source, p)) for n, p in zip(numbers, plays)))
     number += abs(size)
 os._exit(9)
 """
 
 
+def play_from(source: str, number: int) -> dict[str, object]:
+    """Return a play with two kilobytes of text that does not compress well."""
+    letters = random.Random(number).choices("abcdefghijklmnop ", k=2000)
+    return event(number, source=source, summary="".join(letters))
+
+
+# Events of this pipeline and of other producers are inserted by different statements.
+@pytest.mark.parametrize(
+    "source", ["tautulli-import", pytest.param("plex", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ([FULL, 10, -FULL, FULL], [5, FULL]),
+        pytest.param([FULL, 10, -FULL, FULL], [5, FULL], marks=pytest.mark.slow),
         ([10, FULL], [30]),
     ],
 )
 def test_whole_row_groups_and_loose_rows_survive_crashes(
-    before: list[int], after: list[int], tmp_path: Path
+    before: list[int], after: list[int], source: str, tmp_path: Path
 ) -> None:
     warehouse, first, expected = tmp_path / "playback.duckdb", 1, []
     for sizes in (before, after, [1]):
-        arguments = [str(warehouse), str(first), *map(str, sizes)]
+        arguments = [str(warehouse), source, str(first), *map(str, sizes)]
         died = subprocess.run([sys.executable, "-c", WRITE_AND_DIE, *arguments], check=False)
         assert died.returncode == 9
         for size in sizes:
@@ -50,6 +62,20 @@ def test_whole_row_groups_and_loose_rows_survive_crashes(
             first += abs(size)
     with closing(connect(warehouse, {})) as connection:
         assert sequences(connection) == expected
+
+
+@pytest.mark.parametrize("sizes", [[30, FULL, 500], [FULL, FULL, 100, 3]])
+def test_a_warehouse_opens_after_any_sequence_of_sessions(sizes: list[int], tmp_path: Path) -> None:
+    """Closing and opening write the log into the file, which takes whole row groups of memory."""
+    first = 1
+    for size in sizes:
+        with open_warehouse(tmp_path / "playback.duckdb") as connection:
+            numbers = range(first, first + size)
+            plays = (message(n, play_from("tautulli-import", n)) for n in numbers)
+            writer(connection).write(batch(plays))
+        first += size
+    with open_warehouse(tmp_path / "playback.duckdb") as connection:
+        assert sequences(connection) == [*range(1, first)]
 
 
 def play_of(number: int) -> dict[str, object]:
