@@ -18,7 +18,6 @@ import psutil
 
 from tautulli_pipeline.cli.app import application
 from tautulli_pipeline.cli.faults import run_reporting_faults
-from tautulli_pipeline.data_dir.logs import LOGGER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,7 +69,6 @@ def run(*arguments: object, data_dir: Path, **variables: object) -> Outcome:
 
     The consumer of an import still runs in a separate process.
     """
-    handlers, level = list(LOGGER.handlers), LOGGER.level
     with (
         patch.dict(os.environ, environment(data_dir, **variables), clear=True),
         chdir(data_dir.parent),
@@ -79,8 +77,6 @@ def run(*arguments: object, data_dir: Path, **variables: object) -> Outcome:
         patch.object(sys, "__stderr__", stderr),
     ):
         exit_code = run_reporting_faults(application, [*map(str, arguments)])
-    LOGGER.handlers[:] = handlers  # `--debug` adds one
-    LOGGER.setLevel(level)
     return Outcome(exit_code, stdout.getvalue(), stderr.getvalue())
 
 

@@ -24,10 +24,9 @@ _UNEXPECTED_HINT: Final = "run it again with --debug and report the output"
 def run_reporting_faults(application: click.Command, arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
     as_json, debug = "--json" in arguments, "--debug" in arguments
-    if debug:
-        log_to_stderr()
     try:
-        application.main(args=list(arguments), standalone_mode=False)
+        with log_to_stderr(enabled=debug):
+            application.main(args=list(arguments), standalone_mode=False)
         sys.stdout.flush()
     except PipelineError as error:
         return _report(error, as_json=as_json, debug=debug)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -41,23 +41,26 @@ def log_to(file: Path) -> Iterator[None]:
     Only one process may write a file at a time: enter this while holding the lock of the work.
     """
     handler = _PrivateFile(file, maxBytes=_MAX_BYTES, backupCount=_OLD_FILES, delay=True)
-    handler.setLevel(logging.INFO)
-    _add(handler)
+    with closing(handler), _handled_by(handler, logging.INFO):
+        yield
+
+
+@contextmanager
+def log_to_stderr(*, enabled: bool) -> Iterator[None]:
+    """Show every log record of the package on standard error while the context is open."""
+    with _handled_by(logging.StreamHandler(), logging.DEBUG) if enabled else nullcontext():
+        yield
+
+
+@contextmanager
+def _handled_by(handler: logging.Handler, level: int) -> Iterator[None]:
+    handler.setFormatter(_FORMATTER)
+    handler.setLevel(level)
+    before = LOGGER.level
+    LOGGER.setLevel(min(before or level, level))
+    LOGGER.addHandler(handler)
     try:
         yield
     finally:
         LOGGER.removeHandler(handler)
-        handler.close()
-
-
-def log_to_stderr() -> None:
-    """Show every log record of the package on standard error."""
-    LOGGER.setLevel(logging.DEBUG)
-    _add(logging.StreamHandler())
-
-
-def _add(handler: logging.Handler) -> None:
-    handler.setFormatter(_FORMATTER)
-    if LOGGER.level == logging.NOTSET:
-        LOGGER.setLevel(logging.INFO)
-    LOGGER.addHandler(handler)
+        LOGGER.setLevel(before)

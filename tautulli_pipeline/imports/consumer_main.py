@@ -29,11 +29,9 @@ def main() -> None:
     from tautulli_pipeline.data_dir.logs import log_to_stderr
     from tautulli_pipeline.imports.consumer_worker import serve
 
-    if "--debug" in sys.argv:
-        log_to_stderr()
-
     freeze_gc()
-    sys.exit(serve(orders, replies))
+    with log_to_stderr(enabled="--debug" in sys.argv):
+        sys.exit(serve(orders, replies))
 
 
 if __name__ == "__main__":

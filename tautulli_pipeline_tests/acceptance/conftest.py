@@ -1,8 +1,7 @@
-"""Import several databases at the same time, each into its own data directory."""
+"""Import several databases, each into its own data directory."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +25,11 @@ class Import:
 
 
 def import_each(databases: Mapping[str, Path], folder: Path) -> dict[str, Import]:
-    """Import each database into `folder`/<name>, two at a time."""
-
-    def import_one(name: str) -> Import:
+    """Import each database into `folder`/<name>."""
+    imports = {}
+    for name, database in databases.items():
         data_dir = folder / name
-        return Import(data_dir, run("import", databases[name], "--json", data_dir=data_dir))
-
-    with ThreadPoolExecutor(2) as pool:
-        imports = dict(zip(databases, pool.map(import_one, databases), strict=True))
+        outcome = run("import", database, "--json", data_dir=data_dir)
+        imports[name] = Import(data_dir, outcome)
     assert nothing_runs(folder)
     return imports

@@ -4,20 +4,10 @@ from __future__ import annotations
 
 import logging
 
-import pytest
-
 from tautulli_pipeline.data_dir import logs
-from tautulli_pipeline.data_dir.logs import LOGGER, log_to, log_to_stderr
+from tautulli_pipeline.data_dir.logs import log_to, log_to_stderr
 
 LOG = logging.getLogger("tautulli_pipeline.some.module")
-
-
-@pytest.fixture(autouse=True)
-def _handlers_and_level_as_before():
-    handlers, level = list(LOGGER.handlers), LOGGER.level
-    yield
-    LOGGER.handlers[:] = handlers
-    LOGGER.setLevel(level)
 
 
 def test_records_go_to_the_file_while_the_context_is_open(tmp_path):
@@ -63,6 +53,11 @@ def test_a_log_that_cannot_be_written_is_no_error(tmp_path, capsys):
 
 
 def test_debug_shows_every_record_on_standard_error(capsys):
-    log_to_stderr()
-    LOG.debug("details")
-    assert "DEBUG" in capsys.readouterr().err
+    with log_to_stderr(enabled=True):
+        LOG.debug("details")
+    LOG.debug("after")
+    with log_to_stderr(enabled=False):
+        LOG.warning("not shown")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert " DEBUG [" in line
+    assert line.endswith("details")
