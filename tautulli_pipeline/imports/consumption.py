@@ -19,7 +19,7 @@ from tautulli_pipeline.stream.consumer import Delivered
 from tautulli_pipeline.stream.publisher import MESSAGE_ID_HEADER
 from tautulli_pipeline.stream.session import ConsumingSession
 from tautulli_pipeline.stream.wire import header_values
-from tautulli_pipeline.warehouse.ledger import Ledger, LedgerEntry, Unsettled
+from tautulli_pipeline.warehouse.ledger import Ledger, Unsettled
 from tautulli_pipeline.warehouse.schema import ROWS_PER_TRANSACTION
 from tautulli_pipeline.warehouse.writer import MESSAGES, Writer, Written, utc_now
 
@@ -142,20 +142,10 @@ class Consumption:
                 if everything or receipt.last_sequence <= floor:
                     due.append(receipt)
                     settled[key] = written_at
-        lost = self.ledger.settle(map(_entry, due), utc_now())
+        lost = self.ledger.settle(due, utc_now())
         for receipt in due:
             self._unsettled.pop((receipt.import_id, receipt.partition_key), None)
         self._unsettled.update(lost)
-
-
-def _entry(receipt: Receipt) -> LedgerEntry:
-    return LedgerEntry(
-        receipt.import_id,
-        receipt.partition_key,
-        receipt.server_id,
-        receipt.published_at,
-        receipt.rows,
-    )
 
 
 def _fitting(waiting: Sequence[Delivered]) -> int:

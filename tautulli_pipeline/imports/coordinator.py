@@ -13,7 +13,6 @@ import subprocess
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -36,7 +35,6 @@ from tautulli_pipeline.source.partitions import Grid
 from tautulli_pipeline.source.reader import open_reader
 from tautulli_pipeline.source.survey import PartitionContent
 from tautulli_pipeline.stream.session import PublishingSession, open_publishing
-from tautulli_pipeline.warehouse.arrivals import Arrivals
 
 _log = logging.getLogger(__name__)
 
@@ -244,14 +242,6 @@ class Import:
                 self.session,
                 self.source.salvage.unreadable,
             )
-
-    def consumer_ended_after_failure(self) -> AbstractContextManager[None]:
-        """See `ConsumerClient.ended_after_failure`."""
-        return self.consumer.ended_after_failure()
-
-    def finish(self, since: datetime) -> Arrivals | None:
-        """End the consumer; see `ConsumerClient.finish`."""
-        return self.consumer.finish(since)
 
 
 @contextmanager

@@ -100,7 +100,7 @@ class Publication:
         for part, readable, last_sequence, share in open_receipts.add(piece, acks, seconds):
             now = datetime.now(UTC).replace(tzinfo=None)
             rows = with_unreadable(readable, self._unreadable_of(part))
-            yield Receipt(self.import_id, part.key, self.server_id, last_sequence, now, rows, share)
+            yield Receipt(self.import_id, part.key, self.server_id, now, rows, last_sequence, share)
 
     def _unreadable_of(self, part: PartitionWork) -> list[int]:
         lost: list[int] = []

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.feather
 
 from tautulli_pipeline.data_dir.files import write_atomically
+from tautulli_pipeline.warehouse.ledger import LedgerEntry
 
 PUBLISHED: Final = "published"
 DUPLICATE: Final = "duplicate"
@@ -39,23 +40,15 @@ _HEAD: Final = b"receipt"
 
 
 @dataclass(frozen=True)
-class Receipt:
-    """The rows of one published partition.
+class Receipt(LedgerEntry):
+    """The rows of one published partition, with the columns of `ROWS`.
 
     Attributes:
         last_sequence: the highest stream sequence among its PubAcks.
-        published_at: when the last PubAck arrived, in UTC.
-        rows: one row for each row of the partition, with the columns of `ROWS`;
-            `outcome` is published, duplicate (in layer 1), rejected or unreadable.
         seconds: its share of the time between the previous PubAcks and its own; not stored.
     """
 
-    import_id: str
-    partition_key: str
-    server_id: str
     last_sequence: int
-    published_at: datetime
-    rows: pa.Table
     seconds: float = 0.0
 
 

@@ -39,7 +39,7 @@ def import_by_jobs(opened: Import, settings: Settings, stop: Stop) -> None:
     @contextmanager
     def importing(_context: dg.OpExecutionContext, _options: ImportOptions) -> Iterator[Import]:
         # Dagster installs its own signal handlers for each step.
-        with stop.heard(), opened.consumer_ended_after_failure():
+        with stop.heard(), opened.consumer.ended_after_failure():
             yield opened
 
     with open_instance(settings.data_dir) as instance, discard_stderr():
@@ -56,7 +56,7 @@ def import_by_jobs(opened: Import, settings: Settings, stop: Stop) -> None:
             _execute(job, {"importing": importing}, instance, tags)
         else:
             opened.publish(history)
-        arrivals = opened.finish(last_materialized_at(instance))
+        arrivals = opened.consumer.finish(last_materialized_at(instance))
         if arrivals is not None and arrivals.has_changes:
             # The checks scan the whole table. They run when Dagster itself runs `consume_job`.
             job = defs.resolve_job_def("consume_job").get_subset(

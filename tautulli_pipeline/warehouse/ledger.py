@@ -84,7 +84,13 @@ _WRITE_LINES = """
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """One partition to settle; `rows` has the columns of `imports.receipts.ROWS`."""
+    """One partition to settle.
+
+    Attributes:
+        published_at: when the last PubAck arrived, in UTC.
+        rows: source_row_id, event_id, outcome, reason and record of each row; `outcome` is
+            published, duplicate (in layer 1), rejected or unreadable.
+    """
 
     import_id: str
     partition_key: str

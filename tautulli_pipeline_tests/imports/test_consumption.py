@@ -77,7 +77,7 @@ def leave_receipt(folder, key, *numbers):
     """Store the receipt of rows that were published as messages with these numbers."""
     rows = [{"source_row_id": n, "event_id": uuid_of(n), "outcome": PUBLISHED} for n in numbers]
     table = pa.Table.from_pylist(rows, schema=ROWS)
-    receipt = Receipt("import-1", key, "default", max(numbers), datetime(2026, 1, 1), table)
+    receipt = Receipt("import-1", key, "default", datetime(2026, 1, 1), table, max(numbers))
     ReceiptFolder(folder / "import-1").write(receipt)
 
 

@@ -16,7 +16,7 @@ def receipt(*outcomes, key=KEY, last_sequence=17):
     ]
     table = pa.Table.from_pylist([dict(zip(ROWS.names, row, strict=True)) for row in rows], ROWS)
     moment = datetime(2026, 1, 2, 3, 4, 5, 678)
-    return Receipt("import-1", key, "the server", last_sequence, moment, table)
+    return Receipt("import-1", key, "the server", moment, table, last_sequence)
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ def plan_of(total_records, unchanged=0, pending=0, covered=("b", "a")):
 
 def receipt_of(*ids):
     rows = pa.Table.from_pylist([{"source_row_id": row_id} for row_id in ids], schema=ROWS)
-    return Receipt("import-1", "other", "default", 1, datetime(2026, 1, 1), rows)
+    return Receipt("import-1", "other", "default", datetime(2026, 1, 1), rows, 1)
 
 
 def with_full_disk(monkeypatch):

@@ -121,7 +121,7 @@ def receipt_of(content):
         {"source_row_id": 12, "outcome": DUPLICATE},
     ]
     rows = pa.Table.from_pylist(lines, schema=ROWS)
-    return Receipt("import-1", content.key, "default", 17, datetime(2026, 1, 1), rows, 0.5)
+    return Receipt("import-1", content.key, "default", datetime(2026, 1, 1), rows, 17, 0.5)
 
 
 def history_of(instance):

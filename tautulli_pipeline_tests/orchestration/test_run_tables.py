@@ -59,7 +59,7 @@ def receipt(*rows, seconds=0.0):
     lines = [{"source_row_id": row_id, "outcome": outcome} for row_id, outcome in rows]
     moment = datetime(2026, 1, 2)
     whole = pa.Table.from_pylist(lines, schema=ROWS)
-    return Receipt("import-1", PARTITION.key, "default", 17, moment, whole, seconds)
+    return Receipt("import-1", PARTITION.key, "default", moment, whole, 17, seconds)
 
 
 def plain(metadata):
