@@ -69,8 +69,8 @@ def connect(path: Path, config: Mapping[str, Any]) -> duckdb.DuckDBPyConnection:
             connection.execute("USE warehouse")
             _refuse_foreign_tables(connection, path)
             migrate(connection)
-            if "memory_limit" not in config:
-                raise_memory_limit(connection)
+            if "memory_limit" in config:
+                connection.execute("SET VARIABLE has_configured_limit = true")
             # The log left by a crash must not mix with new transactions: see `WriteAheadLog`.
             checkpoint(connection)
     except BaseException:
@@ -113,8 +113,9 @@ def open_warehouse(
         try:
             yield connection
         finally:
-            with suppress(duckdb.Error):  # a fatal error has closed the database
-                _allow_checkpoint(connection)
+            # Closing writes the log into the file. After a fatal error, it is closed already.
+            with suppress(duckdb.Error):
+                raise_memory_limit(connection, _CHECKPOINT_BYTES)
 
 
 def _create_folder(path: Path) -> None:
@@ -207,35 +208,29 @@ def migrations() -> dict[str, str]:
     return {name: script.read_text() for name, script in scripts}
 
 
-def raise_memory_limit(connection: duckdb.DuckDBPyConnection) -> None:
+def raise_memory_limit(connection: duckdb.DuckDBPyConnection, spare_bytes: int = 0) -> None:
     """Raise the memory limit so that the indexes can grow by `HEADROOM_ROWS` rows.
 
     If a transaction fails because of a low limit, keys without rows stay in the indexes.
+    A configured limit is kept.
     """
-    connection.execute(f"SET memory_limit = '{_working_bytes(connection)}B'")
-
-
-def _working_bytes(connection: duckdb.DuckDBPyConnection) -> int:
-    ((found,),) = connection.execute(
-        "SELECT sum(estimated_size) FROM duckdb_tables() WHERE table_name = 'playback_events'"
+    ((found, is_configured),) = connection.execute(
+        "SELECT sum(estimated_size), getvariable('has_configured_limit') "
+        "FROM duckdb_tables() WHERE table_name = 'playback_events'"
     ).fetchall()
-    return _WORKING_BYTES + (int(found or 0) + HEADROOM_ROWS) * _INDEX_BYTES_PER_ROW
+    if not is_configured:
+        rows = int(found or 0) + HEADROOM_ROWS
+        limit_bytes = _WORKING_BYTES + rows * _INDEX_BYTES_PER_ROW + spare_bytes
+        connection.execute(f"SET memory_limit = '{limit_bytes}B'")
 
 
 def checkpoint(connection: duckdb.DuckDBPyConnection) -> None:
     """Write the log into the file, with the memory that this may need."""
-    ((limit,),) = connection.execute("SELECT current_setting('memory_limit')").fetchall()
-    _allow_checkpoint(connection)
+    raise_memory_limit(connection, _CHECKPOINT_BYTES)
     try:
         connection.execute("CHECKPOINT")
     finally:
-        connection.execute(f"SET memory_limit = '{limit}'")
-
-
-def _allow_checkpoint(connection: duckdb.DuckDBPyConnection) -> None:
-    """Raise the memory limit to what a checkpoint may need, also the one on closing."""
-    limit_bytes = _working_bytes(connection) + _CHECKPOINT_BYTES
-    connection.execute(f"SET memory_limit = '{limit_bytes}B'")
+        raise_memory_limit(connection)
 
 
 def warehouse_id(connection: duckdb.DuckDBPyConnection) -> str:
