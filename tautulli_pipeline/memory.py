@@ -27,7 +27,7 @@ def keep_memory_bounded() -> None:
     after 30 ms instead of one second; returning it immediately makes an import of a
     million plays 5 % slower.
 
-    The stream server remembers the message ids of two minutes, which is a million at the
+    The stream server remembers two minutes of message ids, about a million at the
     speed of a local import, and Go lets the heap grow to twice the memory in use: 740 MiB
     without a limit, 430 MiB with a limit of 420 MiB, at the cost of 4 % more CPU time.
     """
@@ -55,7 +55,7 @@ class _NoPandas(MetaPathFinder):
 
 
 def release_memory() -> None:
-    """Return freed memory to the system that glibc keeps between allocated blocks.
+    """Return to the system the freed memory that glibc keeps between allocated blocks.
 
     Batches leave such fragments: without this, a process that maps or writes batches grows
     by a few megabytes with each, up to twice the memory it needs.

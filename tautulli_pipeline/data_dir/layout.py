@@ -1,4 +1,4 @@
-"""Every file and folder of a data directory."""
+"""The files and folders of a data directory."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class DataDir:
     up_state = _Below("up.json")
 
     def stop_request(self, attempt: str) -> Path:
-        """Exists once somebody asked that attempt at an import to stop."""
+        """The file that asks this import attempt to stop."""
         return self.path / f"import.{attempt}.stop"
 
     def log(self, name: str) -> Path:

@@ -25,7 +25,7 @@ class SourceState:
     last_id: int = -1
 
     def has_new_plays_since(self, earlier: SourceState | None) -> bool:
-        """Whether the plays differ from those at the `earlier` check."""
+        """Whether plays were added or removed since the `earlier` check."""
         before = (earlier.rows, earlier.last_id) if earlier else (0, 0)
         return (self.rows, self.last_id) != before
 

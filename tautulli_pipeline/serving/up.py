@@ -81,6 +81,7 @@ class _Service:
         if self.log.exists() and self.log.stat().st_size > self.max_log_bytes:
             self.log.replace(self.log.with_suffix(".log.1"))
         self.restarts.started()
+        self.log.parent.mkdir(mode=0o700, exist_ok=True)
         with self.log.open("ab") as log:
             # A new session: Ctrl-C reaches only the parent, which ends its children in order.
             self.process = subprocess.Popen(
@@ -168,7 +169,6 @@ class Serving:
 
     def _services(self) -> list[_Service]:
         log = self.settings.layout.log
-        log("webserver").parent.mkdir(mode=0o700, exist_ok=True)
         environment = dagster_home(self.settings.data_dir)
         here = ("-h", HOST, "-p", str(self.port))
         python = sys.executable
