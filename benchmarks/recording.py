@@ -59,7 +59,7 @@ def _receipt(part: PartitionWork) -> Receipt:
     }
     table = pa.table({n: rows.get(n, [None] * part.rows) for n in ROWS.names}, schema=ROWS)
     now = datetime.now(UTC).replace(tzinfo=None)
-    return Receipt(_IMPORT_ID, part.key, "default", first + part.rows, now, table, 1.0)
+    return Receipt(_IMPORT_ID, part.key, "default", now, table, first + part.rows, 1.0)
 
 
 class _Stopwatch:
