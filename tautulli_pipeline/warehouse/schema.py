@@ -25,11 +25,11 @@ STORAGE_VERSION: Final = "v1.3.0"
 _INDEX_BYTES_PER_ROW: Final = 134
 _WORKING_BYTES: Final = 136 * 2**20
 # Replaying the log and writing it into the file hold whole row groups in memory.
-_CHECKPOINT_BYTES: Final = 512 * 2**20
+_CHECKPOINT_BYTES: Final = 96 * 2**20
 HEADROOM_ROWS: Final = 2**14
 SETTINGS: Final[dict[str, Any]] = {
     "threads": 1,
-    "memory_limit": f"{_CHECKPOINT_BYTES}B",
+    "memory_limit": f"{_WORKING_BYTES + _CHECKPOINT_BYTES}B",
     "wal_autocheckpoint": "1GB",
     # Download nothing at run time, and let no extension change what a cast means.
     "autoinstall_known_extensions": False,
