@@ -12,15 +12,17 @@ demo: $(READY)
 	$(BIN)/tautulli-pipeline demo
 
 test: $(READY)
-	$(BIN)/pytest $(PARALLEL) -q -m "not slow"
+	$(BIN)/pytest $(PARALLEL) $(MEASURED) -q -m "not slow"
 
 # Longer variants: more kills, more random rows, full disks, the second start of each scenario.
 test-slow: $(READY)
-	$(BIN)/pytest $(PARALLEL) -q -m slow
+	$(BIN)/pytest $(PARALLEL) $(MEASURED) -q -m slow
 
+# Runs `test` and `test-slow` and measures both.
 coverage: $(READY)
 	rm -f .coverage .coverage.*
-	$(BIN)/pytest $(PARALLEL) --cov --cov-report= -q
+	$(MAKE) test MEASURED="--cov --cov-report="
+	$(MAKE) test-slow MEASURED="--cov --cov-append --cov-report="
 	$(BIN)/coverage report --fail-under=90 --skip-covered
 
 check: $(READY)

@@ -13,7 +13,7 @@ _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 _M_ARENA_MAX: Final = -8
 
-_OBJECTS_PER_COLLECTION: Final = 50_000
+_OBJECTS_PER_COLLECTION: Final = 3_000
 
 _LIBC: Final = ctypes.CDLL(None)
 
@@ -68,7 +68,10 @@ def release_memory() -> None:
 def freeze_gc() -> None:
     """Exclude all current objects, mainly imported modules, from garbage collection.
 
-    Batches contain no cycles, so this also makes collections less frequent.
+    Collections are then less frequent than by default, but not rare: Dagster's storage handles
+    an error for each recorded partition, and its traceback forms a cycle that keeps batches in
+    memory. At 50,000 objects per collection, an import of 100,000 plays peaked at 750 MiB
+    instead of 530.
     """
     gc.collect()
     gc.freeze()

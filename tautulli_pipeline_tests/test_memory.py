@@ -70,7 +70,7 @@ def test_a_process_is_tuned_but_existing_variables_are_kept():
     (allocator, limit), threshold, frozen = json.loads(output_of(TUNED))
     assert "dirty_decay_ms:30" in allocator
     assert limit == "480MiB"
-    assert threshold == 50_000
+    assert threshold == 3_000
     assert frozen > 1000
     theirs = {"DUCKDB_JE_MALLOC_CONF": "narenas:1", "GOMEMLIMIT": "1GiB"}
     assert json.loads(output_of(TUNED, **theirs))[0] == list(theirs.values())

@@ -12,7 +12,7 @@ from tautulli_pipeline.cli.progress import open_progress
 from tautulli_pipeline.cli.reporting import print_json, print_summary, report_unreadable
 from tautulli_pipeline.demo.database import make_demo_database
 from tautulli_pipeline.imports.record import ImportLog
-from tautulli_pipeline.imports.stopping import Stop
+from tautulli_pipeline.imports.stopping import import_stop
 from tautulli_pipeline.settings import WAREHOUSE_WAIT_SECONDS, Settings
 
 
@@ -37,7 +37,7 @@ def run_import(
     _require_no_other_import(settings)
     from tautulli_pipeline.imports.consumer_client import spawned_consumer
 
-    stop = Stop("the import was stopped", hint="import again to resume it")
+    stop = import_stop()
     with stop.heard(), open_progress(sys.stderr) as progress, spawned_consumer() as consumer:
         # Dagster takes seconds to load. The consumer process loads at the same time.
         from tautulli_pipeline.imports.coordinator import ImportRequest, open_import

@@ -59,7 +59,7 @@ class PartitionHistory(Protocol):
 
 
 def each_once(say: Callable[[str], None]) -> Callable[[str], None]:
-    """Wrap `say` to skip a repeat of the last message; waits report the same one repeatedly."""
+    """Wrap `say` to log each message and skip repeats of the last one, which waits cause."""
     last = ""
 
     def say_if_new(words: str) -> None:

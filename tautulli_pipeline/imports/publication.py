@@ -6,7 +6,6 @@ publishes the current ones and the caller records the previous ones.
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 import threading
@@ -71,7 +70,6 @@ class Publication:
             acked_at = time.monotonic()
             for number, piece in enumerate(pieces):
                 if number % _PIECES_PER_TRIM == 0:
-                    gc.collect()  # finished tasks of the event loop hold pieces in cycles
                     release_memory()
                 publishing = self.session.publish(piece.messages)
                 if before is not None:

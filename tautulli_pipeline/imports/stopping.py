@@ -50,7 +50,11 @@ class Stop:
             StoppedError: a stop was requested.
         """
         if self.is_requested:
-            raise self._error()
+            raise self.error()
+
+    def error(self) -> StoppedError:
+        """Return the error that a stop raises."""
+        return StoppedError(self._message, hint=self._hint)
 
     def request(self) -> None:
         """Request a stop from any thread, with the same effect as a signal."""
@@ -83,7 +87,7 @@ class Stop:
         try:
             yield
         except KeyboardInterrupt:
-            raise self._error() from None
+            raise self.error() from None
         finally:
             self._listens = was_listening
             for number, handler in previous.items():
@@ -108,7 +112,7 @@ class Stop:
         except Exception as error:
             # During a query, the database library turns the signal into its own error.
             if self._has_interrupted and not isinstance(error, StoppedError):
-                raise self._error() from error
+                raise self.error() from error
             raise
         finally:
             self._is_interruptible = False
@@ -137,13 +141,15 @@ class Stop:
             ended.set()
             thread.join()
 
-    def _error(self) -> StoppedError:
-        return StoppedError(self._message, hint=self._hint)
-
     def _on_signal(self, _number: int, _frame: object) -> None:
         if self.is_requested:
             raise KeyboardInterrupt
         self._requested.set()
         if self._is_interruptible:
             self._has_interrupted = True
-            raise self._error()
+            raise self.error()
+
+
+def import_stop() -> Stop:
+    """Return the `Stop` of an import."""
+    return Stop("the import was stopped", hint="import again to resume it")

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from tautulli_pipeline.errors import StoppedError
 from tautulli_pipeline.imports.coordinator import Import
 from tautulli_pipeline.imports.stopping import SIGNALS, Stop
 from tautulli_pipeline.memory import freeze_gc
@@ -21,7 +20,6 @@ from tautulli_pipeline.orchestration.instance import (
     open_instance,
 )
 from tautulli_pipeline.orchestration.options import ImportOptions
-from tautulli_pipeline.orchestration.resources import RESUME_HINT
 from tautulli_pipeline.orchestration.run_tables import arrival_metadata
 from tautulli_pipeline.orchestration.workers import fail_orphaned_runs, own_process_tag
 from tautulli_pipeline.settings import Settings
@@ -53,7 +51,7 @@ def import_by_jobs(opened: Import, settings: Settings, stop: Stop) -> None:
         }
         if opened.prepare(history).work:
             job = defs.resolve_job_def("import_job")
-            _execute(job, {"importing": importing}, instance, tags)
+            _execute(job, {"importing": importing}, instance, tags, stop)
         else:
             opened.publish(history)
         arrivals = opened.consumer.finish(last_materialized_at(instance))
@@ -63,7 +61,8 @@ def import_by_jobs(opened: Import, settings: Settings, stop: Stop) -> None:
                 asset_selection={TABLE_KEY}, asset_check_selection=set()
             )
             metadata = arrival_metadata(arrivals)
-            _execute(job, {"consuming": lambda _context, _warehouse: metadata}, instance, tags)
+            consuming = {"consuming": lambda _context, _warehouse: metadata}
+            _execute(job, consuming, instance, tags, stop)
 
 
 def _execute(
@@ -71,6 +70,7 @@ def _execute(
     resources: Mapping[str, object],
     instance: dg.DagsterInstance,
     tags: Mapping[str, str],
+    stop: Stop,
 ) -> None:
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     try:
@@ -81,7 +81,7 @@ def _execute(
             tags=dict(tags),
         )
     except dg.DagsterExecutionInterruptedError as error:
-        raise StoppedError("the import was stopped", hint=RESUME_HINT) from error
+        raise stop.error() from error
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import dagster as dg
 import duckdb
@@ -25,7 +25,7 @@ from tautulli_pipeline.imports.connections import open_as_consumer
 from tautulli_pipeline.imports.consumer_client import spawned_consumer
 from tautulli_pipeline.imports.consuming import consume_backlog
 from tautulli_pipeline.imports.coordinator import Import, ImportRequest, each_once, open_import
-from tautulli_pipeline.imports.stopping import Stop
+from tautulli_pipeline.imports.stopping import Stop, import_stop
 from tautulli_pipeline.orchestration.history import last_materialized_at
 from tautulli_pipeline.orchestration.options import ImportOptions
 from tautulli_pipeline.orchestration.run_tables import arrival_metadata
@@ -33,9 +33,6 @@ from tautulli_pipeline.orchestration.stops import fault_as_failure
 from tautulli_pipeline.orchestration.workers import fail_orphaned_runs
 from tautulli_pipeline.settings import WAREHOUSE_WAIT_SECONDS, Settings, load_settings
 from tautulli_pipeline.warehouse.arrivals import arrivals_since
-
-RESUME_HINT: Final = "import again to resume it"
-
 
 # Opens the import that the op runs.
 Importing = Callable[[dg.OpExecutionContext, ImportOptions], AbstractContextManager[Import]]
@@ -45,7 +42,7 @@ Importing = Callable[[dg.OpExecutionContext, ImportOptions], AbstractContextMana
 def import_by_settings(context: dg.OpExecutionContext, options: ImportOptions) -> Iterator[Import]:
     """Open an import of the database that the run config or `IMPORT_DB_PATH` specifies."""
     began_at = time.monotonic()
-    stop = Stop("the import was stopped", hint=RESUME_HINT)
+    stop = import_stop()
     with ExitStack() as stack:
         stack.enter_context(fault_as_failure())
         stack.enter_context(stop.heard())

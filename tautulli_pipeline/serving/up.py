@@ -108,8 +108,9 @@ class _Service:
             raise PipelineError(
                 f"{self.name} keeps exiting with code {code}", hint=f"see {self.log}"
             )
-        _log.warning("%s exited with code %s; restarting it", self.name, code)
-        say(f"{self.name} exited with code {code}; restarting it")
+        message = f"{self.name} exited with code {code}; restarting it"
+        _log.warning(message)
+        say(message)
         time.sleep(self.timings.restart_pause_seconds)
         self.start()
         return True

@@ -115,7 +115,7 @@ def open_warehouse(
         finally:
             # Closing writes the log into the file. After a fatal error, it is closed already.
             with suppress(duckdb.Error):
-                raise_memory_limit(connection, _CHECKPOINT_BYTES)
+                set_memory_limit(connection, _CHECKPOINT_BYTES)
 
 
 def _create_folder(path: Path) -> None:
@@ -208,11 +208,15 @@ def migrations() -> dict[str, str]:
     return {name: script.read_text() for name, script in scripts}
 
 
-def raise_memory_limit(connection: duckdb.DuckDBPyConnection, spare_bytes: int = 0) -> None:
-    """Raise the memory limit so that the indexes can grow by `HEADROOM_ROWS` rows.
+def set_memory_limit(connection: duckdb.DuckDBPyConnection, spare_bytes: int = 0) -> None:
+    """Set a memory limit under which the indexes can grow by `HEADROOM_ROWS` rows.
 
     If a transaction fails because of a low limit, keys without rows stay in the indexes.
     A configured limit is kept.
+
+    Args:
+        connection: the warehouse.
+        spare_bytes: added to the limit.
     """
     ((found, is_configured),) = connection.execute(
         "SELECT sum(estimated_size), getvariable('has_configured_limit') "
@@ -226,11 +230,11 @@ def raise_memory_limit(connection: duckdb.DuckDBPyConnection, spare_bytes: int =
 
 def checkpoint(connection: duckdb.DuckDBPyConnection) -> None:
     """Write the log into the file, with the memory that this may need."""
-    raise_memory_limit(connection, _CHECKPOINT_BYTES)
+    set_memory_limit(connection, _CHECKPOINT_BYTES)
     try:
         connection.execute("CHECKPOINT")
     finally:
-        raise_memory_limit(connection)
+        set_memory_limit(connection)
 
 
 def warehouse_id(connection: duckdb.DuckDBPyConnection) -> str:

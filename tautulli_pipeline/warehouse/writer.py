@@ -30,7 +30,7 @@ from tautulli_pipeline.warehouse.dedup import Deduplicator, Duplicate, Verdict
 from tautulli_pipeline.warehouse.discards import Discards
 from tautulli_pipeline.warehouse.log import WriteAheadLog
 from tautulli_pipeline.warehouse.matching import TimeSpan, match_query, time_span
-from tautulli_pipeline.warehouse.schema import HEADROOM_ROWS, checkpoint, raise_memory_limit
+from tautulli_pipeline.warehouse.schema import HEADROOM_ROWS, checkpoint, set_memory_limit
 from tautulli_pipeline.warehouse.transaction import transaction
 
 MESSAGES: Final = pa.schema(
@@ -157,7 +157,7 @@ class Writer:
 
     def _reserve_memory(self, rows: int) -> None:
         if rows > self._headroom_rows:
-            raise_memory_limit(self._connection)
+            set_memory_limit(self._connection)
             self._headroom_rows = HEADROOM_ROWS
         self._headroom_rows -= rows
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tautulli_pipeline.demo.database import make_demo_database
+from tautulli_pipeline.orchestration.history import STREAM_KEY
+from tautulli_pipeline.orchestration.instance import open_instance
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,6 +18,13 @@ if TYPE_CHECKING:
 def published(data_dir: Path) -> int:
     """Return how many of about 60 partitions are published, by their receipts."""
     return len(list(data_dir.glob("receipts/*/0*")))
+
+
+def publications(data_dir: Path) -> Counter[str]:
+    """Return how often each partition was published, according to Dagster."""
+    with open_instance(data_dir) as instance:
+        found = instance.fetch_materializations(STREAM_KEY, limit=5000).records
+        return Counter(str(record.partition_key) for record in found)
 
 
 @pytest.fixture(scope="module")

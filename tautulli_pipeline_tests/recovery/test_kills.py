@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tautulli_pipeline.orchestration.history import STREAM_KEY
 from tautulli_pipeline.orchestration.instance import open_instance
 from tautulli_pipeline_tests.command import (
     ended,
@@ -24,7 +23,7 @@ from tautulli_pipeline_tests.command import (
     start,
     wait_until,
 )
-from tautulli_pipeline_tests.recovery.conftest import published
+from tautulli_pipeline_tests.recovery.conftest import publications, published
 
 if TYPE_CHECKING:
     import subprocess
@@ -85,13 +84,6 @@ def kill(
     for pipe in (process.stdout, process.stderr):
         assert pipe is not None
         pipe.close()
-
-
-def publications(data_dir: Path) -> Counter[str]:
-    """Return how often each partition was published, according to Dagster."""
-    with open_instance(data_dir) as instance:
-        found = instance.fetch_materializations(STREAM_KEY, limit=5000).records
-        return Counter(str(record.partition_key) for record in found)
 
 
 def runs(data_dir: Path) -> Counter[tuple[str, str]]:

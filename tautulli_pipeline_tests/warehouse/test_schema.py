@@ -252,7 +252,7 @@ def test_the_memory_limit_grows_with_the_table(path):
         empty = limit(connection)
         connection.execute("DROP TABLE playback_events CASCADE")
         connection.execute("CREATE TABLE playback_events AS SELECT range AS id FROM range(2000000)")
-        schema.raise_memory_limit(connection)
+        schema.set_memory_limit(connection)
         full = limit(connection)
     (small, kind), (large, same) = empty.split(), full.split()
     assert kind == same == "MiB"
