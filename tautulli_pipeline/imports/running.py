@@ -47,8 +47,8 @@ class RunningImport:
         self._began_at = began_at
         self._record = replace(record, process_id=os.getpid(), unreadable=unreadable, ended_at=None)
         self._store(replace(self.record, status=Status.RUNNING))
-        begun = "resumed" if record.covered else "begun"
-        _log.info("import %s of %s %s", record.import_id, record.source, begun)
+        verb = "resuming" if record.covered else "beginning"
+        _log.info("%s import %s of %s", verb, record.import_id, record.source)
 
     @property
     def record(self) -> ImportRecord:
