@@ -5,16 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
-from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
+from dagster._core.event_api import EventHandlerFn
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import (
+    SqliteEventLogStorage,
+    SqliteEventLogStorageWatchdog,
+)
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage, SqliteStorageConfig
 from dagster._serdes import ConfigurableClassData
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from watchdog.events import EVENT_TYPE_MODIFIED, FileSystemEvent
+from watchdog.observers.api import BaseObserver
 
 _OPEN_FILES: Final = 4
 _BUSY_TIMEOUT_SECONDS: Final = 30
+
+
+class _Watchdog(SqliteEventLogStorageWatchdog):
+    """Passes new events to the page of a run, also while they are in the write-ahead log."""
+
+    def dispatch(self, event: FileSystemEvent) -> None:
+        """Read the event log if one of its files was written."""
+        written = event.event_type == EVENT_TYPE_MODIFIED
+        if written and event.src_path in {self._log_path, f"{self._log_path}-wal"}:
+            self._process_log()
 
 
 class OpenEventLog(SqliteEventLogStorage):
@@ -52,6 +68,16 @@ class OpenEventLog(SqliteEventLogStorage):
         while len(self._engines) > _OPEN_FILES:
             self._engines.pop(next(iter(self._engines))).dispose()
         return engine
+
+    def watch(self, run_id: str, cursor: str | None, callback: EventHandlerFn) -> None:
+        """Call `callback` for each event of a run that follows `cursor`, until it ends."""
+        super().watch(run_id, cursor, callback)
+        observer = cast("BaseObserver", self._obs)
+        replaced, watch = self._watchers[run_id][callback]
+        watchdog = _Watchdog(self, run_id, callback, cursor)
+        observer.add_handler_for_watch(watchdog, watch)
+        observer.remove_handler_for_watch(replaced, watch)
+        self._watchers[run_id][callback] = (watchdog, watch)
 
     def wipe(self) -> None:
         """Delete all events. Open files are closed first."""

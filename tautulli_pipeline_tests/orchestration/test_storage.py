@@ -10,6 +10,7 @@ import dagster as dg
 
 from tautulli_pipeline.orchestration.instance import open_instance
 from tautulli_pipeline.orchestration.storage import OpenEventLog
+from tautulli_pipeline_tests.command import wait_until
 
 KEY = dg.AssetKey("films")
 
@@ -54,6 +55,23 @@ def test_open_instances_see_each_others_events(data_dir):
             expected = {f"{name}{n}" for name in "ab" for n in range(number + 1)}
             assert set(one.get_materialized_partitions(KEY)) == expected
             assert set(other.get_materialized_partitions(KEY)) == expected
+
+
+def test_an_open_instance_is_told_of_each_event_that_another_one_writes(tmp_path):
+    folder = tmp_path / "a[b]*"
+    folder.mkdir()
+    told = []
+    with open_instance(folder) as writer, open_instance(folder) as reader:
+        run = dg.DagsterRun(job_name="job")
+        writer.report_engine_event("before", run)
+        first = reader.get_records_for_run(run.run_id)
+        reader.watch_event_logs(
+            run.run_id, first.cursor, lambda entry, _cursor: told.append(entry.message)
+        )
+        for number in range(3):
+            writer.report_engine_event(f"event {number}", run)
+            wait_until(lambda number=number: len(told) > number, seconds=5)
+        assert told == ["event 0", "event 1", "event 2"]
 
 
 def test_recorded_events_survive_a_kill_of_the_process(data_dir):
