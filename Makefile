@@ -6,7 +6,7 @@ READY := .venv/ready
 # worker, which creates their shared fixtures once. The slowest files start first.
 PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-slow coverage check bench bench-small lock clean
+.PHONY: demo test test-slow coverage chromium check bench bench-small lock clean
 
 demo: $(READY)
 	$(BIN)/tautulli-pipeline demo
@@ -24,6 +24,11 @@ coverage: $(READY)
 	$(MAKE) test MEASURED="--cov --cov-report="
 	$(MAKE) test-slow MEASURED="--cov --cov-append --cov-report="
 	$(BIN)/coverage report --fail-under=90 --skip-covered
+
+# The tests that need a browser are skipped without it. Installing it needs root and Debian.
+chromium:
+	command -v chromium || \
+	    { apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium; }
 
 check: $(READY)
 	$(BIN)/ruff check .

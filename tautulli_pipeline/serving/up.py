@@ -171,10 +171,9 @@ class Serving:
     def _services(self) -> list[_Service]:
         log = self.settings.layout.log
         environment = dagster_home(self.settings.data_dir)
-        here = ("-h", HOST, "-p", str(self.port))
         python = sys.executable
         commands = {
-            "webserver": (python, "-m", "dagster_webserver", *here, *_DEFINITIONS),
+            "webserver": (python, "-m", "tautulli_pipeline.serving.web", HOST, str(self.port)),
             "daemon": (python, "-m", "dagster._daemon", "run", *_DEFINITIONS),
         }
         return [

@@ -111,9 +111,8 @@ def test_a_data_directory_or_port_in_use_is_reported(served: Served) -> None:
 
 
 def test_a_killed_child_is_restarted(served: Served) -> None:
-    (webserver,) = [
-        p for p in processes_of(served.data_dir) if "dagster_webserver" in " ".join(p.cmdline())
-    ]
+    module = "tautulli_pipeline.serving.web"
+    (webserver,) = [p for p in processes_of(served.data_dir) if module in p.cmdline()]
     webserver.send_signal(signal.SIGKILL)
     assert served.process.stderr is not None
     message = served.process.stderr.readline()
