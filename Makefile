@@ -55,4 +55,4 @@ lock:
 	    --no-strip-extras --no-header --no-annotate --group dev pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf .venv data
+	rm -rf .venv build

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -91,6 +92,23 @@ def load_settings() -> Settings:
             f"{name}={_shown(field, details['input'])} is not usable: it must be {_allowed(field)}",
             hint=f"set {name} to an allowed value, or unset it to use the default",
         ) from None
+
+
+def load_demo_settings() -> Settings:
+    """Give this process and its children the default settings and a data directory of the demo.
+
+    The directory is `demo-data` in the current directory, or in PIPELINE_DATA_DIR if that is set,
+    so that the demo's plays never get into the warehouse or the stream of real ones.
+
+    Raises:
+        ConfigurationError: a variable has an invalid value.
+    """
+    given = load_settings()
+    parent = given.data_dir if "pipeline_data_dir" in given.model_fields_set else Path.cwd()
+    for name in Settings.model_fields:
+        os.environ.pop(name.upper(), None)
+    os.environ["PIPELINE_DATA_DIR"] = str(parent / "demo-data")
+    return load_settings()
 
 
 def _shown(field: str, value: object) -> str:

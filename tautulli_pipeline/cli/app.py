@@ -9,7 +9,7 @@ import click
 
 from tautulli_pipeline.cli.auditing import duplicate_commands, letter_commands
 from tautulli_pipeline.cli.options import DEBUG, output_options
-from tautulli_pipeline.settings import WAREHOUSE_WAIT_SECONDS, load_settings
+from tautulli_pipeline.settings import WAREHOUSE_WAIT_SECONDS, load_demo_settings, load_settings
 
 # The source module checks whether the file is readable: that has its own exit code.
 _DATABASE = click.argument(
@@ -125,7 +125,7 @@ def up(*, port: int) -> None:
     run_up(load_settings(), port)
 
 
-@application.command()
+@application.command(short_help="Create a sample Tautulli database and import it.")
 @click.option(
     "--rows",
     type=click.IntRange(1, 10_000_000),
@@ -135,10 +135,14 @@ def up(*, port: int) -> None:
 )
 @output_options
 def demo(*, rows: int, as_json: bool) -> None:
-    """Create a sample Tautulli database and import it."""
+    """Create a sample Tautulli database and import it.
+
+    It has a data directory of its own: `demo-data`, in the current directory
+    or in PIPELINE_DATA_DIR.
+    """
     from tautulli_pipeline.cli.importing import run_demo
 
-    run_demo(load_settings(), rows, as_json=as_json)
+    run_demo(load_demo_settings(), rows, as_json=as_json)
 
 
 application.add_command(duplicate_commands)

@@ -69,7 +69,7 @@ def run_import(
 
 
 def run_demo(settings: Settings, rows: int, *, as_json: bool) -> None:
-    """Create a sample database of `rows` plays in the data directory and import it."""
+    """Create a sample database of `rows` plays and import it."""
     from tautulli_pipeline.data_dir.directory import explained_faults, make_data_dir
 
     _require_no_other_import(settings)

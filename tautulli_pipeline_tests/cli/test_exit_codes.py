@@ -49,6 +49,13 @@ def another_import(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
+def another_demo(folder: Path) -> Iterator[None]:
+    (folder / "data" / "demo-data").mkdir(parents=True)
+    with ImportLog(folder / "data" / "demo-data").exclusive(folder / "tautulli.db"):
+        yield
+
+
+@contextmanager
 def warehouse_in_use(folder: Path) -> Iterator[None]:
     (folder / "data").mkdir()
     with held_by_another_process(folder / "data" / "playback.duckdb"):
@@ -108,7 +115,7 @@ CASES = {
     "data directory cannot be created": Case(
         2,
         "demo --rows 5",
-        "PIPELINE_DATA_DIR='/proc/nowhere/data' is not usable: No such file or directory",
+        "PIPELINE_DATA_DIR='/proc/nowhere/data/demo-data' is not usable: No such file or directory",
         "set PIPELINE_DATA_DIR to a writable directory",
         {"PIPELINE_DATA_DIR": "/proc/nowhere/data"},
     ),
@@ -129,8 +136,8 @@ CASES = {
     "import already running": Case(
         4, "import {db}", "is already running", "tautulli-pipeline stop", situation=another_import
     ),
-    "demo during an import": Case(
-        4, "demo --rows 5", "is already running", "status", situation=another_import
+    "demo during a demo": Case(
+        4, "demo --rows 5", "is already running", "status", situation=another_demo
     ),
     "reset during an import": Case(
         4, "reset", "is already running", "status", situation=another_import

@@ -10,12 +10,14 @@ import struct
 import sys
 import termios
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import click
 import pytest
 
 from tautulli_pipeline.cli.app import application
 from tautulli_pipeline.demo.database import make_demo_database
+from tautulli_pipeline.settings import load_demo_settings
 from tautulli_pipeline_tests.command import environment, query, run, run_process
 
 if TYPE_CHECKING:
@@ -161,9 +163,29 @@ def test_an_import_shows_its_progress_and_a_summary(data_dir: Path) -> None:
     assert (code, status) == (0, summary)
 
 
-def test_the_demo_creates_and_imports_its_database(data_dir: Path) -> None:
-    outcome = run("demo", "--rows", 200, data_dir=data_dir)
+def test_the_demo_creates_and_imports_its_database_apart_from_real_plays(data_dir: Path) -> None:
+    data_dir.mkdir()
+    outcome = run(
+        "demo",
+        *("--rows", 200),
+        data_dir=data_dir,
+        DUCKDB_PATH=data_dir / "playback.duckdb",
+        NATS_URL="nats://127.0.0.1:1",
+        IMPORT_SERVER_ID="home",
+    )
     assert outcome.exit_code == 0, outcome.stderr
     assert "200" in outcome.stdout
-    assert query(data_dir, "SELECT count(*) FROM playback_events") == [(200,)]
-    assert (data_dir / "demo-200.db").exists()
+    demo = data_dir / "demo-data"
+    counts = "SELECT count(*), any_value(server_id) FROM playback_events"
+    assert query(demo, counts) == [(200, "default")]
+    assert (demo / "demo-200.db").exists()
+    assert [path.name for path in data_dir.iterdir()] == ["demo-data"]
+
+
+def test_the_demo_has_a_directory_beside_the_default_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with patch.dict(os.environ, clear=True):
+        assert load_demo_settings().data_dir == tmp_path / "demo-data"
+        assert os.environ["PIPELINE_DATA_DIR"] == str(tmp_path / "demo-data")
