@@ -36,7 +36,10 @@ check: $(READY)
 	$(BIN)/mypy
 
 $(READY): requirements.lock pyproject.toml
-	$(PYTHON) -m venv .venv
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { \
+	    echo "$(PYTHON) is not Python 3.11 or newer. Try: make $(MAKECMDGOALS) PYTHON=python3.12"; \
+	    exit 1; } >&2
+	$(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $(READY)
