@@ -120,9 +120,15 @@ def up(*, port: int) -> None:
 
     Ctrl-C stops all of them. Unfinished work can be resumed.
     """
-    from tautulli_pipeline.cli.serving import run_up
+    from tautulli_pipeline.cli.lines import print_notice
+    from tautulli_pipeline.imports.stopping import Stop
 
-    run_up(load_settings(), port)
+    settings, stop = load_settings(), Stop("stopped; unfinished work can be resumed")
+    with stop.heard():
+        from tautulli_pipeline.serving.up import Serving
+
+        Serving(settings, port, stop, print_notice).run()
+    stop.require_none()
 
 
 @application.command(short_help="Create a sample Tautulli database and import it.")
