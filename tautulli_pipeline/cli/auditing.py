@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -98,12 +99,12 @@ def list_duplicates(
         raise click.UsageError("--near can be combined only with --limit and --offset")
     page = Page(limit, offset)
     if near:
-        near_matches = _fetch(lambda opened: duplicates.list_near_matches(opened, page))
-        _print_listing("near_matches", near_matches, page, _NEAR_COLUMNS, as_json=as_json)
-        return
-    audit = duplicates.AuditFilter(**filters)
-    listing = _fetch(lambda opened: duplicates.list_duplicates(opened, audit, page))
-    _print_listing("duplicates", listing, page, _DUPLICATE_COLUMNS, as_json=as_json)
+        query = partial(duplicates.list_near_matches, page=page)
+        _print_list("near_matches", query, page, _NEAR_COLUMNS, as_json=as_json)
+    else:
+        audit = duplicates.AuditFilter(**filters)
+        query = partial(duplicates.list_duplicates, wanted=audit, page=page)
+        _print_list("duplicates", query, page, _DUPLICATE_COLUMNS, as_json=as_json)
 
 
 @duplicate_commands.command("show", short_help="Show a duplicate and the row it matched.")
@@ -169,12 +170,8 @@ def _resolve(
 ) -> None:
     """Apply `resolve` to duplicates and print the outcome of each.
 
-    Args:
-        resolve: Restores or confirms.
-        given: Ids, or their first characters.
-        names: The JSON names of the list and of the flag of each item.
-        outcomes: The text for each value of the flag.
-        as_json: Print JSON.
+    `names` are the JSON names of the list and of the flag of each item, `outcomes` the words
+    for each value of the flag.
     """
     from tautulli_pipeline.imports.curation import open_for_curation
     from tautulli_pipeline.warehouse.duplicates import KIND
@@ -215,12 +212,12 @@ def list_letters(
     from tautulli_pipeline.warehouse.reading import Page
 
     letters, page = dead_letters.LetterFilter(**filters), Page(limit, offset)
-    listing = _fetch(lambda opened: dead_letters.list_letters(opened, letters, page))
+    query = partial(dead_letters.list_letters, wanted=letters, page=page)
     state = filters["state"]
     closed_by = {"closed by": Column(itemgetter("closed_by"))}
     columns = _LETTER_COLUMNS | ({} if state == dead_letters.OPEN else closed_by)
     title = "dead letters" if state == dead_letters.ALL else f"{state} dead letters"
-    _print_listing("dead_letters", listing, page, columns, title, as_json=as_json)
+    _print_list("dead_letters", query, page, columns, title, as_json=as_json)
 
 
 @letter_commands.command("show", short_help="Show a dead letter and its raw record.")
@@ -320,25 +317,22 @@ _LETTER_COLUMNS: Final = {
 }
 
 
-def _fetch(query: Callable[[OpenWarehouse], Listing]) -> Listing:
-    from tautulli_pipeline.warehouse.reading import EMPTY, open_to_read
-
-    path = load_settings().warehouse_path
-    if not path.exists():
-        return EMPTY
-    with open_to_read(path) as connection:
-        return query(connection)
-
-
-def _print_listing(
+def _print_list(
     name: str,
-    listing: Listing,
+    query: Callable[[OpenWarehouse], Listing],
     page: Page,
     columns: Mapping[str, Column],
     title: str | None = None,
     *,
     as_json: bool,
 ) -> None:
+    """Print the page that `query` returns; without a warehouse, the list is empty."""
+    from tautulli_pipeline.warehouse.reading import EMPTY, open_to_read
+
+    listing, path = EMPTY, load_settings().warehouse_path
+    if path.exists():
+        with open_to_read(path) as connection:
+            listing = query(connection)
     if as_json:
         facts = {"total": listing.total, "limit": page.limit, "offset": page.offset}
         print_json(facts | {name: listing.rows})
