@@ -20,25 +20,23 @@ _WAITS_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.1
 
 
-def run_stop(
-    settings: Settings,
-    *,
-    as_json: bool,
-    waits_seconds: float = _WAITS_SECONDS,
-    poll_seconds: float = _POLL_SECONDS,
-) -> None:
+def run_stop(settings: Settings, *, as_json: bool, waits_seconds: float = _WAITS_SECONDS) -> None:
     """Ask the running import to stop, and wait up to `waits_seconds` for it."""
     log = ImportLog(settings.data_dir)
     claim = log.lock.holder()
     if claim is not None and claim.source:
         _request(log, claim)
-        _wait(log, claim, waits_seconds, poll_seconds)
+        deadline = time.monotonic() + waits_seconds
+        while log.lock.holder() == claim and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
     record = log.current()
     if as_json:
         summary = record.summary() if record else PENDING_SUMMARY
         print_json(summary | {"stop_requested": claim is not None})
-    elif claim is None or record is None:
-        print_line(_not_running(record))
+    elif record is None:
+        print_line("no import is running")
+    elif claim is None:
+        print_line(f"no import is running; status of the last one: {record.status}")
     else:
         print_line(_answer(record, claim))
 
@@ -54,18 +52,6 @@ def _request(log: ImportLog, claim: Claim) -> None:
             hint="make the data directory writable, or press Ctrl-C where the import runs",
         ) from error
     print_notice(f"asked process {claim.process_id} to stop after the current batch")
-
-
-def _wait(log: ImportLog, claim: Claim, waits_seconds: float, poll_seconds: float) -> None:
-    deadline = time.monotonic() + waits_seconds
-    while log.lock.holder() == claim and time.monotonic() < deadline:
-        time.sleep(poll_seconds)
-
-
-def _not_running(record: ImportRecord | None) -> str:
-    if record is None:
-        return "no import is running"
-    return f"no import is running; status of the last one: {record.status}"
 
 
 def _answer(record: ImportRecord, claim: Claim) -> str:

@@ -30,8 +30,12 @@ def run_reporting_faults(application: click.Command, arguments: Sequence[str]) -
         sys.stdout.flush()
     except PipelineError as error:
         return _report(error, as_json=as_json, debug=debug)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return ConfigurationError.exit_code
     except click.ClickException as error:
-        return _report_usage(error, as_json=as_json, debug=debug)
+        usage = ConfigurationError(error.format_message(), hint="see --help")
+        return _report(usage, as_json=as_json, debug=debug)
     except (KeyboardInterrupt, click.Abort):
         return _report(StoppedError("stopped"), as_json=as_json, debug=debug)
     except Exception as error:  # the last resort: report any error in one line
@@ -40,14 +44,6 @@ def run_reporting_faults(application: click.Command, arguments: Sequence[str]) -
         fault = PipelineError(message, hint=_UNEXPECTED_HINT)
         return _report(fault, as_json=as_json, debug=debug)
     return 0
-
-
-def _report_usage(error: click.ClickException, *, as_json: bool, debug: bool) -> int:
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        error.show()
-        return ConfigurationError.exit_code
-    usage = ConfigurationError(error.format_message(), hint="see --help")
-    return _report(usage, as_json=as_json, debug=debug)
 
 
 def _report(error: PipelineError, *, as_json: bool, debug: bool) -> int:

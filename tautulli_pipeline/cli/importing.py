@@ -86,11 +86,7 @@ def run_demo(settings: Settings, rows: int, *, as_json: bool) -> None:
 
 
 def _require_no_other_import(settings: Settings) -> None:
-    """Raise early if another import is running, before loading everything else.
-
-    Raises:
-        ImportRunningError: Another import is running.
-    """
+    """Raise early if another import is running, before loading everything else."""
     log = ImportLog(settings.data_dir)
     holder = log.lock.holder()
     if holder is not None and holder.source:

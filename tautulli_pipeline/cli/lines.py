@@ -11,15 +11,10 @@ from rich.console import Console
 
 
 def wrap_for(stream: TextIO, text: str, indent: str = "") -> str:
-    """Return `text` as it should appear on `stream`.
+    """Return `text` as it should appear on `stream`, with `indent` in front of each line.
 
     On a terminal, break it into lines between words. Words are never broken, even if they are
     wider than the terminal. Elsewhere, return a single line.
-
-    Args:
-        stream: where the text will be written.
-        text: the message.
-        indent: put in front of each line.
     """
     if not stream.isatty():
         return indent + text

@@ -24,11 +24,7 @@ def output_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def database_path(settings: Settings, given: Path | None) -> Path:
-    """Return the path of the database to read.
-
-    Raises:
-        ConfigurationError: Neither the argument nor IMPORT_DB_PATH is given.
-    """
+    """Return the given path, or that of IMPORT_DB_PATH; raise if there is neither."""
     path = given or settings.import_db_path
     if path is None:
         raise ConfigurationError(

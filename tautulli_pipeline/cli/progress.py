@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TextIO, cast
 
@@ -20,20 +20,16 @@ _LINE_EVERY_SECONDS: Final = 5.0
 class Pace:
     """A timer for progress lines. The first line is due after one interval."""
 
-    def __init__(
-        self,
-        every_seconds: float = _LINE_EVERY_SECONDS,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, every_seconds: float = _LINE_EVERY_SECONDS) -> None:
         self._every_seconds = every_seconds
-        self._clock = clock
-        self._next_at = clock() + every_seconds
+        self._next_at = time.monotonic() + every_seconds
 
     def is_due(self) -> bool:
         """Whether a line is due. If so, schedule the next one."""
-        if self._clock() < self._next_at:
+        now = time.monotonic()
+        if now < self._next_at:
             return False
-        self._next_at = self._clock() + self._every_seconds
+        self._next_at = now + self._every_seconds
         return True
 
 

@@ -22,11 +22,9 @@ from tautulli_pipeline.settings import Settings
 _NAMES_SHOWN: Final = 8
 
 
-def run_validate(
-    settings: Settings, database: Path | None, *, as_json: bool, pace: Pace | None = None
-) -> None:
+def run_validate(settings: Settings, database: Path | None, *, as_json: bool) -> None:
     """Report what `database` contains and what an import of it would do."""
-    findings = _validate(settings, database_path(settings, database), pace or Pace())
+    findings = _validate(settings, database_path(settings, database))
     if as_json:
         print_json(findings.facts())
     else:
@@ -37,7 +35,7 @@ def run_validate(
 def run_dry_run(settings: Settings, path: Path, *, salvaging: bool, as_json: bool) -> None:
     """Report the outcome counts of an import of the database at `path`."""
     began_at = time.monotonic()
-    findings = _validate(settings, path, Pace(), salvaging=salvaging)
+    findings = _validate(settings, path, salvaging=salvaging)
     report_unreadable(findings.unreadable, sys.stderr)
     if as_json:
         record = _as_record(findings, time.monotonic() - began_at)
@@ -46,8 +44,8 @@ def run_dry_run(settings: Settings, path: Path, *, salvaging: bool, as_json: boo
         _print_outcomes(findings)
 
 
-def _validate(settings: Settings, path: Path, pace: Pace, *, salvaging: bool = False) -> Findings:
-    stop = Stop("stopped; nothing was written")
+def _validate(settings: Settings, path: Path, *, salvaging: bool = False) -> Findings:
+    stop, pace = Stop("stopped; nothing was written"), Pace()
 
     def show(done: int, total: int) -> None:
         if pace.is_due():

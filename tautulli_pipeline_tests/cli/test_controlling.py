@@ -61,7 +61,7 @@ def importing(settings, *, ends_as=None):
 
 def stopped(settings, capsys, *, as_json=False, waits_seconds=30):
     capsys.readouterr()
-    run_stop(settings, as_json=as_json, waits_seconds=waits_seconds, poll_seconds=0.01)
+    run_stop(settings, as_json=as_json, waits_seconds=waits_seconds)
     out, err = capsys.readouterr()
     return (json.loads(out) if as_json else out.strip()), err
 

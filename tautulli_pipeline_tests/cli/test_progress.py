@@ -69,9 +69,10 @@ def test_no_figures_are_shown_before_the_total_is_known():
     assert "rows/s" not in shown
 
 
-def test_lines_are_limited_to_one_per_interval():
+def test_lines_are_limited_to_one_per_interval(monkeypatch):
     clock, stream = [100.0], io.StringIO()
-    with open_progress(stream, Pace(3.0, clock=lambda: clock[0])) as view:
+    monkeypatch.setattr("tautulli_pipeline.cli.progress.time.monotonic", lambda: clock[0])
+    with open_progress(stream, Pace(3.0)) as view:
         for clock[0] in (100.0, 102.9, 103.0, 103.1, 105.9, 106.0):
             view.show(RECORD)
     assert stream.getvalue().count("\n") == 2

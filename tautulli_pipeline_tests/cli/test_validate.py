@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import signal
 from datetime import datetime
+from functools import partial
 
 import pytest
 
+from tautulli_pipeline.cli import validating
 from tautulli_pipeline.cli.app import application
 from tautulli_pipeline.cli.faults import run_reporting_faults
 from tautulli_pipeline.cli.progress import Pace
@@ -166,8 +168,9 @@ def test_a_missing_argument_is_refused(run):
     assert (exit_code, err.splitlines()[0]) == (2, "tautulli-pipeline: no database given")
 
 
-def test_reading_reports_its_progress(settings, database, capfd):
-    run_validate(settings, database, as_json=True, pace=Pace(every_seconds=0.0))
+def test_reading_reports_its_progress(settings, database, capfd, monkeypatch):
+    monkeypatch.setattr(validating, "Pace", partial(Pace, every_seconds=0.0))
+    run_validate(settings, database, as_json=True)
     out, err = capfd.readouterr()
     assert json.loads(out)["total_records"] == 7
     assert "read 7 of 7 plays\n" in err
