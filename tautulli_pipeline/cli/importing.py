@@ -61,7 +61,7 @@ def run_import(
         ) as opened:
             import_by_jobs(opened, settings, stop)
         record = opened.record
-    report_unreadable(record.unreadable, sys.stderr)
+    report_unreadable(record.unreadable)
     if as_json:
         print_json(record.summary())
     else:

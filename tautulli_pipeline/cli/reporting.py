@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 import orjson
 from rich.console import Console
 from rich.table import Table
 
-from tautulli_pipeline.cli.lines import print_line, wrap_for
+from tautulli_pipeline.cli.lines import print_line, print_notice
 from tautulli_pipeline.cli.progress import time_left
 from tautulli_pipeline.imports.record import PENDING_SUMMARY, RUNNING, ImportLog, ImportRecord
 from tautulli_pipeline.settings import Settings
@@ -57,10 +57,10 @@ def print_counts(
     Console(highlight=False).print(table)
 
 
-def report_unreadable(unreadable: Iterable[Mapping[str, Any]], stream: TextIO) -> None:
-    """List the parts of a damaged file that could not be read."""
-    lines = (f"could not read {in_words(damage)}" for damage in unreadable)
-    stream.writelines(f"{wrap_for(stream, line)}\n" for line in lines)
+def report_unreadable(unreadable: Iterable[Mapping[str, Any]]) -> None:
+    """List the parts of a damaged file that could not be read, on standard error."""
+    for damage in unreadable:
+        print_notice(f"could not read {in_words(damage)}")
 
 
 def _headline(record: ImportRecord) -> str:

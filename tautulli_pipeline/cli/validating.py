@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -36,7 +35,7 @@ def run_dry_run(settings: Settings, path: Path, *, salvaging: bool, as_json: boo
     """Report the outcome counts of an import of the database at `path`."""
     began_at = time.monotonic()
     findings = _validate(settings, path, salvaging=salvaging)
-    report_unreadable(findings.unreadable, sys.stderr)
+    report_unreadable(findings.unreadable)
     if as_json:
         record = _as_record(findings, time.monotonic() - began_at)
         print_json(record.summary() | {"warehouse": asdict(findings.warehouse)})

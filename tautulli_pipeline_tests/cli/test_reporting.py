@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -90,13 +89,12 @@ def test_the_line_before_the_path_shows_status_and_next_step(capsys, status, exp
     assert lines_of(capsys)[-2] == expected
 
 
-def test_each_damaged_table_has_its_own_line():
-    stream = io.StringIO()
-    report_unreadable((), stream)
-    assert stream.getvalue() == ""
+def test_each_damaged_table_has_its_own_line(capsys):
+    report_unreadable(())
+    assert capsys.readouterr().err == ""
     damage = {"table": "session_history", "rows": 2, "ids": ["4", "9"], "cause": "page 7 is torn"}
-    report_unreadable((damage, damage | {"rows": 1, "ids": ["11"]}), stream)
-    assert stream.getvalue() == (
+    report_unreadable((damage, damage | {"rows": 1, "ids": ["11"]}))
+    assert capsys.readouterr().err == (
         "could not read 2 rows of session_history, id 4, 9 (page 7 is torn)\n"
         "could not read 1 row of session_history, id 11 (page 7 is torn)\n"
     )
