@@ -83,18 +83,17 @@ def _chosen_partitions(context: dg.OpExecutionContext) -> list[str] | None:
 
 
 def _observe(context: dg.OpExecutionContext, opened: Import, plan: Plan) -> None:
-    facts = opened.source.describe(plan.contents.values())
-    version = {DATA_VERSION: facts.fingerprint}
-    context.log_event(
-        dg.AssetObservation(DATABASE_KEY, metadata=source_metadata(facts), tags=version)
-    )
+    metadata = source_metadata(opened.source, plan.contents.values())
+    version = {DATA_VERSION: metadata["fingerprint"]}
+    context.log_event(dg.AssetObservation(DATABASE_KEY, metadata=metadata, tags=version))
 
 
 def _log_summary(
     context: dg.OpExecutionContext, opened: Import, plan: Plan, history: DagsterHistory
 ) -> None:
     published = history.published
-    months = opened.source.plays_by_month(published.partitions)
+    with opened.source.open_survey() as survey:
+        months = survey.plays_by_month(published.partitions)
     metadata = published.metadata(months, plan.unchanged)
     summary = f"{len(published.partitions):,} ranges published, {plan.unchanged:,} plays unchanged."
     context.log_event(dg.AssetObservation(STREAM_KEY, metadata=metadata, description=summary))

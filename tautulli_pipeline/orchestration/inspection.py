@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 
@@ -24,14 +25,14 @@ from tautulli_pipeline.orchestration.run_tables import (
 )
 from tautulli_pipeline.orchestration.stops import fault_as_failure
 from tautulli_pipeline.settings import load_settings
-from tautulli_pipeline.source.opening import SourceFacts, open_source
+from tautulli_pipeline.source.opening import open_source
 from tautulli_pipeline.source.survey import PartitionContent
 
 
 def inspect(
     instance: dg.DagsterInstance, options: SourceOptions
-) -> tuple[SourceFacts, list[PartitionContent], Findings]:
-    """Read the whole source and compare it with the table, unless another process holds it.
+) -> tuple[dict[str, Any], list[PartitionContent], Findings]:
+    """Describe the whole source and compare it with the table, unless another process holds it.
 
     Raises:
         ConfigurationError: no database is configured.
@@ -48,13 +49,13 @@ def inspect(
         findings = judge(
             source, warehouse=settings.warehouse_path, server_id=settings.import_server_id
         )
-        return source.describe(contents), contents, findings
+        return source_metadata(source, contents), contents, findings
 
 
 def report_inspection(context: dg.OpExecutionContext, options: SourceOptions) -> None:
     """Record what an import would do, and mark changed ranges as stale."""
     with fault_as_failure():
-        facts, surveyed, findings = inspect(context.instance, options)
+        described, surveyed, findings = inspect(context.instance, options)
     contents = {content.key: content for content in surveyed}
     finished = finished_partitions(context.instance)
     published = {key: last.content for key, last in finished.items()}
@@ -69,10 +70,10 @@ def report_inspection(context: dg.OpExecutionContext, options: SourceOptions) ->
         dg.AssetObservation(
             DATABASE_KEY,
             metadata={
-                **source_metadata(facts),
+                **described,
                 "due": dg.MetadataValue.md(ranges_table(new, changed, gone)),
             },
-            tags={DATA_VERSION: facts.fingerprint},
+            tags={DATA_VERSION: described["fingerprint"]},
         )
     )
     _mark_stale(context, [contents[key] for key in changed], read_contents(context.instance))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -13,7 +13,8 @@ import dagster as dg
 from tautulli_pipeline.imports.receipts import DUPLICATE, PUBLISHED, REJECTED, UNREADABLE, Receipt
 from tautulli_pipeline.imports.validation import Findings
 from tautulli_pipeline.orchestration.column_schemas import SCHEMA
-from tautulli_pipeline.source.opening import SourceFacts
+from tautulli_pipeline.source.damage import in_words
+from tautulli_pipeline.source.opening import OpenSource
 from tautulli_pipeline.source.partitions import Partition
 from tautulli_pipeline.source.survey import PartitionContent
 from tautulli_pipeline.warehouse.arrivals import Arrivals
@@ -65,28 +66,28 @@ def chart_of_plays(months: Months) -> str:
     return "\n".join([f"| {unit} | plays | |", "|:--|--:|:--|", *lines])
 
 
-def source_metadata(facts: SourceFacts) -> dict[str, Any]:
-    """Return the metadata of an observation of `tautulli_database`."""
+def source_metadata(source: OpenSource, contents: Collection[PartitionContent]) -> dict[str, Any]:
+    """Return the metadata of an observation of `tautulli_database` with these partitions."""
     columns = [
         dg.TableColumn(f"{name}.{column}", "any")
-        for name, columns in facts.tables.items()
+        for name, columns in source.schema.history_columns.items()
         for column in columns
     ]
+    starts = [moment for content in contents for moment in content.started or ()]
+    unreadable = [in_words(damage.facts()) for damage in source.salvage.damages]
+    with source.open_survey() as survey:
+        users, ids = survey.count_users(), survey.id_range()
     return {
-        "path": dg.MetadataValue.path(str(facts.path)),
-        "fingerprint": facts.fingerprint,
-        "size_bytes": facts.size_bytes,
-        "tautulli_version": facts.tautulli_version or "unknown",
-        "dagster/row_count": facts.rows,
-        "partitions": facts.partitions,
-        "users": facts.users,
-        **_ids(facts.ids),
-        **_span(facts.started),
-        **(
-            {"unreadable": dg.MetadataValue.json(list(facts.unreadable))}
-            if facts.unreadable
-            else {}
-        ),
+        "path": dg.MetadataValue.path(str(source.path)),
+        "fingerprint": source.snapshot.fingerprint,
+        "size_bytes": source.snapshot.size_bytes,
+        "tautulli_version": source.schema.tautulli_version or "unknown",
+        "dagster/row_count": sum(content.rows for content in contents),
+        "partitions": len(contents),
+        "users": users,
+        **_ids(ids),
+        **_span((min(starts), max(starts)) if starts else None),
+        **({"unreadable": dg.MetadataValue.json(unreadable)} if unreadable else {}),
         SCHEMA: dg.TableSchema(columns=columns),
     }
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from tautulli_pipeline.errors import SourceDamagedError
-from tautulli_pipeline.source.damage import damaged, in_words
+from tautulli_pipeline.source.damage import damaged
 from tautulli_pipeline.source.header import accept_length, require_whole
-from tautulli_pipeline.source.partitions import Grid, Partition
+from tautulli_pipeline.source.partitions import Grid
 from tautulli_pipeline.source.salvage import NOTHING_LOST, Salvage, salvage
 from tautulli_pipeline.source.schema import SourceSchema, read_schema
 from tautulli_pipeline.source.snapshot import Snapshot, take_snapshot
@@ -19,38 +19,8 @@ from tautulli_pipeline.source.survey import PartitionContent, Survey, open_surve
 
 
 @dataclass(frozen=True)
-class SourceFacts:
-    """Facts about a database file.
-
-    Attributes:
-        tables: the columns of the three history tables.
-        ids: first and last id; None if there are no plays.
-        started: first and last start in Unix seconds; None if no play has one.
-        users: number of users with plays.
-        unreadable: descriptions of the unreadable rows.
-    """
-
-    path: Path
-    size_bytes: int
-    fingerprint: str
-    tautulli_version: str | None
-    tables: Mapping[str, tuple[str, ...]]
-    rows: int
-    ids: tuple[int, int] | None
-    started: tuple[int, int] | None
-    users: int
-    partitions: int
-    unreadable: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class KnownContents:
-    """The contents of a source that has not changed since its last survey.
-
-    Attributes:
-        source: the path, as in `Snapshot.source`.
-        contents: the partitions of `grid` that have rows.
-    """
+    """The partitions of `grid` that have rows, if the source is the same as at its last survey."""
 
     source: Path
     grid: Grid
@@ -59,11 +29,7 @@ class KnownContents:
 
 @dataclass(frozen=True)
 class Copied:
-    """A private copy of a Tautulli database.
-
-    Attributes:
-        salvage: the rows missing from the copy because the file is damaged.
-    """
+    """A private copy of a Tautulli database, and the rows that it lacks if the file is damaged."""
 
     snapshot: Snapshot
     schema: SourceSchema
@@ -141,32 +107,6 @@ class OpenSource:
         if not self.salvage.damages:
             self._on_survey(fitting, contents)
         return contents
-
-    def describe(self, contents: Collection[PartitionContent]) -> SourceFacts:
-        """Return facts about the file; `contents` are its partitions."""
-        starts = [moment for content in contents for moment in content.started or ()]
-        with self.open_survey() as survey:
-            users, ids = survey.count_users(), survey.id_range()
-        return SourceFacts(
-            path=self.snapshot.source,
-            size_bytes=self.snapshot.size_bytes,
-            fingerprint=self.snapshot.fingerprint,
-            tautulli_version=self.schema.tautulli_version,
-            tables=self.schema.history_columns,
-            rows=sum(content.rows for content in contents),
-            ids=ids,
-            started=(min(starts), max(starts)) if starts else None,
-            users=users,
-            partitions=len(contents),
-            unreadable=tuple(in_words(damage.facts()) for damage in self.salvage.damages),
-        )
-
-    def plays_by_month(self, partitions: Iterable[Partition]) -> list[tuple[str, int]]:
-        """Count the plays of `partitions` by the month of their start."""
-        with self.open_survey() as survey:
-            return survey.plays_by_month(
-                ids for partition in partitions for ids in partition.ranges
-            )
 
     def open_survey(self) -> AbstractContextManager[Survey]:
         """Open the copy for counting rows and computing digests."""

@@ -17,7 +17,6 @@ from tautulli_pipeline.events.columns import COPIED, HISTORY, MEDIA_INFO, METADA
 from tautulli_pipeline.events.identity import quote_identifier
 from tautulli_pipeline.source.damage import BACKUP_HINT, SALVAGE_HINT
 from tautulli_pipeline.source.partitions import LAST_GRID_ID, OTHER, Grid, Partition
-from tautulli_pipeline.source.reader import IdRange
 from tautulli_pipeline.source.schema import LOOKUPS, SourceSchema, open_read_only
 
 # Columns that Tautulli rewrites later: by merging, "fix metadata" and late metadata rows.
@@ -118,15 +117,15 @@ class Survey:
         )
         return None if first is None else (first, last)
 
-    def plays_by_month(self, ranges: Iterable[IdRange]) -> list[tuple[str, int]]:
-        """Count the plays of `ranges` by the month of their start (UTC), sorted by month."""
+    def plays_by_month(self, partitions: Iterable[Partition]) -> list[tuple[str, int]]:
+        """Count the plays of `partitions` by the month of their start (UTC), sorted by month."""
         sql = (
             f"SELECT strftime('%Y-%m', started, 'unixepoch') AS month, count(*) FROM {HISTORY} "
             f"WHERE {self._schema.has_id_within(HISTORY, 'id')} AND {_HAS_START.format('started')} "
             "AND month IS NOT NULL GROUP BY 1"
         )
         counted: Counter[str] = Counter()
-        for ids in ranges:
+        for ids in chain.from_iterable(partition.ranges for partition in partitions):
             counted.update(dict(self._all(sql, ids.first, ids.last)))
         return sorted(counted.items())
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 
 import dagster as dg
 import pyarrow as pa
@@ -13,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tautulli_pipeline.events.columns import HISTORY_TABLES
 from tautulli_pipeline.imports.receipts import ROWS, Receipt
 from tautulli_pipeline.orchestration.run_tables import (
     Published,
@@ -24,26 +24,16 @@ from tautulli_pipeline.orchestration.run_tables import (
     stream_metadata,
     table,
 )
-from tautulli_pipeline.source.opening import SourceFacts
+from tautulli_pipeline.source.damage import Damage
+from tautulli_pipeline.source.opening import OpenSource, open_source
 from tautulli_pipeline.source.partitions import Grid
+from tautulli_pipeline.source.salvage import Salvage
 from tautulli_pipeline.source.survey import PartitionContent
 from tautulli_pipeline.warehouse.arrivals import Arrivals
+from tautulli_pipeline_tests.cases import DEFAULT_STARTED_AT, make_database, play
 
 PARTITION, SECOND = Grid(10).partition_of(1), Grid(10).partition_of(11)
 CONTENT = PartitionContent(PARTITION, 5, "digest", (1_700_000_000, 1_700_086_400))
-FACTS = SourceFacts(
-    path=Path("/media/tautulli.db"),
-    size_bytes=4096,
-    fingerprint="f1",
-    tautulli_version="v2.17.2",
-    tables={"session_history": ("id", "started"), "session_history_metadata": ("id",)},
-    rows=12_345,
-    ids=(3, 99),
-    started=(1_700_000_000, 1_700_086_400),
-    users=4,
-    partitions=2,
-    unreadable=(),
-)
 ARRIVALS = Arrivals(
     months=(("2024-01", 1_200), ("2024-02", 34)),
     span=(datetime(2024, 1, 2, 3, 4, 5), datetime(2024, 2, 3, 4, 5, 6)),
@@ -90,31 +80,54 @@ def test_a_table_shows_the_full_number_of_every_row(rows):
     assert numbers == [number for _, number in rows]
 
 
-def test_source_metadata_lists_every_column():
-    described = source_metadata(FACTS)
-    facts = plain(described)
-    assert facts["path"] == "/media/tautulli.db"
-    assert (facts["dagster/row_count"], facts["users"], facts["partitions"]) == (12_345, 4, 2)
-    assert (facts["first_id"], facts["last_id"]) == (3, 99)
-    assert (facts["first_play"], facts["last_play"]) == (1_700_000_000.0, 1_700_086_400.0)
-    assert [column.name for column in described["dagster/column_schema"].columns] == [
-        "session_history.id",
-        "session_history.started",
-        "session_history_metadata.id",
-    ]
+@pytest.fixture(scope="module")
+def database(tmp_path_factory):
+    database = tmp_path_factory.mktemp("source") / "tautulli.db"
+    plays = [play(n, user_id=n % 3) for n in (1, 2, 3, 11, 12)] + [play(13, started=0)]
+    make_database(database, plays=plays, version="v2.17.2")
+    return database
+
+
+def described(database, folder):
+    """Return the metadata of a database with partitions of ten ids."""
+    with open_source(database, folder / "snapshots") as source:
+        return source_metadata(source, source.survey(None, 10))
+
+
+def test_source_metadata_describes_the_file(database, tmp_path):
+    facts = plain(described(database, tmp_path))
+    assert (facts["path"], facts["tautulli_version"]) == (str(database), "v2.17.2")
+    assert facts["size_bytes"] == database.stat().st_size
+    assert (facts["dagster/row_count"], facts["users"], facts["partitions"]) == (6, 4, 2)
+    assert (facts["first_id"], facts["last_id"]) == (1, 13)
+    # A play without a start does not count.
+    first, last = (DEFAULT_STARTED_AT + 10_000 * n for n in (1, 12))
+    assert (facts["first_play"], facts["last_play"]) == (first, last)
     assert "unreadable" not in facts
 
 
-def test_an_empty_source_has_no_ids_or_dates():
-    empty = replace(FACTS, rows=0, ids=None, started=None, tautulli_version=None)
-    facts = plain(source_metadata(empty))
-    assert facts["tautulli_version"] == "unknown"
+def test_source_metadata_lists_every_column(database, tmp_path):
+    columns = described(database, tmp_path)["dagster/column_schema"].columns
+    names = [column.name for column in columns]
+    assert {name.split(".")[0] for name in names} == set(HISTORY_TABLES)
+    assert {"session_history.started", "session_history_metadata.title"} <= set(names)
+
+
+def test_an_empty_source_has_no_ids_or_dates(tmp_path):
+    make_database(tmp_path / "tautulli.db", version=None)
+    facts = plain(described(tmp_path / "tautulli.db", tmp_path))
+    assert (facts["tautulli_version"], facts["dagster/row_count"], facts["users"]) == (
+        *("unknown", 0, 0),
+    )
     assert not {"first_id", "last_id", "first_play", "last_play"} & facts.keys()
 
 
-def test_source_metadata_lists_unreadable_parts():
-    damaged = replace(FACTS, unreadable=("play 7", "plays 9 to 11"))
-    assert plain(source_metadata(damaged))["unreadable"] == ["play 7", "plays 9 to 11"]
+def test_source_metadata_lists_unreadable_parts(database, tmp_path):
+    lost = Salvage((Damage("session_history", (7,), ((7, 7),), "page 2 is torn"),), (7,))
+    with open_source(database, tmp_path / "snapshots") as source:
+        damaged = OpenSource(lambda: replace(source.copied, salvage=lost))
+        metadata = source_metadata(damaged, source.survey(None, 10))
+    assert plain(metadata)["unreadable"] == ["1 row of session_history, id 7 (page 2 is torn)"]
 
 
 def test_a_range_counts_the_outcomes_of_its_rows():
@@ -219,9 +232,9 @@ def test_a_long_list_of_ranges_is_shortened_but_counted_in_full():
     assert exactly == ", ".join(keys[:20])
 
 
-def test_dagster_accepts_the_metadata():
+def test_dagster_accepts_the_metadata(database, tmp_path):
     accepted = [
-        source_metadata(replace(FACTS, unreadable=("play 7",))),
+        described(database, tmp_path),
         history_metadata(receipt((1, "published")), CONTENT),
         stream_metadata(receipt((1, "published")), CONTENT),
         Published().metadata([], 0),

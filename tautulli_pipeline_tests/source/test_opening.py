@@ -10,7 +10,7 @@ import pytest
 from tautulli_pipeline.errors import SourceError
 from tautulli_pipeline.source.opening import KnownContents, OpenSource, open_source
 from tautulli_pipeline.source.partitions import MAX_PARTITIONS, OTHER, Grid
-from tautulli_pipeline_tests.cases import DEFAULT_STARTED_AT, make_database, play
+from tautulli_pipeline_tests.cases import make_database, play
 
 
 @pytest.fixture(scope="module")
@@ -27,38 +27,21 @@ def source(folder, tmp_path):
         yield source
 
 
-def test_describe_returns_the_facts_of_a_source(source, folder):
-    contents = source.survey(None, 10)
-    facts = source.describe(contents)
-    assert (facts.path, facts.tautulli_version) == (folder / "tautulli.db", "v2.17.2")
-    assert facts.size_bytes == (folder / "tautulli.db").stat().st_size
-    assert (facts.rows, facts.ids, facts.users, facts.partitions) == (6, (1, 13), 4, 2)
-    first, last = (DEFAULT_STARTED_AT + 10_000 * n for n in (1, 12))
-    assert facts.started == (first, last)  # a play without a start does not count
-    assert facts.unreadable == ()
-
-
-def test_a_source_without_plays_has_no_ids_and_no_starts(tmp_path):
-    make_database(tmp_path / "tautulli.db")
-    with open_source(tmp_path / "tautulli.db", tmp_path / "snapshots") as source:
-        facts = source.describe(source.survey(None, 10))
-    assert (facts.rows, facts.ids, facts.started, facts.users) == (0, None, None, 0)
-
-
 def test_plays_are_counted_by_month_in_the_given_partitions(source):
     partitions = [Grid(10).partition_of(1), Grid(10).partition_of(11)]
-    assert source.plays_by_month(partitions) == [("2023-11", 5)]
-    assert source.plays_by_month(partitions[1:]) == [("2023-11", 2)]
-    assert source.plays_by_month([OTHER]) == []
-    assert source.plays_by_month([]) == []
+    with source.open_survey() as survey:
+        assert survey.plays_by_month(partitions) == [("2023-11", 5)]
+        assert survey.plays_by_month(partitions[1:]) == [("2023-11", 2)]
+        assert survey.plays_by_month([OTHER]) == []
+        assert survey.plays_by_month([]) == []
 
 
 def test_plays_of_both_ranges_of_other_are_counted_by_month(tmp_path):
     path = tmp_path / "tautulli.db"
     make_database(path, plays=[play(n, started=1_700_000_000) for n in (-5, 5, 10**10)])
-    with open_source(path, tmp_path / "snapshots") as source:
-        assert source.plays_by_month([OTHER]) == [("2023-11", 2)]
-        assert source.plays_by_month([OTHER, Grid(10).partition_of(5)]) == [("2023-11", 3)]
+    with open_source(path, tmp_path / "snapshots") as source, source.open_survey() as survey:
+        assert survey.plays_by_month([OTHER]) == [("2023-11", 2)]
+        assert survey.plays_by_month([OTHER, Grid(10).partition_of(5)]) == [("2023-11", 3)]
 
 
 @pytest.mark.parametrize(
@@ -111,4 +94,4 @@ def test_later_writes_do_not_affect_an_open_source(tmp_path):
     with open_source(path, tmp_path / "snapshots") as source:
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("DELETE FROM session_history")
-        assert source.describe(source.survey(None, 10)).rows == 1
+        assert [content.rows for content in source.survey(None, 10)] == [1]
