@@ -19,12 +19,11 @@ class CurrentBatch:
     queries are prepared once against this table and executed for each batch.
     """
 
-    def __init__(self, schema: pa.Schema, *, rows_per_piece: int = ROWS_PER_PIECE) -> None:
+    def __init__(self, schema: pa.Schema) -> None:
         self.table = schema.empty_table()
-        self._rows_per_piece = rows_per_piece
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """Return the batch as an Arrow C stream, which DuckDB requests at each execution."""
-        pieces = self.table.to_batches(max_chunksize=self._rows_per_piece)
+        pieces = self.table.to_batches(max_chunksize=ROWS_PER_PIECE)
         reader = pa.RecordBatchReader.from_batches(self.table.schema, pieces)
         return reader.__arrow_c_stream__(requested_schema)

@@ -45,11 +45,6 @@ def _as_uuid(hex_digest: str) -> str:
     )
 
 
-def item_key(rating_key: str, title: str) -> str:
-    """Return the rating key or, without one, 8 bytes of the title's SHA-256."""
-    return f"coalesce({rating_key}, sha256({title})[1:16])"
-
-
 def time_bucket(started_at: str) -> str:
     """Return the start of a play to the second; `started_at` is a TIMESTAMP in UTC."""
     return f"strftime({started_at}, '%Y-%m-%dT%H:%M:%S')"
@@ -58,9 +53,12 @@ def time_bucket(started_at: str) -> str:
 def cross_source_key(
     *, server_id: str, user_id: str, rating_key: str, title: str, machine_id: str, started_at: str
 ) -> str:
-    """Return the key of a play that is the same for all producers."""
+    """Return the key of a play that is the same for all producers.
+
+    Without a rating key, 8 bytes of the title's SHA-256 stand for it.
+    """
     return (
-        f"concat_ws(':', {server_id}, {user_id}, {item_key(rating_key, title)}, "
+        f"concat_ws(':', {server_id}, {user_id}, coalesce({rating_key}, sha256({title})[1:16]), "
         f"coalesce({machine_id}, 'unknown'), {time_bucket(started_at)})"
     )
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 from tautulli_pipeline.events import formulas, identity
@@ -31,20 +30,15 @@ _RESHAPED: Final = frozenset({"id", "started", "stopped"})
 # Columns that no Tautulli version has, but that files from other tools may have.
 _FOREIGN: Final = ("session_key", "percent_complete", "friendly_name", "library_name")
 
-ODD_ID: Final = "id is not a 64-bit integer"
 MISSING_START: Final = "missing start"
-MISSING_USER: Final = "missing user_id"
-MISSING_TITLE: Final = "missing title"
 
 
-@dataclass(frozen=True)
 class Cells:
     """The cells of a batch row, as SQL expressions that are NULL for an empty cell."""
 
-    columns: Mapping[str, Sequence[str]]
-    _owners: dict[str, str] = field(init=False, repr=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
+    def __init__(self, columns: Mapping[str, Sequence[str]]) -> None:
+        self.columns = columns
+        self._owners: dict[str, str] = {}
         for table in HISTORY_TABLES:
             for column in self.columns.get(table, ()):
                 name, cell = column.lower(), _cell(table, column)
@@ -181,13 +175,14 @@ def _plays(cells: Cells, server_id: str) -> str:
         started_at="moment",
     )
     fault = f"""CASE
-        WHEN row_id IS NULL THEN concat('{ODD_ID}', ': ' || {_cell(HISTORY, "id")})
+        WHEN row_id IS NULL
+            THEN concat('id is not a 64-bit integer', ': ' || {_cell(HISTORY, "id")})
         WHEN coalesce({cells["started"]}, '0') = '0' THEN '{MISSING_START}'
         WHEN moment IS NULL THEN 'start is not a time in the years 1-9999: ' || {cells["started"]}
-        WHEN {cells["user_id"]} IS NULL THEN '{MISSING_USER}'
+        WHEN {cells["user_id"]} IS NULL THEN 'missing user_id'
         WHEN coalesce(user_number <> TRY_CAST({cells["user_id"]} AS DOUBLE), true)
             THEN 'user_id is not a 32-bit integer: ' || {cells["user_id"]}
-        WHEN {cells["title"]} IS NULL THEN '{MISSING_TITLE}' END"""
+        WHEN {cells["title"]} IS NULL THEN 'missing title' END"""
     return _aliased(
         {
             "moment": _moment("start_seconds"),
@@ -207,16 +202,13 @@ def _moment(seconds: str) -> str:
 
 def _computed(cells: Cells, server_id: str) -> str:
     """Return SQL for the computed fields as unquoted JSON, and for the members of `extra`."""
-    progress = formulas.Progress(
-        view_offset=cells["view_offset"],
-        duration=cells["duration"],
-        credits_first=cells["marker_credits_first"],
-        live=cells["live"],
-    )
+    offset, duration, live = cells["view_offset"], cells["duration"], cells["live"]
     friendly_name = formulas.friendly_name(
         quote_identifier(FRIENDLY_NAME_LOOKUP), quote_identifier(USERNAME_LOOKUP)
     )
-    percent = f"coalesce(TRY_CAST({cells['percent_complete']} AS BIGINT), {progress.percent()})"
+    computed_percent = formulas.percent_complete(offset, duration, live)
+    percent = f"coalesce(TRY_CAST({cells['percent_complete']} AS BIGINT), {computed_percent})"
+    watched = formulas.watched_status(offset, duration, cells["marker_credits_first"], live)
     fields = {
         "event_id": identity.event_id("session_name", "start_seconds", "user_number"),
         "session_key": "session_name",
@@ -234,7 +226,7 @@ def _computed(cells: Cells, server_id: str) -> str:
         "location_type": f"CASE WHEN {cells['location']} = 'lan' THEN 'lan' ELSE 'wan' END",
         "media_duration": f"(TRY_CAST({cells['duration']} AS BIGINT) // 1000)::VARCHAR",
         "percent_complete": f"({percent})::VARCHAR",
-        "watched_status": f"({progress.watched_status()})::VARCHAR",
+        "watched_status": f"({watched})::VARCHAR",
         "play_duration": formulas.play_duration(
             "start_seconds", "stop_seconds", f"TRY_CAST({cells['paused_counter']} AS BIGINT)"
         )

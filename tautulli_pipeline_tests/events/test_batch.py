@@ -6,6 +6,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
+from tautulli_pipeline.events import batch
 from tautulli_pipeline.events.batch import ROWS_PER_PIECE, CurrentBatch
 
 SCHEMA = pa.schema([("number", pa.int64()), ("text", pa.string())])
@@ -28,8 +29,8 @@ def connection(current):
         yield connected
 
 
-def read(connection, statement="read"):
-    return connection.execute(f"EXECUTE {statement}").to_arrow_table()
+def read(connection):
+    return connection.execute("EXECUTE read").to_arrow_table()
 
 
 def test_it_is_empty_until_a_batch_is_set(connection):
@@ -53,12 +54,10 @@ def test_a_batch_is_passed_completely_in_small_pieces(current, rows):
     assert max(piece.num_rows for piece in pieces) <= ROWS_PER_PIECE
 
 
-def test_a_batch_of_chunks_and_slices_is_read_in_order(connection):
-    small_pieces = CurrentBatch(SCHEMA, rows_per_piece=2)
-    connection.register("small_pieces", small_pieces)
-    connection.execute("PREPARE read_small AS FROM small_pieces ORDER BY number")
-    small_pieces.table = pa.concat_tables([table([1, 2, 3]), table([]), table([4, 5, 6])[1:]])
-    assert read(connection, "read_small")["number"].to_pylist() == [1, 2, 3, 5, 6]
+def test_a_batch_of_chunks_and_slices_is_read_in_order(connection, current, monkeypatch):
+    monkeypatch.setattr(batch, "ROWS_PER_PIECE", 2)
+    current.table = pa.concat_tables([table([1, 2, 3]), table([]), table([4, 5, 6])[1:]])
+    assert read(connection)["number"].to_pylist() == [1, 2, 3, 5, 6]
 
 
 def test_a_self_join_reads_the_batch_twice(connection, current):

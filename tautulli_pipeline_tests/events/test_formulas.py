@@ -94,12 +94,9 @@ def decision(row):
 def by_sql(batch):
     numbers = {"started", "stopped", "paused"}
     schema = pa.schema([(n, pa.int64() if n in numbers else pa.string()) for n in NAMES])
-    progress = formulas.Progress(
-        view_offset="view_offset", duration="duration", credits_first="credits_first", live="live"
-    )
     figures = (
-        progress.percent(),
-        progress.watched_status(),
+        formulas.percent_complete("view_offset", "duration", "live"),
+        formulas.watched_status("view_offset", "duration", "credits_first", "live"),
         formulas.play_duration("started", "stopped", "paused"),
         formulas.friendly_name("friendly", "username"),
         formulas.transcode_decision("decision", "video", "audio"),
