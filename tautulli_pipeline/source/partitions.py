@@ -89,8 +89,9 @@ class Grid:
 
     def fits(self, batch_size: int, count_ranges: Callable[[int], int]) -> bool:
         """Whether `fitting` returns, or could once have returned, this grid for `batch_size`."""
-        widened = self.width % batch_size == 0 and count_ranges(batch_size) > MAX_PARTITIONS
-        return self.width == batch_size or widened
+        if self.width == batch_size:
+            return True
+        return self.width % batch_size == 0 and count_ranges(batch_size) > MAX_PARTITIONS
 
     def partition_of(self, row_id: int) -> Partition:
         """Return the partition that contains `row_id`."""
