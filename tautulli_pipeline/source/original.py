@@ -60,14 +60,10 @@ class Observed:
         """The files by suffix, in the order in which they are copied."""
         return {"": self.database, "-wal": self.wal, "-journal": self.journal}
 
-    @property
-    def fingerprint(self) -> str:
-        """A hash of the times, sizes and headers of all files."""
-        return hashlib.blake2b(repr(self).encode(), digest_size=16).hexdigest()
-
     def name_at(self, original: Path) -> str:
-        """Return the fingerprint and the path, as valid UTF-8."""
-        return f"{self.fingerprint} {spelled_out(original)}"
+        """Return a hash of the times, sizes and headers, and the path, as valid UTF-8."""
+        fingerprint = hashlib.blake2b(repr(self).encode(), digest_size=16).hexdigest()
+        return f"{fingerprint} {spelled_out(original)}"
 
     def settled_at(self, time_ns: int) -> bool:
         """Whether any write after `time_ns` would change the times."""

@@ -39,14 +39,12 @@ class IdRange:
     last: int
 
 
-_NO_IDS: Final = IdRange(0, -1)
-
-
 class HistoryReader:
     """Reads plays by id from a private copy.
 
     Each batch runs as a query inside SQLite, which uses the primary key. DuckDB's own scan
-    of an attached table would read the whole table for each batch.
+    of an attached table would read the whole table for each batch. Rows that SQLite cannot
+    read raise a `SourceDamagedError`.
     """
 
     def __init__(
@@ -65,33 +63,25 @@ class HistoryReader:
             A table of text columns named `<table>.<column>`, in which NULL and '' differ.
             Metadata and media info are NULL for a play without them. Bytes that are not
             UTF-8 become replacement characters.
-
-        Raises:
-            SourceDamagedError: SQLite cannot read the rows.
         """
         with self._naming_damage(ids):
             return _as_utf8(self._execute(ids).to_arrow_table(ROWS_PER_PIECE))
 
-    def stream(
-        self, ranges: Iterable[IdRange], *, batch_rows: int = ROWS_PER_PIECE
-    ) -> Iterator[pa.RecordBatch]:
-        """Yield the same plays range by range, in batches of at most `batch_rows`.
+    def stream(self, ranges: Iterable[IdRange]) -> Iterator[pa.RecordBatch]:
+        """Yield the same plays range by range, in batches of at most `ROWS_PER_PIECE`.
 
         Each range takes one query, because planning it costs as much as reading a thousand
         plays. Do not run another query until the iterator is exhausted.
-
-        Raises:
-            SourceDamagedError: SQLite cannot read the rows.
         """
         for ids in ranges:
             with self._naming_damage(ids):
-                for batch in self._execute(ids).to_arrow_reader(batch_rows):
+                for batch in self._execute(ids).to_arrow_reader(ROWS_PER_PIECE):
                     yield from _as_utf8(pa.Table.from_batches([batch])).to_batches()
 
     @property
     def columns(self) -> pa.Schema:
         """The schema of the tables that `read` returns."""
-        return self.read(_NO_IDS).schema
+        return self.read(IdRange(0, -1)).schema
 
     def _execute(self, ids: IdRange) -> duckdb.DuckDBPyConnection:
         parameters = ", ".join(f"CAST({n} AS BIGINT)" for n in (ids.first, ids.last))

@@ -138,8 +138,10 @@ class Survey:
         return [*found, OTHER] if outside else found
 
     def _on_grid(self, grid: Grid) -> Iterator[Partition]:
+        integer = self._schema.has_integer(HISTORY, "id")
+        first_from = f"SELECT min(id) FROM {HISTORY} WHERE {integer} AND id >= ?"
         next_id = 1
-        while (row_id := self._first_id_from(next_id)) is not None:
+        while (row_id := self._one(first_from, next_id)[0]) is not None:
             partition = grid.partition_of(row_id)
             if partition == OTHER:
                 return
@@ -164,12 +166,6 @@ class Survey:
                 yield found
         if rows != self.count_rows():
             raise out_of_order(self._named)
-
-    def _first_id_from(self, row_id: int) -> int | None:
-        integer = self._schema.has_integer(HISTORY, "id")
-        sql = f"SELECT min(id) FROM {HISTORY} WHERE {integer} AND id >= ?"
-        found: int | None = self._one(sql, row_id)[0]
-        return found
 
     def _content(self, partition: Partition, content: str) -> PartitionContent:
         rows, digests, starts = 0, [], []

@@ -54,9 +54,10 @@ def test_a_stream_of_batches_maps_like_the_whole_table(many_plays, opened):
         )
 
 
-def test_rejected_rows_in_small_batches_get_their_own_records(opened):
+def test_rejected_rows_in_small_batches_get_their_own_records(opened, monkeypatch):
+    monkeypatch.setattr("tautulli_pipeline.source.reader.ROWS_PER_PIECE", 7)
     mapper, reader = opened
-    batches = reader.stream([IdRange(90, 320)], batch_rows=7)
+    batches = reader.stream([IdRange(90, 320)])
     rows = pa.concat_tables(mapper.map(reader.columns, batches))
     records = {
         row["source_row_id"]: json.loads(row["record"])["session_history"]["id"]

@@ -96,11 +96,12 @@ def test_only_the_first_32_bytes_identify_a_log():
 
 @pytest.mark.parametrize("part", ["database", "wal", "journal"])
 @CHANGES
-def test_the_fingerprint_depends_on_every_attribute_of_every_file(part, name, value):
-    before = Observed(SEEN, SEEN, SEEN)
+def test_the_name_depends_on_every_attribute_of_every_file(part, name, value):
+    path, before = Path("tautulli.db"), Observed(SEEN, SEEN, SEEN)
     after = replace(before, **{part: replace(SEEN, **{name: value})})
-    assert before.fingerprint == Observed(SEEN, SEEN, SEEN).fingerprint
-    assert len({seen.fingerprint for seen in (before, after, replace(before, **{part: None}))}) == 3
+    gone = replace(before, **{part: None})
+    assert before.name_at(path) == Observed(SEEN, SEEN, SEEN).name_at(path)
+    assert len({seen.name_at(path) for seen in (before, after, gone)}) == 3
 
 
 @pytest.mark.parametrize(
