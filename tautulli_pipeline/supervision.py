@@ -15,11 +15,8 @@ class Restarts:
     """Limits the restarts of a child process that keeps exiting.
 
     Attributes:
-        at_most: the maximum number of consecutive restarts, not counting a restart after a
-            run longer than `steady_seconds`.
+        at_most: the maximum number of consecutive restarts.
         steady_seconds: a run longer than this resets the restart count.
-        in_a_row: the number of consecutive restarts so far.
-        started_at: the monotonic time of the last start.
     """
 
     at_most: int
@@ -27,14 +24,12 @@ class Restarts:
     in_a_row: int = 0
     started_at: float = field(default_factory=time.monotonic)
 
-    def started(self) -> None:
-        """Record that the child was started."""
-        self.started_at = time.monotonic()
-
     def allow_another(self) -> bool:
-        """Count a restart; return False if it exceeds the limit."""
-        was_steady = time.monotonic() - self.started_at > self.steady_seconds
+        """Count a restart that happens now; return False if it exceeds the limit."""
+        now = time.monotonic()
+        was_steady = now - self.started_at > self.steady_seconds
         self.in_a_row = 0 if was_steady else self.in_a_row + 1
+        self.started_at = now
         return self.in_a_row <= self.at_most
 
 

@@ -80,7 +80,6 @@ class _Service:
     def start(self) -> None:
         if self.log.exists() and self.log.stat().st_size > self.max_log_bytes:
             self.log.replace(self.log.with_suffix(".log.1"))
-        self.restarts.started()
         self.log.parent.mkdir(mode=0o700, exist_ok=True)
         with self.log.open("ab") as log:
             # A new session: Ctrl-C reaches only the parent, which ends its children in order.

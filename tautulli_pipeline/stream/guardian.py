@@ -115,7 +115,6 @@ class Guardian:
             for leftover in Path().glob("*.ports"):
                 leftover.unlink()
             _write_config(self._credentials, shutil.disk_usage(".").free)
-            self._restarts.started()
             self._server = subprocess.Popen(
                 [*self._command, *(["-p", str(self._port)] if self._port else [])],
                 stdin=subprocess.DEVNULL,
