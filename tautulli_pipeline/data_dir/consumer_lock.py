@@ -27,15 +27,11 @@ def consumer_lock(
     *,
     patience_seconds: float = _CONSUMER_EXITS_WITHIN_SECONDS,
 ) -> Iterator[None]:
-    """Hold the consumer lock of a data directory.
-
-    Args:
-        data_dir: the data directory.
-        warehouse: the warehouse, for the error message.
-        patience_seconds: how long to wait for another consumer, which can see the wait.
+    """Hold the consumer lock of a data directory; the error message names `warehouse`.
 
     Raises:
-        WarehouseError: another consumer is still running.
+        WarehouseError: another consumer, which can see the wait, still runs after
+            `patience_seconds`.
     """
     lock = FileLock(data_dir.consumer_lock, mode=0o600)
     try:

@@ -23,11 +23,7 @@ _FULL_BELOW_BYTES: Final = 2**20
 
 
 def make_data_dir(settings: Settings) -> None:
-    """Create the data directory, private to its owner.
-
-    Raises:
-        ConfigurationError: it cannot be created.
-    """
+    """Create the data directory, private to its owner."""
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -41,8 +37,7 @@ def make_data_dir(settings: Settings) -> None:
 def data_directory(settings: Settings) -> Iterator[None]:
     """Create the data directory; on an error, remove it again if it is new and empty.
 
-    Raises:
-        ConfigurationError: it cannot be created, or the warehouse's folder does not exist.
+    The folder of the warehouse has to exist.
     """
     require_warehouse_folder(settings)
     data_dir = settings.data_dir
@@ -58,12 +53,9 @@ def data_directory(settings: Settings) -> Iterator[None]:
 
 
 def require_warehouse_folder(settings: Settings) -> None:
-    """Check that the folder of DUCKDB_PATH exists.
+    """Raise a `ConfigurationError` unless the folder of DUCKDB_PATH exists.
 
-    The folder may be an unmounted mount point, so it is never created.
-
-    Raises:
-        ConfigurationError: it does not exist.
+    It may be an unmounted mount point, so it is never created.
     """
     path = settings.warehouse_path
     if path.parent != settings.data_dir and not path.parent.is_dir():
@@ -75,11 +67,7 @@ def require_warehouse_folder(settings: Settings) -> None:
 
 @contextmanager
 def explained_faults(data_dir: Path) -> Iterator[None]:
-    """Turn disk errors in the data directory into a `ConfigurationError`.
-
-    Raises:
-        ConfigurationError: the disk is full or not writable.
-    """
+    """Turn errors of a full or read-only disk into a `ConfigurationError`."""
     try:
         yield
     except PipelineError:
@@ -88,16 +76,13 @@ def explained_faults(data_dir: Path) -> Iterator[None]:
         cause = _disk_error(error)
         if cause is None:
             raise
-        full = shutil.disk_usage(_existing(data_dir)).free < _FULL_BELOW_BYTES
+        existing = next(path for path in (data_dir, *data_dir.parents) if path.exists())
+        full = shutil.disk_usage(existing).free < _FULL_BELOW_BYTES
         raise ConfigurationError(
             f"cannot write to the data directory {data_dir}: "
             f"{'its disk is full' if full else cause}",
             hint="check that it has free space and is writable, then import again to resume",
         ) from error
-
-
-def _existing(folder: Path) -> Path:
-    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def _disk_error(error: BaseException) -> str | None:

@@ -6,11 +6,7 @@ from pathlib import Path
 
 
 def write_atomically(file: Path, content: bytes) -> None:
-    """Replace `file` atomically; readers see either the old or the new content.
-
-    Raises:
-        OSError: the disk is full or not writable; the old content stays.
-    """
+    """Replace `file` atomically; if that fails, it keeps its old content."""
     unfinished = file.with_name(f"{file.name}.new")
     try:
         unfinished.write_bytes(content)

@@ -14,12 +14,7 @@ def open_private(name: str | Path, mode: str = "a") -> IO[str]:
 
 
 def try_lock(file: IO[str], operation: int) -> bool:
-    """Acquire a lock without waiting; False if it is not free.
-
-    Args:
-        file: an open file.
-        operation: `fcntl.LOCK_SH` or `fcntl.LOCK_EX`.
-    """
+    """Acquire `fcntl.LOCK_SH` or `fcntl.LOCK_EX` without waiting; False if it is not free."""
     try:
         fcntl.flock(file, operation | fcntl.LOCK_NB)
     except BlockingIOError:

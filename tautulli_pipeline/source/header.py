@@ -16,11 +16,7 @@ _PAGE_COUNT_AT: Final = 28
 
 
 def require_whole(snapshot: Snapshot) -> None:
-    """Reject a truncated copy.
-
-    Raises:
-        SourceDamagedError: the file is shorter than its header declares.
-    """
+    """Raise a `SourceDamagedError` if the copy is shorter than its header declares."""
     page_bytes, pages = _declared_size(snapshot.path)
     size_bytes = snapshot.path.stat().st_size
     if size_bytes < page_bytes * pages:

@@ -41,12 +41,9 @@ OnSurvey = Callable[[Grid, Sequence[PartitionContent]], None]
 
 @dataclass
 class OpenSource:
-    """An open source. If its contents are known, it is copied only on first use.
+    """An open source. If its contents are known from an earlier survey, it is copied on first use.
 
-    Args:
-        copy: makes the private copy.
-        known: the contents from an earlier survey.
-        on_survey: called with the result of each survey of an undamaged source.
+    `_on_survey` is called with the result of each survey of an undamaged source.
     """
 
     _copy: Callable[[], Copied]
@@ -114,11 +111,7 @@ class OpenSource:
 
     @contextmanager
     def naming_damage(self) -> Iterator[None]:
-        """If a damaged page is found, search the whole file and report all damage.
-
-        Raises:
-            SourceDamagedError: lists all damage, in place of the error for the first page.
-        """
+        """Replace the error for a damaged page by one that lists all damage of the file."""
         try:
             yield
         except SourceDamagedError as error:
@@ -151,14 +144,9 @@ def open_source(
     known: KnownContents | None = None,
     on_survey: OnSurvey = lambda _grid, _contents: None,
 ) -> Iterator[OpenSource]:
-    """Copy the database at `path` and read its schema.
+    """Copy the database at `path` to a temporary folder in `snapshots_dir` and read its schema.
 
-    Args:
-        path: the database.
-        snapshots_dir: the folder for the temporary private copy.
-        salvaging: accept a damaged file and read what is readable.
-        known: see `OpenSource`.
-        on_survey: see `OpenSource`.
+    With `salvaging`, accept a damaged file and read what is readable.
 
     Raises:
         SourceError: the file is not a readable Tautulli database.

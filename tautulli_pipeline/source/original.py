@@ -111,11 +111,7 @@ def observe(database: Path) -> Observed:
 
 
 def open_regular(path: Path) -> FileIO:
-    """Open a regular file for reading; reject a pipe or device without opening it.
-
-    Raises:
-        SourceError: it is not a regular file.
-    """
+    """Open a regular file for reading; reject anything else without opening it."""
     mode = path.lstat().st_mode
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"

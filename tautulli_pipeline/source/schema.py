@@ -87,11 +87,7 @@ class SourceSchema:
 
 
 def read_schema(database: Path, *, named: Path) -> SourceSchema:
-    """Read the schema of a private copy.
-
-    Args:
-        database: the copy.
-        named: the user's path, for messages.
+    """Read the schema of a private copy; messages name `named`, the user's path.
 
     Raises:
         SourceError: the file is not a Tautulli database.
