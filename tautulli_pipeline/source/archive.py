@@ -12,18 +12,15 @@ import stat
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from io import FileIO
+from pathlib import Path
+from typing import Final
 
+from tautulli_pipeline.errors import SourceError
 from tautulli_pipeline.source.faults import read_faults, refused
 from tautulli_pipeline.source.original import SQLITE_MAGIC, open_regular
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from io import FileIO
-    from pathlib import Path
-
-    from tautulli_pipeline.errors import SourceError
 
 _MAGICS: Final = (b"PK\3\4", b"PK\5\6")
 # Far above the largest known history. A zip bomb is detected from the directory alone.

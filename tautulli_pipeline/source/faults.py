@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tautulli_pipeline.errors import SourceError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _PERMISSION_ERRORS = frozenset({errno.EACCES, errno.EPERM})
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from io import FileIO
+from pathlib import Path
 
 from tautulli_pipeline.errors import SourceChangedError
 from tautulli_pipeline.source.faults import read_faults, refused, spelled_out, unreadable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from io import FileIO
-    from pathlib import Path
 
 SQLITE_MAGIC = b"SQLite format 3\0"
 

@@ -7,15 +7,13 @@ import fcntl
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import IO, TYPE_CHECKING
+from pathlib import Path
+from typing import IO
 
 from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.source.faults import cause, shown
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 _CLAIM_ATTEMPTS = 10
 

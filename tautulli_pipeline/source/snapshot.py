@@ -12,16 +12,19 @@ import os
 import shutil
 import sqlite3
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from tautulli_pipeline.errors import ConfigurationError, SourceChangedError, SourceError
 from tautulli_pipeline.source.archive import archived_bytes, extract_database, is_archive
 from tautulli_pipeline.source.faults import cause, refused, shown, spelled_out
 from tautulli_pipeline.source.original import (
     SQLITE_MAGIC,
+    Observed,
+    ObservedFile,
     chunks,
     locate,
     observe,
@@ -30,12 +33,6 @@ from tautulli_pipeline.source.original import (
 )
 from tautulli_pipeline.source.private_folder import private_folder, remove_stale_snapshots
 from tautulli_pipeline.source.sqlite_locks import await_unlocked, lock_holder
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from tautulli_pipeline.source.original import Observed, ObservedFile
 
 _COPY_NAME = "tautulli.db"
 _SUPER_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")

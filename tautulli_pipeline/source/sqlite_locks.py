@@ -13,15 +13,13 @@ import struct
 import sys
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 import psutil
 
 from tautulli_pipeline.source.faults import refused
 from tautulli_pipeline.source.original import open_regular
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _PENDING_BYTE: Final = 0x40000000
 # First byte and length of the ranges that a writer locks to exclude readers.
