@@ -12,11 +12,9 @@ import psutil
 
 @dataclass
 class Restarts:
-    """Limits the restarts of a child process that keeps exiting.
+    """Limits the consecutive restarts of a child process that keeps exiting.
 
-    Attributes:
-        at_most: the maximum number of consecutive restarts.
-        steady_seconds: a run longer than this resets the restart count.
+    A run longer than `steady_seconds` resets their count.
     """
 
     at_most: int

@@ -79,10 +79,7 @@ def mapping_query(
 ) -> str:
     """Return the SQL query that maps the view `batch` to events.
 
-    Args:
-        columns: the columns of each history table in this file.
-        server_id: the server id in keys and events.
-        max_payload_bytes: larger events are rejected.
+    `columns` are those of each history table. Events over `max_payload_bytes` are rejected.
 
     Returns:
         A query with one row for each row of `batch`, in the same order. Its columns:

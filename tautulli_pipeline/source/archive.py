@@ -53,12 +53,9 @@ def archived_bytes(archive: Path) -> int:
 
 
 def extract_database(archive: Path, target: Path, *, named: Path) -> None:
-    """Write the only database in an archive to `target`, which must not exist.
+    """Write the only database in a copied archive to the new file `target`.
 
-    Args:
-        archive: a private copy of the archive.
-        target: the new file.
-        named: the path of the original, for messages.
+    Messages name `named`, the user's path.
 
     Raises:
         SourceError: as for `archived_bytes`, or the content contradicts the directory.

@@ -82,9 +82,7 @@ class OpenSource:
     def survey(self, grid: Grid | None, batch_size: int) -> list[PartitionContent]:
         """Return the partitions that have rows, readable or not.
 
-        Args:
-            grid: the grid to use; None chooses one that fits.
-            batch_size: rows of a batch, for choosing a grid.
+        Without a `grid`, choose one that fits batches of `batch_size` rows.
 
         Raises:
             SourceDamagedError: part of the source cannot be read.

@@ -18,11 +18,7 @@ _OTHER_KEY: Final = "other"
 
 @dataclass(frozen=True)
 class Partition:
-    """One id range of a grid, or `OTHER`, which covers all ids outside every grid.
-
-    Attributes:
-        ranges: its inclusive id ranges, ascending.
-    """
+    """One id range of a grid, or `OTHER`, which covers all ids outside every grid."""
 
     ranges: tuple[IdRange, ...]
 
@@ -77,9 +73,7 @@ class Grid:
     def fitting(cls, batch_size: int, count_ranges: Callable[[int], int]) -> Grid:
         """Return a grid as wide as a batch, or wider if that makes too many partitions.
 
-        Args:
-            batch_size: rows of a batch.
-            count_ranges: returns how many ranges of a given width have rows.
+        `count_ranges` returns how many ranges of a given width have rows.
         """
         width = batch_size
         # Widely spaced rows stay in separate ranges, so one step may not be enough.

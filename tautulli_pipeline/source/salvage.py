@@ -43,12 +43,7 @@ def salvage(database: Path, schema: SourceSchema, target: Path, *, named: Path) 
     """Copy everything readable from the private copy `database` to a new file `target`.
 
     The copy has the tables of `schema`. Of the small tables it has only the columns in use.
-
-    Args:
-        database: the private copy of the damaged file.
-        schema: the schema of `database`.
-        target: the path of the new file.
-        named: the user's path, for messages.
+    Messages name `named`, the user's path.
 
     Raises:
         SourceDamagedError: nothing is readable.

@@ -84,7 +84,7 @@ def with_unreadable(
 
 
 class Survey:
-    """Computes counts and digests of a private copy."""
+    """Computes counts and digests; rows that cannot be read raise a `SourceDamagedError`."""
 
     def __init__(self, connection: sqlite3.Connection, schema: SourceSchema, named: Path) -> None:
         self._connection = connection
@@ -149,11 +149,7 @@ class Survey:
             next_id = partition.last_id + 1
 
     def partitions(self, grid: Grid) -> Iterator[PartitionContent]:
-        """Yield the content of each partition of `grid` that has rows, in key order.
-
-        Raises:
-            SourceDamagedError: SQLite cannot read the rows.
-        """
+        """Yield the content of each partition of `grid` that has rows, in key order."""
         # The type stub allows only steps over integers.
         self._connection.create_aggregate("content_digest", 1, _Digest)  # type: ignore[arg-type]
         content = self._content_query()
