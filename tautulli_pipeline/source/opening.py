@@ -115,10 +115,7 @@ class OpenSource:
         except SourceDamagedError as error:
             named = self.snapshot.source
             scratch = self.snapshot.path.with_name("examined.db")
-            try:
-                found = salvage(self.snapshot.path, self.schema, scratch, named=named)
-            finally:
-                scratch.unlink(missing_ok=True)
+            found = salvage(self.snapshot.path, self.schema, scratch, named=named)
             if found.damages:
                 raise damaged(named, found.damages) from error
             raise
