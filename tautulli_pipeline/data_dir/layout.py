@@ -49,7 +49,7 @@ class DataDir:
     dagster_lock = _Below("dagster.lock")
     dagster_config = _Below("dagster.yaml")
 
-    # The one `up`: its lock, and its address and child processes.
+    # The one `up`: its lock, and its address and the mark of its child processes.
     up_lock = _Below("up.lock")
     up_state = _Below("up.json")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -39,9 +39,12 @@ from tautulli_pipeline.supervision import Restarts, end_processes
 _log = logging.getLogger(__name__)
 
 HOST: Final = "127.0.0.1"
+_WEBSERVER: Final = "tautulli_pipeline.serving.web"
 _DEFINITIONS: Final = ("-m", "tautulli_pipeline.definitions", "--log-level", "warning")
 _MAX_QUICK_RESTARTS: Final = 5
 _MAX_LOG_BYTES: Final = 5_000_000
+# This variable marks the children of one `up`, and the code servers that they start.
+_MARK: Final = "TAUTULLI_PIPELINE_UP"
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,6 @@ class _Service:
     timings: Timings = Timings()
     max_log_bytes: int = _MAX_LOG_BYTES
     process: subprocess.Popen[bytes] | None = None
-    groups: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.restarts = Restarts(_MAX_QUICK_RESTARTS, self.timings.steady_seconds)
@@ -91,10 +93,9 @@ class _Service:
                 stderr=log,
                 start_new_session=True,
             )
-        self.groups.add(self.process.pid)
 
-    def keep_running(self, say: Callable[[str], None]) -> bool:
-        """Restart the child if it has exited; return whether it had.
+    def keep_running(self, say: Callable[[str], None]) -> None:
+        """Restart the child if it has exited.
 
         Raises:
             PipelineError: it keeps exiting.
@@ -102,7 +103,7 @@ class _Service:
         assert self.process is not None
         code = self.process.poll()
         if code is None:
-            return False
+            return
         if not self.restarts.allow_another():
             raise PipelineError(
                 f"{self.name} keeps exiting with code {code}", hint=f"see {self.log}"
@@ -112,7 +113,6 @@ class _Service:
         say(message)
         time.sleep(self.timings.restart_pause_seconds)
         self.start()
-        return True
 
 
 @dataclass
@@ -121,6 +121,7 @@ class Serving:
 
     Attributes:
         say: receives status messages.
+        mark: identifies the children of this `up`.
     """
 
     settings: Settings
@@ -128,6 +129,7 @@ class Serving:
     stop: Stop
     say: Callable[[str], None]
     timings: Timings = Timings()
+    mark: str = field(default_factory=lambda: secrets.token_hex(16))
 
     @property
     def url(self) -> str:
@@ -155,24 +157,24 @@ class Serving:
             instance = stack.enter_context(open_instance(self.settings.data_dir))
             fail_orphaned_runs(instance)
             services = self._services()
-            stack.callback(self._end, services, instance)
+            self._save_state()
+            stack.callback(self._end, instance)
             for service in services:
                 service.start()
-            self._save_state(services)
             self._await_answer(services)
             if self.stop.is_requested:
                 return
             self.say(f"{self.url}  (Ctrl-C to stop; logs are in {services[0].log.parent})")
             self._start_import(instance)
             while not self.stop.wait(self.timings.poll_seconds):
-                self._restart_exited(services)
+                self._keep_running(services)
 
     def _services(self) -> list[_Service]:
         log = self.settings.layout.log
-        environment = dagster_home(self.settings.data_dir)
+        environment = {**dagster_home(self.settings.data_dir), _MARK: self.mark}
         python = sys.executable
         commands = {
-            "webserver": (python, "-m", "tautulli_pipeline.serving.web", HOST, str(self.port)),
+            "webserver": (python, "-m", _WEBSERVER, HOST, str(self.port)),
             "daemon": (python, "-m", "dagster._daemon", "run", *_DEFINITIONS),
         }
         return [
@@ -180,14 +182,14 @@ class Serving:
             for name, command in commands.items()
         ]
 
-    def _restart_exited(self, services: Sequence[_Service]) -> None:
-        if any(service.keep_running(self.say) for service in services):
-            self._save_state(services)
+    def _keep_running(self, services: Sequence[_Service]) -> None:
+        for service in services:
+            service.keep_running(self.say)
 
     def _await_answer(self, services: Sequence[_Service]) -> None:
         deadline = time.monotonic() + self.timings.starts_within_seconds
         while not self.stop.wait(self.timings.poll_seconds) and not answers(self.url):
-            self._restart_exited(services)
+            self._keep_running(services)
             if time.monotonic() > deadline:
                 raise PipelineError(
                     f"the webserver does not answer at {self.url}", hint=f"see {services[0].log}"
@@ -218,8 +220,7 @@ class Serving:
         except Timeout:
             raise self._already_served() from None
         try:
-            leftover = _leftover_children(self.settings.layout.up_state)
-            end_processes(leftover, self.timings.ends_within_seconds)
+            self._end_children(self._saved_state().get("mark", ""))
             yield
             self.settings.layout.up_state.unlink(missing_ok=True)
         finally:
@@ -228,41 +229,45 @@ class Serving:
             lock.release()
 
     def _already_served(self) -> ConfigurationError:
-        where = ""
-        with suppress(FileNotFoundError, ValueError, KeyError):
-            where = f" at {orjson.loads(self.settings.layout.up_state.read_bytes())['url']}"
+        url = self._saved_state().get("url")
+        where = f" at {url}" if url else ""
         return ConfigurationError(
             f"another `up` is already serving {self.settings.data_dir}{where}",
             hint="use that one, stop it first, or set PIPELINE_DATA_DIR to another directory",
         )
 
-    def _save_state(self, services: Sequence[_Service]) -> None:
-        """Record the children, so that the next `up` can end those that outlive this one."""
-        pids = [service.process.pid for service in services if service.process]
-        created = {pid: psutil.Process(pid).create_time() for pid in pids if psutil.pid_exists(pid)}
-        facts = {"url": self.url, "children": {str(pid): at for pid, at in created.items()}}
-        write_atomically(self.settings.layout.up_state, orjson.dumps(facts))
+    def _save_state(self) -> None:
+        """Save the address for people, and the mark for an `up` that follows a killed one."""
+        state = {"url": self.url, "mark": self.mark}
+        write_atomically(self.settings.layout.up_state, orjson.dumps(state))
 
-    def _end(self, services: Sequence[_Service], instance: dg.DagsterInstance) -> None:
+    def _saved_state(self) -> dict[str, str]:
+        with suppress(FileNotFoundError, ValueError):
+            return dict(orjson.loads(self.settings.layout.up_state.read_bytes()))
+        return {}
+
+    def _end(self, instance: dg.DagsterInstance) -> None:
         """End the children. Running imports are canceled and can be resumed."""
-        patience = self.timings.ends_within_seconds
-        groups: set[int] = set().union(*(service.groups for service in services))
         try:
             end_runs(instance)
         finally:
-            running = [s.process.pid for s in services if s.process and s.process.poll() is None]
-            end_processes(running, patience)
-            end_processes(_dagster_processes_in(groups), patience)
+            self._end_children(self.mark)
+
+    def _end_children(self, mark: str) -> None:
+        end_processes(_dagster_processes(mark), self.timings.ends_within_seconds)
 
 
-def _dagster_processes_in(groups: set[int]) -> list[int]:
-    """Return the Dagster processes in these process groups: code servers of killed children."""
-    found: list[int] = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, ProcessLookupError):
-            if os.getpgid(process.pid) in groups and "dagster" in " ".join(process.cmdline()):
-                found.append(process.pid)
-    return found
+def _dagster_processes(mark: str) -> list[int]:
+    """Return the Dagster processes of the `up` with this mark, also those of killed children."""
+    return [
+        process.pid
+        for process in psutil.process_iter(["cmdline", "environ"])
+        if (process.info["environ"] or {}).get(_MARK) == mark
+        and any(
+            part == _WEBSERVER or part.partition(".")[0] == "dagster"
+            for part in process.info["cmdline"] or ()
+        )
+    ]
 
 
 def _require_free(port: int) -> None:
@@ -275,15 +280,3 @@ def _require_free(port: int) -> None:
                 f"cannot listen on {HOST}:{port}: {(error.strerror or str(error)).lower()}",
                 hint="choose another port with --port",
             ) from error
-
-
-def _leftover_children(state: Path) -> list[int]:
-    """Return the live children of an `up` that was killed, identified by id and start time."""
-    found: list[int] = []
-    with suppress(FileNotFoundError, ValueError, KeyError):
-        for pid, created_at in orjson.loads(state.read_bytes())["children"].items():
-            with suppress(psutil.NoSuchProcess):
-                process = psutil.Process(int(pid))
-                if abs(process.create_time() - created_at) < 1:
-                    found.append(process.pid)
-    return found

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
+import sys
 from urllib.parse import urlsplit
 
 import dagster as dg
@@ -63,7 +63,7 @@ def test_a_running_child_is_not_restarted(service):
     child, messages = service("exec sleep 600"), []
     child.start()
     before = child.process
-    assert child.keep_running(messages.append) is False
+    child.keep_running(messages.append)
     assert child.process is before
     assert messages == []
 
@@ -72,12 +72,10 @@ def test_an_exited_child_is_restarted_and_appends_to_its_log(service):
     child, messages = service("echo out; echo err >&2; exit 3"), []
     child.start()
     ended(child)
-    first = child.process.pid
-    assert child.keep_running(messages.append) is True
+    child.keep_running(messages.append)
     ended(child)
     assert messages == ["the daemon exited with code 3; restarting it"]
     assert child.log.read_text() == "out\nerr\n" * 2
-    assert child.groups == {first, child.process.pid}
 
 
 def test_a_child_that_keeps_exiting_is_an_error_that_names_its_log(service):
@@ -85,7 +83,7 @@ def test_a_child_that_keeps_exiting_is_an_error_that_names_its_log(service):
     child.start()
     for _ in range(5):
         ended(child)
-        assert child.keep_running(messages.append)
+        child.keep_running(messages.append)
     ended(child)
     with pytest.raises(PipelineError) as caught:
         child.keep_running(messages.append)
@@ -121,43 +119,56 @@ def test_a_child_runs_in_its_own_session(service):
     assert os.getsid(child.process.pid) == child.process.pid
 
 
-def test_an_orphaned_code_server_is_found_by_its_process_group():
-    script = "sleep 600 & exec -a dagster-code-server sleep 600"
-    with subprocess.Popen(["bash", "-c", script], start_new_session=True) as leader:
-        try:
-            # The other process in the group is not a Dagster process once it has called exec.
-            wait_until(lambda: serving._dagster_processes_in({leader.pid}) == [leader.pid])
-            assert serving._dagster_processes_in({leader.pid + 100_000}) == []
-        finally:
-            os.killpg(leader.pid, 9)
+DAGSTER = ("-m", "dagster._daemon", "run")
+GUARDIAN = ("-m", "tautulli_pipeline.stream.guardian", "/srv/dagster/nats")
 
 
-def test_leftover_children_are_identified_by_their_start_time(tmp_path):
-    state = tmp_path / "up.json"
-    began_at = psutil.Process().create_time()
-    for at, found in ((began_at, [os.getpid()]), (began_at - 60, []), (began_at + 60, [])):
-        children = {str(os.getpid()): at, "4194303": at}
-        state.write_text(json.dumps({"url": "", "children": children}))
-        assert serving._leftover_children(state) == found
+@pytest.fixture
+def marked():
+    """Start processes with the mark of an `up`; they are killed after the test."""
+    started = []
+
+    def marked(arguments, mark):
+        command = [sys.executable, "-c", "input()", *arguments]
+        environment = {**os.environ, "TAUTULLI_PIPELINE_UP": mark}
+        started.append(subprocess.Popen(command, stdin=subprocess.PIPE, env=environment))
+        return started[-1]
+
+    yield marked
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_the_dagster_processes_of_an_up_are_found_by_its_mark(marked):
+    assert serving._dagster_processes("one") == []
+    child = marked(DAGSTER, "one")
+    marked(GUARDIAN, "one")  # a run has started it
+    marked(DAGSTER, "another")
+    assert serving._dagster_processes("one") == [child.pid]
+    child.kill()
+    wait_until(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE)
+    assert serving._dagster_processes("one") == []
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "{}"])
-def test_a_missing_or_damaged_state_file_has_no_leftover_children(tmp_path, content):
-    state = tmp_path / "up.json"
+def test_a_missing_or_damaged_state_file_has_no_leftover_children(tmp_path, marked, content):
+    child = marked(DAGSTER, "one")
     if content is not None:
-        state.write_text(content)
-    assert serving._leftover_children(state) == []
+        (tmp_path / "up.json").write_text(content)
+    up, _ = serving_of(tmp_path)
+    with up._exclusive():
+        assert child.poll() is None
 
 
-def test_up_ends_the_leftover_children_of_the_previous_one(tmp_path, service):
+def test_up_ends_the_leftover_children_of_the_previous_one(tmp_path, marked):
     first, _ = serving_of(tmp_path)
-    child = service("exec sleep 600")
-    child.start()
-    first._save_state([child])
-    assert serving._leftover_children(tmp_path / "up.json") == [child.process.pid]
+    first._save_state()
+    child = marked(DAGSTER, first.mark)
     second, _ = serving_of(tmp_path)
+    assert second.mark != first.mark
     with second._exclusive():
-        assert child.process.wait(5) in {0, -15}
+        assert child.wait(5) in {0, -15}
     assert not (tmp_path / "up.json").exists()
 
 
@@ -169,7 +180,7 @@ def test_a_second_up_is_refused_with_the_address_of_the_first(tmp_path):
             with pytest.raises(ConfigurationError) as caught, second._exclusive():
                 pass
             assert caught.value.message == f"another `up` is already serving {tmp_path}{where}"
-            first._save_state([])
+            first._save_state()
     assert list(tmp_path.iterdir()) == []
 
 
