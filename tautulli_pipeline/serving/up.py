@@ -43,25 +43,14 @@ _WEBSERVER: Final = "tautulli_pipeline.serving.web"
 _DEFINITIONS: Final = ("-m", "tautulli_pipeline.definitions", "--log-level", "warning")
 _MAX_QUICK_RESTARTS: Final = 5
 _MAX_LOG_BYTES: Final = 5_000_000
+_POLL_SECONDS: Final = 0.2
+# For the webserver's first answer.
+_START_TIMEOUT_SECONDS: Final = 120.0
+# A child that takes longer to exit is killed.
+_END_TIMEOUT_SECONDS: Final = 5.0
+_RESTART_PAUSE_SECONDS: Final = 1.0
 # This variable marks the children of one `up`, and the code servers that they start.
 _MARK: Final = "TAUTULLI_PIPELINE_UP"
-
-
-@dataclass(frozen=True)
-class Timings:
-    """Time limits for the child processes of `up`.
-
-    Attributes:
-        starts_within_seconds: limit for the webserver's first answer.
-        ends_within_seconds: a child that takes longer to exit is killed.
-        steady_seconds: a child that runs this long resets its restart count.
-    """
-
-    poll_seconds: float = 0.2
-    starts_within_seconds: float = 120.0
-    ends_within_seconds: float = 5.0
-    restart_pause_seconds: float = 1.0
-    steady_seconds: float = 60.0
 
 
 @dataclass
@@ -72,15 +61,11 @@ class _Service:
     command: Sequence[str]
     log: Path
     environment: dict[str, str]
-    timings: Timings = Timings()
-    max_log_bytes: int = _MAX_LOG_BYTES
+    restarts: Restarts = field(default_factory=lambda: Restarts(_MAX_QUICK_RESTARTS))
     process: subprocess.Popen[bytes] | None = None
 
-    def __post_init__(self) -> None:
-        self.restarts = Restarts(_MAX_QUICK_RESTARTS, self.timings.steady_seconds)
-
     def start(self) -> None:
-        if self.log.exists() and self.log.stat().st_size > self.max_log_bytes:
+        if self.log.exists() and self.log.stat().st_size > _MAX_LOG_BYTES:
             self.log.replace(self.log.with_suffix(".log.1"))
         self.log.parent.mkdir(mode=0o700, exist_ok=True)
         with self.log.open("ab") as log:
@@ -111,7 +96,7 @@ class _Service:
         message = f"{self.name} exited with code {code}; restarting it"
         _log.warning(message)
         say(message)
-        time.sleep(self.timings.restart_pause_seconds)
+        time.sleep(_RESTART_PAUSE_SECONDS)
         self.start()
 
 
@@ -128,7 +113,6 @@ class Serving:
     port: int
     stop: Stop
     say: Callable[[str], None]
-    timings: Timings = Timings()
     mark: str = field(default_factory=lambda: secrets.token_hex(16))
 
     @property
@@ -156,9 +140,10 @@ class Serving:
             # create its tables.
             instance = stack.enter_context(open_instance(self.settings.data_dir))
             fail_orphaned_runs(instance)
-            services = self._services()
             self._save_state()
-            stack.callback(self._end, instance)
+            services = self._services()
+            stack.callback(_end_children, self.mark)
+            stack.callback(end_runs, instance)  # canceled imports can be resumed
             for service in services:
                 service.start()
             self._await_answer(services)
@@ -166,7 +151,7 @@ class Serving:
                 return
             self.say(f"{self.url}  (Ctrl-C to stop; logs are in {services[0].log.parent})")
             self._start_import(instance)
-            while not self.stop.wait(self.timings.poll_seconds):
+            while not self.stop.wait(_POLL_SECONDS):
                 self._keep_running(services)
 
     def _services(self) -> list[_Service]:
@@ -178,7 +163,7 @@ class Serving:
             "daemon": (python, "-m", "dagster._daemon", "run", *_DEFINITIONS),
         }
         return [
-            _Service(f"the {name}", command, log(name), environment, self.timings)
+            _Service(f"the {name}", command, log(name), environment)
             for name, command in commands.items()
         ]
 
@@ -187,8 +172,8 @@ class Serving:
             service.keep_running(self.say)
 
     def _await_answer(self, services: Sequence[_Service]) -> None:
-        deadline = time.monotonic() + self.timings.starts_within_seconds
-        while not self.stop.wait(self.timings.poll_seconds) and not answers(self.url):
+        deadline = time.monotonic() + _START_TIMEOUT_SECONDS
+        while not self.stop.wait(_POLL_SECONDS) and not answers(self.url):
             self._keep_running(services)
             if time.monotonic() > deadline:
                 raise PipelineError(
@@ -220,7 +205,7 @@ class Serving:
         except Timeout:
             raise self._already_served() from None
         try:
-            self._end_children(self._saved_state().get("mark", ""))
+            _end_children(self._saved_state().get("mark", ""))
             yield
             self.settings.layout.up_state.unlink(missing_ok=True)
         finally:
@@ -246,20 +231,10 @@ class Serving:
             return dict(orjson.loads(self.settings.layout.up_state.read_bytes()))
         return {}
 
-    def _end(self, instance: dg.DagsterInstance) -> None:
-        """End the children. Running imports are canceled and can be resumed."""
-        try:
-            end_runs(instance)
-        finally:
-            self._end_children(self.mark)
 
-    def _end_children(self, mark: str) -> None:
-        end_processes(_dagster_processes(mark), self.timings.ends_within_seconds)
-
-
-def _dagster_processes(mark: str) -> list[int]:
-    """Return the Dagster processes of the `up` with this mark, also those of killed children."""
-    return [
+def _end_children(mark: str) -> None:
+    """End the Dagster processes of the `up` with this mark, also those of killed children."""
+    marked = [
         process.pid
         for process in psutil.process_iter(["cmdline", "environ"])
         if (process.info["environ"] or {}).get(_MARK) == mark
@@ -268,6 +243,7 @@ def _dagster_processes(mark: str) -> list[int]:
             for part in process.info["cmdline"] or ()
         )
     ]
+    end_processes(marked, _END_TIMEOUT_SECONDS)
 
 
 def _require_free(port: int) -> None:

@@ -9,26 +9,23 @@ import sys
 from urllib.parse import urlsplit
 
 import dagster as dg
-import psutil
 import pytest
 
 from tautulli_pipeline.errors import ConfigurationError, PipelineError
 from tautulli_pipeline.imports.record import ImportLog
 from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.serving import up as serving
-from tautulli_pipeline.serving.up import Serving, Timings, _Service
+from tautulli_pipeline.serving.up import Serving, _Service
 from tautulli_pipeline.settings import Settings
-from tautulli_pipeline_tests.command import wait_until
 from tautulli_pipeline_tests.served import free_port
 from tautulli_pipeline_tests.serving.answering import launched, webserver
 
-QUICK = Timings(
-    poll_seconds=0.01,
-    starts_within_seconds=0.1,
-    ends_within_seconds=5.0,
-    restart_pause_seconds=0.0,
-    steady_seconds=60.0,
-)
+
+@pytest.fixture(autouse=True)
+def _short_times(monkeypatch):
+    monkeypatch.setattr(serving, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(serving, "_START_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(serving, "_RESTART_PAUSE_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -36,10 +33,10 @@ def service(tmp_path):
     """Create services from shell commands; their processes are killed after the test."""
     made = []
 
-    def service(script, **limits):
+    def service(script):
         log = tmp_path / "daemon.log"
         command = ("sh", "-c", script)
-        made.append(_Service("the daemon", command, log, dict(os.environ), QUICK, **limits))
+        made.append(_Service("the daemon", command, log, dict(os.environ)))
         return made[-1]
 
     yield service
@@ -52,7 +49,7 @@ def service(tmp_path):
 def serving_of(data_dir, port=None, **settings):
     messages = []
     given = Settings(pipeline_data_dir=data_dir, **settings)
-    return Serving(given, port or free_port(), Stop("stopped"), messages.append, QUICK), messages
+    return Serving(given, port or free_port(), Stop("stopped"), messages.append), messages
 
 
 def ended(service):
@@ -104,8 +101,9 @@ def test_a_steady_run_resets_the_restart_count(service):
     assert child.restarts.in_a_row == 0
 
 
-def test_a_large_log_is_rotated_at_the_next_start(service):
-    child = service("echo twelve bytes", max_log_bytes=10)
+def test_a_large_log_is_rotated_at_the_next_start(service, monkeypatch):
+    monkeypatch.setattr(serving, "_MAX_LOG_BYTES", 10)
+    child = service("echo twelve bytes")
     for _ in range(2):
         child.start()
         ended(child)
@@ -140,15 +138,12 @@ def marked():
         process.communicate()
 
 
-def test_the_dagster_processes_of_an_up_are_found_by_its_mark(marked):
-    assert serving._dagster_processes("one") == []
+def test_the_dagster_processes_of_an_up_are_ended_by_its_mark(marked):
     child = marked(DAGSTER, "one")
-    marked(GUARDIAN, "one")  # a run has started it
-    marked(DAGSTER, "another")
-    assert serving._dagster_processes("one") == [child.pid]
-    child.kill()
-    wait_until(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE)
-    assert serving._dagster_processes("one") == []
+    others = marked(DAGSTER, "another"), marked(GUARDIAN, "one")  # a run has started the guardian
+    serving._end_children("one")
+    assert child.wait(5) in {0, -15}
+    assert [other.poll() for other in others] == [None, None]
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "{}"])
