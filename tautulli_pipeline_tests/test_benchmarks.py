@@ -12,7 +12,7 @@ from benchmarks.report import render, table
 from benchmarks.targets import LARGE, SMALL, judge
 from tautulli_pipeline.demo.database import make_demo_database
 from tautulli_pipeline.events.columns import HISTORY_TABLES
-from tautulli_pipeline.orchestration.history import finished_partitions, known_grid
+from tautulli_pipeline.orchestration.history import DagsterHistory
 from tautulli_pipeline.orchestration.instance import open_instance
 from tautulli_pipeline.source.partitions import Grid
 
@@ -167,8 +167,8 @@ def test_dagsters_recording_is_measured_with_every_partition(demo, tmp_path, mon
     found, run = worker.measure(worker.RECORDING, demo, folder)
     monkeypatch.setenv("PIPELINE_DATA_DIR", "set by the process that opens the instance")
     with open_instance(folder) as instance:
-        recorded = finished_partitions(instance)
-        assert known_grid(instance) == Grid(1000)
+        recorded = DagsterHistory(instance).finished()
+        assert DagsterHistory(instance).grid() == Grid(1000)
         (job_run,) = instance.get_runs()
     assert found["partitions"] == len(recorded) > 1
     assert job_run.job_name == "import_job"

@@ -43,7 +43,7 @@ def import_by_jobs(opened: Import, settings: Settings, stop: Stop) -> None:
     with open_instance(settings.data_dir) as instance, discard_stderr():
         fail_orphaned_runs(instance)
         freeze_gc()
-        history = DagsterHistory(instance, instance.report_runless_asset_event)
+        history = DagsterHistory(instance)
         tags = {
             **COMMAND_LINE_TAGS,
             **own_process_tag(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +24,8 @@ from tautulli_pipeline.orchestration.workers import fail_orphaned_runs
 from tautulli_pipeline.source.partitions import Grid, Partition
 from tautulli_pipeline.source.survey import PartitionContent
 
-PARTITIONS: Final = dg.DynamicPartitionsDefinition(name="history_ranges")
+_NAME: Final = "history_ranges"
+PARTITIONS: Final = dg.DynamicPartitionsDefinition(name=_NAME)
 DATA_VERSION: Final = "dagster/data_version"
 _PAGE: Final = 1000
 _EPOCH: Final = datetime(1970, 1, 1)
@@ -36,31 +38,74 @@ class DagsterHistory:
 
     Args:
         instance: the Dagster instance that stores it.
-        log_event: records an event, either in the current run or outside of runs.
+        log_event: records an event in the current run; by default, outside of runs.
 
     Attributes:
         published: the partitions recorded through this object.
     """
 
-    def __init__(self, instance: dg.DagsterInstance, log_event: LogEvent) -> None:
+    def __init__(self, instance: dg.DagsterInstance, log_event: LogEvent | None = None) -> None:
         self._instance = instance
-        self._log_event = log_event
+        self._log_event = log_event or instance.report_runless_asset_event
         self.published = Published()
 
     def grid(self) -> Grid | None:
-        """See `PartitionHistory`."""
-        return known_grid(self._instance)
+        """Return the grid of this data directory; None before its first import."""
+        shown = self.shown()
+        # If none is shown, the source has lost its plays, or a process was killed in between.
+        recorded = () if shown else sorted(self._data_versions(STREAM_KEY))
+        grids = map(_grid_of, (*shown, *recorded))
+        return next((grid for grid in grids if grid is not None), None)
 
     def finished(self) -> dict[str, Finished]:
-        """See `PartitionHistory`."""
-        return finished_partitions(self._instance)
+        """Return every materialized partition of `playback_stream`."""
+        versions = self._data_versions(STREAM_KEY)
+        return {key: Finished.parse(text) for key, text in versions.items() if ":" in text}
+
+    def contents(self) -> dict[str, str]:
+        """Return the latest content digest of each partition of `session_history`."""
+        return self._data_versions(HISTORY_KEY)
+
+    def _data_versions(self, asset: dg.AssetKey) -> dict[str, str]:
+        storage = self._instance.event_log_storage
+        tags: Mapping[str, Mapping[str, str]] = storage.get_latest_tags_by_partition(
+            asset, dg.DagsterEventType.ASSET_MATERIALIZATION, tag_keys=[DATA_VERSION]
+        )
+        return {key: values[DATA_VERSION] for key, values in tags.items() if DATA_VERSION in values}
+
+    def shown(self) -> Sequence[str]:
+        """Return the partitions that Dagster lists."""
+        return self._instance.get_dynamic_partitions(_NAME)
 
     def show(self, keys: Iterable[str]) -> None:
-        """See `PartitionHistory`."""
-        show_partitions(self._instance, keys)
+        """Show exactly these partitions in Dagster; records of other partitions are kept.
+
+        Dagster lists partitions, and resolves partition ranges, in the order in which they were
+        added. Partitions that sort after a new one are therefore deleted and added again.
+        """
+        wanted, known = set(keys), self.shown()
+        kept, ordered = [key for key in known if key in wanted], sorted(wanted)
+        pairs = zip(kept, ordered, strict=False)
+        unchanged = {key for key, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)}
+        self._delete(key for key in known if key not in unchanged)
+        self._instance.add_dynamic_partitions(_NAME, ordered)
+
+    def _delete(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self._instance.delete_dynamic_partition(_NAME, key)
+
+    def forget(self) -> int:
+        """Delete every partition and its records; return the number of partitions.
+
+        The records are deleted first: if this is interrupted, the remaining partitions are due.
+        """
+        self._instance.wipe_assets([HISTORY_KEY, STREAM_KEY])
+        keys = self.shown()
+        self._delete(keys)
+        return len(keys)
 
     def record(self, receipt: Receipt, content: PartitionContent, finished: Finished) -> None:
-        """See `PartitionHistory`."""
+        """Record a published partition of both assets."""
         facts = stream_metadata(receipt, content)
         self.published.add(content.partition, facts)
         self._log_event(
@@ -81,28 +126,17 @@ class DagsterHistory:
         )
 
 
+def _grid_of(key: str) -> Grid | None:
+    try:
+        return Partition.parse(key).grid
+    except ValueError:
+        return None  # a partition added by hand
+
+
 def last_materialized_at(instance: dg.DagsterInstance) -> datetime:
     """Return when `playback_events` was last materialized, as a naive UTC time."""
     event = instance.get_latest_materialization_event(TABLE_KEY)
     return _EPOCH + timedelta(seconds=event.timestamp) if event else _EPOCH
-
-
-def finished_partitions(instance: dg.DagsterInstance) -> dict[str, Finished]:
-    """Return every materialized partition of `playback_stream`."""
-    versions = _data_versions(instance, STREAM_KEY)
-    return {key: Finished.parse(text) for key, text in versions.items() if ":" in text}
-
-
-def read_contents(instance: dg.DagsterInstance) -> dict[str, str]:
-    """Return the latest content digest of each partition of `session_history`."""
-    return _data_versions(instance, HISTORY_KEY)
-
-
-def _data_versions(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dict[str, str]:
-    tags: Mapping[str, Mapping[str, str]] = instance.event_log_storage.get_latest_tags_by_partition(
-        asset, dg.DagsterEventType.ASSET_MATERIALIZATION, tag_keys=[DATA_VERSION]
-    )
-    return {key: values[DATA_VERSION] for key, values in tags.items() if DATA_VERSION in values}
 
 
 def published_before(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[str]:
@@ -131,60 +165,10 @@ def published_before(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[st
         cursor = page.cursor
 
 
-def known_grid(instance: dg.DagsterInstance) -> Grid | None:
-    """Return the grid of this data directory; None before its first import."""
-    shown = instance.get_dynamic_partitions(PARTITIONS.name or "")
-    # If none is shown, the source has lost its plays, or a process was killed in between.
-    recorded = () if shown else sorted(_data_versions(instance, STREAM_KEY))
-    grids = map(_grid_of, (*shown, *recorded))
-    return next((grid for grid in grids if grid is not None), None)
-
-
-def _grid_of(key: str) -> Grid | None:
-    try:
-        return Partition.parse(key).grid
-    except ValueError:
-        return None  # a partition added by hand
-
-
-def show_partitions(instance: dg.DagsterInstance, keys: Iterable[str]) -> None:
-    """Show exactly these partitions in Dagster; records of other partitions are kept.
-
-    Dagster lists partitions, and resolves partition ranges, in the order in which they were
-    added. Partitions that sort after a new one are therefore deleted and added again.
-    """
-    name, wanted = PARTITIONS.name or "", set(keys)
-    known = instance.get_dynamic_partitions(name)
-    kept, ordered = [key for key in known if key in wanted], sorted(wanted)
-    unchanged = set(kept[: _common_prefix_length(kept, ordered)])
-    for key in known:
-        if key not in unchanged:
-            instance.delete_dynamic_partition(name, key)
-    instance.add_dynamic_partitions(name, ordered)
-
-
-def _common_prefix_length(known: Sequence[str], wanted: Sequence[str]) -> int:
-    """Return how many leading keys both sequences share."""
-    pairs = zip(known, wanted, strict=False)
-    return next((n for n, (one, other) in enumerate(pairs) if one != other), len(known))
-
-
-def forget_partitions(instance: dg.DagsterInstance) -> int:
-    """Delete every partition and its records; return the number of partitions.
-
-    The records are deleted first: if this is interrupted, the remaining partitions are due.
-    """
-    instance.wipe_assets([HISTORY_KEY, STREAM_KEY])
-    keys = instance.get_dynamic_partitions(PARTITIONS.name or "")
-    for key in keys:
-        instance.delete_dynamic_partition(PARTITIONS.name or "", key)
-    return len(keys)
-
-
 def forget_history(data_dir: Path) -> int:
     """Delete every partition in a data directory's storage; return the number of partitions."""
     if not DataDir(data_dir).run_history.is_dir():  # opening an instance would create it
         return 0
     with open_instance(data_dir) as instance:
         fail_orphaned_runs(instance, "import_job")
-        return forget_partitions(instance)
+        return DagsterHistory(instance).forget()

@@ -10,12 +10,7 @@ import dagster as dg
 from tautulli_pipeline.data_dir.directory import data_directory, explained_faults
 from tautulli_pipeline.imports.validation import Findings, judge
 from tautulli_pipeline.orchestration.column_schemas import DATABASE_KEY, HISTORY_KEY, TABLE_KEY
-from tautulli_pipeline.orchestration.history import (
-    DATA_VERSION,
-    finished_partitions,
-    known_grid,
-    read_contents,
-)
+from tautulli_pipeline.orchestration.history import DATA_VERSION, DagsterHistory
 from tautulli_pipeline.orchestration.options import SourceOptions
 from tautulli_pipeline.orchestration.resources import source_path
 from tautulli_pipeline.orchestration.run_tables import (
@@ -45,7 +40,7 @@ def inspect(
         data_directory(settings),
         open_source(path, settings.layout.snapshots, salvaging=options.salvage) as source,
     ):
-        contents = source.survey(known_grid(instance), settings.import_batch_size)
+        contents = source.survey(DagsterHistory(instance).grid(), settings.import_batch_size)
         findings = judge(
             source, warehouse=settings.warehouse_path, server_id=settings.import_server_id
         )
@@ -57,8 +52,8 @@ def report_inspection(context: dg.OpExecutionContext, options: SourceOptions) ->
     with fault_as_failure():
         described, surveyed, findings = inspect(context.instance, options)
     contents = {content.key: content for content in surveyed}
-    finished = finished_partitions(context.instance)
-    published = {key: last.content for key, last in finished.items()}
+    history = DagsterHistory(context.instance)
+    published = {key: last.content for key, last in history.finished().items()}
     new = [key for key in contents if key not in published]
     changed = [
         key
@@ -76,7 +71,7 @@ def report_inspection(context: dg.OpExecutionContext, options: SourceOptions) ->
             tags={DATA_VERSION: described["fingerprint"]},
         )
     )
-    _mark_stale(context, [contents[key] for key in changed], read_contents(context.instance))
+    _mark_stale(context, [contents[key] for key in changed], history.contents())
     context.log_event(
         dg.AssetObservation(
             TABLE_KEY,

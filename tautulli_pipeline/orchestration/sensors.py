@@ -15,7 +15,7 @@ from tautulli_pipeline.errors import PipelineError
 from tautulli_pipeline.imports.connections import stream_address
 from tautulli_pipeline.imports.record import ImportLog
 from tautulli_pipeline.imports.source_watch import SourceState, fingerprint, read_source_state
-from tautulli_pipeline.orchestration.history import PARTITIONS, known_grid, last_materialized_at
+from tautulli_pipeline.orchestration.history import PARTITIONS, DagsterHistory, last_materialized_at
 from tautulli_pipeline.orchestration.instance import COMMAND_LINE_TAGS
 from tautulli_pipeline.orchestration.jobs import consume_job, import_job
 from tautulli_pipeline.orchestration.workers import has_unfinished_runs
@@ -94,18 +94,18 @@ class _Cursor:
 
 
 def _check_database(context: dg.SensorEvaluationContext, settings: Settings) -> dg.SensorResult:
-    path, instance = settings.import_db_path, context.instance
+    path, history = settings.import_db_path, DagsterHistory(context.instance)
     if path is None:
         return dg.SensorResult(skip_reason=NO_DATABASE)
     cursor = _Cursor.parse(context.cursor)
     files, reason = fingerprint(path), import_skip_reason(settings)
-    known = instance.get_dynamic_partitions(PARTITIONS.name or "")
+    known = history.shown()
     if cursor.seen and cursor.seen.rows > 0 and not known:
         cursor = _Cursor()  # a reset has deleted the partitions
     if cursor.seen and cursor.seen.files == files and (reason or cursor.asked == cursor.seen):
         return dg.SensorResult(skip_reason=reason or "the database has not changed")
     make_data_dir(settings)
-    grid, snapshots = known_grid(instance), settings.layout.snapshots
+    grid, snapshots = history.grid(), settings.layout.snapshots
     try:
         state, keys = read_source_state(path, snapshots, files, grid, settings.import_batch_size)
     except PipelineError as error:  # not tried again until the file changes
@@ -116,7 +116,7 @@ def _check_database(context: dg.SensorEvaluationContext, settings: Settings) -> 
     adding = [PARTITIONS.build_add_request(added)] if added else []
     if reason is None and not state.has_new_plays_since(cursor.asked):
         cursor, reason = replace(cursor, asked=state), "the database has no new plays"
-    elif reason is None and has_unfinished_runs(instance, import_job.name):
+    elif reason is None and has_unfinished_runs(context.instance, import_job.name):
         cursor, reason = replace(cursor, seen=None), "an import is queued or running"
     if reason:
         return dg.SensorResult(

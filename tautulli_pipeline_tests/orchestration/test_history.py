@@ -20,13 +20,8 @@ from tautulli_pipeline.orchestration.column_schemas import HISTORY_KEY, STREAM_K
 from tautulli_pipeline.orchestration.history import (
     DATA_VERSION,
     DagsterHistory,
-    finished_partitions,
-    forget_partitions,
-    known_grid,
     last_materialized_at,
     published_before,
-    read_contents,
-    show_partitions,
 )
 from tautulli_pipeline.source.partitions import LAST_GRID_ID, Grid
 from tautulli_pipeline.source.survey import PartitionContent
@@ -48,31 +43,31 @@ def publish(instance, key):
 
 def test_partitions_are_ordered_by_id_whatever_order_they_were_added_in(instance):
     """Dagster resolves partition ranges in the order in which keys were added."""
-    show_partitions(instance, [THIRD, "other"])
-    show_partitions(instance, [FIRST, THIRD, "other"])
+    DagsterHistory(instance).show([THIRD, "other"])
+    DagsterHistory(instance).show([FIRST, THIRD, "other"])
     instance.add_dynamic_partitions("history_ranges", [SECOND])  # as the sensor does
-    show_partitions(instance, [FIRST, SECOND, THIRD, "other"])
+    DagsterHistory(instance).show([FIRST, SECOND, THIRD, "other"])
     assert known(instance) == [FIRST, SECOND, THIRD, "other"]
 
 
 def test_ranges_that_lost_their_rows_are_hidden_but_stay_finished(instance):
-    show_partitions(instance, [FIRST, SECOND])
+    DagsterHistory(instance).show([FIRST, SECOND])
     publish(instance, SECOND)
-    show_partitions(instance, [FIRST, THIRD])
+    DagsterHistory(instance).show([FIRST, THIRD])
     assert known(instance) == [FIRST, THIRD]
     # If the same rows come back, the range is still finished.
-    assert finished_partitions(instance)[SECOND].content == "digest"
+    assert DagsterHistory(instance).finished()[SECOND].content == "digest"
 
 
 def test_the_grid_is_kept_when_all_rows_are_gone(instance):
-    assert known_grid(instance) is None
-    show_partitions(instance, [FIRST])
-    assert known_grid(instance) == Grid(10)
+    assert DagsterHistory(instance).grid() is None
+    DagsterHistory(instance).show([FIRST])
+    assert DagsterHistory(instance).grid() == Grid(10)
     publish(instance, FIRST)
-    show_partitions(instance, [])
-    assert known_grid(instance) == Grid(10)
-    forget_partitions(instance)
-    assert known_grid(instance) is None
+    DagsterHistory(instance).show([])
+    assert DagsterHistory(instance).grid() == Grid(10)
+    DagsterHistory(instance).forget()
+    assert DagsterHistory(instance).grid() is None
 
 
 def test_a_partition_recorded_without_a_version_is_not_finished(instance):
@@ -81,33 +76,33 @@ def test_a_partition_recorded_without_a_version_is_not_finished(instance):
         dg.AssetMaterialization(STREAM_KEY, partition=SECOND, tags={DATA_VERSION: "by-hand"})
     )
     instance.report_runless_asset_event(dg.AssetMaterialization(STREAM_KEY, partition=THIRD))
-    assert finished_partitions(instance) == {FIRST: Finished("import", "place:digest")}
+    assert DagsterHistory(instance).finished() == {FIRST: Finished("import", "place:digest")}
 
 
-def test_read_contents_returns_the_latest_digest_of_each_partition(instance):
+def test_contents_returns_the_latest_digest_of_each_partition(instance):
     for key, digest in ((FIRST, "a"), (SECOND, "b"), (FIRST, "c")):
         instance.report_runless_asset_event(
             dg.AssetMaterialization(HISTORY_KEY, partition=key, tags={DATA_VERSION: digest})
         )
-    assert read_contents(instance) == {FIRST: "c", SECOND: "b"}
-    assert finished_partitions(instance) == {}
+    assert DagsterHistory(instance).contents() == {FIRST: "c", SECOND: "b"}
+    assert DagsterHistory(instance).finished() == {}
 
 
 def test_forgetting_partitions_deletes_their_records_and_counts_them(instance):
-    show_partitions(instance, [FIRST, SECOND, "other"])
+    DagsterHistory(instance).show([FIRST, SECOND, "other"])
     publish(instance, FIRST)
-    assert forget_partitions(instance) == 3
+    assert DagsterHistory(instance).forget() == 3
     assert known(instance) == []
-    assert finished_partitions(instance) == {}
-    assert forget_partitions(instance) == 0
+    assert DagsterHistory(instance).finished() == {}
+    assert DagsterHistory(instance).forget() == 0
 
 
 def test_a_partition_key_without_a_width_is_skipped(instance):
     last = Grid(7).partition_of(LAST_GRID_ID).key
-    show_partitions(instance, [last, "other"])
-    assert known_grid(instance) is None
-    show_partitions(instance, [Grid(7).partition_of(1).key, last, "other"])
-    assert known_grid(instance) == Grid(7)
+    DagsterHistory(instance).show([last, "other"])
+    assert DagsterHistory(instance).grid() is None
+    DagsterHistory(instance).show([Grid(7).partition_of(1).key, last, "other"])
+    assert DagsterHistory(instance).grid() == Grid(7)
 
 
 CONTENT = PartitionContent(Grid(10).partition_of(11), 2, "digest-2", (1_700_000_000, 1_700_000_060))
@@ -124,10 +119,6 @@ def receipt_of(content):
     return Receipt("import-1", content.key, "default", datetime(2026, 1, 1), rows, 17, 0.5)
 
 
-def history_of(instance):
-    return DagsterHistory(instance, instance.report_runless_asset_event)
-
-
 def latest(instance, asset):
     (record,) = instance.fetch_materializations(asset, limit=1).records
     found = record.asset_materialization
@@ -135,10 +126,10 @@ def latest(instance, asset):
 
 
 def test_a_recorded_partition_is_finished_and_counts_its_outcomes(instance):
-    recording = history_of(instance)
+    recording = DagsterHistory(instance)
     recording.record(receipt_of(CONTENT), CONTENT, FINISHED)
-    assert recording.finished() == finished_partitions(instance) == {CONTENT.key: FINISHED}
-    assert read_contents(instance) == {CONTENT.key: "digest-2"}
+    assert recording.finished() == DagsterHistory(instance).finished() == {CONTENT.key: FINISHED}
+    assert DagsterHistory(instance).contents() == {CONTENT.key: "digest-2"}
     partition, facts = latest(instance, STREAM_KEY)
     assert partition == CONTENT.key
     assert (facts["published"], facts["duplicate_acks"]) == (1, 1)
@@ -150,7 +141,7 @@ def test_a_recorded_partition_is_finished_and_counts_its_outcomes(instance):
 
 
 def test_a_history_summarizes_only_the_partitions_it_recorded(instance):
-    recording, other = history_of(instance), history_of(instance)
+    recording, other = DagsterHistory(instance), DagsterHistory(instance)
     recording.record(receipt_of(CONTENT), CONTENT, FINISHED)
     assert recording.published.partitions == [CONTENT.partition]
     summary = recording.published.metadata([], 0)["summary"].value
@@ -167,21 +158,21 @@ def test_a_partition_recorded_in_a_run_is_logged_as_events_of_that_run(instance)
         (STREAM_KEY, CONTENT.key),
     ]
     assert [event.tags[DATA_VERSION] for event in logged] == ["digest-2", str(FINISHED)]
-    assert finished_partitions(instance) == {}
+    assert DagsterHistory(instance).finished() == {}
 
 
 def test_recording_a_partition_again_replaces_its_version(instance):
-    recording = history_of(instance)
+    recording = DagsterHistory(instance)
     recording.record(receipt_of(CONTENT), CONTENT, FINISHED)
     later = Finished("import-2", "place:digest-3")
     changed = replace(CONTENT, digest="digest-3")
     recording.record(receipt_of(changed), changed, later)
     assert recording.finished() == {CONTENT.key: later}
-    assert read_contents(instance) == {CONTENT.key: "digest-3"}
+    assert DagsterHistory(instance).contents() == {CONTENT.key: "digest-3"}
 
 
 def test_a_history_shows_partitions_and_returns_their_grid(instance):
-    recording = history_of(instance)
+    recording = DagsterHistory(instance)
     assert (recording.grid(), recording.finished()) == (None, {})
     recording.show([SECOND, FIRST])
     assert known(instance) == [FIRST, SECOND]
@@ -212,11 +203,11 @@ grid_keys = st.sets(st.integers(0, 9).map(lambda n: Grid(10).partition_of(10 * n
 )
 @given(steps=st.lists(st.tuples(st.booleans(), grid_keys), min_size=1, max_size=3))
 def test_shown_partitions_are_always_unique_and_in_order(instance, steps):
-    show_partitions(instance, [])
+    DagsterHistory(instance).show([])
     expected = set()
     for only, keys in steps:
         expected = keys if only else expected | keys
-        show_partitions(instance, expected)
+        DagsterHistory(instance).show(expected)
         assert known(instance) == sorted(expected)
 
 

@@ -15,10 +15,8 @@ from tautulli_pipeline.imports.reset import Forgotten, reset_progress
 from tautulli_pipeline.orchestration.column_schemas import STREAM_KEY
 from tautulli_pipeline.orchestration.history import (
     DATA_VERSION,
-    finished_partitions,
+    DagsterHistory,
     forget_history,
-    known_grid,
-    show_partitions,
 )
 from tautulli_pipeline.orchestration.instance import open_instance
 from tautulli_pipeline.settings import Settings
@@ -55,7 +53,7 @@ def test_reset_deletes_record_receipts_and_ranges_and_keeps_the_table(settings, 
     leave_receipts(settings, "import-1/a", "import-1/b", "import-2/a")
     settings.warehouse_path.write_text("the table")
     with open_instance(settings.data_dir) as instance:
-        show_partitions(instance, KEYS)
+        DagsterHistory(instance).show(KEYS)
         instance.report_runless_asset_event(
             dg.AssetMaterialization(STREAM_KEY, partition=KEYS[0], tags={DATA_VERSION: "i:p:d"})
         )
@@ -63,8 +61,8 @@ def test_reset_deletes_record_receipts_and_ranges_and_keeps_the_table(settings, 
     assert not log.exists()
     assert not settings.layout.receipts.exists()
     with open_instance(settings.data_dir) as instance:
-        assert finished_partitions(instance) == {}
-        assert known_grid(instance) is None
+        assert DagsterHistory(instance).finished() == {}
+        assert DagsterHistory(instance).grid() is None
     assert settings.warehouse_path.read_text() == "the table"
     assert reset(settings) is None
 
