@@ -107,7 +107,8 @@ class DagsterHistory:
     def record(self, receipt: Receipt, content: PartitionContent, finished: Finished) -> None:
         """Record a published partition of both assets."""
         facts = stream_metadata(receipt, content)
-        self.published.add(content.partition, facts)
+        # A partition that is published again, because events were lost, counts once.
+        self.published.partitions.setdefault(content.partition, facts)
         self._log_event(
             dg.AssetMaterialization(
                 HISTORY_KEY,

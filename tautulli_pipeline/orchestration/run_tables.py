@@ -122,29 +122,21 @@ def stream_metadata(receipt: Receipt, content: PartitionContent) -> dict[str, An
 
 @dataclass
 class Published:
-    """The partitions a run has published so far; republished partitions count once."""
+    """The partitions a run has published so far, with their `stream_metadata`."""
 
-    partitions: list[Partition] = field(default_factory=list)
+    partitions: dict[Partition, Mapping[str, Any]] = field(default_factory=dict)
     began_at: float = field(default_factory=time.monotonic)
-    _counts: Counter[str] = field(default_factory=Counter)
-
-    def add(self, partition: Partition, metadata: Mapping[str, Any]) -> None:
-        """Add a partition with its `stream_metadata`."""
-        if partition in self.partitions:
-            return
-        self.partitions.append(partition)
-        self._counts.update({name: metadata[name] for name in _COUNTED})
 
     def metadata(self, months: Months, unchanged: int) -> dict[str, Any]:
         """Return the metadata of the observation that summarizes the run."""
         seconds = time.monotonic() - self.began_at
-        read = self._counts["rows_read"]
+        counts = {name: sum(p[name] for p in self.partitions.values()) for name in _COUNTED}
         rows: list[tuple[str, object]] = [
             ("ranges", len(self.partitions)),
-            *((label, self._counts[name]) for name, label in _COUNTED.items()),
+            *((label, counts[name]) for name, label in _COUNTED.items()),
             ("unchanged since an earlier import", unchanged),
             ("seconds", f"{seconds:,.1f}"),
-            ("plays per second", f"{read / seconds:,.0f}"),
+            ("plays per second", f"{counts['rows_read'] / seconds:,.0f}"),
         ]
         return {
             "summary": dg.MetadataValue.md(table(rows, ("this run", ""))),

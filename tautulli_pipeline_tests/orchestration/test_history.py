@@ -143,10 +143,10 @@ def test_a_recorded_partition_is_finished_and_counts_its_outcomes(instance):
 def test_a_history_summarizes_only_the_partitions_it_recorded(instance):
     recording, other = DagsterHistory(instance), DagsterHistory(instance)
     recording.record(receipt_of(CONTENT), CONTENT, FINISHED)
-    assert recording.published.partitions == [CONTENT.partition]
+    assert list(recording.published.partitions) == [CONTENT.partition]
     summary = recording.published.metadata([], 0)["summary"].value
     assert "| plays read | 2 |" in summary
-    assert other.published.partitions == []
+    assert other.published.partitions == {}
     assert other.finished() == {CONTENT.key: FINISHED}
 
 
