@@ -16,9 +16,12 @@ from tautulli_pipeline.orchestration.curation_jobs import (
     restore_duplicates_job,
 )
 from tautulli_pipeline.orchestration.jobs import consume_job, dry_run_job, import_job
-from tautulli_pipeline.orchestration.resources import resources_of_settings
-from tautulli_pipeline.orchestration.schedules import import_schedule
-from tautulli_pipeline.orchestration.sensors import new_history_sensor, stream_backlog_sensor
+from tautulli_pipeline.orchestration.resources import Warehouse, consume_stream, import_by_settings
+from tautulli_pipeline.orchestration.sensors import (
+    import_schedule,
+    new_history_sensor,
+    stream_backlog_sensor,
+)
 
 defs = dg.Definitions(
     assets=[tautulli_database, playback_stream, playback_events],
@@ -33,6 +36,10 @@ defs = dg.Definitions(
     ],
     sensors=[new_history_sensor, stream_backlog_sensor],
     schedules=[import_schedule],
-    resources=resources_of_settings(),
+    resources={
+        "importing": import_by_settings,
+        "consuming": consume_stream,
+        "warehouse": Warehouse(),
+    },
     executor=dg.in_process_executor,
 )

@@ -127,12 +127,3 @@ def consume_stream(context: dg.AssetExecutionContext, warehouse: Warehouse) -> d
             arrivals = arrivals_since(connection, since)
     facts = {"lost_on_the_stream": lost} if lost else {}
     return {**facts, **arrival_metadata(arrivals)}
-
-
-def resources_of_settings() -> dict[str, object]:
-    """Return the resources of the definitions."""
-    return {
-        "importing": import_by_settings,
-        "consuming": consume_stream,
-        "warehouse": Warehouse(),
-    }

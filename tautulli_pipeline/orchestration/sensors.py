@@ -1,4 +1,8 @@
-"""The sensors: new plays start an import, pending events on the stream start a consumer."""
+"""What starts jobs: two sensors and a schedule.
+
+New plays start an import, pending events on the stream start a consumer, and the schedule imports
+every due partition once a night.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +26,7 @@ from tautulli_pipeline.orchestration.workers import has_unfinished_runs
 from tautulli_pipeline.settings import Settings, load_settings
 from tautulli_pipeline.stream.session import count_pending
 
-NOT_ENABLED: Final = "IMPORT_ENABLED is not true, so imports only start by hand"
-NO_DATABASE: Final = "IMPORT_DB_PATH is not set, so there is no database to watch"
+_NO_DATABASE: Final = "IMPORT_DB_PATH is not set, so there is no database to watch"
 # A consumer that has just failed would most likely fail again.
 _PAUSE_AFTER_FAILURE_SECONDS: Final = 120.0
 
@@ -39,7 +42,7 @@ def new_history_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     try:
         return _check_database(context, load_settings())
     except PipelineError as error:
-        return dg.SensorResult(skip_reason=error_line(error))
+        return dg.SensorResult(skip_reason=_error_line(error))
 
 
 @dg.sensor(
@@ -54,22 +57,38 @@ def stream_backlog_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResul
     try:
         return _check_backlog(context, load_settings())
     except PipelineError as error:
-        return dg.SensorResult(skip_reason=error_line(error))
+        return dg.SensorResult(skip_reason=_error_line(error))
 
 
-def error_line(error: PipelineError) -> str:
-    """Return the message and the hint of an error in one line."""
+@dg.schedule(
+    job=import_job,
+    cron_schedule="0 4 * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Imports new and changed plays daily at 04:00 UTC if IMPORT_ENABLED=true.",
+)
+def import_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """Request an import. The import itself determines what is due, including edits and deletes."""
+    try:
+        reason = _import_skip_reason(load_settings())
+    except PipelineError as error:
+        reason = _error_line(error)
+    if reason is None and has_unfinished_runs(context.instance, import_job.name):
+        reason = "an import is queued or running"
+    return dg.SkipReason(reason) if reason else dg.RunRequest()
+
+
+def _error_line(error: PipelineError) -> str:
     return f"{error.message}; {error.hint}" if error.hint else error.message
 
 
-def import_skip_reason(settings: Settings) -> str | None:
+def _import_skip_reason(settings: Settings) -> str | None:
     """Return why sensors and the schedule must not start an import now; None if they may."""
     if not settings.import_enabled:
-        return NOT_ENABLED
+        return "IMPORT_ENABLED is not true, so imports only start by hand"
     if settings.import_db_path is None:
-        return NO_DATABASE
+        return _NO_DATABASE
     log = ImportLog(settings.data_dir)
-    return error_line(log.running()) if log.lock.holder() else None
+    return _error_line(log.running()) if log.lock.holder() else None
 
 
 @dataclass(frozen=True)
@@ -96,9 +115,9 @@ class _Cursor:
 def _check_database(context: dg.SensorEvaluationContext, settings: Settings) -> dg.SensorResult:
     path, history = settings.import_db_path, DagsterHistory(context.instance)
     if path is None:
-        return dg.SensorResult(skip_reason=NO_DATABASE)
+        return dg.SensorResult(skip_reason=_NO_DATABASE)
     cursor = _Cursor.parse(context.cursor)
-    files, reason = fingerprint(path), import_skip_reason(settings)
+    files, reason = fingerprint(path), _import_skip_reason(settings)
     known = history.shown()
     if cursor.seen and cursor.seen.rows > 0 and not known:
         cursor = _Cursor()  # a reset has deleted the partitions
@@ -110,7 +129,7 @@ def _check_database(context: dg.SensorEvaluationContext, settings: Settings) -> 
         state, keys = read_source_state(path, snapshots, files, grid, settings.import_batch_size)
     except PipelineError as error:  # not tried again until the file changes
         cursor = replace(cursor, seen=SourceState(files), asked=SourceState(files))
-        return dg.SensorResult(skip_reason=error_line(error), cursor=cursor.serialize())
+        return dg.SensorResult(skip_reason=_error_line(error), cursor=cursor.serialize())
     cursor = replace(cursor, seen=state)
     added = sorted(set(keys) - set(known))
     adding = [PARTITIONS.build_add_request(added)] if added else []

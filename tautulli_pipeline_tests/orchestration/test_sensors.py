@@ -16,8 +16,11 @@ from tautulli_pipeline.definitions import defs
 from tautulli_pipeline.imports.connections import stream_address
 from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Outcomes, Status
 from tautulli_pipeline.orchestration.instance import open_instance
-from tautulli_pipeline.orchestration.schedules import import_schedule
-from tautulli_pipeline.orchestration.sensors import new_history_sensor, stream_backlog_sensor
+from tautulli_pipeline.orchestration.sensors import (
+    import_schedule,
+    new_history_sensor,
+    stream_backlog_sensor,
+)
 from tautulli_pipeline.settings import load_settings
 from tautulli_pipeline.stream.publisher import Outgoing
 from tautulli_pipeline.stream.session import open_publishing
