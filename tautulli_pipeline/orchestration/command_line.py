@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 
 import dagster as dg
 
@@ -13,15 +15,10 @@ from tautulli_pipeline.imports.stopping import SIGNALS, Stop
 from tautulli_pipeline.memory import freeze_gc
 from tautulli_pipeline.orchestration.column_schemas import TABLE_KEY
 from tautulli_pipeline.orchestration.history import DagsterHistory, last_materialized_at
-from tautulli_pipeline.orchestration.instance import (
-    COMMAND_LINE_TAGS,
-    QUIET,
-    discard_stderr,
-    open_instance,
-)
+from tautulli_pipeline.orchestration.instance import COMMAND_LINE_TAGS, QUIET, open_instance
 from tautulli_pipeline.orchestration.options import ImportOptions
 from tautulli_pipeline.orchestration.run_tables import arrival_metadata
-from tautulli_pipeline.orchestration.workers import fail_orphaned_runs, own_process_tag
+from tautulli_pipeline.orchestration.workers import PROCESS_TAG, fail_orphaned_runs
 from tautulli_pipeline.settings import Settings
 
 
@@ -40,13 +37,14 @@ def import_by_jobs(opened: Import, settings: Settings, stop: Stop) -> None:
         with stop.heard(), opened.consumer.ended_after_failure():
             yield opened
 
-    with open_instance(settings.data_dir) as instance, discard_stderr():
+    # Dagster prints errors to stderr that it also raises.
+    with open_instance(settings.data_dir) as instance, redirect_stderr(StringIO()):
         fail_orphaned_runs(instance)
         freeze_gc()
         history = DagsterHistory(instance)
         tags = {
             **COMMAND_LINE_TAGS,
-            **own_process_tag(),
+            PROCESS_TAG: str(os.getpid()),
             "tautulli_pipeline/import_id": opened.record.import_id,
         }
         if opened.prepare(history).work:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Final
@@ -45,10 +45,3 @@ def dagster_home(data_dir: Path) -> dict[str, str]:
     home = {"DAGSTER_HOME": str(data_dir), "PIPELINE_DATA_DIR": str(data_dir)}
     # Otherwise a file in the current directory could shadow a module.
     return {**os.environ, **home, "PYTHONSAFEPATH": "1"}
-
-
-@contextmanager
-def discard_stderr() -> Iterator[None]:
-    """Discard stderr, where Dagster prints errors that it also raises."""
-    with Path(os.devnull).open("w") as devnull, redirect_stderr(devnull):
-        yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
@@ -21,11 +20,6 @@ UNFINISHED: Final = (
 # Upper bound for the difference between the clocks of the kernel and of the storage.
 _CLOCK_TOLERANCE_SECONDS: Final = 2.0
 _EXIT_TIMEOUT_SECONDS: Final = 10.0
-
-
-def own_process_tag() -> dict[str, str]:
-    """Return the tag of a run that this process executes itself."""
-    return {PROCESS_TAG: str(os.getpid())}
 
 
 def worker_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> psutil.Process | None:
@@ -63,16 +57,9 @@ def fail_orphaned_runs(instance: dg.DagsterInstance, job_name: str | None = None
     """Mark runs whose process was killed as failed; otherwise they would count as running."""
     unfinished = dg.RunsFilter(job_name=job_name, statuses=list(UNFINISHED))
     for run in instance.get_runs(unfinished):
-        if is_orphaned(instance, run):
-            instance.report_run_failed(run, "The process of this run no longer exists.")
-
-
-def is_orphaned(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Whether the process of a run is known and no longer exists."""
-    try:
-        return worker_of(instance, run) is None
-    except LookupError:
-        return False
+        with suppress(LookupError):
+            if worker_of(instance, run) is None:
+                instance.report_run_failed(run, "The process of this run no longer exists.")
 
 
 def has_unfinished_runs(instance: dg.DagsterInstance, job_name: str) -> bool:
@@ -81,9 +68,7 @@ def has_unfinished_runs(instance: dg.DagsterInstance, job_name: str) -> bool:
     return bool(instance.get_runs(dg.RunsFilter(job_name=job_name, statuses=statuses), limit=1))
 
 
-def end_runs(
-    instance: dg.DagsterInstance, *, patience_seconds: float = _EXIT_TIMEOUT_SECONDS
-) -> None:
+def end_runs(instance: dg.DagsterInstance) -> None:
     """Cancel the runs that Dagster's daemon started and wait for their processes to exit."""
     ending = []
     for run in instance.get_runs(dg.RunsFilter(statuses=list(UNFINISHED))):
@@ -95,4 +80,4 @@ def end_runs(
                 with suppress(psutil.NoSuchProcess):
                     worker.terminate()
                     ending.append(worker)
-    psutil.wait_procs(ending, timeout=patience_seconds)
+    psutil.wait_procs(ending, timeout=_EXIT_TIMEOUT_SECONDS)

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 
-import pytest
 import yaml
 
 from tautulli_pipeline.data_dir.layout import DataDir
-from tautulli_pipeline.orchestration.instance import (
-    dagster_home,
-    discard_stderr,
-    open_instance,
-)
+from tautulli_pipeline.orchestration.instance import dagster_home, open_instance
 
 
 def test_opening_an_instance_creates_its_storage(data_dir):
@@ -40,12 +34,3 @@ def test_dagster_home_writes_the_current_configuration(data_dir):
     config = yaml.safe_load((data_dir / "dagster.yaml").read_text())
     assert config["run_launcher"]["class"] == "WatchfulRunLauncher"
     assert "PipelineStorage" in str(config["storage"])
-
-
-def test_stderr_is_discarded_only_within_the_context(capsys):
-    with discard_stderr():
-        sys.stderr.write("a traceback\n")
-    with pytest.raises(ZeroDivisionError), discard_stderr():
-        sys.stderr.write(f"{1 / 0}\n")
-    sys.stderr.write("afterwards\n")
-    assert capsys.readouterr().err == "afterwards\n"

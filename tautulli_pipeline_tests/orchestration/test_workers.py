@@ -25,8 +25,6 @@ from tautulli_pipeline.orchestration.workers import (
     end_runs,
     fail_orphaned_runs,
     has_unfinished_runs,
-    is_orphaned,
-    own_process_tag,
     worker_of,
 )
 from tautulli_pipeline_tests.command import wait_until
@@ -91,23 +89,16 @@ def status_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> RunStatus:
     return found.status
 
 
-def test_the_own_process_tag_identifies_this_process(instance):
-    run = run_of(instance, tags=own_process_tag())
-    worker = worker_of(instance, run)
-    assert worker is not None
-    assert worker.pid == os.getpid()
-
-
 @pytest.mark.parametrize("by_tag", [True, False])
 def test_a_run_lives_as_long_as_its_process(instance, sleeper, by_tag):
     reported = () if by_tag else (sleeper.pid,)
     run = run_of(instance, *reported, tags=tagged(sleeper.pid) if by_tag else None)
-    assert not is_orphaned(instance, run)
+    assert worker_of(instance, run) == psutil.Process(sleeper.pid)
     sleeper.kill()
     wait_until(lambda: psutil.Process(sleeper.pid).status() == psutil.STATUS_ZOMBIE)
-    assert is_orphaned(instance, run)  # still a zombie
+    assert worker_of(instance, run) is None  # still a zombie
     sleeper.wait()
-    assert is_orphaned(instance, run)
+    assert worker_of(instance, run) is None
 
 
 def test_the_last_reported_process_counts(instance, gone):
@@ -119,7 +110,7 @@ def test_other_engine_events_do_not_hide_the_process_id(instance, gone):
     run = run_of(instance, gone)
     instance.report_engine_event("loading", run, EngineEventData({"seconds": 3}))
     instance.report_engine_event("loaded", run)
-    assert is_orphaned(instance, run)
+    assert worker_of(instance, run) is None
 
 
 def test_a_process_started_after_the_report_has_reused_the_id(instance):
@@ -139,11 +130,10 @@ def test_a_process_started_after_the_report_has_reused_the_id(instance):
     assert not is_found_if_reported_at(began_at - 60)
 
 
-def test_a_run_without_a_reported_process_is_not_orphaned(instance):
+def test_a_run_without_a_reported_process_has_no_known_worker(instance):
     run = run_of(instance)
     with pytest.raises(LookupError):
         worker_of(instance, run)
-    assert not is_orphaned(instance, run)
 
 
 @pytest.mark.parametrize("status", workers.UNFINISHED)
@@ -203,13 +193,14 @@ def test_end_runs_cancels_only_runs_of_the_daemon(instance, sleeper, gone):
     assert status_of(instance, of_command_line) is RunStatus.STARTED
 
 
-def test_end_runs_does_not_wait_forever_for_a_worker(instance):
+def test_end_runs_does_not_wait_forever_for_a_worker(instance, monkeypatch):
+    monkeypatch.setattr(workers, "_EXIT_TIMEOUT_SECONDS", 0.1)
     command = [sys.executable, "-S", "-c", IGNORE_SIGTERM]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         run = run_of(instance, process.pid)
-        end_runs(instance, patience_seconds=0.1)
+        end_runs(instance)
         assert process.poll() is None
         assert status_of(instance, run) is RunStatus.CANCELING
         process.kill()
