@@ -111,7 +111,7 @@ class _Profile:
 
     def _consume(self, session: ConsumingSession, last_sequence: int) -> None:
         connection = connect(self.settings.warehouse_path, {})
-        writer = _TimedWriter(connection, deduplicator(self.settings), str(session.identity))
+        writer = _TimedWriter(connection, deduplicator(self.settings), session.identity)
         sequence = 0
         while sequence < last_sequence:
             with self.stopwatch.time("fetch"):

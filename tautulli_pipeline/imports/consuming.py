@@ -39,7 +39,7 @@ def open_consumption(
         stream_address(settings) as address,
         open_consuming(address, on_wait=on_wait) as session,
     ):
-        writer = Writer(connection, deduplicator(settings), str(session.identity))
+        writer = Writer(connection, deduplicator(settings), session.identity)
         yield Consumption(session, writer, Ledger(connection), settings.layout.receipts)
 
 

@@ -156,7 +156,7 @@ class Import:
             self._plan = make_plan(
                 contents,
                 history.finished(),
-                Destination(self.request.server_id, ready.warehouse_id, str(self.session.identity)),
+                Destination(self.request.server_id, ready.warehouse_id, self.session.identity),
                 record.import_id,
                 fresh=record.fresh,
                 chosen=chosen,

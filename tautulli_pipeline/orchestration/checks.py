@@ -11,7 +11,7 @@ from tautulli_pipeline.imports.connections import stream_address
 from tautulli_pipeline.orchestration.column_schemas import TABLE_KEY
 from tautulli_pipeline.orchestration.resources import Warehouse
 from tautulli_pipeline.settings import load_settings
-from tautulli_pipeline.stream.position import read_position
+from tautulli_pipeline.stream.session import read_position
 from tautulli_pipeline.warehouse.integrity import (
     backward_plays,
     misnamed_events,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -44,17 +43,6 @@ class StreamAddress:
     def shown_url(self) -> str:
         """The URL without users and passwords."""
         return _without_users(self.url)
-
-
-@dataclass(frozen=True)
-class StreamIdentity:
-    """A stream's name and creation time; a recreated stream has a new identity."""
-
-    name: str
-    created_at: datetime
-
-    def __str__(self) -> str:
-        return f"{self.name}@{self.created_at.isoformat()}"
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
 from tautulli_pipeline.errors import StreamError
-from tautulli_pipeline.stream.address import StreamAddress, StreamIdentity
+from tautulli_pipeline.stream.address import StreamAddress
 from tautulli_pipeline.stream.adoption import (
     HINTS,
     PERMISSION_HINT,
@@ -46,9 +46,8 @@ class JetStream:
 
     Attributes:
         denied: the permission error that the server reported; '' if none.
-        identity: the stream found or created by `prepare`.
+        identity: the id of the stream found or created by `prepare`, see `stream_id`.
         limits: the limits of that stream.
-        pending: messages that the consumer had not acked at `prepare`, delivered or not.
         on_wait: called with the reason for each wait; may raise to abort it.
     """
 
@@ -59,9 +58,8 @@ class JetStream:
         self.address = address
         self.on_wait = on_wait
         self.denied = ""
-        self.identity: StreamIdentity | None = None
+        self.identity = ""
         self.limits = Limits()
-        self.pending = 0
         self.context: JetStreamContext = client.jetstream(timeout=_REQUEST_TIMEOUT_SECONDS)
         self._refused = asyncio.Event()
 
@@ -70,8 +68,8 @@ class JetStream:
         self.denied = message.removeprefix("nats: ")
         self._refused.set()
 
-    async def prepare(self) -> StreamIdentity:
-        """Find or create the stream and its durable consumer.
+    async def prepare(self) -> str:
+        """Find or create the stream and its durable consumer; return the id of the stream.
 
         The consumer must exist before the first publish: interest retention drops
         messages that have no consumer.
@@ -86,10 +84,8 @@ class JetStream:
         except (NatsError, TimeoutError) as error:
             raise self.request_error("prepare", error) from error
         check_consumer(consumer, info.config, int(info.state.last_seq))
-        assert info.created is not None
         self.limits = Limits.of(info.config, consumer["config"])
-        self.pending = unconsumed(consumer)
-        self.identity = StreamIdentity(self.address.stream, info.created)
+        self.identity = stream_id(info)
         return self.identity
 
     async def _find_or_create_stream(self) -> StreamInfo:
@@ -194,7 +190,7 @@ class JetStream:
             info = await self.context.stream_info(name)
         except NotFoundError as error:
             raise _gone(name, "was deleted") from error
-        if self.identity is not None and info.created != self.identity.created_at:
+        if self.identity and stream_id(info) != self.identity:
             raise _gone(name, "was deleted and recreated")
         return info
 
@@ -224,6 +220,12 @@ class JetStream:
             f"cannot {operation} stream {self.address.stream} at {self.address.shown_url}: {cause}",
             hint=hint,
         )
+
+
+def stream_id(info: StreamInfo) -> str:
+    """Return the name and the creation time of a stream; a recreated stream has another id."""
+    assert info.created is not None
+    return f"{info.config.name}@{info.created.isoformat()}"
 
 
 def unconsumed(info: Mapping[str, Any]) -> int:

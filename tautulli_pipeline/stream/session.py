@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from anyio.from_thread import BlockingPortal
+from nats.errors import Error as NatsError
+from nats.js.errors import NotFoundError
 
-from tautulli_pipeline.stream.address import StreamAddress, StreamIdentity
+from tautulli_pipeline.stream.address import StreamAddress
 from tautulli_pipeline.stream.connection import connect_blocking
 from tautulli_pipeline.stream.consumer import Delivered, DurableConsumer, open_consumer
-from tautulli_pipeline.stream.jetstream import JetStream
+from tautulli_pipeline.stream.jetstream import JetStream, stream_id, unconsumed
 from tautulli_pipeline.stream.publisher import Outgoing, PubAcks, Publisher, open_publisher
 from tautulli_pipeline.stream.takeover import redeliver_unacked, require_sole_consumer
 from tautulli_pipeline.stream.throttle import Throttle
@@ -25,7 +27,7 @@ class _Session:
 
     _portal: BlockingPortal
     _stream: JetStream
-    identity: StreamIdentity
+    identity: str
 
     def last_sequence(self) -> int:
         """Return the sequence of the newest message."""
@@ -93,7 +95,53 @@ def count_pending(address: StreamAddress) -> int:
     """
     with connect_blocking(address) as (portal, stream):
         portal.call(stream.prepare)
-        return stream.pending
+        return unconsumed(portal.call(stream.ensure_consumer))
+
+
+@dataclass(frozen=True)
+class ConsumerPosition:
+    """The position of the durable consumer on its stream.
+
+    Attributes:
+        stream_id: identifies the stream, see `jetstream.stream_id`.
+        last_sequence: sequence of the newest message.
+        acked_sequence: all messages up to this sequence are acked.
+        undelivered: number of messages not delivered yet.
+        unacked: number of messages delivered but not acked.
+    """
+
+    stream_id: str
+    last_sequence: int
+    acked_sequence: int
+    undelivered: int
+    unacked: int
+
+
+def read_position(address: StreamAddress) -> ConsumerPosition | None:
+    """Return the consumer's position; None if the stream or the consumer does not exist.
+
+    Raises:
+        StreamError: the server is unreachable or does not answer.
+    """
+    with connect_blocking(address) as (portal, stream):
+        return portal.call(_position, stream)
+
+
+async def _position(stream: JetStream) -> ConsumerPosition | None:
+    try:
+        info = await stream.context.stream_info(stream.address.stream)
+        consumer = await stream.consumer_info()
+    except NotFoundError:
+        return None
+    except (NatsError, TimeoutError) as error:
+        raise stream.request_error("read the consumer of", error) from error
+    return ConsumerPosition(
+        stream_id(info),
+        int(info.state.last_seq),
+        consumer["ack_floor"]["stream_seq"],
+        consumer["num_pending"],
+        consumer["num_ack_pending"],
+    )
 
 
 @contextmanager

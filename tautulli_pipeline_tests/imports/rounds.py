@@ -102,7 +102,7 @@ class Rounds:
                 setattr(session, name, fault)
             control.last_sequence = session.last_sequence()
             deduplicator = Deduplicator(DedupCache(300, self.cache_entries))
-            writer = Writer(connection, deduplicator, str(session.identity))
+            writer = Writer(connection, deduplicator, session.identity)
             Consumption(session, writer, Ledger(connection), self.receipts).run(
                 control, control.report
             )

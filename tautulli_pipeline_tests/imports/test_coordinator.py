@@ -111,7 +111,7 @@ class Harness:
         return ReceiptFolder(self.settings.layout.receipts / self.running.record.import_id)
 
     def destination(self):
-        return Destination("default", "warehouse-1", str(self.session.identity))
+        return Destination("default", "warehouse-1", self.session.identity)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from urllib.parse import quote
 
 import pytest
@@ -14,7 +13,6 @@ from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.stream.address import (
     Servers,
     StreamAddress,
-    StreamIdentity,
     parse_servers,
 )
 
@@ -113,12 +111,3 @@ def test_no_part_of_an_unescaped_password_is_shown(url, shown):
     with pytest.raises(ConfigurationError) as caught:
         parse_servers(f"{url},http://x")
     assert repr(f"{shown},http://x") in caught.value.message
-
-
-def test_a_recreated_stream_has_a_new_identity():
-    made = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
-    identity = StreamIdentity("PLAYBACK", made)
-    assert str(identity) == "PLAYBACK@2026-01-02T03:04:05.000678+00:00"
-    assert identity == StreamIdentity("PLAYBACK", made)
-    later = StreamIdentity("PLAYBACK", made.replace(microsecond=679))
-    assert len({str(identity), str(later), str(replace(identity, name="OTHER"))}) == 3

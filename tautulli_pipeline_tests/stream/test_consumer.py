@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from tautulli_pipeline.stream.address import StreamIdentity
 from tautulli_pipeline.stream.consumer import DurableConsumer, open_consumer
 from tautulli_pipeline.stream.jetstream import ACK_WAIT_SECONDS
 from tautulli_pipeline.stream.publisher import open_publisher
@@ -171,7 +170,7 @@ def test_only_event_subjects_are_delivered(address):
 
 def test_a_session_publishes_and_consumes_without_an_event_loop(address):
     with open_publishing(address) as publishing, open_consuming(address) as consuming:
-        assert isinstance(publishing.identity, StreamIdentity)
+        assert publishing.identity.startswith(f"{address.stream}@")
         assert publishing.identity == consuming.identity
         assert publishing.max_payload_bytes == 8 * 2**20
         futures = consuming.pull(3, max_bytes=LARGE, linger_seconds=5, last_wanted_sequence=None)

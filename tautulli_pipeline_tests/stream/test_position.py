@@ -12,8 +12,8 @@ from nats.js.errors import NotFoundError
 from tautulli_pipeline.errors import StreamError
 from tautulli_pipeline.stream.connection import connect
 from tautulli_pipeline.stream.consumer import open_consumer
-from tautulli_pipeline.stream.position import ConsumerPosition, read_position
 from tautulli_pipeline.stream.publisher import open_publisher
+from tautulli_pipeline.stream.session import ConsumerPosition, read_position
 from tautulli_pipeline_tests.stream.servers import outgoing, prepared
 
 
@@ -41,7 +41,7 @@ def test_each_message_is_undelivered_then_unacked_then_acked(address):
     async def prepare():
         async with prepared(address) as stream, open_publisher(stream) as publisher:
             await publisher.publish([outgoing(n) for n in range(10)])
-            return str(stream.identity)
+            return stream.identity
 
     async def consume():
         async with prepared(address) as stream, open_consumer(stream) as consumer:
