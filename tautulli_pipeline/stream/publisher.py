@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import orjson
 from nats.aio.client import DEFAULT_PENDING_SIZE
 from nats.errors import ConnectionClosedError, OutboundBufferLimitError
+from nats.errors import Error as NatsError
 
 from tautulli_pipeline.errors import StreamError
 from tautulli_pipeline.stream.jetstream import JetStream
@@ -27,9 +28,13 @@ MESSAGE_ID_HEADER: Final = "Nats-Msg-Id"
 # Frames are written to the connection in chunks of this size.
 _FRAMES_BYTES: Final = 128 * 1024
 _ACK_TIMEOUT_SECONDS: Final = 5.0
+# The maximum number and size of unacknowledged messages.
+_WINDOW_MESSAGES: Final = 4096
+_WINDOW_BYTES: Final = 16 * 2**20
 _PAUSE_SECONDS: Final = 0.5
 
 _UNAVAILABLE: Final = 503
+_NO_STREAM: Final = b'{"error": {"code": 503}}'
 # JetStream error codes for "no room now": maximum messages, bytes, messages per subject,
 # and server storage.
 _NO_ROOM: Final = frozenset({10077, 10122, 10047, 10023})
@@ -41,14 +46,6 @@ class Outgoing(NamedTuple):
     subject: str
     payload: Payload
     headers: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Window:
-    """The maximum number and size of unacknowledged messages."""
-
-    messages: int = 4096
-    bytes: int = 16 * 2**20
 
 
 @dataclass
@@ -84,20 +81,11 @@ class _Round:
 class Publisher:
     """Publishes one batch at a time over one connection."""
 
-    def __init__(
-        self,
-        stream: JetStream,
-        inbox: str,
-        *,
-        window: Window = Window(),
-        ack_timeout_seconds: float = _ACK_TIMEOUT_SECONDS,
-    ) -> None:
+    def __init__(self, stream: JetStream, inbox: str) -> None:
         self._stream = stream
         self._client = stream.client
         self._inbox = inbox
-        self._window = window
-        self._ack_timeout_seconds = ack_timeout_seconds
-        self._give_up_after_seconds = stream.address.patience_seconds
+        self._patience_seconds = stream.address.patience_seconds
         self._standstill = Standstill(stream)
         self._rounds = 0
         self._round: _Round | None = None
@@ -120,7 +108,7 @@ class Publisher:
             unanswered=set(range(len(messages))),
         )
         self._round = state
-        deadline = time.monotonic() + self._give_up_after_seconds
+        deadline = time.monotonic() + self._patience_seconds
         sending: Sequence[int] = range(len(messages))
         while state.unanswered:
             before = len(state.unanswered)
@@ -128,7 +116,7 @@ class Publisher:
             await self._await_answers(state)
             sending = await self._positions_to_resend(state)
             if len(state.unanswered) < before:
-                deadline = time.monotonic() + self._give_up_after_seconds
+                deadline = time.monotonic() + self._patience_seconds
             elif time.monotonic() > deadline:
                 raise self._timeout_error(state)
         return state.acks
@@ -140,14 +128,16 @@ class Publisher:
         if state is None or int(round_number) != self._rounds:
             return
         index = int(at)
-        answer: dict[str, Any] = (
-            orjson.loads(frame.payload) if frame.payload else {"error": {"code": _UNAVAILABLE}}
-        )
         if index not in state.unanswered:
             return
+        # Without a stream for its subject, a message is answered with an empty payload.
+        answer = orjson.loads(frame.payload or _NO_STREAM)
         if "error" in answer:
             state.refused = True
-            self._record_error(answer["error"], state)
+            error = answer["error"]
+            state.full = error.get("err_code") in _NO_ROOM
+            if not state.full and error.get("code") != _UNAVAILABLE:
+                state.rejection = str(error.get("description") or error)
         else:
             state.unanswered.discard(index)
             state.acks.sequences[index] = answer["seq"]
@@ -156,11 +146,6 @@ class Publisher:
         state.in_flight -= 1
         state.bytes_in_flight -= state.sizes[index]
         state.answered.set()
-
-    def _record_error(self, error: Mapping[str, object], state: _Round) -> None:
-        state.full = error.get("err_code") in _NO_ROOM
-        if not state.full and error.get("code") != _UNAVAILABLE:
-            state.rejection = str(error.get("description") or error)
 
     async def _send(
         self, messages: Sequence[Outgoing], positions: Sequence[int], state: _Round
@@ -201,8 +186,7 @@ class Publisher:
         return self._client.pending_data_size <= DEFAULT_PENDING_SIZE
 
     def _is_full(self, state: _Round) -> bool:
-        window = self._window
-        return state.in_flight >= window.messages or state.bytes_in_flight >= window.bytes
+        return state.in_flight >= _WINDOW_MESSAGES or state.bytes_in_flight >= _WINDOW_BYTES
 
     async def _await_room(self, state: _Round) -> None:
         while self._is_full(state):
@@ -222,7 +206,7 @@ class Publisher:
         """Wait for an answer; False if none arrives within the ack timeout."""
         state.answered.clear()
         try:
-            await asyncio.wait_for(state.answered.wait(), self._ack_timeout_seconds)
+            await asyncio.wait_for(state.answered.wait(), _ACK_TIMEOUT_SECONDS)
         except TimeoutError:
             return False
         return True
@@ -238,14 +222,14 @@ class Publisher:
         if state.refused or not self._client.is_connected:
             await asyncio.sleep(_PAUSE_SECONDS)
         state.refused = False
-        state.in_flight = 0
-        state.bytes_in_flight = 0
+        state.in_flight = state.bytes_in_flight = 0
         return sorted(state.unanswered)
 
     async def _reason(self, state: _Round) -> str:
         if state.full:
             return await self._standstill.check_room()
-        await self._standstill.check_stream()
+        with suppress(NatsError, TimeoutError):  # unreachable or still starting
+            await self._stream.require_stream()
         return "no stream captures the subjects of the import; waiting"
 
     def _refused(self, reason: str) -> StreamError:
@@ -258,23 +242,15 @@ class Publisher:
         return StreamError(
             f"stream {self._stream.address.stream} at {self._stream.address.shown_url} did not "
             f"acknowledge {len(state.unanswered)} messages within "
-            f"{self._give_up_after_seconds:.0f} s: {state.waiting_for.partition(';')[0]}",
+            f"{self._patience_seconds:.0f} s: {state.waiting_for.partition(';')[0]}",
             hint="check that the server runs and its stream has room, then import again to resume",
         )
 
 
 @asynccontextmanager
-async def open_publisher(
-    stream: JetStream,
-    *,
-    ack_timeout_seconds: float = _ACK_TIMEOUT_SECONDS,
-) -> AsyncIterator[Publisher]:
+async def open_publisher(stream: JetStream) -> AsyncIterator[Publisher]:
     """Open a publisher with a subscription for its PubAcks."""
     inbox = stream.client.new_inbox()
-    publisher = Publisher(
-        stream,
-        inbox,
-        ack_timeout_seconds=ack_timeout_seconds,
-    )
+    publisher = Publisher(stream, inbox)
     async with stream.client.subscribed(f"{inbox}.>", publisher.receive):
         yield publisher

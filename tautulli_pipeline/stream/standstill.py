@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from typing import Final
 
 from nats.errors import Error as NatsError
-from nats.js.api import RetentionPolicy, StreamInfo
+from nats.js.api import RetentionPolicy, StreamConfig
 
 from tautulli_pipeline.errors import StreamError
 from tautulli_pipeline.stream.jetstream import JetStream, unconsumed
 from tautulli_pipeline.stream.limits import sizes_of
 
 _GRACE_SECONDS: Final = 5.0
-FULL: Final = "the stream is full; waiting for the consumer to make room"
+_FULL: Final = "the stream is full; waiting for the consumer to make room"
 _FULL_FOR_OTHERS: Final = (
     "the stream is full of messages that other consumers have not acked; waiting"
 )
@@ -27,15 +26,6 @@ class Standstill:
         self._stream = stream
         self._full_since: float | None = None
 
-    async def check_stream(self) -> None:
-        """Check that the stream still exists.
-
-        Raises:
-            StreamError: it was deleted or recreated.
-        """
-        with suppress(NatsError, TimeoutError):  # unreachable or still starting
-            await self._stream.require_stream()
-
     async def check_room(self) -> str:
         """Return the reason to wait for room on a full stream.
 
@@ -47,24 +37,18 @@ class Standstill:
             info = await self._stream.require_stream()
             consumed = not unconsumed(await self._stream.consumer_info())
         except (NatsError, TimeoutError):
-            return FULL
-        if not (consumed and _keeps_consumed(info)):
+            return _FULL
+        keeps_consumed = info.config.retention == RetentionPolicy.LIMITS
+        if not (consumed and keeps_consumed and not info.config.max_age):
             self._full_since = None
         elif self._full_since is None:
             self._full_since = time.monotonic()
         elif time.monotonic() > self._full_since + _GRACE_SECONDS:
-            raise _permanently_full(info)
-        others = consumed and info.config.retention != RetentionPolicy.LIMITS
-        return _FULL_FOR_OTHERS if others else FULL
+            raise _permanently_full(info.config)
+        return _FULL_FOR_OTHERS if consumed and not keeps_consumed else _FULL
 
 
-def _keeps_consumed(info: StreamInfo) -> bool:
-    """Whether the stream keeps consumed messages indefinitely."""
-    return info.config.retention == RetentionPolicy.LIMITS and not info.config.max_age
-
-
-def _permanently_full(info: StreamInfo) -> StreamError:
-    config = info.config
+def _permanently_full(config: StreamConfig) -> StreamError:
     limits = ", ".join(f"{name} {size}" for name, size in sizes_of(config).items())
     return StreamError(
         f"stream {config.name} is full ({limits}) and keeps consumed messages (limits retention)",

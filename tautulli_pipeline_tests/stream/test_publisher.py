@@ -11,10 +11,11 @@ from nats.aio.client import DEFAULT_PENDING_SIZE
 from nats.js.api import DiscardPolicy, StreamConfig
 
 from tautulli_pipeline.errors import StreamError
+from tautulli_pipeline.stream import publisher as publisher_module
 from tautulli_pipeline.stream.address import StreamAddress
 from tautulli_pipeline.stream.connection import connect
 from tautulli_pipeline.stream.guardian import CONNECTION_FILE
-from tautulli_pipeline.stream.publisher import Publisher, Window, open_publisher
+from tautulli_pipeline.stream.publisher import Publisher, open_publisher
 from tautulli_pipeline.stream.server import embedded_server
 from tautulli_pipeline.stream.wire import header_block
 from tautulli_pipeline_tests.stream.servers import (
@@ -28,9 +29,9 @@ from tautulli_pipeline_tests.stream.servers import (
 
 
 @asynccontextmanager
-async def open_as(kind, stream, **options):
+async def open_as(kind, stream):
     """Open a publisher of class `kind` with its subscription."""
-    publisher = kind(stream, inbox := stream.client.new_inbox(), **options)
+    publisher = kind(stream, inbox := stream.client.new_inbox())
     async with stream.client.subscribed(f"{inbox}.>", publisher.receive):
         yield publisher
 
@@ -69,9 +70,10 @@ def test_duplicates_are_reported_by_position_with_the_sequence_of_the_original(a
 
 
 @pytest.mark.parametrize(
-    ("window", "size"), [(Window(messages=7), 10), (Window(bytes=7 * 1000), 1000)]
+    ("window", "limit", "size"), [("_WINDOW_MESSAGES", 7, 10), ("_WINDOW_BYTES", 7 * 1000, 1000)]
 )
-def test_the_messages_in_flight_are_limited(address, window, size):
+def test_the_messages_in_flight_are_limited(address, monkeypatch, window, limit, size):
+    monkeypatch.setattr(publisher_module, window, limit)
     in_flight, most = 0, 0
 
     class Watched(Publisher):
@@ -92,14 +94,19 @@ def test_the_messages_in_flight_are_limited(address, window, size):
 
             stream.client.send = counted
             messages = [outgoing(n, payload=b"x" * size) for n in range(50)]
-            async with open_as(Watched, stream, window=window) as watched:
+            async with open_as(Watched, stream) as watched:
                 assert (await watched.publish(messages)).sequences == list(range(1, 51))
 
     asyncio.run(check())
     assert 1 < most <= 8
 
 
-def test_lost_acks_create_no_duplicates(address):
+def acks_time_out_after(monkeypatch, seconds):
+    monkeypatch.setattr(publisher_module, "_ACK_TIMEOUT_SECONDS", seconds)
+
+
+def test_lost_acks_create_no_duplicates(address, monkeypatch):
+    acks_time_out_after(monkeypatch, 0.2)
     dropped = []
 
     class Lossy(Publisher):
@@ -113,7 +120,7 @@ def test_lost_acks_create_no_duplicates(address):
     async def check():
         async with (
             prepared(address) as stream,
-            open_as(Lossy, stream, ack_timeout_seconds=0.2) as publisher,
+            open_as(Lossy, stream) as publisher,
         ):
             messages = [outgoing(n) for n in range(100)]
             acks = await publisher.publish(messages)
@@ -144,12 +151,14 @@ def test_a_late_ack_is_not_counted_for_the_next_batch(address):
     asyncio.run(check())
 
 
-def test_a_server_killed_while_publishing_loses_and_duplicates_nothing(tmp_path):
+def test_a_server_killed_while_publishing_loses_and_duplicates_nothing(tmp_path, monkeypatch):
+    acks_time_out_after(monkeypatch, 1)
+
     async def check(server):
         address = address_on(server)
         async with (
             prepared(address) as stream,
-            open_publisher(stream, ack_timeout_seconds=1) as publisher,
+            open_publisher(stream) as publisher,
         ):
             messages = [outgoing(n, payload=b"%d " % n + b"x" * 2000) for n in range(20_000)]
             publishing = asyncio.create_task(publisher.publish(messages))
@@ -170,7 +179,9 @@ def test_a_server_killed_while_publishing_loses_and_duplicates_nothing(tmp_path)
         asyncio.run(check(server))
 
 
-def test_while_the_server_is_unreachable_the_send_buffer_stays_limited(tmp_path):
+def test_while_the_server_is_unreachable_the_send_buffer_stays_limited(tmp_path, monkeypatch):
+    acks_time_out_after(monkeypatch, 0.2)
+
     async def check():
         with ExitStack() as server:
             config = f'jetstream {{ store_dir: "{tmp_path}" }}'
@@ -178,7 +189,7 @@ def test_while_the_server_is_unreachable_the_send_buffer_stays_limited(tmp_path)
             here = StreamAddress(url, "S", "d", 120, patience_seconds=0.3)
             async with (
                 prepared(here) as stream,
-                open_publisher(stream, ack_timeout_seconds=0.2) as publisher,
+                open_publisher(stream) as publisher,
             ):
                 server.close()
                 await eventually(lambda: not stream.client.is_connected)
@@ -224,14 +235,14 @@ def test_publishing_to_a_full_stream_waits_and_loses_nothing(address, limit):
     asyncio.run(check())
 
 
-def publish_error(address, messages, *, settings=None, on_wait=lambda _: None, **options):
+def publish_error(address, messages, *, settings=None, on_wait=lambda _: None):
     """Return the error message of publishing, which must fail within four seconds."""
 
     async def attempt():
         async with connect(address, on_wait=on_wait) as stream:
             config = StreamConfig(name=address.stream, subjects=["playback.>"], **(settings or {}))
             await stream.context.add_stream(config)
-            async with open_publisher(stream, **options) as publisher:
+            async with open_publisher(stream) as publisher:
                 await publisher.publish(messages)
 
     began = time.monotonic()
@@ -298,10 +309,11 @@ def test_publishing_to_a_subject_without_a_stream_waits_and_times_out(address):
     assert set(waits) == {"no stream captures the subjects of the import; waiting"}
 
 
-def test_a_missing_publish_permission_is_reported(address, tmp_path):
+def test_a_missing_publish_permission_is_reported(address, tmp_path, monkeypatch):
+    acks_time_out_after(monkeypatch, 0.3)
     user = 'user: "u", password: "p", permissions: { publish: { deny: ["playback.>"] } }'
     config = f'authorization {{ users: [ {{ {user} }} ] }}\njetstream {{ store_dir: "{tmp_path}" }}'
     with nats_server(tmp_path, config) as url:
         here = replace(address, url=url, user="u", password="p")
-        message = publish_error(here, [outgoing(1)], ack_timeout_seconds=0.3)
+        message = publish_error(here, [outgoing(1)])
     assert "permissions violation" in message.lower()
