@@ -45,23 +45,10 @@ class StreamAddress:
         return _without_users(self.url)
 
 
-@dataclass(frozen=True)
-class Servers:
-    """The servers in a URL.
+def parse_servers(url: str) -> tuple[list[str], dict[str, str]]:
+    """Return the servers in `NATS_URL` and its login, as options of `Client.connect`.
 
-    Attributes:
-        urls: one per server, without the login, so that no driver message can show it.
-        demand_tls: whether any server requires TLS.
-    """
-
-    urls: tuple[str, ...]
-    user: str | None
-    password: str | None = field(repr=False)
-    demand_tls: bool
-
-
-def parse_servers(url: str) -> Servers:
-    """Parse `NATS_URL`.
+    The servers are without the login, so that no driver message can show it.
 
     Raises:
         ConfigurationError: the URL is invalid; the message contains no password.
@@ -71,8 +58,8 @@ def parse_servers(url: str) -> Servers:
         found = [_parse_server(part) for part in parts]
     except ValueError:
         found = []
-    users = {(user, password) for _, user, password in found if user is not None}
-    if not found or len(users) > 1:
+    logins = {tuple(login.items()) for _, login in found if login}
+    if not found or len(logins) > 1:
         wanted = (
             "use one login for all servers" if found else "be nats://host:port or tls://host:port"
         )
@@ -80,17 +67,14 @@ def parse_servers(url: str) -> Servers:
             f"NATS_URL={_without_users(url)!r} is not usable: it must {wanted}",
             hint="separate the servers of a cluster with commas",
         )
-    user, password = users.pop() if users else (None, None)
-    urls = tuple(server for server, _, _ in found)
-    return Servers(urls, user, password, any(server.startswith("tls:") for server in urls))
+    return [server for server, _ in found], dict(logins.pop()) if logins else {}
 
 
 def _without_users(url: str) -> str:
     return _USER_IN_URL.sub(r"\1\2", url)
 
 
-def _parse_server(text: str) -> tuple[str, str | None, str | None]:
-    """Return (URL without login, user, password)."""
+def _parse_server(text: str) -> tuple[str, dict[str, str]]:
     parts = urlsplit(text if "://" in text else f"nats://{text}")
     host = parts.hostname or ""
     if parts.scheme not in _SCHEMES or not host or parts.path.strip("/") or " " in host:
@@ -98,5 +82,7 @@ def _parse_server(text: str) -> tuple[str, str | None, str | None]:
     shown_host = f"[{host}]" if ":" in host else host
     server = f"{parts.scheme}://{shown_host}:{parts.port or _DEFAULT_PORT}"
     if not parts.username:
-        return server, None, None
-    return server, unquote(parts.username), unquote(parts.password) if parts.password else None
+        return server, {}
+    if not parts.password:
+        return server, {"token": unquote(parts.username)}
+    return server, {"user": unquote(parts.username), "password": unquote(parts.password)}

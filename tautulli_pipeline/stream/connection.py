@@ -43,7 +43,7 @@ async def connect(
         StreamError: the server is unreachable or refuses the login.
     """
     options = login_options(address)
-    client = make_client(address)
+    client = make_client(options)
     stream = JetStream(client, address, on_wait=on_wait)
     errors: deque[Exception] = deque(maxlen=_MAX_REMEMBERED_ERRORS)
     refused = asyncio.Event()

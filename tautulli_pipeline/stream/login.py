@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from nats.errors import Error as NatsError
 from nats.errors import SecureConnWantedError
 
 from tautulli_pipeline.errors import ConfigurationError
-from tautulli_pipeline.stream.address import Servers, StreamAddress, parse_servers
+from tautulli_pipeline.stream.address import StreamAddress, parse_servers
 from tautulli_pipeline.stream.credentials import read_credentials
 from tautulli_pipeline.stream.wire import WireClient
 
@@ -22,14 +22,12 @@ def login_options(address: StreamAddress) -> dict[str, Any]:
     Raises:
         ConfigurationError: a variable or the file it points to is not usable.
     """
-    servers = parse_servers(address.url)
-    options: dict[str, Any] = {"servers": list(servers.urls)}
-    if address.ca_file is not None:
-        options["tls"] = _ssl_context(address.ca_file)
-    return options | _authentication(address, servers)
+    servers, login = parse_servers(address.url)
+    tls = {"tls": _ssl_context(address.ca_file)} if address.ca_file is not None else {}
+    return {"servers": servers, **tls, **(_authentication(address) or login)}
 
 
-def _authentication(address: StreamAddress, servers: Servers) -> dict[str, Any]:
+def _authentication(address: StreamAddress) -> dict[str, Any]:
     if address.password is not None and address.user is None:
         raise ConfigurationError(
             "NATS_PASSWORD is set but NATS_USER is not", hint="set both, or neither"
@@ -39,11 +37,7 @@ def _authentication(address: StreamAddress, servers: Servers) -> dict[str, Any]:
         return {"user_jwt_cb": lambda: credentials.jwt, "signature_cb": credentials.sign}
     if address.user is not None:
         return {"user": address.user, "password": address.password or ""}
-    if address.token is not None:
-        return {"token": address.token}
-    if servers.password is not None:
-        return {"user": servers.user, "password": servers.password}
-    return {"token": servers.user} if servers.user is not None else {}
+    return {"token": address.token} if address.token is not None else {}
 
 
 def _ssl_context(ca_file: Path) -> ssl.SSLContext:
@@ -70,9 +64,9 @@ class TlsClient(WireClient):
         await super()._process_info(info, initial_connection)
 
 
-def make_client(address: StreamAddress) -> WireClient:
-    """Return a client that requires TLS if the address asks for it."""
-    tls = address.ca_file is not None or parse_servers(address.url).demand_tls
+def make_client(options: Mapping[str, Any]) -> WireClient:
+    """Return a client that requires TLS if the options ask for it."""
+    tls = "tls" in options or any(server.startswith("tls:") for server in options["servers"])
     return TlsClient() if tls else WireClient()
 
 

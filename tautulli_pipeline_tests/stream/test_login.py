@@ -212,7 +212,7 @@ def test_two_users_or_a_password_without_a_user_are_refused():
 
 
 def test_server_urls_contain_no_secrets():
-    servers = parse_servers("tls://u:p@h1:4000,h2,nats://[::1]:5")
-    assert servers.urls == ("tls://h1:4000", "nats://h2:4222", "nats://[::1]:5")
-    assert (servers.user, servers.password, servers.demand_tls) == ("u", "p", True)
-    assert parse_servers("nats://t0ken@h").user == "t0ken"
+    servers, login = parse_servers("tls://u:p@h1:4000,h2,nats://[::1]:5")
+    assert servers == ["tls://h1:4000", "nats://h2:4222", "nats://[::1]:5"]
+    assert login == {"user": "u", "password": "p"}
+    assert parse_servers("nats://t0ken@h") == (["nats://h:4222"], {"token": "t0ken"})
