@@ -75,6 +75,7 @@ def _without_users(url: str) -> str:
 
 
 def _parse_server(text: str) -> tuple[str, dict[str, str]]:
+    """Return the server without its login, and the login."""
     parts = urlsplit(text if "://" in text else f"nats://{text}")
     host = parts.hostname or ""
     if parts.scheme not in _SCHEMES or not host or parts.path.strip("/") or " " in host:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import Any, Final
 
 from nats.js.api import StreamConfig
 
 from tautulli_pipeline.errors import StreamError
-from tautulli_pipeline.stream.subjects import (
-    IMPORTED_SUBJECTS,
-    SUBJECTS,
-    matches_imports,
-    matches_only_events,
-)
 
+SUBJECTS: Final = "playback.>"
+# An import publishes to `playback.tautulli-import.<media_type>`.
+_IMPORTED_SUBJECTS: Final = "playback.tautulli-import.*"
 # With any other policy, a killed import would lose the messages it had pulled.
 _ACK_POLICIES: Final = frozenset({"explicit", "all"})
 
@@ -38,7 +36,7 @@ def check_stream(config: StreamConfig) -> None:
     Raises:
         StreamError: it does not.
     """
-    if not matches_imports(config.subjects or []):
+    if not _matches_imports(config.subjects or []):
         raise StreamError(
             f"stream {config.name} does not capture the subjects {SUBJECTS}",
             hint="add the subjects to the stream, or set NATS_STREAM to another stream",
@@ -92,9 +90,9 @@ def _mode_problems(config: Mapping[str, Any]) -> Iterable[str]:
 
 def _filter_problems(config: Mapping[str, Any], stream_subjects: Iterable[str]) -> Iterable[str]:
     filters = config.get("filter_subjects") or [config.get("filter_subject") or ">"]
-    if not matches_imports(filters):
-        yield f"its filter {', '.join(filters)} excludes {IMPORTED_SUBJECTS}"
-    elif not (matches_only_events(filters) or matches_only_events(stream_subjects)):
+    if not _matches_imports(filters):
+        yield f"its filter {', '.join(filters)} excludes {_IMPORTED_SUBJECTS}"
+    elif not (_matches_only_events(filters) or _matches_only_events(stream_subjects)):
         yield f"its filter {', '.join(filters)} matches more than {SUBJECTS}"
 
 
@@ -105,3 +103,25 @@ def _start_problems(config: Mapping[str, Any], last_sequence: int) -> Iterable[s
     starts_at = config.get("opt_start_time")
     if starts_at and datetime.fromisoformat(starts_at) > datetime.now(UTC):
         yield f"it starts at {starts_at}"
+
+
+def _matches_imports(patterns: Iterable[str]) -> bool:
+    """Whether one of `patterns` matches every event of an import."""
+    return any(covers(pattern, _IMPORTED_SUBJECTS) for pattern in patterns)
+
+
+def _matches_only_events(patterns: Iterable[str]) -> bool:
+    """Whether `patterns` match only playback events."""
+    return all(covers(SUBJECTS, pattern) for pattern in patterns)
+
+
+def covers(wide: str, narrow: str) -> bool:
+    """Whether `wide` matches every subject that `narrow` matches."""
+    for mine, other in zip_longest(wide.split("."), narrow.split(".")):
+        if mine == ">":
+            return other is not None
+        if mine is None or other is None or other == ">":
+            return False
+        if mine not in {"*", other}:
+            return False
+    return True

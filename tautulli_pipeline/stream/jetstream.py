@@ -27,12 +27,12 @@ from tautulli_pipeline.stream.address import StreamAddress
 from tautulli_pipeline.stream.adoption import (
     HINTS,
     PERMISSION_HINT,
+    SUBJECTS,
     check_consumer,
     check_stream,
 )
 from tautulli_pipeline.stream.limits import Limits
 from tautulli_pipeline.stream.patience import TRANSIENT, UNREACHABLE, Answer, unless
-from tautulli_pipeline.stream.subjects import SUBJECTS
 from tautulli_pipeline.stream.wire import WireClient
 
 ACK_WAIT_SECONDS: Final = 30.0

@@ -6,10 +6,10 @@ import pytest
 from nats.js.api import ConsumerConfig, RetentionPolicy, StreamConfig
 
 from tautulli_pipeline.errors import StreamError
+from tautulli_pipeline.stream.adoption import covers
 from tautulli_pipeline.stream.connection import connect
 from tautulli_pipeline.stream.consumer import open_consumer
 from tautulli_pipeline.stream.publisher import Outgoing, open_publisher
-from tautulli_pipeline.stream.subjects import covers
 from tautulli_pipeline.stream.takeover import redeliver_unacked, require_sole_consumer
 from tautulli_pipeline_tests.external_server import external_server
 from tautulli_pipeline_tests.stream.servers import prepared
