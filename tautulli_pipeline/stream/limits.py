@@ -55,15 +55,6 @@ class Limits:
         messages = min(self.max_messages, self.max_unacked)
         return messages < _ROOMY_MESSAGES or self.max_bytes < _ROOMY_BYTES
 
-    def warning(self, stream: str) -> str:
-        """Return the warning to show before publishing; '' if there is none."""
-        if not self.drops:
-            return ""
-        return (
-            f"stream {stream} may drop events before they are consumed ({self.drops}); "
-            "dropped events are published again"
-        )
-
 
 def sizes_of(stream: StreamConfig) -> dict[str, int]:
     """Return the stream's size limits by name, without unlimited ones."""

@@ -155,11 +155,13 @@ def open_publishing(
     """
     with connect_blocking(address, on_wait=on_wait) as (portal, stream):
         identity = portal.call(stream.prepare)
-        if warning := stream.limits.warning(address.stream):
-            on_wait(warning)
+        if drops := stream.limits.drops:
+            on_wait(
+                f"stream {address.stream} may drop events before they are consumed ({drops}); "
+                "dropped events are published again"
+            )
         with portal.wrap_async_context_manager(open_publisher(stream)) as publisher:
-            drops = stream.limits.drops_oldest
-            used = Throttle(stream, publisher) if drops else publisher
+            used = Throttle(stream, publisher) if stream.limits.drops_oldest else publisher
             yield PublishingSession(portal, stream, identity, used)
 
 

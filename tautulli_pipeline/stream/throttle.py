@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -15,7 +16,6 @@ _POLL_SECONDS: Final = 0.05
 _REPORT_AFTER_SECONDS: Final = 5.0
 # Subject, headers and the store's overhead for each message.
 _OVERHEAD_BYTES: Final = 512
-_UNKNOWN: Final = 2**62
 
 
 class Throttle:
@@ -63,7 +63,7 @@ class Throttle:
     async def _wait_for_room(self) -> None:
         """Wait until at most the last portion is unconsumed."""
         allowed = min(self._published, self._stream.limits.max_messages - 1)
-        least, moved_at = _UNKNOWN, time.monotonic()
+        least, moved_at = math.inf, time.monotonic()
         while (left := unconsumed(await self._stream.ensure_consumer())) > allowed:
             if left < least:
                 least, moved_at = left, time.monotonic()

@@ -25,7 +25,6 @@ def test_a_limit_of_none_or_below_one_is_unlimited(in_all, by_subject, size, una
     )
     assert found == Limits()
     assert not found.narrow
-    assert found.warning("S") == ""
 
 
 @given(SIZES, SIZES, SIZES, SIZES)
@@ -91,8 +90,5 @@ def test_a_stream_with_little_room_is_narrow(changes, narrow):
     assert Limits(**(values | changes)).narrow is narrow
 
 
-def test_the_warning_names_the_stream_the_limits_and_the_consequence():
-    assert limits(max_msgs=10, max_age=60).warning("MEDIA") == (
-        "stream MEDIA may drop events before they are consumed (max_msgs 10, max_age 60 s); "
-        "dropped events are published again"
-    )
+def test_every_limit_that_can_drop_messages_is_listed():
+    assert limits(max_msgs=10, max_age=60).drops == "max_msgs 10, max_age 60 s"
