@@ -5,8 +5,6 @@ from typing import Final
 
 import dagster as dg
 
-from tautulli_pipeline.imports.coordinator import Import
-from tautulli_pipeline.imports.plan import Plan
 from tautulli_pipeline.orchestration import column_schemas
 from tautulli_pipeline.orchestration.column_schemas import DATABASE_KEY, HISTORY_KEY, STREAM_KEY
 from tautulli_pipeline.orchestration.history import (
@@ -69,9 +67,16 @@ def _import(context: dg.OpExecutionContext, config: ImportOptions, importing: Im
     with stop_as_cancellation(context), importing(context, config) as opened:
         history = DagsterHistory(context.instance, context.log_event)
         plan = opened.prepare(history, _chosen_partitions(context))
-        _observe(context, opened, plan)
+        described = source_metadata(opened.source, plan.contents.values())
+        version = {DATA_VERSION: described["fingerprint"]}
+        context.log_event(dg.AssetObservation(DATABASE_KEY, metadata=described, tags=version))
         opened.publish(history)
-        _log_summary(context, opened, plan, history)
+        done = history.published
+        with opened.source.open_survey() as survey:
+            months = survey.plays_by_month(done.partitions)
+        metadata = done.metadata(months, plan.unchanged)
+        summary = f"{len(done.partitions):,} ranges published, {plan.unchanged:,} plays unchanged."
+        context.log_event(dg.AssetObservation(STREAM_KEY, metadata=metadata, description=summary))
 
 
 def _chosen_partitions(context: dg.OpExecutionContext) -> list[str] | None:
@@ -80,23 +85,6 @@ def _chosen_partitions(context: dg.OpExecutionContext) -> list[str] | None:
         return None
     done = published_before(context.instance, context.run)
     return [key for key in context.partition_keys if key not in done]
-
-
-def _observe(context: dg.OpExecutionContext, opened: Import, plan: Plan) -> None:
-    metadata = source_metadata(opened.source, plan.contents.values())
-    version = {DATA_VERSION: metadata["fingerprint"]}
-    context.log_event(dg.AssetObservation(DATABASE_KEY, metadata=metadata, tags=version))
-
-
-def _log_summary(
-    context: dg.OpExecutionContext, opened: Import, plan: Plan, history: DagsterHistory
-) -> None:
-    published = history.published
-    with opened.source.open_survey() as survey:
-        months = survey.plays_by_month(published.partitions)
-    metadata = published.metadata(months, plan.unchanged)
-    summary = f"{len(published.partitions):,} ranges published, {plan.unchanged:,} plays unchanged."
-    context.log_event(dg.AssetObservation(STREAM_KEY, metadata=metadata, description=summary))
 
 
 def _with_attributes(spec: dg.AssetSpec) -> dg.AssetSpec:

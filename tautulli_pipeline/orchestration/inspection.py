@@ -24,35 +24,11 @@ from tautulli_pipeline.source.opening import open_source
 from tautulli_pipeline.source.survey import PartitionContent
 
 
-def inspect(
-    instance: dg.DagsterInstance, options: SourceOptions
-) -> tuple[dict[str, Any], list[PartitionContent], Findings]:
-    """Describe the whole source and compare it with the table, unless another process holds it.
-
-    Raises:
-        ConfigurationError: no database is configured.
-        SourceError: the file is not a readable Tautulli database.
-    """
-    settings = load_settings()
-    path = source_path(settings, options.source)
-    with (
-        explained_faults(settings.data_dir),
-        data_directory(settings),
-        open_source(path, settings.layout.snapshots, salvaging=options.salvage) as source,
-    ):
-        contents = source.survey(DagsterHistory(instance).grid(), settings.import_batch_size)
-        findings = judge(
-            source, warehouse=settings.warehouse_path, server_id=settings.import_server_id
-        )
-        return source_metadata(source, contents), contents, findings
-
-
 def report_inspection(context: dg.OpExecutionContext, options: SourceOptions) -> None:
     """Record what an import would do, and mark changed ranges as stale."""
-    with fault_as_failure():
-        described, surveyed, findings = inspect(context.instance, options)
-    contents = {content.key: content for content in surveyed}
     history = DagsterHistory(context.instance)
+    with fault_as_failure():
+        described, contents, findings = _inspect(history, options)
     published = {key: last.content for key, last in history.finished().items()}
     new = [key for key in contents if key not in published]
     changed = [
@@ -79,6 +55,24 @@ def report_inspection(context: dg.OpExecutionContext, options: SourceOptions) ->
             metadata=verdict_metadata(findings),
         )
     )
+
+
+def _inspect(
+    history: DagsterHistory, options: SourceOptions
+) -> tuple[dict[str, Any], dict[str, PartitionContent], Findings]:
+    """Describe the whole source and compare it with the table, unless another process holds it."""
+    settings = load_settings()
+    path = source_path(settings, options.source)
+    with (
+        explained_faults(settings.data_dir),
+        data_directory(settings),
+        open_source(path, settings.layout.snapshots, salvaging=options.salvage) as source,
+    ):
+        contents = source.survey(history.grid(), settings.import_batch_size)
+        findings = judge(
+            source, warehouse=settings.warehouse_path, server_id=settings.import_server_id
+        )
+        return source_metadata(source, contents), {c.key: c for c in contents}, findings
 
 
 def _mark_stale(

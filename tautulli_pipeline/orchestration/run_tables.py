@@ -23,8 +23,6 @@ from tautulli_pipeline.warehouse.audit_words import REASONS_IN_WORDS
 # Pairs of month (YYYY-MM) and number of plays, in order.
 Months = Sequence[tuple[str, int]]
 
-_NO_PLAYS: Final = "No plays."
-
 # Longer histories are charted by year.
 _MAX_CHART_LINES: Final = 36
 _MAX_BAR_LENGTH: Final = 30
@@ -52,7 +50,7 @@ def _formatted(value: object) -> str:
 def chart_of_plays(months: Months) -> str:
     """Return a Markdown table with a bar per month, or per year if the history is long."""
     if not months:
-        return _NO_PLAYS
+        return "No plays."
     unit, counted = "month", Counter(dict(months))
     if len(months) > _MAX_CHART_LINES:
         unit, counted = "year", Counter()
