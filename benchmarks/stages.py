@@ -12,7 +12,7 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
-from tautulli_pipeline.imports.connections import deduplicator, stream_address
+from tautulli_pipeline.imports.connections import dedup_cache, stream_address
 from tautulli_pipeline.imports.consumption import _as_table
 from tautulli_pipeline.imports.mapper import Mapper
 from tautulli_pipeline.imports.messages import Cut, PartitionWork, Piece
@@ -22,8 +22,8 @@ from tautulli_pipeline.source.reader import IdRange, open_reader
 from tautulli_pipeline.source.schema import LARGEST_ID, SourceSchema, read_schema
 from tautulli_pipeline.stream.consumer import Delivered
 from tautulli_pipeline.stream.session import ConsumingSession, open_consuming, open_publishing
+from tautulli_pipeline.warehouse.cache import DedupCache, Match
 from tautulli_pipeline.warehouse.decoder import content_query
-from tautulli_pipeline.warehouse.dedup import Deduplicator, Verdict
 from tautulli_pipeline.warehouse.schema import ROWS_PER_TRANSACTION, connect
 from tautulli_pipeline.warehouse.writer import Writer, numbered
 
@@ -55,7 +55,7 @@ class _TimedWriter(Writer):
     """A writer that times decoding and deduplication separately from the rest."""
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, cache: Deduplicator, stream_id: str
+        self, connection: duckdb.DuckDBPyConnection, cache: DedupCache, stream_id: str
     ) -> None:
         self.stopwatch = Stopwatch()
         super().__init__(connection, cache, stream_id)
@@ -66,7 +66,7 @@ class _TimedWriter(Writer):
         with self.stopwatch.time("decode"):
             return super()._decode_keys()
 
-    def _judge(self, events: pa.Table, *, near_in_time: bool) -> dict[int, Verdict]:
+    def _judge(self, events: pa.Table, *, near_in_time: bool) -> dict[int, Match | None]:
         with self.stopwatch.time("dedup"):
             return super()._judge(events, near_in_time=near_in_time)
 
@@ -111,7 +111,7 @@ class _Profile:
 
     def _consume(self, session: ConsumingSession, last_sequence: int) -> None:
         connection = connect(self.settings.warehouse_path, {})
-        writer = _TimedWriter(connection, deduplicator(self.settings), session.identity)
+        writer = _TimedWriter(connection, dedup_cache(self.settings), session.identity)
         sequence = 0
         while sequence < last_sequence:
             with self.stopwatch.time("fetch"):

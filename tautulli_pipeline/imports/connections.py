@@ -16,7 +16,6 @@ from tautulli_pipeline.stream.address import StreamAddress
 from tautulli_pipeline.stream.login import login_options
 from tautulli_pipeline.stream.server import embedded_server
 from tautulli_pipeline.warehouse.cache import DedupCache
-from tautulli_pipeline.warehouse.dedup import Deduplicator
 from tautulli_pipeline.warehouse.schema import open_warehouse
 
 
@@ -69,9 +68,9 @@ def _names(settings: Settings, url: str) -> StreamAddress:
     )
 
 
-def deduplicator(settings: Settings) -> Deduplicator:
-    """Return layers 2 and 3 with the configured window and size."""
-    return Deduplicator(DedupCache(settings.dedup_window_seconds, settings.dedup_max_entries))
+def dedup_cache(settings: Settings) -> DedupCache:
+    """Return layer 2 with the configured window and size."""
+    return DedupCache(settings.dedup_window_seconds, settings.dedup_max_entries)
 
 
 @contextmanager

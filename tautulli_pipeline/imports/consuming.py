@@ -10,7 +10,7 @@ from duckdb import DuckDBPyConnection
 
 from tautulli_pipeline.data_dir.consumer_lock import is_consumer_awaited
 from tautulli_pipeline.errors import StoppedError
-from tautulli_pipeline.imports.connections import deduplicator, stream_address
+from tautulli_pipeline.imports.connections import dedup_cache, stream_address
 from tautulli_pipeline.imports.consumption import Consumption
 from tautulli_pipeline.imports.receipts import ReceiptFolder
 from tautulli_pipeline.imports.record import ImportLog, Outcomes
@@ -39,7 +39,7 @@ def open_consumption(
         stream_address(settings) as address,
         open_consuming(address, on_wait=on_wait) as session,
     ):
-        writer = Writer(connection, deduplicator(settings), session.identity)
+        writer = Writer(connection, dedup_cache(settings), session.identity)
         yield Consumption(session, writer, Ledger(connection), settings.layout.receipts)
 
 

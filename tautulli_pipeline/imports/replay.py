@@ -26,7 +26,6 @@ from tautulli_pipeline.source.reader import open_reader
 from tautulli_pipeline.warehouse.cache import DedupCache
 from tautulli_pipeline.warehouse.dead_letters import TABLE, Letter, fetch_letters
 from tautulli_pipeline.warehouse.decoder import NOT_JSON, NOT_UTF8, keys_query
-from tautulli_pipeline.warehouse.dedup import Deduplicator
 from tautulli_pipeline.warehouse.integrity import position_on
 from tautulli_pipeline.warehouse.schema import checkpoint, warehouse_id
 from tautulli_pipeline.warehouse.writer import MESSAGES, TOO_LARGE, Writer, numbered, utc_now
@@ -219,8 +218,7 @@ class _Portion:
 
     def _write(self, sent: Sequence[_Sent]) -> None:
         for stream_id in dict.fromkeys(message.stream_id for message in sent):
-            deduplicator = Deduplicator(DedupCache(0, 0))
-            writer = Writer(self._connection, deduplicator, stream_id)
+            writer = Writer(self._connection, DedupCache(0, 0), stream_id)
             writer.write(_as_table([m for m in sent if m.stream_id == stream_id]))
 
     def _outcomes(self, sent: Sequence[_Sent]) -> dict[str, Tried]:

@@ -26,17 +26,20 @@ class PlayKeys(NamedTuple):
 
 
 class Match(NamedTuple):
-    """A stored play that an event repeats, and the key that matched.
+    """A stored play that an event repeats.
 
     Attributes:
+        layer: the layer that found it.
+        reason: the key that matched.
         same_message: the event came in the same message that was stored as the row, or
             that was discarded as its duplicate.
     """
 
+    layer: str
     reason: str
     event_id: str
     source: str
-    same_message: bool
+    same_message: bool = False
 
 
 class DedupCache:
@@ -72,7 +75,8 @@ class DedupCache:
                 self._entries.move_to_end(event_id)
                 known = self._entries[event_id][1]
                 self._entries[event_id] = (self._clock(), known)
-                return Match(reason, event_id, known.source, known.sequence == keys.sequence)
+                same_message = known.sequence == keys.sequence
+                return Match("cache", reason, event_id, known.source, same_message)
         return None
 
     def remember(self, keys: PlayKeys) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from tautulli_pipeline.warehouse.cache import DedupCache, Match, PlayKeys
 from tautulli_pipeline.warehouse.matching import SAME_PLAY
@@ -13,79 +11,56 @@ from tautulli_pipeline.warehouse.matching import SAME_PLAY
 _Accepted = dict[tuple[str, str], PlayKeys]
 
 
-@dataclass(frozen=True)
-class Duplicate:
-    """An event that is not stored because it repeats the stored `matched_event_id`."""
+def find_duplicates(
+    batch: Sequence[PlayKeys], stored: Mapping[int, Match], cache: DedupCache
+) -> dict[int, Match | None]:
+    """Judge a batch event by event, as if each were written before the next is read.
 
-    layer: str
-    reason: str
-    matched_event_id: str
-    matched_source: str
+    Args:
+        batch: the keys of the batch, in stream order.
+        stored: by position, the stored row that the event matches.
+        cache: remembers the events that must be stored.
+
+    Returns:
+        By position, the play that an event repeats; None for a redelivered message, whose
+        effect is already committed. All other events must be stored.
+    """
+    if not stored and _all_distinct(batch) and not cache.knows_any(batch):
+        for keys in batch:
+            cache.remember(keys)
+        return {}
+    accepted: _Accepted = {}
+    repeated: dict[int, Match | None] = {}
+    seen: set[int] = set()
+    for position, keys in enumerate(batch):
+        if keys.sequence in seen:
+            repeated[position] = None
+            continue
+        seen.add(keys.sequence)
+        match = _find(keys, stored.get(position), accepted, cache)
+        if match is None:
+            accepted |= dict.fromkeys(_table_keys(keys), keys)
+            cache.remember(keys)
+        else:
+            repeated[position] = None if match.same_message else match
+    return repeated
 
 
-@dataclass(frozen=True)
-class Redelivered:
-    """A redelivered message, whose effect is already committed."""
-
-
-Verdict = Duplicate | Redelivered
-
-
-class Deduplicator:
-    """Judges a batch event by event, as if each were written before the next is read."""
-
-    def __init__(self, cache: DedupCache) -> None:
-        self._cache = cache
-
-    def judge(self, batch: Sequence[PlayKeys], stored: Mapping[int, Match]) -> dict[int, Verdict]:
-        """Return a verdict for each position of `batch` that must not be stored.
-
-        Args:
-            batch: the keys of the batch, in stream order.
-            stored: by position, the stored row that the event matches.
-        """
-        if not stored and _all_distinct(batch) and not self._cache.knows_any(batch):
-            for keys in batch:
-                self._cache.remember(keys)
-            return {}
-        accepted: _Accepted = {}
-        verdicts: dict[int, Verdict] = {}
-        seen: set[int] = set()
-        for position, keys in enumerate(batch):
-            if keys.sequence in seen:
-                verdicts[position] = Redelivered()
-                continue
-            seen.add(keys.sequence)
-            verdict = self._judge(keys, stored.get(position), accepted)
-            if verdict is None:
-                accepted |= dict.fromkeys(_table_keys(keys), keys)
-                self._cache.remember(keys)
-            else:
-                verdicts[position] = verdict
-        return verdicts
-
-    @contextmanager
-    def forgetting_failures(self) -> Iterator[None]:
-        """Clear the cache if the batch is rolled back."""
-        try:
-            yield
-        except BaseException:
-            self._cache.forget_all()
-            raise
-
-    def _judge(self, keys: PlayKeys, stored: Match | None, accepted: _Accepted) -> Verdict | None:
-        if stored is not None and stored.same_message:
-            return Redelivered()
-        hit = self._cache.find(keys)
-        if hit is not None:
-            if hit.same_message:
-                return Redelivered()
-            return Duplicate("cache", hit.reason, hit.event_id, hit.source)
-        for reason, value in _table_keys(keys):
-            match = stored if stored and stored.reason == reason else accepted.get((reason, value))
-            if match is not None:
-                return Duplicate("database", reason, match.event_id, match.source)
-        return None
+def _find(
+    keys: PlayKeys, stored: Match | None, accepted: _Accepted, cache: DedupCache
+) -> Match | None:
+    if stored is not None and stored.same_message:
+        return stored
+    hit = cache.find(keys)
+    if hit is not None:
+        return hit
+    for reason, value in _table_keys(keys):
+        if stored is not None and stored.reason == reason:
+            return stored
+        earlier = accepted.get((reason, value))
+        if earlier is not None:
+            return Match("database", reason, earlier.event_id, earlier.source)
+    return None
 
 
 def _all_distinct(batch: Sequence[PlayKeys]) -> bool:

@@ -15,8 +15,8 @@ import pyarrow as pa
 from tautulli_pipeline.events import identity
 from tautulli_pipeline.events.batch import CurrentBatch
 from tautulli_pipeline.events.identity import quote_identifier, quote_literal
+from tautulli_pipeline.warehouse.cache import Match
 from tautulli_pipeline.warehouse.decoder import CONTENT_COLUMNS, payload_hash, whole_content_query
-from tautulli_pipeline.warehouse.dedup import Duplicate
 from tautulli_pipeline.warehouse.matching import TimeSpan
 
 _DISCARDED: Final = pa.schema(
@@ -24,8 +24,8 @@ _DISCARDED: Final = pa.schema(
         ("position", pa.int64()),
         ("layer", pa.string()),
         ("reason", pa.string()),
-        ("matched_event_id", pa.string()),
-        ("matched_source", pa.string()),
+        ("event_id", pa.string()),
+        ("source", pa.string()),
         ("content_differs", pa.bool_()),
     ]
 )
@@ -45,9 +45,7 @@ class Discards:
             connection.execute(f"SELECT 1 FROM {_OPEN} LIMIT 1").fetchone() is not None
         )
 
-    def insert_audit(
-        self, duplicates: Mapping[int, Duplicate], span: TimeSpan, now: datetime
-    ) -> None:
+    def insert_audit(self, duplicates: Mapping[int, Match], span: TimeSpan, now: datetime) -> None:
         """Insert one audit row for each duplicate.
 
         Redelivered duplicates never get here: they are recognized by their message in the
@@ -67,7 +65,7 @@ class Discards:
                 dedupe_layer, dedupe_reason, content_differs, source_row_id, import_id,
                 stream_id, stream_sequence, created_at)
             SELECT {self._message_uuid("i.sequence")}, i.id::UUID, m.body, i.source, i.subject,
-                d.matched_event_id::UUID, d.matched_source, d.layer, d.reason, d.content_differs,
+                d.event_id::UUID, d.source, d.layer, d.reason, d.content_differs,
                 i.source_row_id, i.import_id, $stream, i.sequence, $now
             FROM discarded d JOIN incoming i USING (position) JOIN messages m USING (position)
             """,
@@ -78,7 +76,7 @@ class Discards:
         """Return the positions of duplicates whose content differs from the row they match."""
         match = f"""
             LEFT JOIN (FROM playback_events WHERE {span.condition("started_at")}) t
-                ON t.id = d.matched_event_id::UUID"""
+                ON t.id = d.event_id::UUID"""
         other_bytes = self._connection.execute(
             f"""
             SELECT position FROM discarded d JOIN messages m USING (position) {match}
@@ -134,9 +132,9 @@ class Discards:
         return f"CAST({identity.uuid_of_name(name)} AS UUID)"
 
 
-def _as_table(duplicates: Mapping[int, Duplicate], differing: frozenset[int]) -> pa.Table:
+def _as_table(duplicates: Mapping[int, Match], differing: frozenset[int]) -> pa.Table:
     rows = [
-        {**vars(duplicate), "position": position, "content_differs": position in differing}
+        {**duplicate._asdict(), "position": position, "content_differs": position in differing}
         for position, duplicate in duplicates.items()
     ]
     return pa.Table.from_pylist(rows, schema=_DISCARDED)

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from tautulli_pipeline.events.batch import CurrentBatch
 from tautulli_pipeline.events.identity import quote_identifier, quote_literal
-from tautulli_pipeline.warehouse.cache import Match, PlayKeys
+from tautulli_pipeline.warehouse.cache import DedupCache, Match, PlayKeys
 from tautulli_pipeline.warehouse.decoder import (
     CONTENT_COLUMNS,
     OWN_SUBJECTS,
@@ -26,7 +26,7 @@ from tautulli_pipeline.warehouse.decoder import (
     keys_query,
     whole_content_query,
 )
-from tautulli_pipeline.warehouse.dedup import Deduplicator, Duplicate, Verdict
+from tautulli_pipeline.warehouse.dedup import find_duplicates
 from tautulli_pipeline.warehouse.discards import Discards
 from tautulli_pipeline.warehouse.log import WriteAheadLog
 from tautulli_pipeline.warehouse.matching import TimeSpan, match_query, time_span
@@ -84,12 +84,12 @@ class Writer:
     def __init__(
         self,
         connection: duckdb.DuckDBPyConnection,
-        deduplicator: Deduplicator,
+        cache: DedupCache,
         stream_id: str,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._connection = connection
-        self._deduplicator = deduplicator
+        self._cache = cache
         self._stream_id = stream_id
         self._clock = clock
         self._log = WriteAheadLog(connection)
@@ -137,19 +137,21 @@ class Writer:
         if fault is not None:
             self._incoming.table = _with_fault(self._incoming.table, fault)
         events = self._incoming.table.filter(pc.is_null(self._incoming.table["fault"]))
-        with self._deduplicator.forgetting_failures():
-            verdicts = self._judge(events, near_in_time=near_in_time)
-            discarded = verdicts.keys()
-            new = [p for p in events["position"].to_pylist() if p not in discarded]
+        try:
+            repeated = self._judge(events, near_in_time=near_in_time)
+            new = [p for p in events["position"].to_pylist() if p not in repeated]
             self._reserve_memory(len(new))
             self._log.admit(len(new), messages.nbytes)
             with transaction(self._connection):
                 inserted = self._insert_events(batch, new, now)
-                duplicates = self._insert_audit(batch, verdicts, events, now)
+                duplicates = self._insert_audit(batch, repeated, events, now)
                 faulty = len(batch) - len(events)
                 dead = self._discards.insert_dead_letters(now) if faulty else 0
                 self._discards.close_arrived(now)
                 self._advance(messages, now)
+        except BaseException:
+            self._cache.forget_all()
+            raise
         layers = [duplicate.layer for duplicate in duplicates]
         return Written(
             messages.num_rows, inserted, layers.count("cache"), layers.count("database"), dead
@@ -164,16 +166,15 @@ class Writer:
     def _decode_keys(self) -> pa.Table:
         return self._connection.execute("EXECUTE decode_keys").to_arrow_table()
 
-    def _judge(self, events: pa.Table, *, near_in_time: bool) -> dict[int, Verdict]:
-        """Return the verdicts on what must not be stored, by position."""
+    def _judge(self, events: pa.Table, *, near_in_time: bool) -> dict[int, Match | None]:
+        """Return by position what must not be stored; see `find_duplicates`."""
         positions = events["position"].to_pylist()
         columns = (events[name].to_pylist() for name in _KEY_COLUMNS)
         keys = [PlayKeys(*values) for values in zip(*columns, strict=True)]
         stored = self._stored(time_span(events) if near_in_time else None)
-        verdicts = self._deduplicator.judge(
-            keys, {i: stored[p] for i, p in enumerate(positions) if p in stored}
-        )
-        return {positions[i]: verdict for i, verdict in verdicts.items()}
+        found = {i: stored[p] for i, p in enumerate(positions) if p in stored}
+        repeated = find_duplicates(keys, found, self._cache)
+        return {positions[i]: match for i, match in repeated.items()}
 
     def _stored(self, span: TimeSpan | None) -> dict[int, Match]:
         """Return by position the stored row that an event of the batch matches."""
@@ -181,7 +182,7 @@ class Writer:
         stored: dict[int, Match] = {}
         for position, reason, event_id, source, same_message in found:
             if position not in stored or same_message:
-                stored[position] = Match(reason, str(event_id), source, same_message)
+                stored[position] = Match("database", reason, str(event_id), source, same_message)
         return stored
 
     def _insert_query(self, content: str) -> str:
@@ -207,9 +208,9 @@ class Writer:
         return int(row[0])
 
     def _insert_audit(
-        self, batch: pa.Table, verdicts: dict[int, Verdict], events: pa.Table, now: datetime
-    ) -> list[Duplicate]:
-        duplicates = {p: v for p, v in verdicts.items() if isinstance(v, Duplicate)}
+        self, batch: pa.Table, repeated: dict[int, Match | None], events: pa.Table, now: datetime
+    ) -> list[Match]:
+        duplicates = {p: match for p, match in repeated.items() if match is not None}
         if duplicates:
             self._messages.table = _rows_of(batch, list(duplicates))
             self._discards.insert_audit(duplicates, time_span(events), now)

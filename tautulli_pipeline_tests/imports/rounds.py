@@ -21,7 +21,6 @@ from tautulli_pipeline.source.partitions import Grid
 from tautulli_pipeline.source.reader import IdRange, open_reader
 from tautulli_pipeline.stream.session import open_consuming, open_publishing
 from tautulli_pipeline.warehouse.cache import DedupCache
-from tautulli_pipeline.warehouse.dedup import Deduplicator
 from tautulli_pipeline.warehouse.ledger import Ledger
 from tautulli_pipeline.warehouse.schema import connect
 from tautulli_pipeline.warehouse.writer import Writer, Written
@@ -101,8 +100,8 @@ class Rounds:
             for name, fault in faults.items():
                 setattr(session, name, fault)
             control.last_sequence = session.last_sequence()
-            deduplicator = Deduplicator(DedupCache(300, self.cache_entries))
-            writer = Writer(connection, deduplicator, session.identity)
+            cache = DedupCache(300, self.cache_entries)
+            writer = Writer(connection, cache, session.identity)
             Consumption(session, writer, Ledger(connection), self.receipts).run(
                 control, control.report
             )

@@ -16,7 +16,7 @@ from tautulli_pipeline.errors import (
 from tautulli_pipeline.imports import connections
 from tautulli_pipeline.imports.connections import (
     check_login,
-    deduplicator,
+    dedup_cache,
     open_as_consumer,
     stream_address,
 )
@@ -90,7 +90,7 @@ def test_the_settings_limit_the_size_and_window_of_the_cache(
         pipeline_data_dir=tmp_path, dedup_window_seconds=window_seconds, dedup_max_entries=entries
     )
     with memory_warehouse() as connection:
-        writer = Writer(connection, deduplicator(settings), "stream-1")
+        writer = Writer(connection, dedup_cache(settings), "stream-1")
         writer.write(batch(message(n, event(n)) for n in (1, 2, 3)))
         writer.write(batch(message(n + 10, event(n)) for n in (1, 3)))
         assert [(sequence, layer) for sequence, layer, *_ in audit(connection)] == list(

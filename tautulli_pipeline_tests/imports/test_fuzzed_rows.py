@@ -21,7 +21,6 @@ from tautulli_pipeline.source.partitions import Grid
 from tautulli_pipeline.source.reader import open_reader
 from tautulli_pipeline.stream.publisher import MESSAGE_ID_HEADER, PubAcks
 from tautulli_pipeline.warehouse.cache import DedupCache
-from tautulli_pipeline.warehouse.dedup import Deduplicator
 from tautulli_pipeline.warehouse.ledger import Ledger, LedgerEntry
 from tautulli_pipeline.warehouse.schema import connect
 from tautulli_pipeline.warehouse.writer import MESSAGES, Writer
@@ -104,7 +103,7 @@ def import_all(path, folder):
         source = stack.enter_context(open_source(path, folder / "snapshots"))
         copy = source.snapshot
         reader = stack.enter_context(open_reader(copy.path, source.schema, named=path))
-        writer = Writer(warehouse, Deduplicator(DedupCache(300, 10_000)), "S", lambda: NOW)
+        writer = Writer(warehouse, DedupCache(300, 10_000), "S", lambda: NOW)
         publication = Publication("I", "default", reader, source.schema, DirectStream(writer))
         contents = source.survey(Grid(3000), 3000)
         work = [PartitionWork(content.partition, content.rows) for content in contents]

@@ -8,7 +8,6 @@ from datetime import datetime
 import pyarrow as pa
 
 from tautulli_pipeline.warehouse.cache import DedupCache
-from tautulli_pipeline.warehouse.dedup import Deduplicator
 from tautulli_pipeline.warehouse.writer import MESSAGES, Writer
 
 NOW = datetime(2024, 1, 2, 3, 4, 5)  # UTC, as the warehouse stores it
@@ -25,7 +24,7 @@ def write(warehouse, *messages, first_sequence=1):
         [b if isinstance(b, bytes) else json.dumps(b).encode() for _, b in messages],
     ]
     arrays = [pa.array(column, f.type) for column, f in zip(columns, MESSAGES, strict=True)]
-    writer = Writer(warehouse, Deduplicator(DedupCache(300, 10_000)), "S", lambda: NOW)
+    writer = Writer(warehouse, DedupCache(300, 10_000), "S", lambda: NOW)
     return writer.write(pa.Table.from_arrays(arrays, schema=MESSAGES))
 
 

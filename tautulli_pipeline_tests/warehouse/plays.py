@@ -11,7 +11,6 @@ import duckdb
 import pyarrow as pa
 
 from tautulli_pipeline.warehouse.cache import DedupCache
-from tautulli_pipeline.warehouse.dedup import Deduplicator
 from tautulli_pipeline.warehouse.schema import SETTINGS, migrate
 from tautulli_pipeline.warehouse.writer import MESSAGES, Writer
 
@@ -63,7 +62,7 @@ def memory_warehouse() -> Iterator[duckdb.DuckDBPyConnection]:
 def writer(
     connection: duckdb.DuckDBPyConnection, *, entries: int = 10_000, stream_id: str = STREAM
 ) -> Writer:
-    return Writer(connection, Deduplicator(DedupCache(1e9, entries)), stream_id)
+    return Writer(connection, DedupCache(1e9, entries), stream_id)
 
 
 def rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[Any, ...]]:

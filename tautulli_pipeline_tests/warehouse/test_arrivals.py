@@ -8,7 +8,6 @@ import pytest
 
 from tautulli_pipeline.warehouse.arrivals import Arrivals, arrivals_since
 from tautulli_pipeline.warehouse.cache import DedupCache
-from tautulli_pipeline.warehouse.dedup import Deduplicator
 from tautulli_pipeline.warehouse.writer import Writer
 from tautulli_pipeline_tests.warehouse.plays import STREAM, batch, event, message
 
@@ -39,9 +38,9 @@ def two_arrivals(shared_warehouse):
     ]
     sequence = 0
     for now, events in [(FIRST, first), (SECOND, second)]:
-        deduplicator = Deduplicator(DedupCache(1e9, 100))
+        cache = DedupCache(1e9, 100)
         sent = [message(sequence + n, e) for n, e in enumerate(events, 1)]
-        Writer(shared_warehouse, deduplicator, STREAM, lambda now=now: now).write(batch(sent))
+        Writer(shared_warehouse, cache, STREAM, lambda now=now: now).write(batch(sent))
         sequence += len(events)
     return shared_warehouse
 

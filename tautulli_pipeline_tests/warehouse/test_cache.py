@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tautulli_pipeline.warehouse.cache import DedupCache, Match, PlayKeys
-from tautulli_pipeline.warehouse.dedup import Deduplicator
+from tautulli_pipeline.warehouse.dedup import find_duplicates
 
 
 def keys(event_id, *, correlation="", session=None, cross="", source="plex", sequence=1):
@@ -54,7 +54,7 @@ class NaiveCache:
 
 
 def match(wanted, reason, known):
-    return Match(reason, known.event_id, known.source, known.sequence == wanted.sequence)
+    return Match("cache", reason, known.event_id, known.source, known.sequence == wanted.sequence)
 
 
 few = st.integers(0, 5)
@@ -109,7 +109,7 @@ def test_a_batch_of_new_plays_is_judged_and_remembered_like_single_plays(known, 
         hits.append(one.find(play))
         if hits[-1] is None:
             one.remember(play)
-    if not Deduplicator(other).judge(batch, {}):
+    if not find_duplicates(batch, {}, other):
         assert not any(hits)
         assert list(one._entries) == list(other._entries)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from itertools import pairwise
 
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tautulli_pipeline.warehouse.cache import DedupCache, Match, PlayKeys
-from tautulli_pipeline.warehouse.dedup import Deduplicator, Duplicate, Redelivered
+from tautulli_pipeline.warehouse.dedup import find_duplicates
 
 # The table keys; the first that matches is the reason.
 TABLE_KEYS = {
@@ -34,60 +33,60 @@ def play(sequence, **keys):
     return standard._replace(**keys)
 
 
-def deduplicator(entries=1000):
-    return Deduplicator(DedupCache(1e9, entries))
+def cache_of(entries=1000):
+    return DedupCache(1e9, entries)
 
 
 def stored_as(reason, *, same_message=False):
-    return Match(reason, "event-old", "plex", same_message)
+    return Match("database", reason, "event-old", "plex", same_message)
 
 
 def by_table(reason, event_id="event-old", source="plex"):
-    return Duplicate("database", reason, event_id, source)
+    return Match("database", reason, event_id, source)
 
 
 @pytest.mark.parametrize("entries", [0, 1000])
 def test_plays_that_share_no_key_are_all_new(entries):
-    judge = deduplicator(entries).judge
-    assert judge([play(1), play(2, session=None, play=None)], {}) == {}
-    assert judge([play(3), play(4, session=None, play=None)], {}) == {}
+    cache = cache_of(entries)
+    assert find_duplicates([play(1), play(2, session=None, play=None)], {}, cache) == {}
+    assert find_duplicates([play(3), play(4, session=None, play=None)], {}, cache) == {}
 
 
 def test_a_message_twice_in_a_batch_counts_once():
-    judged = deduplicator().judge([play(1), play(2, event_id="event-1"), play(1)], {})
+    judged = find_duplicates([play(1), play(2, event_id="event-1"), play(1)], {}, cache_of())
     assert judged == {
-        1: Duplicate("cache", "event_id", "event-1", "tautulli-import"),
-        2: Redelivered(),
+        1: Match("cache", "event_id", "event-1", "tautulli-import"),
+        2: None,
     }
 
 
 def test_redelivery_of_a_stored_message_changes_nothing():
     stored = {0: stored_as("event_id", same_message=True)}
-    judging = deduplicator()
-    judging.judge([play(9, event_id="event-1")], {})
-    assert judging.judge([play(1)], stored) == {0: Redelivered()}
+    cache = cache_of()
+    find_duplicates([play(9, event_id="event-1")], {}, cache)
+    assert find_duplicates([play(1)], stored, cache) == {0: None}
 
 
 def test_redelivery_of_a_remembered_message_changes_nothing():
-    judging = deduplicator()
-    judging.judge([play(1)], {})
-    assert judging.judge([play(1)], {}) == {0: Redelivered()}
-    assert judging.judge([play(2, event_id="event-1")], {}) == {
-        0: Duplicate("cache", "event_id", "event-1", "tautulli-import")
+    cache = cache_of()
+    find_duplicates([play(1)], {}, cache)
+    assert find_duplicates([play(1)], {}, cache) == {0: None}
+    assert find_duplicates([play(2, event_id="event-1")], {}, cache) == {
+        0: Match("cache", "event_id", "event-1", "tautulli-import")
     }
 
 
 def test_the_cache_is_searched_before_the_table():
-    judging = deduplicator()
-    judging.judge([play(1, event_id="event-new", source="emby")], {})
+    cache = cache_of()
+    find_duplicates([play(1, event_id="event-new", source="emby")], {}, cache)
     stored = {0: stored_as("event_id")}
-    judged = judging.judge([play(2, session="session-1")], stored)
-    assert judged == {0: Duplicate("cache", "session_key", "event-new", "emby")}
+    judged = find_duplicates([play(2, session="session-1")], stored, cache)
+    assert judged == {0: Match("cache", "session_key", "event-new", "emby")}
 
 
 @pytest.mark.parametrize("reason", TABLE_KEYS)
 def test_the_matching_table_key_is_the_reason(reason):
-    judged = deduplicator(0).judge([play(1), play(2)], {1: stored_as(reason)})
+    judged = find_duplicates([play(1), play(2)], {1: stored_as(reason)}, cache_of(0))
     assert judged == {1: by_table(reason)}
 
 
@@ -95,7 +94,7 @@ def test_the_matching_table_key_is_the_reason(reason):
 def test_a_play_of_the_same_batch_matches_like_a_stored_one(reason, key):
     first, second = play(1), play(2)
     again = second._replace(**{key: getattr(first, key)})
-    judged = deduplicator(0).judge([first, again], {})
+    judged = find_duplicates([first, again], {}, cache_of(0))
     assert judged == {1: by_table(reason, "event-1", "tautulli-import")}
 
 
@@ -110,15 +109,15 @@ def test_a_play_of_the_same_batch_matches_like_a_stored_one(reason, key):
 def test_the_stronger_of_two_matching_keys_is_the_reason(stored, in_batch, reason, matched):
     first = play(1)
     again = play(2, **{in_batch: getattr(first, in_batch)})
-    judged = deduplicator(0).judge([first, again], {1: stored_as(stored)})
-    assert (judged[1].reason, judged[1].matched_event_id) == (reason, matched)
+    judged = find_duplicates([first, again], {1: stored_as(stored)}, cache_of(0))
+    assert (judged[1].reason, judged[1].event_id) == (reason, matched)
 
 
 @pytest.mark.parametrize("key", ["session", "play"])
 def test_a_missing_key_matches_nothing(key):
     plays = [play(n, **{key: None}) for n in (1, 2)]
-    assert deduplicator(0).judge([*plays], {}) == {}
-    assert deduplicator().judge([*plays], {}) == {}
+    assert find_duplicates([*plays], {}, cache_of(0)) == {}
+    assert find_duplicates([*plays], {}, cache_of()) == {}
 
 
 @pytest.mark.parametrize("entries", [0, 1000])
@@ -128,16 +127,8 @@ def test_a_duplicate_does_not_make_other_plays_duplicates(entries):
         play(2, event_id="event-1", correlation_key="other"),
         play(3, correlation_key="other"),
     ]
-    judged = deduplicator(entries).judge([*chain], {})
+    judged = find_duplicates([*chain], {}, cache_of(entries))
     assert list(judged) == [1]
-
-
-def test_a_rolled_back_batch_is_forgotten():
-    judging = deduplicator()
-    with suppress(KeyboardInterrupt), judging.forgetting_failures():
-        judging.judge([play(1)], {})
-        raise KeyboardInterrupt
-    assert judging.judge([play(2, event_id="event-1")], {}) == {}
 
 
 def names(kind, most):
@@ -158,13 +149,13 @@ PLAYS = st.builds(
 
 def judged_in_parts(plays, cuts, entries):
     """Judge the plays in several committed batches; return the verdicts and the table."""
-    judging, table, verdicts = deduplicator(entries), [], {}
+    cache, table, verdicts = cache_of(entries), [], {}
     edges = [0, *sorted(cut % (len(plays) + 1) for cut in cuts), len(plays)]
     for begin, end in pairwise(edges):
         part = plays[begin:end]
         stored = {i: found for i, p in enumerate(part) if (found := in_table(table, p))}
         if part:
-            judged = judging.judge([*part], stored)
+            judged = find_duplicates([*part], stored, cache)
             verdicts |= {begin + i: verdict for i, verdict in judged.items()}
             table += [p for i, p in enumerate(part) if i not in judged]
     return verdicts, table
@@ -175,7 +166,7 @@ def in_table(table, keys):
         for row in table:
             if getattr(row, name) is not None and getattr(row, name) == getattr(keys, name):
                 same = any(r.sequence == keys.sequence for r in table)
-                return Match(reason, row.event_id, row.source, same_message=same)
+                return Match("database", reason, row.event_id, row.source, same_message=same)
     return None
 
 

@@ -12,7 +12,6 @@ import pytest
 
 from tautulli_pipeline.events.columns import EVENT_FIELDS
 from tautulli_pipeline.warehouse.cache import DedupCache
-from tautulli_pipeline.warehouse.dedup import Deduplicator
 from tautulli_pipeline.warehouse.schema import connect
 from tautulli_pipeline.warehouse.writer import MESSAGES, Writer
 from tautulli_pipeline_tests.warehouse.plays import event
@@ -160,7 +159,7 @@ def table_of(rows):
 @pytest.mark.parametrize("make", COUNTS, ids=lambda make: make.__name__)
 def test_each_fuzzed_message_ends_up_in_exactly_one_table(tmp_path, make):
     connection = connect(tmp_path / "playback.duckdb", {})
-    writer = Writer(connection, Deduplicator(DedupCache(1e9, 5000)), "S", lambda: NOW)
+    writer = Writer(connection, DedupCache(1e9, 5000), "S", lambda: NOW)
     counted = dict.fromkeys(("playback_events", "dead_letters", "dedupe_audit_log"), 0)
     for number, rows in enumerate(batches(make, seed=20_231_114)):
         written = writer.write(table_of(rows))
@@ -185,7 +184,7 @@ def test_each_fuzzed_message_ends_up_in_exactly_one_table(tmp_path, make):
 def test_a_message_that_does_not_fit_in_memory_does_not_block_others(tmp_path):
     """Comparing a huge field of another producer with its column takes extra memory."""
     connection = connect(tmp_path / "playback.duckdb", {})
-    writer = Writer(connection, Deduplicator(DedupCache(1e9, 5000)), "S", lambda: NOW)
+    writer = Writer(connection, DedupCache(1e9, 5000), "S", lambda: NOW)
     sizes = {3: 7 * 2**20, 5: 2**19, 6: 5 * 2**20}
     rows = [
         (n, "playback.plex.movie", None, f"m{n}", as_json(event(n, summary="x" * sizes.get(n, 1))))

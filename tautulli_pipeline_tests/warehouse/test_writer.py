@@ -2,7 +2,6 @@ import duckdb
 import pytest
 
 from tautulli_pipeline.warehouse.cache import DedupCache
-from tautulli_pipeline.warehouse.dedup import Deduplicator
 from tautulli_pipeline.warehouse.writer import Writer, Written
 from tautulli_pipeline_tests.warehouse.hooked_connection import HookedConnection
 from tautulli_pipeline_tests.warehouse.plays import (
@@ -187,7 +186,7 @@ def test_the_position_never_decreases(warehouse):
 
 def test_a_message_twice_in_a_batch_counts_once(warehouse):
     twice = [message(1, event(1)), message(2, event(1)), message(3, b"{")] * 2
-    under_test = Writer(warehouse, Deduplicator(DedupCache(300, 0)), STREAM)
+    under_test = Writer(warehouse, DedupCache(300, 0), STREAM)
     written = under_test.write(batch(twice))
     assert sequences(warehouse) == [1]
     assert audit(warehouse) == [(2, "database", "event_id", uuid_of(1))]
