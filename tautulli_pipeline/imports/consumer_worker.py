@@ -35,7 +35,6 @@ from tautulli_pipeline.settings import Settings, load_settings
 from tautulli_pipeline.warehouse.arrivals import Arrivals, arrivals_since
 from tautulli_pipeline.warehouse.ledger import Ledger, Unsettled
 from tautulli_pipeline.warehouse.schema import warehouse_id
-from tautulli_pipeline.warehouse.writer import Written
 
 
 @dataclass
@@ -82,7 +81,7 @@ class _Reporting:
     unsettled: dict[str, list[int]] = field(default_factory=dict)
     outcomes: Outcomes | None = None
 
-    def report(self, _written: Written, unsettled: Unsettled) -> None:
+    def report(self, unsettled: Unsettled) -> None:
         # An earlier unfinished import has to publish its own rows again.
         self.unsettled = {key: ids for (of, key), ids in unsettled.items() if of == self.import_id}
         outcomes = self.settled()

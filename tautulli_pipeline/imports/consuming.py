@@ -18,7 +18,7 @@ from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.stream.session import open_consuming
 from tautulli_pipeline.warehouse.ledger import Ledger, Unsettled
-from tautulli_pipeline.warehouse.writer import Writer, Written
+from tautulli_pipeline.warehouse.writer import Writer
 
 
 @contextmanager
@@ -57,7 +57,7 @@ class _Backlog:
     def stopped(self) -> bool:
         return self.is_awaited or self.stop.is_requested
 
-    def report(self, _written: Written, unsettled: Unsettled) -> None:
+    def report(self, unsettled: Unsettled) -> None:
         self.lost = sum(map(len, unsettled.values()))
         self.is_awaited = is_consumer_awaited(self.settings.layout)
 

@@ -21,7 +21,7 @@ from tautulli_pipeline.stream.session import ConsumingSession
 from tautulli_pipeline.stream.wire import header_values
 from tautulli_pipeline.warehouse.ledger import Ledger, Unsettled
 from tautulli_pipeline.warehouse.schema import ROWS_PER_TRANSACTION
-from tautulli_pipeline.warehouse.writer import MESSAGES, Writer, Written, utc_now
+from tautulli_pipeline.warehouse.writer import MESSAGES, Writer, utc_now
 
 _BATCH_BYTES: Final = 32 * 2**20
 _LINGER_SECONDS: Final = 0.25
@@ -60,10 +60,10 @@ class Consumption:
     _pulling: Future[list[Delivered]] | None = None
     _settle_at: float = 0.0
 
-    def run(self, control: Control, report: Callable[[Written, Unsettled], None]) -> None:
+    def run(self, control: Control, report: Callable[[Unsettled], None]) -> None:
         """Consume until `control` says stop, or everything up to its last sequence is done.
 
-        `report` receives each committed batch, and the rows that have no outcome yet.
+        `report` receives the rows that have no outcome yet, after each committed batch.
         """
         while True:
             ending = self._fill(control)
@@ -71,13 +71,14 @@ class Consumption:
                 return
             count = _fitting(self._waiting)
             batch, self._waiting = self._waiting[:count], self._waiting[count:]
-            written = self._consume(batch)
+            if batch:
+                self._consume(batch)
             release_memory()
             drained = ending and not self._waiting and self._is_drained(control.last_sequence)
             if drained or not batch or time.monotonic() >= self._settle_at:
                 self._settle()
                 self._settle_at = time.monotonic() + _SETTLE_EVERY_SECONDS
-            report(written, self._unsettled)
+            report(self._unsettled)
             if drained:
                 return
 
@@ -110,15 +111,12 @@ class Consumption:
             last_wanted_sequence=last_sequence,
         )
 
-    def _consume(self, batch: list[Delivered]) -> Written:
-        if not batch:
-            return Written()
+    def _consume(self, batch: list[Delivered]) -> None:
         table = _as_table(batch)
         # The table holds the payloads; the ack needs only the rest.
         batch[:] = [message._replace(payload=b"") for message in batch]
-        written = self.writer.write(table)
+        self.writer.write(table)
         self.session.ack(batch).result()
-        return written
 
     def _is_drained(self, last_sequence: int | None) -> bool:
         """Whether everything to consume is acked; acks take a moment to be counted."""

@@ -95,9 +95,9 @@ class Discards:
         ).fetchall()
         return frozenset(position for (position,) in other_content)
 
-    def insert_dead_letters(self, now: datetime) -> int:
-        """Insert one row for each message that is not an event; return how many are new."""
-        ((inserted,),) = self._connection.execute(
+    def insert_dead_letters(self, now: datetime) -> None:
+        """Insert one row for each message that is not an event."""
+        self._connection.execute(
             f"""
             INSERT INTO dead_letters (id, reason, origin, record, event_id, source_row_id,
                 import_id, stream_id, stream_sequence, created_at)
@@ -109,9 +109,8 @@ class Discards:
             ON CONFLICT DO NOTHING
             """,
             {"stream": self._stream_id, "now": now},
-        ).fetchall()
-        self._may_close = self._may_close or inserted > 0
-        return int(inserted)
+        )
+        self._may_close = True
 
     def close_arrived(self, now: datetime) -> None:
         """Close the dead letters of messages whose events arrived again and could be read."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -58,21 +57,6 @@ _KEY_COLUMNS: Final = (
 )
 
 
-@dataclass(frozen=True)
-class Written:
-    """The counts of one batch; redelivered messages count only in `messages`."""
-
-    messages: int = 0
-    inserted: int = 0
-    duplicates_cache: int = 0
-    duplicates_database: int = 0
-    dead_letters: int = 0
-
-    def __add__(self, other: Written) -> Written:
-        """Return the sum of both."""
-        return Written(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
-
-
 def utc_now() -> datetime:
     """Return the current time in UTC without a time zone, as the warehouse stores it."""
     return datetime.now(UTC).replace(tzinfo=None)
@@ -103,34 +87,36 @@ class Writer:
         self._incoming = CurrentBatch(self._decode_keys().schema)
         connection.register("incoming", self._incoming)
 
-    def write(self, messages: pa.Table) -> Written:
+    def write(self, messages: pa.Table) -> None:
         """Write `messages` (columns of `MESSAGES`), in parts if they do not fit in memory.
 
         Rows, audit rows, dead letters and the position in the stream are committed
         together; the messages may be acked once this returns.
         """
         with suppress(duckdb.OutOfMemoryException):
-            return self._write_whole(messages)
+            self._write_whole(messages)
+            return
         # Huge texts: a checkpoint frees the memory of loose rows, and two halves fit where
         # the whole does not. A message that does not fit by itself must not block the rest.
         checkpoint(self._connection)
         half = messages.num_rows // 2
         if half:
-            return self.write(messages[:half]) + self.write(messages[half:])
-        with suppress(duckdb.OutOfMemoryException):
-            return self._write_whole(messages)
-        return self._write(messages, near_in_time=True, fault=TOO_LARGE)
-
-    def _write_whole(self, messages: pa.Table) -> Written:
+            self.write(messages[:half])
+            self.write(messages[half:])
+            return
         try:
-            return self._write(messages, near_in_time=True)
+            self._write_whole(messages)
+        except duckdb.OutOfMemoryException:
+            self._write(messages, near_in_time=True, fault=TOO_LARGE)
+
+    def _write_whole(self, messages: pa.Table) -> None:
+        try:
+            self._write(messages, near_in_time=True)
         except duckdb.ConstraintException:
             # A key equals one of a different time: search the whole table.
-            return self._write(messages, near_in_time=False)
+            self._write(messages, near_in_time=False)
 
-    def _write(
-        self, messages: pa.Table, *, near_in_time: bool, fault: str | None = None
-    ) -> Written:
+    def _write(self, messages: pa.Table, *, near_in_time: bool, fault: str | None = None) -> None:
         now = self._clock()
         batch = self._messages.table = numbered(messages)
         self._incoming.table = self._decode_keys()
@@ -143,19 +129,15 @@ class Writer:
             self._reserve_memory(len(new))
             self._log.admit(len(new), messages.nbytes)
             with transaction(self._connection):
-                inserted = self._insert_events(batch, new, now)
-                duplicates = self._insert_audit(batch, repeated, events, now)
-                faulty = len(batch) - len(events)
-                dead = self._discards.insert_dead_letters(now) if faulty else 0
+                self._insert_events(batch, new, now)
+                self._insert_audit(batch, repeated, events, now)
+                if len(events) < len(batch):
+                    self._discards.insert_dead_letters(now)
                 self._discards.close_arrived(now)
                 self._advance(messages, now)
         except BaseException:
             self._cache.forget_all()
             raise
-        layers = [duplicate.layer for duplicate in duplicates]
-        return Written(
-            messages.num_rows, inserted, layers.count("cache"), layers.count("database"), dead
-        )
 
     def _reserve_memory(self, rows: int) -> None:
         if rows > self._headroom_rows:
@@ -195,27 +177,24 @@ class Writer:
             FROM ({content})
         """
 
-    def _insert_events(self, batch: pa.Table, positions: Sequence[int], now: datetime) -> int:
+    def _insert_events(self, batch: pa.Table, positions: Sequence[int], now: datetime) -> None:
         if not positions:
-            return 0
+            return
         kept = _rows_of(batch, positions)
         own = pc.all(pc.starts_with(kept["subject"], OWN_SUBJECTS)).as_py()
         self._messages.table = kept
         statement = "insert_own" if own else "insert_any"
-        row = self._connection.execute(f"EXECUTE {statement}(TIMESTAMP '{now}')").fetchone()
+        self._connection.execute(f"EXECUTE {statement}(TIMESTAMP '{now}')")
         self._messages.table = batch
-        assert row is not None
-        return int(row[0])
 
     def _insert_audit(
         self, batch: pa.Table, repeated: dict[int, Match | None], events: pa.Table, now: datetime
-    ) -> list[Match]:
+    ) -> None:
         duplicates = {p: match for p, match in repeated.items() if match is not None}
         if duplicates:
             self._messages.table = _rows_of(batch, list(duplicates))
             self._discards.insert_audit(duplicates, time_span(events), now)
             self._messages.table = batch
-        return list(duplicates.values())
 
     def _advance(self, messages: pa.Table, now: datetime) -> None:
         last = pc.max(messages["sequence"]).as_py() or 0

@@ -19,30 +19,33 @@ from tautulli_pipeline.imports.receipts import Receipt, ReceiptFolder
 from tautulli_pipeline.source.opening import open_source
 from tautulli_pipeline.source.partitions import Grid
 from tautulli_pipeline.source.reader import IdRange, open_reader
-from tautulli_pipeline.stream.session import open_consuming, open_publishing
+from tautulli_pipeline.stream.session import ConsumingSession, open_consuming, open_publishing
 from tautulli_pipeline.warehouse.cache import DedupCache
 from tautulli_pipeline.warehouse.ledger import Ledger
 from tautulli_pipeline.warehouse.schema import connect
-from tautulli_pipeline.warehouse.writer import Writer, Written
+from tautulli_pipeline.warehouse.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from concurrent.futures import Future
     from pathlib import Path
 
     from tautulli_pipeline.stream.address import StreamAddress
+    from tautulli_pipeline.stream.consumer import Delivered
 
 
 @dataclass
 class UntilDrained:
-    """Consumes what is on the stream now, and records what was written."""
+    """Consumes what is on the stream now, and counts the reports and the messages."""
 
     last_sequence: int | None = None
     stopped: bool = False
-    written: list[Written] = field(default_factory=list)
+    reports: int = 0
+    messages: int = 0
     unsettled: dict[tuple[str, str], list[int]] = field(default_factory=dict)
 
-    def report(self, written: Written, unsettled: dict[tuple[str, str], list[int]]) -> None:
-        self.written.append(written)
+    def report(self, unsettled: dict[tuple[str, str], list[int]]) -> None:
+        self.reports += 1
         self.unsettled = dict(unsettled)
 
 
@@ -96,8 +99,13 @@ class Rounds:
     def consume(self, control: UntilDrained | None = None, **faults: Any) -> UntilDrained:
         """Drain the stream into the warehouse; `faults` replace methods of the session."""
         control = control or UntilDrained()
+
+        def counted(batch: Sequence[Delivered]) -> Future[None]:
+            control.messages += len(batch)
+            return ConsumingSession.ack(session, batch)
+
         with connect(self.warehouse, {}) as connection, open_consuming(self.address) as session:
-            for name, fault in faults.items():
+            for name, fault in ({"ack": counted} | faults).items():
                 setattr(session, name, fault)
             control.last_sequence = session.last_sequence()
             cache = DedupCache(300, self.cache_entries)

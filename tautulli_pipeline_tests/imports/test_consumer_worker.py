@@ -208,7 +208,7 @@ def test_lost_rows_of_another_import_are_not_reported_for_republishing():
     reporting = consumer_worker._Reporting(orders, replies, Counting(), "import-1")
     unsettled = {("import-0", "key-1"): [1], ("import-1", "key-2"): [2, 3]}
     for _ in range(2):
-        reporting.report(None, unsettled)
+        reporting.report(unsettled)
     (progress,) = replies.said  # only one: the second time, nothing had changed
     assert (progress["kind"], progress["outcomes"]["imported"]) == ("progress", 5)
     reporting.drained()

@@ -54,8 +54,7 @@ def test_the_table_equals_the_mapped_source_and_the_ledger_adds_up(rounds):
         (part.key, part.rows) for part in rounds.work()
     ]
     assert receipts[-1].last_sequence == ROWS - REJECTED
-    control = rounds.consume()
-    assert sum(written.inserted for written in control.written) == ROWS - REJECTED
+    rounds.consume()
     assert_complete(rounds)
     assert rounds.query("SELECT count(*) FROM dedupe_audit_log") == [(0,)]
 
@@ -111,9 +110,7 @@ def test_a_crash_between_commit_and_ack_duplicates_nothing(rounds):
         rounds.consume(ack=crash)
     assert len(rounds.table()) == ROWS - REJECTED
     assert rounds.totals("import-1") == {}
-    control = rounds.consume()
-    assert sum(written.inserted for written in control.written) == 0
-    assert sum(written.messages for written in control.written) == ROWS - REJECTED
+    assert rounds.consume().messages == ROWS - REJECTED
     assert_complete(rounds)
     assert rounds.query("SELECT count(*) FROM dedupe_audit_log") == [(0,)]
 
@@ -150,7 +147,7 @@ def test_a_crash_between_ack_and_settling_loses_nothing(rounds, monkeypatch):
 def test_unwritten_messages_are_left_for_the_next_run_after_a_stop(rounds):
     rounds.publish("import-1")
     control = rounds.consume(UntilDrained(stopped=True))
-    assert control.written == []
+    assert control.reports == 0
     assert rounds.table() == []
     rounds.consume()
     assert_complete(rounds)
@@ -195,7 +192,7 @@ def test_rows_lost_on_the_stream_are_reported_and_published_again(rounds):
     assert [receipt.rows.num_rows for receipt in again] == [sizes[first], sizes[second]]
     assert again[-1].last_sequence == ROWS - REJECTED + 3
     control = rounds.consume()
-    assert sum(written.messages for written in control.written) == 3
+    assert control.messages == 3
     assert control.unsettled == {}
     ((published,),) = rounds.query("SELECT sum(published) FROM import_ledger")
     assert_complete(rounds, published=published, imported=ROWS - REJECTED, rejected=REJECTED)

@@ -25,7 +25,7 @@ def write(warehouse, *messages, first_sequence=1):
     ]
     arrays = [pa.array(column, f.type) for column, f in zip(columns, MESSAGES, strict=True)]
     writer = Writer(warehouse, DedupCache(300, 10_000), "S", lambda: NOW)
-    return writer.write(pa.Table.from_arrays(arrays, schema=MESSAGES))
+    writer.write(pa.Table.from_arrays(arrays, schema=MESSAGES))
 
 
 def table(warehouse, name, order="stream_sequence"):

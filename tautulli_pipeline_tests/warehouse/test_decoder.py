@@ -220,10 +220,10 @@ FAULTS = {
     ("reason", "body"), [(r, b) for r, bodies in FAULTS.items() for b in bodies], ids=repr
 )
 def test_a_faulty_message_becomes_a_dead_letter_with_its_raw_body(warehouse, reason, body):
-    written = write(warehouse, ("playback.plex.movie", body), ("playback.emby.movie", foreign()))
+    write(warehouse, ("playback.plex.movie", body), ("playback.emby.movie", foreign()))
     (letter,) = table(warehouse, "dead_letters")
     (row,) = table(warehouse, "playback_events")
-    assert (written.inserted, written.dead_letters, row["source"]) == (1, 1, "emby")
+    assert row["source"] == "emby"
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     record = letter.pop("record")
     assert letter == {

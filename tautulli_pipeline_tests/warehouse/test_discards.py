@@ -21,7 +21,7 @@ OTHER_STREAM = "it's another@2026"
 
 
 def write(warehouse, *messages, stream_id=STREAM):
-    return writer(warehouse, stream_id=stream_id).write(batch(messages))
+    writer(warehouse, stream_id=stream_id).write(batch(messages))
 
 
 def expected_id(sequence, stream_id=STREAM):
@@ -47,12 +47,11 @@ def test_ids_derive_from_stream_and_sequence(emptied_warehouse, stream_id):
 
 
 def test_a_redelivered_faulty_message_is_kept_once(emptied_warehouse):
-    first = write(emptied_warehouse, message(1, b"no JSON"), message(2, event(2, title=None)))
-    again = write(emptied_warehouse, message(1, b"no JSON"), message(3, b"no JSON"))
-    assert (first.dead_letters, again.dead_letters) == (2, 1)
+    write(emptied_warehouse, message(1, b"no JSON"), message(2, event(2, title=None)))
+    write(emptied_warehouse, message(1, b"no JSON"), message(3, b"no JSON"))
     assert [sequence for _, sequence, _ in letters(emptied_warehouse)] == [1, 2, 3]
-    elsewhere = write(emptied_warehouse, message(1, b"no JSON"), stream_id=OTHER_STREAM)
-    assert elsewhere.dead_letters == 1
+    write(emptied_warehouse, message(1, b"no JSON"), stream_id=OTHER_STREAM)
+    assert [sequence for _, sequence, _ in letters(emptied_warehouse)] == [1, 1, 2, 3]
 
 
 @pytest.mark.parametrize(

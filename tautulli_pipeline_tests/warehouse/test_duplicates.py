@@ -45,7 +45,7 @@ WHOLE = TWIN | {
 
 
 def write(warehouse, *events, first=1, entries=0):
-    return writer(warehouse, entries=entries).write(
+    writer(warehouse, entries=entries).write(
         batch(message(s, e) for s, e in enumerate(events, first))
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 from datetime import datetime
-from itertools import chain
 
 import pyarrow as pa
 import pytest
@@ -160,24 +159,16 @@ def table_of(rows):
 def test_each_fuzzed_message_ends_up_in_exactly_one_table(tmp_path, make):
     connection = connect(tmp_path / "playback.duckdb", {})
     writer = Writer(connection, DedupCache(1e9, 5000), "S", lambda: NOW)
-    counted = dict.fromkeys(("playback_events", "dead_letters", "dedupe_audit_log"), 0)
     for number, rows in enumerate(batches(make, seed=20_231_114)):
-        written = writer.write(table_of(rows))
-        counted["playback_events"] += written.inserted
-        counted["dead_letters"] += written.dead_letters
-        counted["dedupe_audit_log"] += written.duplicates_cache + written.duplicates_database
+        writer.write(table_of(rows))
         if number % 4 == 0:
-            again = writer.write(table_of(rows[::9]))
-            assert (again.inserted, again.dead_letters) == (0, 0)
-    ended = {
-        name: [
-            sequence
-            for (sequence,) in connection.execute(f"SELECT stream_sequence FROM {name}").fetchall()
-        ]
-        for name in counted
-    }
-    assert {name: len(sequences) for name, sequences in ended.items()} == counted
-    assert sorted(chain(*ended.values())) == [*range(1, COUNTS[make] + 1)]
+            writer.write(table_of(rows[::9]))
+    ended = [
+        sequence
+        for name in ("playback_events", "dead_letters", "dedupe_audit_log")
+        for (sequence,) in connection.execute(f"SELECT stream_sequence FROM {name}").fetchall()
+    ]
+    assert sorted(ended) == [*range(1, COUNTS[make] + 1)]
     connection.close()
 
 
