@@ -66,9 +66,9 @@ class _TimedWriter(Writer):
         with self.stopwatch.time("decode"):
             return super()._decode_keys()
 
-    def _judge(self, events: pa.Table, *, near_in_time: bool) -> dict[int, Match | None]:
+    def _judge(self, events: pa.Table, condition: str) -> dict[int, Match | None]:
         with self.stopwatch.time("dedup"):
-            return super()._judge(events, near_in_time=near_in_time)
+            return super()._judge(events, condition)
 
     def decode_contents(self, messages: pa.Table) -> None:
         """Decode the whole `messages` as the INSERT does, but store nothing."""

@@ -17,7 +17,6 @@ from tautulli_pipeline.events.batch import CurrentBatch
 from tautulli_pipeline.events.identity import quote_identifier, quote_literal
 from tautulli_pipeline.warehouse.cache import Match
 from tautulli_pipeline.warehouse.decoder import CONTENT_COLUMNS, payload_hash, whole_content_query
-from tautulli_pipeline.warehouse.matching import TimeSpan
 
 _DISCARDED: Final = pa.schema(
     [
@@ -45,7 +44,7 @@ class Discards:
             connection.execute(f"SELECT 1 FROM {_OPEN} LIMIT 1").fetchone() is not None
         )
 
-    def insert_audit(self, duplicates: Mapping[int, Match], span: TimeSpan, now: datetime) -> None:
+    def insert_audit(self, duplicates: Mapping[int, Match], nearby: str, now: datetime) -> None:
         """Insert one audit row for each duplicate.
 
         Redelivered duplicates never get here: they are recognized by their message in the
@@ -53,11 +52,11 @@ class Discards:
 
         Args:
             duplicates: the duplicates in `messages`, by position.
-            span: rows that started outside it differ from every event of the batch.
+            nearby: SQL condition; rows `t` that do not meet it differ from every event.
             now: UTC.
         """
         self._discarded.table = _as_table(duplicates, frozenset())
-        self._discarded.table = _as_table(duplicates, self._differing(span))
+        self._discarded.table = _as_table(duplicates, self._differing(nearby))
         self._connection.execute(
             f"""
             INSERT INTO dedupe_audit_log (id, discarded_event_id, discarded_payload,
@@ -72,10 +71,10 @@ class Discards:
             {"stream": self._stream_id, "now": now},
         )
 
-    def _differing(self, span: TimeSpan) -> frozenset[int]:
+    def _differing(self, nearby: str) -> frozenset[int]:
         """Return the positions of duplicates whose content differs from the row they match."""
         match = f"""
-            LEFT JOIN (FROM playback_events WHERE {span.condition("started_at")}) t
+            LEFT JOIN (FROM playback_events t WHERE {nearby}) t
                 ON t.id = d.event_id::UUID"""
         other_bytes = self._connection.execute(
             f"""

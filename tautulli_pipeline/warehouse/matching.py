@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,38 +18,29 @@ SAME_PLAY: Final = {
 }
 
 
-class TimeSpan(NamedTuple):
-    """The first and last start of a batch, in UTC; None if it has no events."""
+def started_near(events: pa.Table) -> str:
+    """Return SQL for whether row `t` started between the first and the last of these events.
 
-    first: datetime | None
-    last: datetime | None
-
-    def condition(self, column: str) -> str:
-        """Return SQL for starts within the span; DuckDB skips row groups outside it."""
-        if self.first is None or self.last is None:
-            return "false"
-        return f"{column} BETWEEN TIMESTAMP '{self.first}' AND TIMESTAMP '{self.last}'"
+    DuckDB skips the row groups outside of this time.
+    """
+    if not events:
+        return "false"
+    first, last = pc.min_max(events["started_at"]).as_py().values()
+    return f"t.started_at BETWEEN TIMESTAMP '{first}' AND TIMESTAMP '{last}'"
 
 
-def time_span(events: pa.Table) -> TimeSpan:
-    """Return the span of `started_at`."""
-    ends = pc.min_max(events["started_at"])
-    return TimeSpan(ends["min"].as_py(), ends["max"].as_py())
-
-
-def match_query(stream_id: str, span: TimeSpan | None) -> str:
+def match_query(stream_id: str, condition: str) -> str:
     """Return SQL that finds the rows that match events of the view `incoming`.
 
     The columns are (position, reason, event id, source, same message), with one row for
     each key that matches. All keys contain the start, except the id of a foreign event, so
-    rows of other times cannot match. With a `span`, only rows that started in it are read.
+    rows of other times cannot match. Only rows `t` that meet the `condition` are read.
     """
     stream = quote_literal(stream_id)
-    nearby = f"AND {span.condition('t.started_at')}" if span else ""
     same_message = f"t.stream_id = {stream} AND t.stream_sequence = i.sequence"
     queries = [
         f"SELECT i.position, '{reason}', t.id, t.source, {same_message} FROM incoming i "
-        f"JOIN playback_events t ON {same} WHERE i.fault IS NULL {nearby}"
+        f"JOIN playback_events t ON {same} WHERE i.fault IS NULL AND {condition}"
         for reason, same in SAME_PLAY.items()
     ]
     # Only the cache may know what a duplicate matched, so a redelivered duplicate is

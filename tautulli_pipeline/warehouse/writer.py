@@ -28,7 +28,7 @@ from tautulli_pipeline.warehouse.decoder import (
 from tautulli_pipeline.warehouse.dedup import find_duplicates
 from tautulli_pipeline.warehouse.discards import Discards
 from tautulli_pipeline.warehouse.log import WriteAheadLog
-from tautulli_pipeline.warehouse.matching import TimeSpan, match_query, time_span
+from tautulli_pipeline.warehouse.matching import match_query, started_near
 from tautulli_pipeline.warehouse.schema import HEADROOM_ROWS, checkpoint, set_memory_limit
 from tautulli_pipeline.warehouse.transaction import transaction
 
@@ -123,14 +123,15 @@ class Writer:
         if fault is not None:
             self._incoming.table = _with_fault(self._incoming.table, fault)
         events = self._incoming.table.filter(pc.is_null(self._incoming.table["fault"]))
+        nearby = started_near(events)
         try:
-            repeated = self._judge(events, near_in_time=near_in_time)
+            repeated = self._judge(events, nearby if near_in_time else "true")
             new = [p for p in events["position"].to_pylist() if p not in repeated]
             self._reserve_memory(len(new))
             self._log.admit(len(new), messages.nbytes)
             with transaction(self._connection):
                 self._insert_events(batch, new, now)
-                self._insert_audit(batch, repeated, events, now)
+                self._insert_audit(batch, repeated, nearby, now)
                 if len(events) < len(batch):
                     self._discards.insert_dead_letters(now)
                 self._discards.close_arrived(now)
@@ -148,19 +149,19 @@ class Writer:
     def _decode_keys(self) -> pa.Table:
         return self._connection.execute("EXECUTE decode_keys").to_arrow_table()
 
-    def _judge(self, events: pa.Table, *, near_in_time: bool) -> dict[int, Match | None]:
+    def _judge(self, events: pa.Table, condition: str) -> dict[int, Match | None]:
         """Return by position what must not be stored; see `find_duplicates`."""
         positions = events["position"].to_pylist()
         columns = (events[name].to_pylist() for name in _KEY_COLUMNS)
         keys = [PlayKeys(*values) for values in zip(*columns, strict=True)]
-        stored = self._stored(time_span(events) if near_in_time else None)
+        stored = self._stored(condition)
         found = {i: stored[p] for i, p in enumerate(positions) if p in stored}
         repeated = find_duplicates(keys, found, self._cache)
         return {positions[i]: match for i, match in repeated.items()}
 
-    def _stored(self, span: TimeSpan | None) -> dict[int, Match]:
+    def _stored(self, condition: str) -> dict[int, Match]:
         """Return by position the stored row that an event of the batch matches."""
-        found = self._connection.execute(match_query(self._stream_id, span)).fetchall()
+        found = self._connection.execute(match_query(self._stream_id, condition)).fetchall()
         stored: dict[int, Match] = {}
         for position, reason, event_id, source, same_message in found:
             if position not in stored or same_message:
@@ -188,12 +189,12 @@ class Writer:
         self._messages.table = batch
 
     def _insert_audit(
-        self, batch: pa.Table, repeated: dict[int, Match | None], events: pa.Table, now: datetime
+        self, batch: pa.Table, repeated: dict[int, Match | None], nearby: str, now: datetime
     ) -> None:
         duplicates = {p: match for p, match in repeated.items() if match is not None}
         if duplicates:
             self._messages.table = _rows_of(batch, list(duplicates))
-            self._discards.insert_audit(duplicates, time_span(events), now)
+            self._discards.insert_audit(duplicates, nearby, now)
             self._messages.table = batch
 
     def _advance(self, messages: pa.Table, now: datetime) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tautulli_pipeline.warehouse.matching import TimeSpan, match_query, time_span
+from tautulli_pipeline.warehouse.matching import match_query, started_near
 from tautulli_pipeline_tests.warehouse.plays import (
     STREAM,
     batch,
@@ -47,14 +47,19 @@ def matching(matching_warehouse):
     matching_warehouse.rollback()
 
 
-def matches(warehouse, span=None, stream_id=ODD_STREAM):
+def matches(warehouse, condition="true", stream_id=ODD_STREAM):
     """Return (reason, event id, source, same message) of every match."""
-    return [row[1:] for row in sorted(rows(warehouse, match_query(stream_id, span)))]
+    return [row[1:] for row in sorted(rows(warehouse, match_query(stream_id, condition)))]
 
 
 def set_incoming(warehouse, **cells):
     changes = ", ".join(f"{name} = ${name}" for name in cells)
     warehouse.execute(f"UPDATE incoming SET {changes}", cells)
+
+
+def starting(*starts):
+    """Return events that start at these times."""
+    return pa.table({"started_at": pa.array(starts, pa.timestamp("us"))})
 
 
 OTHER = {
@@ -126,14 +131,12 @@ def test_a_faulty_message_matches_nothing(matching):
     [(-1, -1, 0), (-1, 0, 3), (0, 0, 3), (0, 9, 3), (1, 9, 0)],
 )
 def test_only_rows_within_the_span_match_including_both_ends(matching, first, last, found):
-    span = TimeSpan(START + first * SECOND, START + last * SECOND)
-    assert len(matches(matching, span)) == found
+    near = started_near(starting(START + first * SECOND, START + last * SECOND))
+    assert len(matches(matching, near)) == found
 
 
-def test_a_batch_without_events_has_an_empty_span(matching):
-    empty = pa.table({"started_at": pa.array([], pa.timestamp("us"))})
-    assert time_span(empty) == TimeSpan(None, None)
-    assert matches(matching, time_span(empty)) == []
+def test_nothing_is_near_a_batch_without_events(matching):
+    assert matches(matching, started_near(starting())) == []
 
 
 STARTS = st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31))
@@ -142,11 +145,10 @@ STARTS = st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31))
 @settings(max_examples=50, deadline=None)
 @given(starts=st.lists(STARTS, min_size=1, max_size=5), another=STARTS)
 def test_a_span_covers_every_start_of_its_batch_to_the_microsecond(duck, starts, another):
-    span = time_span(pa.table({"started_at": pa.array([*starts, None], pa.timestamp("us"))}))
-    assert span == (min(starts), max(starts))
+    near = started_near(starting(*starts))
     moments = [*starts, another]
     found = duck.execute(
-        f"SELECT {span.condition('moment')} FROM (SELECT unnest($moments::TIMESTAMP[]) AS moment)",
+        f"SELECT {near} FROM (SELECT unnest($moments::TIMESTAMP[]) AS started_at) t",
         {"moments": moments},
     ).fetchall()
     assert [inside for (inside,) in found] == [min(starts) <= m <= max(starts) for m in moments]
