@@ -30,6 +30,12 @@ _COMPUTED: Final = {
 # Table columns that hold the event field of the same name.
 CONTENT_COLUMNS: Final = tuple(name for name in EVENT_FIELDS if name != "event_id")
 
+
+def content_columns(table: str) -> str:
+    """Return SQL for all `CONTENT_COLUMNS` of a table."""
+    return ", ".join(f"{table}.{quote_identifier(name)}" for name in CONTENT_COLUMNS)
+
+
 # The fields needed for keys, faults and the audit log.
 _KEY_FIELDS: Final = (
     *("event_id", "session_key", "correlation_key", "source", "server_id", "source_row_id"),
@@ -64,17 +70,11 @@ def keys_query() -> str:
 
 def content_query() -> str:
     """Return SQL that decodes all fields of the messages in the view `messages`."""
-    columns = ", ".join(quote_identifier(name) for name in CONTENT_COLUMNS)
-    decoded = _decoded(tuple(EVENT_FIELDS))
     return f"""
-        SELECT position, sequence, import_id, id, {columns}, {payload_hash("body")} AS payload_hash
-        FROM ({decoded})
+        SELECT position, sequence, import_id, id, {content_columns("d")},
+            hash(body) AS payload_hash
+        FROM ({_decoded(tuple(EVENT_FIELDS))}) d
     """
-
-
-def payload_hash(body: str) -> str:
-    """Return SQL for a hash of a body; different bodies collide once in 2**64."""
-    return f"hash({body})"
 
 
 def _decoded(names: Sequence[str]) -> str:

@@ -10,8 +10,7 @@ from typing import Any, Final
 import duckdb
 
 from tautulli_pipeline.errors import ConfigurationError, WarehouseError
-from tautulli_pipeline.events.identity import quote_identifier
-from tautulli_pipeline.warehouse.decoder import CONTENT_COLUMNS, whole_content_query
+from tautulli_pipeline.warehouse.decoder import content_columns, whole_content_query
 from tautulli_pipeline.warehouse.log import WriteAheadLog
 from tautulli_pipeline.warehouse.reading import (
     Listing,
@@ -101,7 +100,7 @@ def show_duplicate(connection: duckdb.DuckDBPyConnection, prefix: str) -> dict[s
     details = fetch_row(connection, _TABLE, f"{_DETAIL_COLUMNS}, discarded_payload", row_id)
     payload = details.pop("discarded_payload")
     (content,) = fetch_dicts(
-        connection, f"SELECT {_columns('c')} FROM ({_CONTENT}) c", {"id": row_id}
+        connection, f"SELECT {content_columns('c')} FROM ({_CONTENT}) c", {"id": row_id}
     )
     stored = _stored(connection, details["matched_event_id"])
     differences = {
@@ -119,7 +118,7 @@ def show_duplicate(connection: duckdb.DuckDBPyConnection, prefix: str) -> dict[s
 
 def _stored(connection: duckdb.DuckDBPyConnection, event_id: str) -> list[dict[str, Any]]:
     """Return the stored row of an event as a list of one dict, or an empty list."""
-    sql = f"SELECT {_columns('t')} FROM playback_events t WHERE id = $id::UUID"
+    sql = f"SELECT {content_columns('t')} FROM playback_events t WHERE id = $id::UUID"
     return fetch_dicts(connection, sql, {"id": event_id})
 
 
@@ -208,11 +207,10 @@ def _insert(connection: duckdb.DuckDBPyConnection, row_id: str, now: datetime) -
     sql = f"CREATE OR REPLACE TEMP TABLE restored AS {_CONTENT}"
     connection.execute(sql, {"id": row_id})
     connection.execute(
-        f"""
-        INSERT INTO playback_events (id, {_columns()}, import_id, stream_id,
-            stream_sequence, payload_hash, created_at, restored_at)
-        SELECT r.id, {_columns("r")}, r.import_id, a.stream_id, a.stream_sequence,
-            r.payload_hash, $now, $now
+        """
+        INSERT INTO playback_events BY NAME
+        SELECT r.* EXCLUDE (position, sequence), a.stream_id, a.stream_sequence,
+            $now AS created_at, $now AS restored_at
         FROM restored r, dedupe_audit_log a WHERE a.id = $id::UUID
         """,
         {"now": now, "id": row_id},
@@ -221,7 +219,7 @@ def _insert(connection: duckdb.DuckDBPyConnection, row_id: str, now: datetime) -
         f"""
         SELECT 1 FROM restored r JOIN playback_events t ON t.id = r.id
         WHERE t.restored_at = $now AND t.payload_hash = r.payload_hash
-            AND row({_columns("t")}) IS NOT DISTINCT FROM row({_columns("r")})
+            AND row({content_columns("t")}) IS NOT DISTINCT FROM row({content_columns("r")})
         """,
         {"now": now},
     ).fetchall()
@@ -230,11 +228,6 @@ def _insert(connection: duckdb.DuckDBPyConnection, row_id: str, now: datetime) -
             f"cannot restore the duplicate {row_id}: the written row does not match the event",
             hint="nothing was changed; check the disk for errors",
         )
-
-
-def _columns(alias: str = "") -> str:
-    qualifier = f"{alias}." if alias else ""
-    return ", ".join(f"{qualifier}{quote_identifier(name)}" for name in CONTENT_COLUMNS)
 
 
 def _resolve(

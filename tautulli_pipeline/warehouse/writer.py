@@ -16,17 +16,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tautulli_pipeline.events.batch import CurrentBatch
-from tautulli_pipeline.events.identity import quote_identifier, quote_literal
+from tautulli_pipeline.events.identity import quote_literal
 from tautulli_pipeline.warehouse.cache import DedupCache, Match, PlayKeys
 from tautulli_pipeline.warehouse.decoder import (
-    CONTENT_COLUMNS,
     OWN_SUBJECTS,
     content_query,
     keys_query,
     whole_content_query,
 )
 from tautulli_pipeline.warehouse.dedup import find_duplicates
-from tautulli_pipeline.warehouse.discards import Discards
+from tautulli_pipeline.warehouse.discards import (
+    close_arrived,
+    insert_audit,
+    insert_dead_letters,
+)
 from tautulli_pipeline.warehouse.log import WriteAheadLog
 from tautulli_pipeline.warehouse.matching import match_query, started_near
 from tautulli_pipeline.warehouse.schema import HEADROOM_ROWS, checkpoint, set_memory_limit
@@ -77,7 +80,6 @@ class Writer:
         self._stream_id = stream_id
         self._clock = clock
         self._log = WriteAheadLog(connection)
-        self._discards = Discards(connection, stream_id)
         self._headroom_rows = 0
         self._messages = CurrentBatch(_NUMBERED)
         connection.register("messages", self._messages)
@@ -133,8 +135,8 @@ class Writer:
                 self._insert_events(batch, new, now)
                 self._insert_audit(batch, repeated, nearby, now)
                 if len(events) < len(batch):
-                    self._discards.insert_dead_letters(now)
-                self._discards.close_arrived(now)
+                    insert_dead_letters(self._connection, self._stream_id, now)
+                close_arrived(self._connection, now)
                 self._advance(messages, now)
         except BaseException:
             self._cache.forget_all()
@@ -169,12 +171,10 @@ class Writer:
         return stored
 
     def _insert_query(self, content: str) -> str:
-        names = ", ".join(quote_identifier(name) for name in CONTENT_COLUMNS)
         return f"""
-            INSERT INTO playback_events
-                (id, {names}, import_id, stream_id, stream_sequence, payload_hash, created_at)
-            SELECT id, {names}, import_id, {quote_literal(self._stream_id)}, sequence,
-                payload_hash, $1
+            INSERT INTO playback_events BY NAME
+            SELECT * EXCLUDE (position, sequence), {quote_literal(self._stream_id)} AS stream_id,
+                sequence AS stream_sequence, $1::TIMESTAMP AS created_at
             FROM ({content})
         """
 
@@ -194,7 +194,7 @@ class Writer:
         duplicates = {p: match for p, match in repeated.items() if match is not None}
         if duplicates:
             self._messages.table = _rows_of(batch, list(duplicates))
-            self._discards.insert_audit(duplicates, nearby, now)
+            insert_audit(self._connection, self._stream_id, duplicates, nearby, now)
             self._messages.table = batch
 
     def _advance(self, messages: pa.Table, now: datetime) -> None:
