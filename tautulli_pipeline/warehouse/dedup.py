@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 from tautulli_pipeline.warehouse.cache import DedupCache, Match, PlayKeys
 from tautulli_pipeline.warehouse.matching import SAME_PLAY
@@ -12,27 +12,28 @@ _Accepted = dict[tuple[str, str], PlayKeys]
 
 
 def find_duplicates(
-    batch: Sequence[PlayKeys], stored: Mapping[int, Match], cache: DedupCache
+    batch: Mapping[int, PlayKeys], stored: Mapping[int, Match], cache: DedupCache
 ) -> dict[int, Match | None]:
     """Judge a batch event by event, as if each were written before the next is read.
 
     Args:
-        batch: the keys of the batch, in stream order.
-        stored: by position, the stored row that the event matches.
+        batch: the keys of each event by position, in stream order.
+        stored: the stored row that an event matches, by position.
         cache: remembers the events that must be stored.
 
     Returns:
         By position, the play that an event repeats; None for a redelivered message, whose
         effect is already committed. All other events must be stored.
     """
-    if not stored and _all_distinct(batch) and not cache.knows_any(batch):
-        for keys in batch:
+    plays = batch.values()
+    if not stored and _all_distinct(plays) and not cache.knows_any(plays):
+        for keys in plays:
             cache.remember(keys)
         return {}
     accepted: _Accepted = {}
     repeated: dict[int, Match | None] = {}
     seen: set[int] = set()
-    for position, keys in enumerate(batch):
+    for position, keys in batch.items():
         if keys.sequence in seen:
             repeated[position] = None
             continue
@@ -63,7 +64,7 @@ def _find(
     return None
 
 
-def _all_distinct(batch: Sequence[PlayKeys]) -> bool:
+def _all_distinct(batch: Collection[PlayKeys]) -> bool:
     """Whether no two plays of the batch share any key."""
     *columns, _source, _sequence = zip(*batch, strict=True) if batch else ((), ())
     named = ([key for key in column if key is not None] for column in columns)

@@ -54,10 +54,8 @@ _NUMBERED: Final = pa.schema(
     ]
 )
 TOO_LARGE: Final = "event does not fit in memory"
-# The columns for the deduplicator, in the order of `PlayKeys`.
-_KEY_COLUMNS: Final = (
-    *("id", "correlation_key", "session", "cross_source_key", "play", "source", "sequence"),
-)
+# The columns of `incoming` that hold the fields of `PlayKeys`.
+_KEY_COLUMNS: Final = ("id", *PlayKeys._fields[1:])
 
 
 def utc_now() -> datetime:
@@ -121,10 +119,12 @@ class Writer:
     def _write(self, messages: pa.Table, *, near_in_time: bool, fault: str | None = None) -> None:
         now = self._clock()
         batch = self._messages.table = numbered(messages)
-        self._incoming.table = self._decode_keys()
+        incoming = self._decode_keys()
         if fault is not None:
-            self._incoming.table = _with_fault(self._incoming.table, fault)
-        events = self._incoming.table.filter(pc.is_null(self._incoming.table["fault"]))
+            faults = pa.repeat(fault, len(incoming))
+            incoming = incoming.drop_columns("fault").append_column("fault", faults)
+        self._incoming.table = incoming
+        events = incoming.filter(pc.is_null(incoming["fault"]))
         nearby = started_near(events)
         try:
             repeated = self._judge(events, nearby if near_in_time else "true")
@@ -153,13 +153,9 @@ class Writer:
 
     def _judge(self, events: pa.Table, condition: str) -> dict[int, Match | None]:
         """Return by position what must not be stored; see `find_duplicates`."""
-        positions = events["position"].to_pylist()
-        columns = (events[name].to_pylist() for name in _KEY_COLUMNS)
-        keys = [PlayKeys(*values) for values in zip(*columns, strict=True)]
-        stored = self._stored(condition)
-        found = {i: stored[p] for i, p in enumerate(positions) if p in stored}
-        repeated = find_duplicates(keys, found, self._cache)
-        return {positions[i]: match for i, match in repeated.items()}
+        columns = (events[name].to_pylist() for name in ("position", *_KEY_COLUMNS))
+        keys = {position: PlayKeys(*values) for position, *values in zip(*columns, strict=True)}
+        return find_duplicates(keys, self._stored(condition), self._cache)
 
     def _stored(self, condition: str) -> dict[int, Match]:
         """Return by position the stored row that an event of the batch matches."""
@@ -213,12 +209,6 @@ class Writer:
 def _rows_of(batch: pa.Table, positions: Sequence[int]) -> pa.Table:
     """Return these rows of the batch, without a copy if they are all of it."""
     return batch if len(positions) == len(batch) else batch.take(positions)
-
-
-def _with_fault(incoming: pa.Table, fault: str) -> pa.Table:
-    """Return the keys with every message marked as faulty."""
-    faults = pa.array([fault] * incoming.num_rows, pa.string())
-    return incoming.set_column(incoming.schema.get_field_index("fault"), "fault", faults)
 
 
 def numbered(messages: pa.Table) -> pa.Table:

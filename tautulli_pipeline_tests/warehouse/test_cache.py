@@ -109,7 +109,7 @@ def test_a_batch_of_new_plays_is_judged_and_remembered_like_single_plays(known, 
         hits.append(one.find(play))
         if hits[-1] is None:
             one.remember(play)
-    if not find_duplicates(batch, {}, other):
+    if not find_duplicates(dict(enumerate(batch)), {}, other):
         assert not any(hits)
         assert list(one._entries) == list(other._entries)
 

@@ -33,6 +33,10 @@ def play(sequence, **keys):
     return standard._replace(**keys)
 
 
+def judge(plays, stored, cache):
+    return find_duplicates(dict(enumerate(plays)), stored, cache)
+
+
 def cache_of(entries=1000):
     return DedupCache(1e9, entries)
 
@@ -48,12 +52,12 @@ def by_table(reason, event_id="event-old", source="plex"):
 @pytest.mark.parametrize("entries", [0, 1000])
 def test_plays_that_share_no_key_are_all_new(entries):
     cache = cache_of(entries)
-    assert find_duplicates([play(1), play(2, session=None, play=None)], {}, cache) == {}
-    assert find_duplicates([play(3), play(4, session=None, play=None)], {}, cache) == {}
+    assert judge([play(1), play(2, session=None, play=None)], {}, cache) == {}
+    assert judge([play(3), play(4, session=None, play=None)], {}, cache) == {}
 
 
 def test_a_message_twice_in_a_batch_counts_once():
-    judged = find_duplicates([play(1), play(2, event_id="event-1"), play(1)], {}, cache_of())
+    judged = judge([play(1), play(2, event_id="event-1"), play(1)], {}, cache_of())
     assert judged == {
         1: Match("cache", "event_id", "event-1", "tautulli-import"),
         2: None,
@@ -63,30 +67,30 @@ def test_a_message_twice_in_a_batch_counts_once():
 def test_redelivery_of_a_stored_message_changes_nothing():
     stored = {0: stored_as("event_id", same_message=True)}
     cache = cache_of()
-    find_duplicates([play(9, event_id="event-1")], {}, cache)
-    assert find_duplicates([play(1)], stored, cache) == {0: None}
+    judge([play(9, event_id="event-1")], {}, cache)
+    assert judge([play(1)], stored, cache) == {0: None}
 
 
 def test_redelivery_of_a_remembered_message_changes_nothing():
     cache = cache_of()
-    find_duplicates([play(1)], {}, cache)
-    assert find_duplicates([play(1)], {}, cache) == {0: None}
-    assert find_duplicates([play(2, event_id="event-1")], {}, cache) == {
+    judge([play(1)], {}, cache)
+    assert judge([play(1)], {}, cache) == {0: None}
+    assert judge([play(2, event_id="event-1")], {}, cache) == {
         0: Match("cache", "event_id", "event-1", "tautulli-import")
     }
 
 
 def test_the_cache_is_searched_before_the_table():
     cache = cache_of()
-    find_duplicates([play(1, event_id="event-new", source="emby")], {}, cache)
+    judge([play(1, event_id="event-new", source="emby")], {}, cache)
     stored = {0: stored_as("event_id")}
-    judged = find_duplicates([play(2, session="session-1")], stored, cache)
+    judged = judge([play(2, session="session-1")], stored, cache)
     assert judged == {0: Match("cache", "session_key", "event-new", "emby")}
 
 
 @pytest.mark.parametrize("reason", TABLE_KEYS)
 def test_the_matching_table_key_is_the_reason(reason):
-    judged = find_duplicates([play(1), play(2)], {1: stored_as(reason)}, cache_of(0))
+    judged = judge([play(1), play(2)], {1: stored_as(reason)}, cache_of(0))
     assert judged == {1: by_table(reason)}
 
 
@@ -94,7 +98,7 @@ def test_the_matching_table_key_is_the_reason(reason):
 def test_a_play_of_the_same_batch_matches_like_a_stored_one(reason, key):
     first, second = play(1), play(2)
     again = second._replace(**{key: getattr(first, key)})
-    judged = find_duplicates([first, again], {}, cache_of(0))
+    judged = judge([first, again], {}, cache_of(0))
     assert judged == {1: by_table(reason, "event-1", "tautulli-import")}
 
 
@@ -109,15 +113,15 @@ def test_a_play_of_the_same_batch_matches_like_a_stored_one(reason, key):
 def test_the_stronger_of_two_matching_keys_is_the_reason(stored, in_batch, reason, matched):
     first = play(1)
     again = play(2, **{in_batch: getattr(first, in_batch)})
-    judged = find_duplicates([first, again], {1: stored_as(stored)}, cache_of(0))
+    judged = judge([first, again], {1: stored_as(stored)}, cache_of(0))
     assert (judged[1].reason, judged[1].event_id) == (reason, matched)
 
 
 @pytest.mark.parametrize("key", ["session", "play"])
 def test_a_missing_key_matches_nothing(key):
     plays = [play(n, **{key: None}) for n in (1, 2)]
-    assert find_duplicates([*plays], {}, cache_of(0)) == {}
-    assert find_duplicates([*plays], {}, cache_of()) == {}
+    assert judge([*plays], {}, cache_of(0)) == {}
+    assert judge([*plays], {}, cache_of()) == {}
 
 
 @pytest.mark.parametrize("entries", [0, 1000])
@@ -127,7 +131,7 @@ def test_a_duplicate_does_not_make_other_plays_duplicates(entries):
         play(2, event_id="event-1", correlation_key="other"),
         play(3, correlation_key="other"),
     ]
-    judged = find_duplicates([*chain], {}, cache_of(entries))
+    judged = judge([*chain], {}, cache_of(entries))
     assert list(judged) == [1]
 
 
@@ -155,7 +159,7 @@ def judged_in_parts(plays, cuts, entries):
         part = plays[begin:end]
         stored = {i: found for i, p in enumerate(part) if (found := in_table(table, p))}
         if part:
-            judged = find_duplicates([*part], stored, cache)
+            judged = judge([*part], stored, cache)
             verdicts |= {begin + i: verdict for i, verdict in judged.items()}
             table += [p for i, p in enumerate(part) if i not in judged]
     return verdicts, table
