@@ -64,11 +64,17 @@ def _paged(command: Callable[..., None]) -> Callable[..., None]:
 @duplicate_commands.command("list", short_help="List discarded duplicates, newest first.")
 @click.option(
     "--reason",
+    "dedupe_reason",
     metavar="KEY",
     type=click.Choice(REASONS),
     help=f"Show only those matched by this key: {', '.join(REASONS)}.",
 )
-@click.option("--layer", type=click.Choice(LAYERS), help="Show only those found by this layer.")
+@click.option(
+    "--layer",
+    "dedupe_layer",
+    type=click.Choice(LAYERS),
+    help="Show only those found by this layer.",
+)
 @click.option(
     "--status",
     metavar="STATUS",
@@ -102,8 +108,7 @@ def list_duplicates(
         query = partial(duplicates.list_near_matches, page=page)
         _print_list("near_matches", query, page, _NEAR_COLUMNS, as_json=as_json)
     else:
-        audit = duplicates.AuditFilter(**filters)
-        query = partial(duplicates.list_duplicates, wanted=audit, page=page)
+        query = partial(duplicates.list_duplicates, filters=filters, page=page)
         _print_list("duplicates", query, page, _DUPLICATE_COLUMNS, as_json=as_json)
 
 
@@ -202,6 +207,8 @@ def _resolve(
 @output_options
 def list_letters(
     *,
+    reason: str | None,
+    state: str,
     limit: int,
     offset: int,
     as_json: bool,
@@ -211,12 +218,13 @@ def list_letters(
     from tautulli_pipeline.warehouse import dead_letters
     from tautulli_pipeline.warehouse.reading import Page
 
-    letters, page = dead_letters.LetterFilter(**filters), Page(limit, offset)
-    query = partial(dead_letters.list_letters, wanted=letters, page=page)
-    state = filters["state"]
+    page = Page(limit, offset)
+    query = partial(
+        dead_letters.list_letters, filters=filters, page=page, state=state, reason=reason
+    )
     closed_by = {"closed by": Column(itemgetter("closed_by"))}
-    columns = _LETTER_COLUMNS | ({} if state == dead_letters.OPEN else closed_by)
-    title = "dead letters" if state == dead_letters.ALL else f"{state} dead letters"
+    columns = _LETTER_COLUMNS | ({} if state == "open" else closed_by)
+    title = "dead letters" if state == "all" else f"{state} dead letters"
     _print_list("dead_letters", query, page, columns, title, as_json=as_json)
 
 
@@ -327,9 +335,9 @@ def _print_list(
     as_json: bool,
 ) -> None:
     """Print the page that `query` returns; without a warehouse, the list is empty."""
-    from tautulli_pipeline.warehouse.reading import EMPTY, open_to_read
+    from tautulli_pipeline.warehouse.reading import Listing, open_to_read
 
-    listing, path = EMPTY, load_settings().warehouse_path
+    listing, path = Listing(0, []), load_settings().warehouse_path
     if path.exists():
         with open_to_read(path) as connection:
             listing = query(connection)

@@ -17,7 +17,7 @@ from tautulli_pipeline.imports.replay import Tried, replay
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.source.opening import open_source
 from tautulli_pipeline.warehouse.dead_letters import KIND, TABLE, include_row_letters, open_ids
-from tautulli_pipeline.warehouse.reading import find_id, no_such, open_to_read
+from tautulli_pipeline.warehouse.reading import find_row, no_such, open_to_read
 from tautulli_pipeline.warehouse.schema import open_warehouse
 
 # Users do not want to wait for a consumer that keeps running.
@@ -42,8 +42,9 @@ def replay_letters(
         ConfigurationError: there is no such dead letter.
         SourceError: the source cannot be read.
     """
-    ids = [find_id(connection, TABLE, beginning, KIND) for beginning in given]
-    ids = ids or open_ids(connection)
+    columns = "id::VARCHAR AS id"
+    found = [find_row(connection, TABLE, columns, beginning, KIND) for beginning in given]
+    ids = [letter["id"] for letter in found] or open_ids(connection)
     path = database or settings.import_db_path
     with ExitStack() as stack:
         source = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,15 +13,13 @@ from tautulli_pipeline.events.columns import HISTORY
 from tautulli_pipeline.warehouse.reading import (
     Listing,
     Page,
-    fetch_row,
-    find_id,
+    find_row,
     list_page,
     parsed,
 )
 
 KIND: Final = "dead letter"
 TABLE: Final = "dead_letters"
-OPEN, CLOSED, ALL = "open", "closed", "all"
 
 _DETAIL_COLUMNS: Final = """
     id::VARCHAR AS id, reason, origin, source_row_id, server_id, import_id,
@@ -33,22 +31,11 @@ _LIST_COLUMNS: Final = f"""
         nullif(record ->> '$.session_history_metadata.title', ''), record ->> '$.title'
     ) AS title
 """
-_STATE_CONDITIONS: Final = {OPEN: ["closed_at IS NULL"], CLOSED: ["closed_at IS NOT NULL"], ALL: []}
-
-
-@dataclass(frozen=True)
-class LetterFilter:
-    """Filters for listing dead letters; None matches any value.
-
-    Attributes:
-        reason: the start of the reason.
-        state: `OPEN`, `CLOSED` or `ALL`.
-    """
-
-    reason: str | None = None
-    origin: str | None = None
-    import_id: str | None = None
-    state: str = OPEN
+_STATE_CONDITIONS: Final = {
+    "open": ["closed_at IS NULL"],
+    "closed": ["closed_at IS NOT NULL"],
+    "all": [],
+}
 
 
 @dataclass(frozen=True)
@@ -102,13 +89,20 @@ def include_row_letters(connection: duckdb.DuckDBPyConnection, ids: Sequence[str
 
 
 def list_letters(
-    connection: duckdb.DuckDBPyConnection, wanted: LetterFilter, page: Page
+    connection: duckdb.DuckDBPyConnection,
+    filters: Mapping[str, object],
+    page: Page,
+    *,
+    state: str,
+    reason: str | None,
 ) -> Listing:
-    """Return dead letters, newest first, without their records."""
-    filters = {"origin": wanted.origin, "import_id": wanted.import_id}
-    conditions = list(_STATE_CONDITIONS[wanted.state])
-    if wanted.reason is not None:
-        conditions.append(f"starts_with(reason, {identity.quote_literal(wanted.reason)})")
+    """Return dead letters, newest first, without their records; see `list_page`.
+
+    Their state is `state` (open, closed or all), and their reason starts with `reason`.
+    """
+    conditions = [*_STATE_CONDITIONS[state]]
+    if reason is not None:
+        conditions.append(f"starts_with(reason, {identity.quote_literal(reason)})")
     return list_page(connection, TABLE, _LIST_COLUMNS, filters, page, conditions=conditions)
 
 
@@ -118,8 +112,7 @@ def show_letter(connection: duckdb.DuckDBPyConnection, prefix: str) -> dict[str,
     Raises:
         ConfigurationError: no id starts with `prefix`, or several do.
     """
-    row_id = find_id(connection, TABLE, prefix, KIND)
-    details = fetch_row(connection, TABLE, f"{_DETAIL_COLUMNS}, record", row_id)
+    details = find_row(connection, TABLE, f"{_DETAIL_COLUMNS}, record", prefix, KIND)
     return details | {"record": parsed(details["record"])}
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -16,8 +15,7 @@ from tautulli_pipeline.warehouse.reading import (
     Listing,
     Page,
     fetch_dicts,
-    fetch_row,
-    find_id,
+    find_row,
     list_found,
     list_page,
     parsed,
@@ -58,26 +56,10 @@ _NEAR_MATCHES: Final = """
 _ROW_KEYS: Final = frozenset({"session_key", "correlation_key", "source_row_id"})
 
 
-@dataclass(frozen=True)
-class AuditFilter:
-    """Filters for listing duplicates; None matches any value."""
-
-    reason: str | None = None
-    layer: str | None = None
-    status: str | None = None
-    import_id: str | None = None
-
-
 def list_duplicates(
-    connection: duckdb.DuckDBPyConnection, wanted: AuditFilter, page: Page
+    connection: duckdb.DuckDBPyConnection, filters: Mapping[str, object], page: Page
 ) -> Listing:
-    """Return discarded events, newest first, without their payloads."""
-    filters = {
-        "dedupe_reason": wanted.reason,
-        "dedupe_layer": wanted.layer,
-        "status": wanted.status,
-        "import_id": wanted.import_id,
-    }
+    """Return discarded events, newest first, without their payloads; see `list_page`."""
     return list_page(connection, _TABLE, _LIST_COLUMNS, filters, page)
 
 
@@ -96,11 +78,10 @@ def show_duplicate(connection: duckdb.DuckDBPyConnection, prefix: str) -> dict[s
     Raises:
         ConfigurationError: no id starts with `prefix`, or several do.
     """
-    row_id = find_id(connection, _TABLE, prefix, KIND)
-    details = fetch_row(connection, _TABLE, f"{_DETAIL_COLUMNS}, discarded_payload", row_id)
+    details = _find(connection, prefix)
     payload = details.pop("discarded_payload")
     (content,) = fetch_dicts(
-        connection, f"SELECT {content_columns('c')} FROM ({_CONTENT}) c", {"id": row_id}
+        connection, f"SELECT {content_columns('c')} FROM ({_CONTENT}) c", {"id": details["id"]}
     )
     stored = _stored(connection, details["matched_event_id"])
     differences = {
@@ -133,25 +114,23 @@ def confirm(
     Raises:
         ConfigurationError: there is no such duplicate, or it was restored.
     """
-    chosen = [_to_confirm(connection, prefix) for prefix in prefixes]
-    return [(row_id, _confirm(connection, row_id, now)) for row_id in chosen]
-
-
-def _to_confirm(connection: duckdb.DuckDBPyConnection, prefix: str) -> str:
-    row_id = find_id(connection, _TABLE, prefix, KIND)
-    if fetch_row(connection, _TABLE, "status", row_id)["status"] == "user_restored":
-        raise ConfigurationError(
-            f"cannot confirm the duplicate {row_id}: it was restored and is in the table",
-            hint="`tautulli-pipeline duplicates show` shows the details; a restored play stays",
-        )
-    return row_id
+    chosen = [_find(connection, prefix) for prefix in prefixes]
+    for row in chosen:
+        if row["status"] == "user_restored":
+            raise ConfigurationError(
+                f"cannot confirm the duplicate {row['id']}: it was restored and is in the table",
+                hint="`tautulli-pipeline duplicates show` shows the details; a restored play stays",
+            )
+    return [(row["id"], _confirm(connection, row["id"], now)) for row in chosen]
 
 
 def _confirm(connection: duckdb.DuckDBPyConnection, row_id: str, now: datetime) -> bool:
-    new = fetch_row(connection, _TABLE, "status", row_id) != {"status": "user_confirmed"}
-    if new:
-        _resolve(connection, row_id, "user_confirmed", now)
-    return new
+    ((changed,),) = connection.execute(
+        f"UPDATE {_TABLE} SET status = 'user_confirmed', resolved_at = $now "
+        "WHERE id = $id::UUID AND status <> 'user_confirmed'",
+        {"now": now, "id": row_id},
+    ).fetchall()
+    return bool(changed)
 
 
 def restore(
@@ -170,35 +149,38 @@ def restore(
         ConfigurationError: there is no such duplicate, or it has the id of a stored play.
         WarehouseError: the written row does not match the event.
     """
-    chosen = [_to_restore(connection, prefix) for prefix in prefixes]
+    chosen = [_find(connection, prefix) for prefix in prefixes]
+    for row in chosen:
+        if row["dedupe_reason"] == "event_id":
+            raise ConfigurationError(
+                f"cannot restore the duplicate {row['id']}: it has the same event id as the row "
+                "it matched, so it is the same play",
+                hint="`tautulli-pipeline duplicates show` shows how its content differs",
+            )
     log = WriteAheadLog(connection)
-    return [(row_id, _restore(connection, log, row_id, now)) for row_id in chosen]
+    return [(row["id"], _restore(connection, log, row, now)) for row in chosen]
 
 
-def _to_restore(connection: duckdb.DuckDBPyConnection, prefix: str) -> str:
-    row_id = find_id(connection, _TABLE, prefix, KIND)
-    reason = fetch_row(connection, _TABLE, "dedupe_reason", row_id)
-    if reason["dedupe_reason"] == "event_id":
-        raise ConfigurationError(
-            f"cannot restore the duplicate {row_id}: it has the same event id as the row "
-            "it matched, so it is the same play",
-            hint="`tautulli-pipeline duplicates show` shows how its content differs",
-        )
-    return row_id
+def _find(connection: duckdb.DuckDBPyConnection, prefix: str) -> dict[str, Any]:
+    """Return the audit row whose id starts with `prefix`."""
+    return find_row(connection, _TABLE, f"{_DETAIL_COLUMNS}, discarded_payload", prefix, KIND)
 
 
 def _restore(
-    connection: duckdb.DuckDBPyConnection, log: WriteAheadLog, row_id: str, now: datetime
+    connection: duckdb.DuckDBPyConnection, log: WriteAheadLog, row: Mapping[str, Any], now: datetime
 ) -> bool:
-    details = fetch_row(connection, _TABLE, f"{_DETAIL_COLUMNS}, discarded_payload", row_id)
-    missing = not _stored(connection, details["discarded_event_id"])
-    if not missing and details["status"] == "user_restored":
+    missing = not _stored(connection, row["discarded_event_id"])
+    if not missing and row["status"] == "user_restored":
         return False
-    log.admit(int(missing), len(details["discarded_payload"].encode()))
+    log.admit(int(missing), len(row["discarded_payload"].encode()))
     with transaction(connection):
         if missing:
-            _insert(connection, row_id, now)
-        _resolve(connection, row_id, "user_restored", now)
+            _insert(connection, row["id"], now)
+        connection.execute(
+            f"UPDATE {_TABLE} SET status = 'user_restored', resolved_at = $now "
+            "WHERE id = $id::UUID",
+            {"now": now, "id": row["id"]},
+        )
     return missing
 
 
@@ -228,12 +210,3 @@ def _insert(connection: duckdb.DuckDBPyConnection, row_id: str, now: datetime) -
             f"cannot restore the duplicate {row_id}: the written row does not match the event",
             hint="nothing was changed; check the disk for errors",
         )
-
-
-def _resolve(
-    connection: duckdb.DuckDBPyConnection, row_id: str, status: str, now: datetime
-) -> None:
-    connection.execute(
-        f"UPDATE {_TABLE} SET status = $status, resolved_at = $now WHERE id = $id::UUID",
-        {"status": status, "now": now, "id": row_id},
-    )

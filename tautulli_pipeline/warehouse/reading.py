@@ -37,10 +37,6 @@ class Listing:
     rows: list[dict[str, Any]]
 
 
-# The listing of a table that does not exist.
-EMPTY: Final = Listing(0, [])
-
-
 @contextmanager
 def open_to_read(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open the warehouse at `path` read-only.
@@ -71,15 +67,6 @@ def fetch_dicts(
     cursor = connection.execute(sql, dict(parameters))
     names = [column[0] for column in cursor.description or ()]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-
-
-def fetch_row(
-    connection: duckdb.DuckDBPyConnection, table: str, columns: str, row_id: str
-) -> dict[str, Any]:
-    """Return these columns of the row of `table` with this full id."""
-    sql = f"SELECT {columns} FROM {table} WHERE id = $id::UUID"
-    (row,) = fetch_dicts(connection, sql, {"id": row_id})
-    return row
 
 
 def parsed(text: str) -> Any:  # noqa: ANN401 - any JSON
@@ -137,28 +124,31 @@ def list_found(connection: duckdb.DuckDBPyConnection, sql: str, page: Page) -> L
     return Listing(total, rows)
 
 
-def find_id(connection: duckdb.DuckDBPyConnection, table: str, prefix: str, kind: str) -> str:
-    """Return the id of the row of `table` whose id starts with `prefix`.
+def find_row(
+    connection: duckdb.DuckDBPyConnection, table: str, columns: str, prefix: str, kind: str
+) -> dict[str, Any]:
+    """Return these columns, one of them `id`, of the row whose id starts with `prefix`.
 
     Raises:
         ConfigurationError: there is no such row, or more than one.
     """
     found, wanted = [], prefix.strip().lower()
     if re.fullmatch(r"[0-9a-f-]+", wanted):
-        found = connection.execute(
-            f"SELECT id::VARCHAR FROM {table} WHERE starts_with(id::VARCHAR, $prefix) "
-            f"ORDER BY 1 LIMIT {_IDS_NAMED + 1}",
+        found = fetch_dicts(
+            connection,
+            f"SELECT {columns} FROM {table} WHERE starts_with({table}.id::VARCHAR, $prefix) "
+            f"ORDER BY {table}.id LIMIT {_IDS_NAMED + 1}",
             {"prefix": wanted},
-        ).fetchall()
+        )
     if not found:
         raise no_such(kind, prefix)
     if len(found) > 1:
-        named = ", ".join(row_id for (row_id,) in found[:_IDS_NAMED])
+        named = ", ".join(row["id"] for row in found[:_IDS_NAMED])
         more = ", ..." if len(found) > _IDS_NAMED else ""
         raise ConfigurationError(
             f"{prefix!r} matches several ids: {named}{more}", hint="enter more of the id"
         )
-    return str(found[0][0])
+    return found[0]
 
 
 def no_such(kind: str, prefix: str) -> ConfigurationError:

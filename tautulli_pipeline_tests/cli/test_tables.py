@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tautulli_pipeline.cli.reporting import print_json
 from tautulli_pipeline.cli.tables import Column, print_fields, print_page, print_rows
-from tautulli_pipeline.warehouse.reading import EMPTY, Listing, Page
+from tautulli_pipeline.warehouse.reading import Listing, Page
 
 COLUMNS = {
     "id": Column(itemgetter("id")),
@@ -61,7 +61,7 @@ def test_the_last_page_shows_no_next_offset(shown):
 
 
 def test_a_page_beyond_the_end_differs_from_an_empty_list(shown):
-    print_page(EMPTY, Page(3), COLUMNS, "plays")
+    print_page(Listing(0, []), Page(3), COLUMNS, "plays")
     print_page(Listing(1_200, []), Page(3, 2_000), COLUMNS, "plays")
     assert shown() == ["no plays", "no plays at offset 2,000; the total is 1,200"]
 

@@ -8,13 +8,7 @@ import pytest
 
 from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.imports.receipts import DUPLICATE, PUBLISHED, REJECTED, ROWS
-from tautulli_pipeline.warehouse.dead_letters import (
-    ALL,
-    CLOSED,
-    LetterFilter,
-    list_letters,
-    show_letter,
-)
+from tautulli_pipeline.warehouse.dead_letters import list_letters, show_letter
 from tautulli_pipeline.warehouse.ledger import Ledger, LedgerEntry
 from tautulli_pipeline.warehouse.reading import Page
 from tautulli_pipeline_tests.warehouse.plays import (
@@ -177,15 +171,15 @@ def test_lists_show_open_letters_and_their_reasons(warehouse, imports):
     writer(warehouse).write(batch([message(1, event(3, title=None))]))
     imports.import_play()
 
-    def listed(**wanted):
-        listing = list_letters(warehouse, LetterFilter(**wanted), Page(10))
+    def listed(*, state="open", reason=None, **filters):
+        listing = list_letters(warehouse, filters, Page(10), state=state, reason=reason)
         return [row["reason"] for row in listing.rows]
 
     assert sorted(listed()) == ["missing title", "user_id is not a 32-bit integer: x"]
     assert listed(reason="user_id is not") == ["user_id is not a 32-bit integer: x"]
     assert listed(origin="playback.plex.movie") == ["missing title"]
-    assert listed(state=CLOSED, import_id="import-1") == ["missing title"]
-    assert len(listed(state=ALL)) == 3
+    assert listed(state="closed", import_id="import-1") == ["missing title"]
+    assert len(listed(state="all")) == 3
     assert listed(reason="%'") == []
 
 

@@ -10,7 +10,6 @@ from tautulli_pipeline.errors import ConfigurationError, WarehouseError
 from tautulli_pipeline.warehouse import duplicates
 from tautulli_pipeline.warehouse.decoder import CONTENT_COLUMNS
 from tautulli_pipeline.warehouse.duplicates import (
-    AuditFilter,
     confirm,
     list_duplicates,
     show_duplicate,
@@ -242,16 +241,19 @@ def test_lists_are_filtered_and_paged_newest_first(warehouse):
     restore(warehouse, audit_ids(warehouse)[0])
 
     def listed(limit=10, offset=0, **wanted):
-        found = list_duplicates(warehouse, AuditFilter(**wanted), Page(limit, offset))
+        found = list_duplicates(warehouse, wanted, Page(limit, offset))
         return found.total, [row["stream_sequence"] for row in found.rows]
 
     assert listed() == (6, [7, 6, 5, 4, 3, 2])
     assert listed(limit=2, offset=3) == (6, [4, 3])
     assert listed(offset=6) == (6, [])
-    assert listed(reason="event_id") == (1, [7])
+    assert listed(dedupe_reason="event_id") == (1, [7])
     assert listed(status="user_restored") == (1, [2])
-    assert listed(layer="cache") == (0, [])
-    assert listed(reason="rating_key_user_started", status="auto_dedupe", limit=1) == (4, [6])
+    assert listed(dedupe_layer="cache") == (0, [])
+    assert listed(dedupe_reason="rating_key_user_started", status="auto_dedupe", limit=1) == (
+        4,
+        [6],
+    )
     assert listed(import_id="no such import") == (0, [])
-    (newest,) = list_duplicates(warehouse, AuditFilter(), Page(1)).rows
+    (newest,) = list_duplicates(warehouse, {}, Page(1)).rows
     assert (newest["title"], newest["user"]) == ("Again", "7")

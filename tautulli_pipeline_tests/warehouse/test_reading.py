@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 
 from tautulli_pipeline.errors import ConfigurationError, WarehouseError
 from tautulli_pipeline.warehouse.reading import (
-    EMPTY,
-    Listing,
     Page,
     fetch_dicts,
-    find_id,
+    find_row,
     list_page,
     no_such,
     open_to_read,
@@ -65,6 +63,10 @@ def plays():
 def listed(plays, page=WHOLE, conditions=(), **filters):
     found = list_page(plays, "plays", "id::VARCHAR AS id", filters, page, conditions=conditions)
     return found.total, [IDS.index(row["id"]) for row in found.rows]
+
+
+def found_id(plays, prefix, kind):
+    return find_row(plays, "plays", "id::VARCHAR AS id", prefix, kind)["id"]
 
 
 def test_reading_changes_nothing(path):
@@ -149,20 +151,16 @@ def test_a_page_is_a_slice_of_the_list_with_its_total(plays, limit, offset):
     assert listed(plays, Page(limit, offset), layer="cache") == (3, rest)
 
 
-def test_an_empty_listing_has_no_rows():
-    assert Listing(total=0, rows=[]) == EMPTY
-
-
 @settings(max_examples=50, deadline=None)
 @given(st.sampled_from(IDS), st.integers(1, 36))
 def test_a_unique_id_prefix_is_enough(plays, row_id, length):
     prefix = row_id[:length]
     matching = sorted(i for i in IDS if i.startswith(prefix))
     if len(matching) == 1:
-        assert find_id(plays, "plays", f" {prefix.upper()}\n", "duplicate") == row_id
+        assert found_id(plays, f" {prefix.upper()}\n", "duplicate") == row_id
         return
     with pytest.raises(ConfigurationError) as caught:
-        find_id(plays, "plays", prefix, "duplicate")
+        found_id(plays, prefix, "duplicate")
     more = ", ..." if len(matching) > 3 else ""
     named = ", ".join(matching[:3]) + more
     assert caught.value.message == f"{prefix!r} matches several ids: {named}"
@@ -172,7 +170,7 @@ def test_a_unique_id_prefix_is_enough(plays, row_id, length):
 @pytest.mark.parametrize("given", ["", "c", "%", "_", "a' OR true", "aaaaaaaa%", "zz", "b0_", "ａ"])
 def test_an_unknown_prefix_is_reported_with_the_command_that_lists_ids(plays, given):
     with pytest.raises(ConfigurationError) as caught:
-        find_id(plays, "plays", given, "dead letter")
+        found_id(plays, given, "dead letter")
     assert caught.value.message == f"there is no dead letter with the id {given!r}"
     assert "`tautulli-pipeline dead-letters list`" in caught.value.hint
 
