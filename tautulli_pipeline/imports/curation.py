@@ -12,11 +12,12 @@ from duckdb import DuckDBPyConnection
 from tautulli_pipeline.data_dir.consumer_lock import consumer_lock
 from tautulli_pipeline.data_dir.directory import explained_faults, make_data_dir
 from tautulli_pipeline.errors import WarehouseError
+from tautulli_pipeline.events.columns import HISTORY
 from tautulli_pipeline.imports.record import ImportLog
 from tautulli_pipeline.imports.replay import Tried, replay
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.source.opening import open_source
-from tautulli_pipeline.warehouse.dead_letters import KIND, TABLE, include_row_letters, open_ids
+from tautulli_pipeline.warehouse.dead_letters import KIND, TABLE, open_origins
 from tautulli_pipeline.warehouse.reading import find_row, no_such, open_to_read
 from tautulli_pipeline.warehouse.schema import open_warehouse
 
@@ -44,11 +45,12 @@ def replay_letters(
     """
     columns = "id::VARCHAR AS id"
     found = [find_row(connection, TABLE, columns, beginning, KIND) for beginning in given]
-    ids = [letter["id"] for letter in found] or open_ids(connection)
+    origins = open_origins(connection)
+    ids = [letter["id"] for letter in found] or list(origins)
     path = database or settings.import_db_path
     with ExitStack() as stack:
         source = None
-        if path is not None and include_row_letters(connection, ids):
+        if path is not None and HISTORY in map(origins.get, ids):
             source = stack.enter_context(open_source(path, settings.layout.snapshots))
         return tuple(replay(connection, ids, source, settings.import_server_id))
 

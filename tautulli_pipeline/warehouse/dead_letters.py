@@ -70,22 +70,13 @@ def fetch_letters(connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> 
     return [Letter(*row) for row in found]
 
 
-def open_ids(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """Return the ids of all open letters, ordered by source row."""
+def open_origins(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """Return the origins of all open letters by id, ordered by source row."""
     found = connection.execute(
-        f"SELECT id::VARCHAR FROM {TABLE} WHERE closed_at IS NULL "
+        f"SELECT id::VARCHAR, origin FROM {TABLE} WHERE closed_at IS NULL "
         "ORDER BY source_row_id, created_at, id"
-    ).fetchall()
-    return [letter_id for (letter_id,) in found]
-
-
-def include_row_letters(connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> bool:
-    """Whether any of these is an open letter of a source row."""
-    sql = (
-        f"SELECT 1 FROM {TABLE} WHERE id IN (SELECT unnest($ids)::UUID) "
-        f"AND closed_at IS NULL AND origin = '{HISTORY}' LIMIT 1"
     )
-    return connection.execute(sql, {"ids": list(ids)}).fetchone() is not None
+    return dict(found.fetchall())
 
 
 def list_letters(

@@ -15,7 +15,7 @@ from tautulli_pipeline.imports.receipts import REJECTED, ROWS
 from tautulli_pipeline.imports.replay import Tried, replay
 from tautulli_pipeline.source.opening import open_source
 from tautulli_pipeline.source.reader import IdRange, open_reader
-from tautulli_pipeline.warehouse.dead_letters import open_ids
+from tautulli_pipeline.warehouse.dead_letters import open_origins
 from tautulli_pipeline.warehouse.ledger import Ledger, LedgerEntry
 from tautulli_pipeline_tests.cases import Play, make_database, play
 from tautulli_pipeline_tests.warehouse.plays import (
@@ -104,7 +104,7 @@ class Databases:
             source = None
             if path is not None:
                 source = stack.enter_context(open_source(path, self.folder / "snapshots"))
-            chosen = ids or open_ids(self.warehouse)
+            chosen = ids or list(open_origins(self.warehouse))
             return list(replay(self.warehouse, chosen, source, server_id))
 
 
