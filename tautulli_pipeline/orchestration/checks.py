@@ -1,10 +1,9 @@
 """Asset checks of `playback_events`. A failing check lists the offending rows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import dagster as dg
-from duckdb import DuckDBPyConnection
 
 from tautulli_pipeline.errors import StreamError
 from tautulli_pipeline.imports.connections import stream_address
@@ -13,22 +12,24 @@ from tautulli_pipeline.orchestration.resources import Warehouse
 from tautulli_pipeline.settings import load_settings
 from tautulli_pipeline.stream.session import read_position
 from tautulli_pipeline.warehouse.integrity import (
-    backward_plays,
-    misnamed_events,
+    BACKWARD_PLAYS,
+    MISNAMED_EVENTS,
+    REPEATED_KEYS,
+    UNBALANCED_PARTITIONS,
     position_on,
-    repeated_keys,
-    unbalanced_partitions,
 )
-from tautulli_pipeline.warehouse.reading import Listing
+from tautulli_pipeline.warehouse.reading import Listing, Page, list_found
+
+_FIRST = Page(20)
 
 
 @dataclass(frozen=True)
 class _Rule:
-    """One check of the tables; `find` returns the rows that violate it."""
+    """One check of the tables; `violations` is SQL for the rows that violate it."""
 
     name: str
     description: str
-    find: Callable[[DuckDBPyConnection], Listing]
+    violations: str
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
 
 
@@ -37,24 +38,24 @@ _RULES = (
         "outcomes_add_up",
         "In each partition, the imported, duplicate, rejected and unreadable rows add up to the "
         "source's rows, and the table and the dead letters match the counts in the ledger.",
-        unbalanced_partitions,
+        UNBALANCED_PARTITIONS,
     ),
     _Rule(
         "no_key_twice",
         "No event id, correlation key, or combination of item, user and start occurs twice, "
         "except in restored plays.",
-        repeated_keys,
+        REPEATED_KEYS,
     ),
     _Rule(
         "event_ids_recompute",
         "Every imported play has the id that its session key, start and user produce.",
-        misnamed_events,
+        MISNAMED_EVENTS,
     ),
     _Rule(
         "no_play_ends_before_it_starts",
         "No play stops before it starts. Such plays are kept as Tautulli recorded them; the view "
         "suspicious_plays lists them too.",
-        backward_plays,
+        BACKWARD_PLAYS,
         dg.AssetCheckSeverity.WARN,
     ),
 )
@@ -72,18 +73,18 @@ def table_checks(warehouse: Warehouse) -> Iterator[dg.AssetCheckResult]:
     """Run each rule over the tables."""
     with warehouse.get_connection() as connection:
         for rule in _RULES:
-            yield _result(rule, rule.find(connection))
+            yield _result(rule, list_found(connection, rule.violations, _FIRST))
 
 
-def _result(rule: _Rule, violations: Listing) -> dg.AssetCheckResult:
-    rows = [{name: str(value) for name, value in row.items()} for row in violations.rows]
+def _result(rule: _Rule, found: Listing) -> dg.AssetCheckResult:
+    rows = [{name: str(value) for name, value in row.items()} for row in found.rows]
     listed = {"rows": dg.MetadataValue.json(rows)} if rows else {}
     return dg.AssetCheckResult(
         check_name=rule.name,
         asset_key=TABLE_KEY,
-        passed=violations.total == 0,
+        passed=found.total == 0,
         severity=rule.severity,
-        metadata={"count": violations.total, **listed},
+        metadata={"count": found.total, **listed},
     )
 
 

@@ -1,4 +1,4 @@
-"""Consistency checks of the warehouse tables; each returns the rows that violate it."""
+"""Consistency checks of the warehouse tables, each as SQL for the rows that violate it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from typing import Final
 import duckdb
 
 from tautulli_pipeline.events import identity
-from tautulli_pipeline.warehouse.reading import Listing, Page, list_found
 
-_FIRST_PAGE: Final = Page(20)
 # Ids of more than ten digits, and ids below 1, share the partition `other`.
 _LAST_GRID_ID: Final = 9_999_999_999
 
 # Ledger lines whose outcomes do not add up to their rows, or that the tables contradict.
-_UNBALANCED: Final = f"""
+UNBALANCED_PARTITIONS: Final = f"""
     WITH lines AS (
         SELECT *, imported + duplicates_stream + duplicates_cache + duplicates_database
                 + rejected + errors AS settled,
@@ -53,19 +51,9 @@ _UNBALANCED: Final = f"""
     ORDER BY l.import_id, l.partition_key
 """
 
-_UNIQUE_KEYS: Final = {
-    "event_id": ("id::VARCHAR", "true"),
-    "correlation_key": ("correlation_key", "restored_at IS NULL"),
-    "rating_key_user_started": (
-        "concat_ws('|', rating_key, user_id, started_at)",
-        "restored_at IS NULL AND rating_key IS NOT NULL",
-    ),
-}
 
-
-def _repeated(name: str) -> str:
+def _repeated(name: str, key: str, condition: str) -> str:
     """Return SQL for repeated keys; it groups only hashes because they fit in memory."""
-    key, condition = _UNIQUE_KEYS[name]
     return f"""
         SELECT '{name}' AS key, {key} AS value, count(*) AS plays,
             list(id::VARCHAR ORDER BY id)[:5] AS event_ids
@@ -77,8 +65,22 @@ def _repeated(name: str) -> str:
     """
 
 
+# Keys that two plays share. Restored plays are compared by event id only.
+REPEATED_KEYS: Final = " UNION ALL ".join(
+    (
+        _repeated("event_id", "id::VARCHAR", "true"),
+        _repeated("correlation_key", "correlation_key", "restored_at IS NULL"),
+        _repeated(
+            "rating_key_user_started",
+            "concat_ws('|', rating_key, user_id, started_at)",
+            "restored_at IS NULL AND rating_key IS NOT NULL",
+        ),
+    )
+)
+
 _EXPECTED_ID: Final = identity.event_id("session_key", "epoch(started_at)::BIGINT", "user_id")
-_WRONG_IDS: Final = f"""
+# Imported plays whose event id does not match the id computed from their row.
+MISNAMED_EVENTS: Final = f"""
     SELECT id::VARCHAR AS event_id, {_EXPECTED_ID} AS expected, source_row_id, session_key,
         user_id, started_at
     FROM playback_events
@@ -86,30 +88,10 @@ _WRONG_IDS: Final = f"""
     ORDER BY source_row_id
 """
 
-_BACKWARDS: Final = """
+BACKWARD_PLAYS: Final = """
     SELECT id::VARCHAR AS event_id, source, source_row_id, title, started_at, stopped_at
     FROM playback_events WHERE stopped_at < started_at ORDER BY started_at
 """
-
-
-def unbalanced_partitions(connection: duckdb.DuckDBPyConnection) -> Listing:
-    """Return ledger lines that do not add up, or that the table or dead letters contradict."""
-    return list_found(connection, _UNBALANCED, _FIRST_PAGE)
-
-
-def repeated_keys(connection: duckdb.DuckDBPyConnection) -> Listing:
-    """Return keys that two plays share; restored plays are compared by event id only."""
-    return list_found(connection, " UNION ALL ".join(map(_repeated, _UNIQUE_KEYS)), _FIRST_PAGE)
-
-
-def misnamed_events(connection: duckdb.DuckDBPyConnection) -> Listing:
-    """Return imported plays whose event id does not match the id computed from their row."""
-    return list_found(connection, _WRONG_IDS, _FIRST_PAGE)
-
-
-def backward_plays(connection: duckdb.DuckDBPyConnection) -> Listing:
-    """Return plays that end before they start."""
-    return list_found(connection, _BACKWARDS, _FIRST_PAGE)
 
 
 def position_on(connection: duckdb.DuckDBPyConnection, stream_id: str) -> int:

@@ -7,14 +7,14 @@ import pytest
 
 from tautulli_pipeline.imports.receipts import PUBLISHED, REJECTED, ROWS
 from tautulli_pipeline.warehouse.integrity import (
-    backward_plays,
-    misnamed_events,
+    BACKWARD_PLAYS,
+    MISNAMED_EVENTS,
+    REPEATED_KEYS,
+    UNBALANCED_PARTITIONS,
     position_on,
-    repeated_keys,
-    unbalanced_partitions,
 )
 from tautulli_pipeline.warehouse.ledger import Ledger, LedgerEntry
-from tautulli_pipeline.warehouse.reading import Listing
+from tautulli_pipeline.warehouse.reading import Listing, Page, list_found
 from tautulli_pipeline_tests.warehouse.plays import (
     STREAM,
     batch,
@@ -31,6 +31,10 @@ FIRST, SECOND, LAST, OTHER = (
     *("9999999991-9999999999", "other"),
 )
 NOTHING = Listing(0, [])
+
+
+def violations(warehouse, rule):
+    return list_found(warehouse, rule, Page(20))
 
 
 def import_rows(warehouse, partitions, import_id="import-1"):
@@ -67,7 +71,7 @@ def test_a_correct_ledger_balances(warehouse):
     )
     import_rows(warehouse, {FIRST: [4], SECOND: []}, "import-2")
     import_rows(warehouse, {LAST: [9999999992]}, "import-3")
-    assert unbalanced_partitions(warehouse) == NOTHING
+    assert violations(warehouse, UNBALANCED_PARTITIONS) == NOTHING
     assert position_on(warehouse, STREAM) == 6
     assert position_on(warehouse, "another stream") == 0
 
@@ -102,13 +106,13 @@ def test_a_partition_that_does_not_add_up_is_reported(warehouse, damage, differs
         "rejected": 1,
         "with_dead_letter": 1,
     }
-    assert unbalanced_partitions(warehouse) == Listing(1, [line | differs])
+    assert violations(warehouse, UNBALANCED_PARTITIONS) == Listing(1, [line | differs])
 
 
 def test_a_repeated_key_is_reported_with_its_plays(warehouse):
     plays = [event(n) for n in range(1, 5)]
     writer(warehouse).write(batch(message(s, e) for s, e in enumerate(plays, 1)))
-    assert repeated_keys(warehouse) == NOTHING
+    assert violations(warehouse, REPEATED_KEYS) == NOTHING
     for index in ("idx_playback_correlation_key", "idx_playback_dedup"):
         warehouse.execute(f"DROP INDEX {index}")
     warehouse.execute(
@@ -118,7 +122,7 @@ def test_a_repeated_key_is_reported_with_its_plays(warehouse):
         "UPDATE playback_events SET rating_key = 'r', started_at = TIMESTAMP '2024-05-01' "
         "WHERE stream_sequence > 2"
     )
-    assert repeated_keys(warehouse) == Listing(
+    assert violations(warehouse, REPEATED_KEYS) == Listing(
         2,
         [
             {
@@ -138,7 +142,7 @@ def test_a_repeated_key_is_reported_with_its_plays(warehouse):
     warehouse.execute(
         "UPDATE playback_events SET restored_at = created_at WHERE stream_sequence IN (1, 4)"
     )
-    assert repeated_keys(warehouse) == NOTHING
+    assert violations(warehouse, REPEATED_KEYS) == NOTHING
 
 
 def test_an_imported_play_with_a_wrong_id_is_reported(warehouse):
@@ -148,7 +152,7 @@ def test_an_imported_play_with_a_wrong_id_is_reported(warehouse):
     sound = event(5, event_id=own, source="tautulli-import", **fields)
     wrong = event(6, source="tautulli-import", source_row_id=6)
     writer(warehouse).write(batch([message(1, sound), message(2, wrong), message(3, event(7))]))
-    found = misnamed_events(warehouse)
+    found = violations(warehouse, MISNAMED_EVENTS)
     assert [(row["event_id"], row["source_row_id"]) for row in found.rows] == [(uuid_of(6), 6)]
     assert found.total == 1
 
@@ -157,14 +161,14 @@ def test_a_play_that_ends_before_it_starts_is_reported(warehouse):
     ends = ["2024-05-01T00:00:00Z", "2024-05-01T00:00:02Z", None]
     plays = [event(n, stopped_at=end) for n, end in enumerate(ends, 1)]
     writer(warehouse).write(batch(message(s, e) for s, e in enumerate(plays, 1)))
-    (row,) = backward_plays(warehouse).rows
+    (row,) = violations(warehouse, BACKWARD_PLAYS).rows
     assert (row["event_id"], row["title"]) == (uuid_of(1), "Film 1")
 
 
 def test_all_violations_are_counted_and_the_first_are_listed(warehouse):
     plays = [event(n, stopped_at="2020-01-01T00:00:00Z") for n in range(1, 31)]
     writer(warehouse).write(batch(message(s, e) for s, e in enumerate(plays, 1)))
-    found = backward_plays(warehouse)
+    found = violations(warehouse, BACKWARD_PLAYS)
     assert found.total == 30
     assert [row["event_id"] for row in found.rows] == [uuid_of(n) for n in range(1, 21)]
     assert rows(warehouse, "SELECT count(*) FROM playback_events") == [(30,)]

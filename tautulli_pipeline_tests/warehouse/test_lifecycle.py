@@ -26,7 +26,7 @@ from tautulli_pipeline.imports.receipts import DUPLICATE, PUBLISHED, ROWS
 from tautulli_pipeline.warehouse.cache import DedupCache
 from tautulli_pipeline.warehouse.dedup import Deduplicator
 from tautulli_pipeline.warehouse.duplicates import confirm, restore
-from tautulli_pipeline.warehouse.integrity import repeated_keys, unbalanced_partitions
+from tautulli_pipeline.warehouse.integrity import REPEATED_KEYS, UNBALANCED_PARTITIONS
 from tautulli_pipeline.warehouse.ledger import Ledger, LedgerEntry
 from tautulli_pipeline.warehouse.writer import Writer
 from tautulli_pipeline_tests.warehouse.hooked_connection import HookedConnection
@@ -216,7 +216,7 @@ class Lifecycle(RuleBasedStateMachine):
             published = totals.pop("published")
             assert sum(totals.values()) == len(receipt)
             assert published == sum(row["outcome"] == PUBLISHED for row in receipt)
-        assert unbalanced_partitions(self.warehouse).rows == []
+        assert rows(self.warehouse, UNBALANCED_PARTITIONS) == []
 
     @invariant()
     def each_distinct_play_is_stored_once_plus_restored_ones(self):
@@ -231,7 +231,7 @@ class Lifecycle(RuleBasedStateMachine):
         consumed = {_play(content) for content, _ in self.stream[: self.committed]}
         assert sorted(plays) == sorted(consumed)
         assert {event_id for _, event_id, *_, restored in stored if restored} == self.restored
-        assert repeated_keys(self.warehouse).rows == []
+        assert rows(self.warehouse, REPEATED_KEYS) == []
 
     @invariant()
     def each_message_has_one_outcome_and_the_audit_is_correct(self):
