@@ -8,18 +8,19 @@ from typing import Any, Final
 
 import duckdb
 
-from tautulli_pipeline.warehouse.schema import count_events
-
-_STORED: Final = """
+_MONTHS: Final = """
     SELECT strftime(started_at, '%Y-%m'), count(*) FROM playback_events
     WHERE created_at >= ? GROUP BY ALL ORDER BY ALL
 """
-_SPAN: Final = "SELECT min(started_at), max(started_at) FROM playback_events WHERE created_at >= ?"
 _DISCARDED: Final = """
     SELECT dedupe_layer, dedupe_reason, count(*)
     FROM dedupe_audit_log WHERE created_at >= ? GROUP BY ALL ORDER BY ALL
 """
-_DEAD: Final = "SELECT count(*) FROM dead_letters WHERE created_at >= ?"
+_FIGURES: Final = """
+    SELECT min(started_at), max(started_at), (SELECT count(*) FROM playback_events),
+        (SELECT count(*) FROM dead_letters WHERE created_at >= $1)
+    FROM playback_events WHERE created_at >= $1
+"""
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,11 @@ def arrivals_since(connection: duckdb.DuckDBPyConnection, moment: datetime) -> A
     def rows(sql: str) -> list[Any]:
         return connection.execute(sql, [moment]).fetchall()
 
-    ((first, last),) = rows(_SPAN)
-    ((dead,),) = rows(_DEAD)
+    ((first, last, row_count, dead_letters),) = rows(_FIGURES)
     return Arrivals(
-        months=tuple(rows(_STORED)),
-        span=(first, last) if first and last else None,
+        months=tuple(rows(_MONTHS)),
+        span=(first, last) if first else None,
         discarded=tuple(rows(_DISCARDED)),
-        dead_letters=dead,
-        row_count=count_events(connection),
+        dead_letters=dead_letters,
+        row_count=row_count,
     )

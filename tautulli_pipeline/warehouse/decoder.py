@@ -43,6 +43,27 @@ _KEY_FIELDS: Final = (
 )
 _ENVELOPE: Final = "position, sequence, subject, import_id, message_id, body, unreadable"
 
+_NAMED: Final = identity.uuid_of_name("nullif(event_id, '')")
+_EVENT_UUID: Final = f"coalesce(TRY_CAST(event_id AS UUID), CAST({_NAMED} AS UUID))"
+_FAULT: Final = f"""CASE
+        WHEN unreadable IS NOT NULL THEN '{NOT_UTF8}'
+        WHEN id IS NULL AND NOT json_valid(body) THEN '{NOT_JSON}'
+        WHEN id IS NULL AND json_type(body) <> 'OBJECT' THEN 'message is not a JSON object'
+        WHEN id IS NULL THEN 'missing event_id'
+        WHEN started_at IS NULL THEN 'missing start'
+        WHEN user_id IS NULL THEN 'missing user_id'
+        WHEN title IS NULL THEN 'missing title'
+    END"""
+# Whether the column `stored.text` keeps the whole field `given.text`.
+_KEEPS_ALL: Final = f"""CASE
+        WHEN key IN {_TIMES}
+            THEN stored.text IS NOT NULL AND NOT regexp_matches(given.text, '\\.\\d*[1-9]')
+        WHEN key = 'event_id' THEN TRY_CAST(given.text AS UUID)::VARCHAR = stored.text
+        WHEN type IN ('BIGINT', 'UBIGINT', 'DOUBLE')
+            THEN TRY_CAST(given.text AS DOUBLE) = TRY_CAST(stored.text AS DOUBLE)
+        ELSE given.text = stored.text
+    END"""
+
 
 def keys_query() -> str:
     """Return SQL that decodes what deduplication needs from the view `messages`.
@@ -59,11 +80,9 @@ def keys_query() -> str:
         SELECT position, sequence, subject, import_id, message_id, id::VARCHAR AS id,
             source_row_id, source,
             correlation_key, rating_key, user_id, started_at, cross_source_key,
-            CASE WHEN session_key IS NOT NULL
-                THEN concat_ws('|', user_id, epoch(started_at)::BIGINT, session_key) END AS session,
-            CASE WHEN rating_key IS NOT NULL
-                THEN concat_ws('|', user_id, epoch(started_at)::BIGINT, rating_key) END AS play,
-            {_fault()} AS fault
+            user_id || '|' || epoch(started_at)::BIGINT || '|' || session_key AS session,
+            user_id || '|' || epoch(started_at)::BIGINT || '|' || rating_key AS play,
+            {_FAULT} AS fault
         FROM ({_decoded(_KEY_FIELDS)})
     """
 
@@ -91,7 +110,7 @@ def _decoded(names: Sequence[str]) -> str:
     return f"""
         WITH parsed AS (SELECT {_ENVELOPE}, {event} AS event FROM messages),
         fields AS (SELECT {_ENVELOPE}, unnest(event) FROM parsed),
-        typed AS (SELECT {_ENVELOPE}, {_event_uuid()} AS id, {typed} FROM fields),
+        typed AS (SELECT {_ENVELOPE}, {_EVENT_UUID} AS id, {typed} FROM fields),
         keyed AS (SELECT *, {cross_source} AS cross_source_key FROM typed)
         SELECT * REPLACE (coalesce(correlation_key, {correlation}) AS correlation_key) FROM keyed
     """
@@ -145,7 +164,7 @@ def extra_query() -> str:
         ),
         kept AS (
             SELECT position, key, value FROM given LEFT JOIN stored USING (position, key)
-            WHERE given.text <> '' AND NOT coalesce({_keeps_all()}, false)
+            WHERE given.text <> '' AND NOT coalesce({_KEEPS_ALL}, false)
                 AND NOT (key = 'extra' AND type = 'OBJECT')
             UNION ALL
             SELECT position, member.key, member.value
@@ -154,23 +173,6 @@ def extra_query() -> str:
         )
         SELECT position, json_group_object(key, value) AS extra FROM kept GROUP BY position
     """
-
-
-def _keeps_all() -> str:
-    """Return SQL for whether the column `stored.text` keeps the whole field `given.text`."""
-    times = ", ".join(quote_literal(name) for name in _TIMES)
-    return f"""CASE
-        WHEN key IN ({times})
-            THEN stored.text IS NOT NULL AND NOT regexp_matches(given.text, '\\.\\d*[1-9]')
-        WHEN key = 'event_id' THEN TRY_CAST(given.text AS UUID)::VARCHAR = stored.text
-        WHEN type IN ('BIGINT', 'UBIGINT', 'DOUBLE')
-            THEN TRY_CAST(given.text AS DOUBLE) = TRY_CAST(stored.text AS DOUBLE)
-        ELSE given.text = stored.text END"""
-
-
-def _event_uuid() -> str:
-    of_name = identity.uuid_of_name("nullif(event_id, '')")
-    return f"coalesce(TRY_CAST(event_id AS UUID), CAST({of_name} AS UUID))"
 
 
 def _utc(name: str) -> str:
@@ -184,15 +186,3 @@ def _utc(name: str) -> str:
     # Keys and Python's `datetime` cannot represent other years.
     first, last = "TIMESTAMP '0001-01-01'", "TIMESTAMP '9999-12-31 23:59:59.999999'"
     return f"CASE WHEN {moment} BETWEEN {first} AND {last} THEN date_trunc('second', {moment}) END"
-
-
-def _fault() -> str:
-    return f"""CASE
-        WHEN unreadable IS NOT NULL THEN '{NOT_UTF8}'
-        WHEN id IS NULL AND NOT json_valid(body) THEN '{NOT_JSON}'
-        WHEN id IS NULL AND json_type(body) <> 'OBJECT' THEN 'message is not a JSON object'
-        WHEN id IS NULL THEN 'missing event_id'
-        WHEN started_at IS NULL THEN 'missing start'
-        WHEN user_id IS NULL THEN 'missing user_id'
-        WHEN title IS NULL THEN 'missing title'
-    END"""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tautulli_pipeline.warehouse.reading import fetch_dicts
 from tautulli_pipeline.warehouse.row_letters import close_arrived, insert_rejected
 from tautulli_pipeline.warehouse.transaction import transaction
 
@@ -19,7 +20,10 @@ _PORTION_BYTES: Final = 8 * 2**20
 # Ids of source rows by import and partition.
 Unsettled = dict[tuple[str, str], list[int]]
 
-_DUPLICATES: Final = ("duplicates_stream", "duplicates_cache", "duplicates_database")
+_COUNTS: Final = (
+    *("duplicates_stream", "duplicates_cache", "duplicates_database"),
+    *("published", "imported", "rejected", "errors"),
+)
 
 _OUTCOMES = """
     CREATE OR REPLACE TEMP TABLE row_outcomes AS
@@ -156,15 +160,14 @@ class Ledger:
             import_id: the import.
             partitions: count only these; None for all.
         """
-        columns = (*_DUPLICATES, "published", "imported", "rejected", "errors")
-        sums = ", ".join(f"coalesce(sum({column}), 0)::BIGINT" for column in columns)
-        row: tuple[Any, ...] | None = self._connection.execute(
+        sums = ", ".join(f"coalesce(sum({name}), 0)::BIGINT AS {name}" for name in _COUNTS)
+        (totals,) = fetch_dicts(
+            self._connection,
             f"SELECT {sums} FROM import_ledger "
             "WHERE import_id = $id AND ($keys IS NULL OR list_contains($keys, partition_key))",
             {"id": import_id, "keys": None if partitions is None else list(partitions)},
-        ).fetchone()
-        assert row is not None
-        return dict(zip(columns, row, strict=True))
+        )
+        return totals
 
 
 def _in_portions(

@@ -243,12 +243,6 @@ def warehouse_id(connection: duckdb.DuckDBPyConnection) -> str:
     return str(identity)
 
 
-def count_events(connection: duckdb.DuckDBPyConnection) -> int:
-    """Return the number of rows in `playback_events`."""
-    ((rows,),) = connection.execute("SELECT count(*) FROM playback_events").fetchall()
-    return int(rows)
-
-
 def _warehouse_error(path: Path, operation: str, cause: str) -> WarehouseError:
     holder = re.search(r"lock is held in (.+?) \(PID (\d+)\)", cause)
     if holder:

@@ -24,7 +24,6 @@ from hypothesis.stateful import (
 from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.imports.receipts import DUPLICATE, PUBLISHED, ROWS
 from tautulli_pipeline.warehouse.cache import DedupCache
-from tautulli_pipeline.warehouse.dedup import Deduplicator
 from tautulli_pipeline.warehouse.duplicates import confirm, restore
 from tautulli_pipeline.warehouse.integrity import REPEATED_KEYS, UNBALANCED_PARTITIONS
 from tautulli_pipeline.warehouse.ledger import Ledger, LedgerEntry
@@ -94,7 +93,7 @@ class Lifecycle(RuleBasedStateMachine):
         connection = HookedConnection(
             self.warehouse, "INSERT INTO stream_positions", self.crash_if_due
         )
-        self.writer = Writer(connection, Deduplicator(cache), STREAM, self.now)
+        self.writer = Writer(connection, cache, STREAM, self.now)
 
     def crash_if_due(self):
         if self.crash_due:
