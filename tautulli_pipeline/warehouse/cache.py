@@ -59,9 +59,6 @@ class DedupCache:
         self._sessions: dict[str, str] = {}
         self._cross_sources: dict[str, dict[str, str]] = {}
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
     def find(self, keys: PlayKeys) -> Match | None:
         """Return the remembered play that `keys` repeat; a hit counts as use."""
         self._expire()
@@ -80,9 +77,7 @@ class DedupCache:
         return None
 
     def remember(self, keys: PlayKeys) -> None:
-        """Add a stored play, and drop the least recently used if the cache is full."""
-        if self._max_entries == 0:
-            return
+        """Add a play that `find` did not find; drop the least recently used from a full cache."""
         self._entries[keys.event_id] = (self._clock(), keys)
         self._entries.move_to_end(keys.event_id)
         self._correlations[keys.correlation_key] = keys.event_id
@@ -120,9 +115,8 @@ class DedupCache:
 
     def _forget_oldest(self) -> None:
         event_id, (_, keys) = self._entries.popitem(last=False)
-        if self._correlations.get(keys.correlation_key) == event_id:
-            del self._correlations[keys.correlation_key]
-        if keys.session is not None and self._sessions.get(keys.session) == event_id:
+        del self._correlations[keys.correlation_key]
+        if keys.session is not None:
             del self._sessions[keys.session]
         seen = self._cross_sources[keys.cross_source_key]
         del seen[event_id]

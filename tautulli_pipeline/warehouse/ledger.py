@@ -187,14 +187,8 @@ def _in_portions(
 
 
 def _labeled(entry: LedgerEntry) -> pa.Table:
-    """Return the rows of a partition with the columns that identify the partition."""
-    labels = {
-        "import_id": pa.scalar(entry.import_id),
-        "partition_key": pa.scalar(entry.partition_key),
-        "server_id": pa.scalar(entry.server_id),
-        "published_at": pa.scalar(entry.published_at, pa.timestamp("us")),
-    }
+    """Return the rows of a partition, with the other fields of its entry as columns."""
     rows = entry.rows
-    for name, value in labels.items():
-        rows = rows.append_column(name, pa.repeat(value, rows.num_rows))
+    for name in ("import_id", "partition_key", "server_id", "published_at"):
+        rows = rows.append_column(name, pa.repeat(getattr(entry, name), rows.num_rows))
     return rows

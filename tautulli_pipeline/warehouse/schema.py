@@ -44,7 +44,6 @@ _FILE_ERRORS: Final = (
 )
 _POLL_SECONDS: Final = 0.5
 _MIGRATIONS: Final = "schema_migrations"
-_RECORD: Final = {"name", "applied_at"}
 
 
 def connect(path: Path, config: Mapping[str, Any]) -> duckdb.DuckDBPyConnection:
@@ -150,16 +149,12 @@ def _refuse_foreign_tables(connection: duckdb.DuckDBPyConnection, path: Path) ->
     Raises:
         WarehouseError: there is such a table; nothing was changed.
     """
-    columns: dict[str, set[str]] = {}
-    for table, column in connection.execute(
-        "SELECT table_name, column_name FROM duckdb_columns() "
-        "WHERE database_name = 'warehouse' AND schema_name = 'main'"
-    ).fetchall():
-        columns.setdefault(table, set()).add(column)
-    foreign = {_MIGRATIONS} if columns.get(_MIGRATIONS, _RECORD) != _RECORD else set()
-    if not foreign:
-        outstanding = _outstanding(connection) if _MIGRATIONS in columns else migrations()
-        foreign = _created_by(outstanding.values()) & columns.keys()
+    found = {name for (name,) in connection.execute("SHOW TABLES").fetchall()}
+    try:
+        outstanding = _outstanding(connection) if _MIGRATIONS in found else migrations()
+        foreign = _created_by(outstanding.values()) & found
+    except duckdb.BinderException:
+        foreign = {_MIGRATIONS}
     if foreign:
         raise WarehouseError(
             f"cannot use the warehouse {path}: "
@@ -170,8 +165,8 @@ def _refuse_foreign_tables(connection: duckdb.DuckDBPyConnection, path: Path) ->
 
 def _outstanding(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     """Return the migrations that have not been applied yet."""
-    rows = connection.execute(f"SELECT name FROM {_MIGRATIONS}").fetchall()
-    return {name: sql for name, sql in migrations().items() if (name,) not in rows}
+    rows = connection.execute(f"SELECT name, applied_at FROM {_MIGRATIONS}").fetchall()
+    return {name: sql for name, sql in migrations().items() if name not in dict(rows)}
 
 
 def _created_by(scripts: Iterable[str]) -> set[str]:

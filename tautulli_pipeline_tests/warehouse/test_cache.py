@@ -93,7 +93,7 @@ def test_it_finds_and_forgets_the_same_plays_as_a_naive_list(script, window_seco
         if hit is None:
             cache.remember(step)
             naive.remember(step)
-        assert len(cache) == len(naive.uses) <= max_entries
+        assert len(cache._entries) == len(naive.uses) <= max_entries
 
 
 @settings(max_examples=200, deadline=None)
@@ -155,4 +155,4 @@ def test_a_hit_renews_a_play_and_the_window_ends_exactly():
     assert cache.find(keys(1)).reason == "event_id"
     clock.seconds += 10
     assert cache.find(keys(1)) is None
-    assert len(cache) == 0
+    assert len(cache._entries) == 0
