@@ -70,11 +70,8 @@ def keys_query() -> str:
 
     `messages` has the columns of the writer's `MESSAGES`, plus `position` and
     `unreadable`, which holds a body that is not UTF-8 with its invalid bytes escaped.
-
-    The query returns one row for each message: its envelope without the body, `id`,
-    `source_row_id`, `source`, the keys `correlation_key`, `session`,
-    `cross_source_key`, `play` and their parts, and `fault`, the reason why a message
-    is not an event.
+    The query returns one row for each message. `fault` is the reason why a message is not
+    an event.
     """
     return f"""
         SELECT position, sequence, subject, import_id, message_id, id::VARCHAR AS id,

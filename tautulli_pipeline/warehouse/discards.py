@@ -54,17 +54,11 @@ def insert_audit(
     nearby: str,
     now: datetime,
 ) -> None:
-    """Insert one audit row for each duplicate.
+    """Insert one audit row for each of these duplicates in `messages`, given by position.
 
     Redelivered duplicates never get here: they are recognized by their message in the
     audit log. So this needs no lookup, which would take as long as everything else.
-
-    Args:
-        connection: the warehouse.
-        stream_id: the stream of the messages.
-        duplicates: the duplicates in `messages`, by position.
-        nearby: SQL condition; rows `t` that do not meet it differ from every event.
-        now: UTC.
+    Rows `t` that do not meet the SQL condition `nearby` differ from every event.
     """
     rows = [{"position": position, **match._asdict()} for position, match in duplicates.items()]
     connection.register("discarded", pa.Table.from_pylist(rows))

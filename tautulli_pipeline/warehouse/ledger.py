@@ -113,14 +113,10 @@ class Ledger:
         """Write the ledger line of each partition and the dead letters of its rejected rows.
 
         Closes the letters of rows that have become events. Each transaction takes as many
-        partitions as fit in memory.
+        partitions as fit in memory. A partition may occur only once per import.
 
         Safe to repeat: a line is recomputed and replaced, and the id of a dead letter is
         derived from the content of its row.
-
-        Args:
-            entries: the partitions, each at most once per import.
-            now: UTC.
 
         Returns:
             The ids of rows without an outcome (published, but not found in any table), by
@@ -154,12 +150,7 @@ class Ledger:
         return unsettled
 
     def totals(self, import_id: str, partitions: Collection[str] | None = None) -> dict[str, int]:
-        """Return the sums over an import's partitions, by column of `import_ledger`.
-
-        Args:
-            import_id: the import.
-            partitions: count only these; None for all.
-        """
+        """Return the sums over these partitions of an import, or all, by column."""
         sums = ", ".join(f"coalesce(sum({name}), 0)::BIGINT AS {name}" for name in _COUNTS)
         (totals,) = fetch_dicts(
             self._connection,
@@ -170,14 +161,12 @@ class Ledger:
         return totals
 
 
-def _in_portions(
-    tables: Iterable[pa.Table], portion_bytes: int = _PORTION_BYTES
-) -> Iterator[pa.Table]:
-    """Yield the tables in portions of about `portion_bytes`; raw records can make them large."""
+def _in_portions(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Join the tables to portions of limited size; raw records can make them large."""
     portion: list[pa.Table] = []
     size_bytes = 0
     for table in tables:
-        if portion and size_bytes + table.nbytes > portion_bytes:
+        if portion and size_bytes + table.nbytes > _PORTION_BYTES:
             yield pa.concat_tables(portion)
             portion, size_bytes = [], 0
         portion.append(table)

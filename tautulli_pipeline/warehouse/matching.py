@@ -39,14 +39,14 @@ def match_query(stream_id: str, condition: str) -> str:
     stream = quote_literal(stream_id)
     same_message = f"t.stream_id = {stream} AND t.stream_sequence = i.sequence"
     queries = [
-        f"SELECT i.position, '{reason}', t.id, t.source, {same_message} FROM incoming i "
+        f"SELECT i.position, '{reason}', t.id::VARCHAR, t.source, {same_message} FROM incoming i "
         f"JOIN playback_events t ON {same} WHERE i.fault IS NULL AND {condition}"
         for reason, same in SAME_PLAY.items()
     ]
     # Only the cache may know what a duplicate matched, so a redelivered duplicate is
     # recognized by its message.
     dropped = f"""
-        SELECT i.position, a.dedupe_reason, a.matched_event_id, a.matched_source, true
+        SELECT i.position, a.dedupe_reason, a.matched_event_id::VARCHAR, a.matched_source, true
         FROM incoming i JOIN dedupe_audit_log a ON a.stream_sequence = i.sequence
             AND a.stream_id = {stream}
         WHERE i.fault IS NULL"""

@@ -86,15 +86,10 @@ def list_page(
     *,
     conditions: Sequence[str] = (),
 ) -> Listing:
-    """Return one page of `table`, newest rows first.
+    """Return one page of a table of duplicates or dead letters, newest rows first.
 
-    Args:
-        connection: an open warehouse.
-        table: a table with the columns `created_at`, `stream_sequence`, `source_row_id` and `id`.
-        columns: the columns to select.
-        filters: required values by column; None matches any value.
-        page: the page to return.
-        conditions: further SQL conditions.
+    `filters` are required values by column, where None matches any value; `conditions` are
+    further SQL conditions.
     """
     wanted = {name: value for name, value in filters.items() if value is not None}
     equal = [f"{quote_identifier(name)} = ${name}" for name in wanted]

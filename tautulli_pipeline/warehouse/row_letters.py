@@ -82,12 +82,9 @@ _REOPEN: Final = f"""
 def insert_rejected(
     connection: duckdb.DuckDBPyConnection, span: Mapping[str, object], now: datetime
 ) -> None:
-    """Insert one open letter for each rejected row; safe to repeat: ids derive from content.
+    """Insert one open letter for each rejected row of `receipt_rows`.
 
-    Args:
-        connection: a connection that has the view `receipt_rows`.
-        span: the `first` and `last` id of its rows.
-        now: UTC.
+    `span` has the `first` and the `last` row id. Safe to repeat: ids derive from content.
     """
     connection.execute(_INSERT_LETTERS, {"now": now})
     connection.execute(_CLOSE_SUPERSEDED, {**span, "now": now})

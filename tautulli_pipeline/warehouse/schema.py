@@ -207,11 +207,7 @@ def set_memory_limit(connection: duckdb.DuckDBPyConnection, spare_bytes: int = 0
     """Set a memory limit under which the indexes can grow by `HEADROOM_ROWS` rows.
 
     If a transaction fails because of a low limit, keys without rows stay in the indexes.
-    A configured limit is kept.
-
-    Args:
-        connection: the warehouse.
-        spare_bytes: added to the limit.
+    `spare_bytes` are added to the limit. A configured limit is kept.
     """
     ((found, is_configured),) = connection.execute(
         "SELECT sum(estimated_size), getvariable('has_configured_limit') "

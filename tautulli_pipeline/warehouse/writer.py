@@ -159,11 +159,12 @@ class Writer:
 
     def _stored(self, condition: str) -> dict[int, Match]:
         """Return by position the stored row that an event of the batch matches."""
-        found = self._connection.execute(match_query(self._stream_id, condition)).fetchall()
+        rows = self._connection.execute(match_query(self._stream_id, condition)).fetchall()
         stored: dict[int, Match] = {}
-        for position, reason, event_id, source, same_message in found:
-            if position not in stored or same_message:
-                stored[position] = Match("database", reason, str(event_id), source, same_message)
+        for position, *found in rows:
+            match = Match("database", *found)
+            if position not in stored or match.same_message:
+                stored[position] = match
         return stored
 
     def _insert_query(self, content: str) -> str:

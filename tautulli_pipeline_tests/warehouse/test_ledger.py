@@ -271,7 +271,9 @@ def test_rejected_rows_that_exceed_memory_are_settled(tmp_path):
 @given(st.lists(st.integers(0, 40), max_size=12))
 def test_a_portion_holds_as_many_tables_as_fit_and_at_least_one(sizes):
     tables = [pa.table({"record": pa.array(["x" * size], pa.large_string())}) for size in sizes]
-    portions = list(ledger_module._in_portions(tables, portion_bytes=64))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ledger_module, "_PORTION_BYTES", 64)
+        portions = list(ledger_module._in_portions(tables))
     records = [record for portion in portions for record in portion["record"].to_pylist()]
     assert [len(record) for record in records] == sizes
     for portion in portions:
