@@ -10,13 +10,7 @@ import duckdb
 
 from tautulli_pipeline.events import identity
 from tautulli_pipeline.events.columns import HISTORY
-from tautulli_pipeline.warehouse.reading import (
-    Listing,
-    Page,
-    find_row,
-    list_page,
-    parsed,
-)
+from tautulli_pipeline.warehouse.reading import Listing, Page, find_row, list_page, parsed
 
 KIND: Final = "dead letter"
 TABLE: Final = "dead_letters"
@@ -31,11 +25,7 @@ _LIST_COLUMNS: Final = f"""
         nullif(record ->> '$.session_history_metadata.title', ''), record ->> '$.title'
     ) AS title
 """
-_STATE_CONDITIONS: Final = {
-    "open": ["closed_at IS NULL"],
-    "closed": ["closed_at IS NOT NULL"],
-    "all": [],
-}
+_STATES: Final = {"open": "closed_at IS NULL", "closed": "closed_at IS NOT NULL", "all": "true"}
 
 
 @dataclass(frozen=True)
@@ -91,7 +81,7 @@ def list_letters(
 
     Their state is `state` (open, closed or all), and their reason starts with `reason`.
     """
-    conditions = [*_STATE_CONDITIONS[state]]
+    conditions = [_STATES[state]]
     if reason is not None:
         conditions.append(f"starts_with(reason, {identity.quote_literal(reason)})")
     return list_page(connection, TABLE, _LIST_COLUMNS, filters, page, conditions=conditions)

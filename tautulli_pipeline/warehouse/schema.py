@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
@@ -198,9 +197,8 @@ def migrate(connection: duckdb.DuckDBPyConnection) -> None:
 
 def migrations() -> dict[str, str]:
     """Return the SQL of each migration by name, in order."""
-    folder = files(__package__) / "migrations"
-    scripts = sorted((f.name, f) for f in folder.iterdir() if f.name.endswith(".sql"))
-    return {name: script.read_text() for name, script in scripts}
+    scripts = sorted(Path(__file__).with_name("migrations").glob("*.sql"))
+    return {script.name: script.read_text() for script in scripts}
 
 
 def set_memory_limit(connection: duckdb.DuckDBPyConnection, spare_bytes: int = 0) -> None:
@@ -242,18 +240,12 @@ def _warehouse_error(path: Path, operation: str, cause: str) -> WarehouseError:
             f"process {holder[2]} ({holder[1]}) has it open",
             hint="close that program, or set DUCKDB_PATH to another file",
         )
+    hint = "set DUCKDB_PATH to a DuckDB file, or to a new file in a folder you can write to"
+    if operation == "write":
+        hint = "check that its folder is writable and has free space, then import again to resume"
     return WarehouseError(
-        f"cannot {operation} the warehouse {path}: {_first_cause(cause)}",
-        hint=_WRITE_HINT if operation == "write" else _OPEN_HINT,
+        f"cannot {operation} the warehouse {path}: {_first_cause(cause)}", hint=hint
     )
-
-
-_OPEN_HINT: Final = (
-    "set DUCKDB_PATH to a DuckDB file, or to a new file in a folder you can write to"
-)
-_WRITE_HINT: Final = (
-    "check that its folder is writable and has free space, then import again to resume"
-)
 
 
 def _first_cause(message: str) -> str:

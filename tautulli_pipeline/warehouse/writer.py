@@ -25,11 +25,7 @@ from tautulli_pipeline.warehouse.decoder import (
     whole_content_query,
 )
 from tautulli_pipeline.warehouse.dedup import find_duplicates
-from tautulli_pipeline.warehouse.discards import (
-    close_arrived,
-    insert_audit,
-    insert_dead_letters,
-)
+from tautulli_pipeline.warehouse.discards import close_arrived, insert_audit, insert_dead_letters
 from tautulli_pipeline.warehouse.log import WriteAheadLog
 from tautulli_pipeline.warehouse.matching import match_query, started_near
 from tautulli_pipeline.warehouse.schema import HEADROOM_ROWS, checkpoint, set_memory_limit
