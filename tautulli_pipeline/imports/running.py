@@ -43,10 +43,10 @@ class RunningImport:
         self._log = log
         self._observe = observe
         self._changing = threading.Lock()
-        self._elapsed_before_seconds = record.elapsed_seconds
-        self._began_at = began_at
+        # As if all attempts had followed each other without a break.
+        self._began_at = began_at - record.elapsed_seconds
         self._record = replace(record, process_id=os.getpid(), unreadable=unreadable, ended_at=None)
-        self._store(replace(self.record, status=Status.RUNNING))
+        self._change(lambda now: replace(now, status=Status.RUNNING))
         verb = "resuming" if record.covered else "beginning"
         _log.info("%s import %s of %s", verb, record.import_id, record.source)
 
@@ -55,26 +55,23 @@ class RunningImport:
         """The current record."""
         if self._record.ended_at is not None:
             return self._record
-        elapsed = self._elapsed_before_seconds + time.monotonic() - self._began_at
-        return replace(self._record, elapsed_seconds=elapsed)
+        return replace(self._record, elapsed_seconds=time.monotonic() - self._began_at)
 
     def cover(self, plan: Plan) -> None:
         """Record what the import covers."""
-        with self._changing:
-            self._store(
-                replace(
-                    self.record,
-                    total_records=plan.total_records,
-                    unchanged=plan.unchanged,
-                    pending=plan.pending,
-                    covered=tuple(sorted(plan.covered)),
-                )
+        self._change(
+            lambda now: replace(
+                now,
+                total_records=plan.total_records,
+                unchanged=plan.unchanged,
+                pending=plan.pending,
+                covered=tuple(sorted(plan.covered)),
             )
+        )
 
     def settled(self, outcomes: Outcomes) -> None:
         """Record the settled rows."""
-        with self._changing:
-            self._store(replace(self.record, outcomes=outcomes))
+        self._change(lambda now: replace(now, outcomes=outcomes))
 
     def progressed(self, outcomes: Outcomes) -> None:
         """Record the rows settled so far; ignore a full disk, as the next write reports it."""
@@ -85,13 +82,11 @@ class RunningImport:
         """Record the last published source row."""
         ids = receipt.rows["source_row_id"].drop_null()
         if len(ids):
-            with self._changing:
-                self._store(replace(self.record, last_processed_id=ids[-1].as_py()))
+            self._change(lambda now: replace(now, last_processed_id=ids[-1].as_py()))
 
     def complete(self) -> None:
         """Record that every row is settled."""
-        with self._changing:
-            self._store(self._ended(Status.COMPLETED))
+        self._end(Status.COMPLETED)
         _log.info("import %s is complete: %s", self._record.import_id, self._record.outcomes)
 
     @contextmanager
@@ -104,15 +99,16 @@ class RunningImport:
                 stopped = isinstance(error, StoppedError | KeyboardInterrupt)
                 status = Status.STOPPED if stopped else Status.FAILED
                 # If the disk is too full to record this, the import counts as failed.
-                with suppress(OSError), self._changing:
-                    self._store(self._ended(status))
+                with suppress(OSError):
+                    self._end(status)
                 _log.warning("import %s %s: %r", self._record.import_id, status, error)
             raise
 
-    def _ended(self, status: Status) -> ImportRecord:
-        return replace(self.record, status=status, ended_at=datetime.now(UTC))
+    def _end(self, status: Status) -> None:
+        self._change(lambda now: replace(now, status=status, ended_at=datetime.now(UTC)))
 
-    def _store(self, record: ImportRecord) -> None:
-        self._record = record
-        self._log.write(record)
-        self._observe(record)
+    def _change(self, change: Callable[[ImportRecord], ImportRecord]) -> None:
+        with self._changing:
+            self._record = change(self.record)
+            self._log.write(self._record)
+            self._observe(self._record)
