@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import subprocess
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -91,25 +91,6 @@ class ImportRequest:
     wait_seconds: float = WAREHOUSE_WAIT_SECONDS
 
 
-class _Control:
-    """Checks whether an import should continue; used from all of its threads."""
-
-    def __init__(self, stop: Stop, consumer: ConsumerClient, say: Callable[[str], None]) -> None:
-        self.stop = stop
-        self.say = say
-        self._consumer = consumer
-
-    def check_running(self) -> None:
-        """Raise if a stop was requested or the consumer has ended."""
-        self.stop.require_none()
-        self._consumer.require_alive()
-
-    def wait(self, words: str) -> None:
-        """Report what the import is waiting for, unless it has to end."""
-        self.check_running()
-        self.say(words)
-
-
 @dataclass(kw_only=True)
 class Import:
     """An import with its source, stream and consumer open; created by `open_import`.
@@ -127,7 +108,8 @@ class Import:
     running: RunningImport
     session: PublishingSession
     consumer: ConsumerClient
-    control: _Control
+    stop: Stop
+    say: Callable[[str], None]
     _plan: Plan | None = None
 
     @property
@@ -151,7 +133,7 @@ class Import:
         if self._plan is None:
             grid = history.grid()
             contents = self._survey(grid)
-            ready = self.consumer.await_ready(self.control.check_running)
+            ready = self.consumer.await_ready(self._check_running)
             record = self.record
             self._plan = make_plan(
                 contents,
@@ -167,17 +149,21 @@ class Import:
             self.consumer.cover(self._plan.covered)
         return self._plan
 
+    def _check_running(self) -> None:
+        self.stop.require_none()
+        self.consumer.require_alive()
+
     def _survey(self, grid: Grid | None) -> list[PartitionContent]:
         if self.contents is not None and grid is None:
             return self.contents
-        with self.control.stop.interruptible():
+        with self.stop.interruptible():
             return self.source.survey(grid, self.settings.import_batch_size)
 
     def _report_kept_batch_size(self, grid: Grid | None) -> None:
         batch_size = self.settings.import_batch_size
         was_set = "import_batch_size" in self.settings.model_fields_set
         if grid is not None and was_set and not self.source.fits(grid, batch_size):
-            self.control.say(
+            self.say(
                 f"the batch size stays at {grid.width} records, as set by the first import of "
                 f"{self.settings.data_dir}; run `tautulli-pipeline reset` to use {batch_size}"
             )
@@ -194,7 +180,7 @@ class Import:
         while True:
             if work:
                 self._publish(work, plan, history)
-            drained = self.consumer.drain(self.session.last_sequence(), self.control.check_running)
+            drained = self.consumer.drain(self.session.last_sequence(), self._check_running)
             self.running.settled(drained.outcomes)
             work = plan.again(drained.unsettled)
             if not work:
@@ -203,8 +189,13 @@ class Import:
             rounds = 0 if fewest is None or lost < fewest else rounds + 1
             fewest = lost if fewest is None else min(lost, fewest)
             if rounds == FRUITLESS_ROUNDS:
-                raise _undeliverable(lost)
-            self.control.wait(f"{lost:,} events were lost on the stream; publishing them again")
+                raise StreamError(
+                    f"{lost:,} events could not be delivered after {FRUITLESS_ROUNDS} attempts",
+                    hint="check whether the stream's limits or another consumer with the same "
+                    "NATS_DURABLE_NAME remove them, then import again",
+                )
+            self._check_running()
+            self.say(f"{lost:,} events were lost on the stream; publishing them again")
         self.running.complete()
         self._receipts().remove()
 
@@ -212,29 +203,13 @@ class Import:
         self, work: tuple[PartitionWork, ...], plan: Plan, history: PartitionHistory
     ) -> None:
         folder = self._receipts()
+        with self.stop.interruptible():
+            copy, schema = self.source.snapshot, self.source.schema
         with (
             self.source.naming_damage(),
-            self._publication() as publication,
-            # Errors raised while an unclosed generator is collected would be lost.
-            closing(publication.publish(work)) as receipts,
+            open_reader(copy.path, schema, named=copy.source) as reader,
         ):
-            for receipt in receipts:
-                folder.write(receipt)
-                key = receipt.partition_key
-                finished = Finished(receipt.import_id, plan.versions[key])
-                history.record(receipt, plan.contents[key], finished)
-                self.running.published(receipt)
-                self.control.check_running()
-
-    def _receipts(self) -> ReceiptFolder:
-        return ReceiptFolder(self.settings.layout.receipts / self.record.import_id)
-
-    @contextmanager
-    def _publication(self) -> Iterator[Publication]:
-        with self.control.stop.interruptible():
-            copy, schema = self.source.snapshot, self.source.schema
-        with open_reader(copy.path, schema, named=copy.source) as reader:
-            yield Publication(
+            publication = Publication(
                 self.record.import_id,
                 self.request.server_id,
                 reader,
@@ -242,6 +217,18 @@ class Import:
                 self.session,
                 self.source.salvage.unreadable,
             )
+            # Errors raised while an unclosed generator is collected would be lost.
+            with closing(publication.publish(work)) as receipts:
+                for receipt in receipts:
+                    folder.write(receipt)
+                    key = receipt.partition_key
+                    finished = Finished(receipt.import_id, plan.versions[key])
+                    history.record(receipt, plan.contents[key], finished)
+                    self.running.published(receipt)
+                    self._check_running()
+
+    def _receipts(self) -> ReceiptFolder:
+        return ReceiptFolder(self.settings.layout.receipts / self.record.import_id)
 
 
 @contextmanager
@@ -272,18 +259,20 @@ def open_import(
     """
     check_login(settings)
     say = each_once(say)
-    log = ImportLog(settings.data_dir)
+    log, layout = ImportLog(settings.data_dir), settings.layout
     with ExitStack() as stack:
         stack.enter_context(explained_faults(settings.data_dir))
         stack.enter_context(data_directory(settings))
         claim = stack.enter_context(log.exclusive(request.source))
         stack.enter_context(stop.shared(log.lock, claim))
         with stop.interruptible():
-            source = stack.enter_context(_opened(settings, request))
+            source = stack.enter_context(
+                open_with_survey_cache(request.source, layout, salvaging=request.salvage)
+            )
             # Leave no files behind unless the source is readable.
             first = log.read() is None
             contents = source.survey(None, settings.import_batch_size) if first else None
-        stack.enter_context(log_to(settings.layout.log("import")))
+        stack.enter_context(log_to(layout.log("import")))
         running = RunningImport(
             log,
             log.continue_or_begin(source.path, fresh=request.fresh),
@@ -295,11 +284,16 @@ def open_import(
         consumer = ConsumerClient(consumer_process, on_progress=running.progressed, on_wait=say)
         stack.callback(consumer.finish, None)
         stack.enter_context(consumer.ended_after_failure())
-        control = _Control(stop, consumer, say)
+
+        def wait(words: str) -> None:
+            stop.require_none()
+            consumer.require_alive()
+            say(words)
+
         with stop.interruptible():
             address = stack.enter_context(stream_address(settings))
         # Before the consumer, so that problems with the stream show within seconds.
-        session = stack.enter_context(open_publishing(address, on_wait=control.wait))
+        session = stack.enter_context(open_publishing(address, on_wait=wait))
         stop.require_none()
         consumer.begin(running.record.import_id, request.wait_seconds)
         yield Import(
@@ -310,20 +304,6 @@ def open_import(
             running=running,
             session=session,
             consumer=consumer,
-            control=control,
+            stop=stop,
+            say=say,
         )
-
-
-def _opened(settings: Settings, request: ImportRequest) -> AbstractContextManager[OpenSource]:
-    layout = settings.layout
-    return open_with_survey_cache(
-        request.source, layout.snapshots, layout.survey, salvaging=request.salvage
-    )
-
-
-def _undeliverable(lost: int) -> StreamError:
-    return StreamError(
-        f"{lost:,} events could not be delivered after {FRUITLESS_ROUNDS} attempts",
-        hint="check whether the stream's limits or another consumer with the same "
-        "NATS_DURABLE_NAME remove them, then import again",
-    )

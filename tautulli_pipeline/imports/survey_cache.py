@@ -16,6 +16,7 @@ from typing import Final
 from pydantic import TypeAdapter, ValidationError
 
 from tautulli_pipeline.data_dir.files import write_atomically
+from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.imports.source_watch import fingerprint
 from tautulli_pipeline.source.faults import spelled_out
 from tautulli_pipeline.source.opening import KnownContents, OpenSource, open_source
@@ -30,14 +31,13 @@ _CACHED: Final = TypeAdapter(tuple[str, str, KnownContents])
 
 
 def open_with_survey_cache(
-    path: Path, snapshots_dir: Path, cache: Path, *, salvaging: bool = False
+    path: Path, layout: DataDir, *, salvaging: bool = False
 ) -> AbstractContextManager[OpenSource]:
     """Open the source for an import; copy an unchanged source only when its rows are needed.
 
     Args:
         path: the database.
-        snapshots_dir: the folder for the temporary private copy.
-        cache: the file that holds the last survey.
+        layout: the data directory, for the cache and the temporary private copy.
         salvaging: import what is readable in a damaged file.
 
     Raises:
@@ -50,10 +50,10 @@ def open_with_survey_cache(
     def keep(grid: Grid, contents: Sequence[PartitionContent]) -> None:
         if files.settled_at(looked_at_ns) and fingerprint(path) == name:
             known = KnownContents(spelled_out(original), grid, tuple(contents))
-            write_atomically(cache, _CACHED.dump_json((_VERSION, name, known)))
+            write_atomically(layout.survey, _CACHED.dump_json((_VERSION, name, known)))
 
-    known = None if salvaging else _recall(cache, name)
-    return open_source(path, snapshots_dir, salvaging=salvaging, known=known, on_survey=keep)
+    known = None if salvaging else _recall(layout.survey, name)
+    return open_source(path, layout.snapshots, salvaging=salvaging, known=known, on_survey=keep)
 
 
 def _recall(cache: Path, name: str) -> KnownContents | None:

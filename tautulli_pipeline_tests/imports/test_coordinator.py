@@ -20,7 +20,6 @@ from tautulli_pipeline.imports.consumer_protocol import Drained, Ready
 from tautulli_pipeline.imports.coordinator import (
     Import,
     ImportRequest,
-    _Control,
     each_once,
     open_import,
 )
@@ -140,7 +139,8 @@ def harness(tmp_path, database, address):
             running=running,
             session=session,
             consumer=harness.consumer,
-            control=_Control(harness.stop, harness.consumer, harness.said.append),
+            stop=harness.stop,
+            say=harness.said.append,
         )
         yield harness
 

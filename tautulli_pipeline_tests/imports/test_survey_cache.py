@@ -9,6 +9,7 @@ from contextlib import closing
 import orjson
 import pytest
 
+from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.errors import SourceError
 from tautulli_pipeline.imports import survey_cache
 from tautulli_pipeline.imports.survey_cache import open_with_survey_cache
@@ -28,10 +29,7 @@ def settled(monkeypatch):
 
 def survey(path, *, grid=GRID, salvaging=False):
     """Return the contents of the source, and whether it was copied."""
-    folder = path.parent
-    with open_with_survey_cache(
-        path, folder / "snapshots", folder / "survey.json", salvaging=salvaging
-    ) as source:
+    with open_with_survey_cache(path, DataDir(path.parent), salvaging=salvaging) as source:
         contents = source.survey(grid, 10)
         return contents, "copied" in vars(source)
 
@@ -55,7 +53,7 @@ def test_an_unchanged_source_is_not_copied_and_has_the_same_contents(database):
 def test_a_cached_source_is_copied_when_its_rows_are_needed(database):
     survey(database)
     folder = database.parent
-    with open_with_survey_cache(database, folder / "snapshots", folder / "survey.json") as source:
+    with open_with_survey_cache(database, DataDir(folder)) as source:
         source.survey(GRID, 10)
         assert not list(folder.glob("snapshots/*"))
         assert source.path == database
