@@ -6,16 +6,25 @@ partitions, and a partition may span several batches.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby, pairwise
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tautulli_pipeline.imports.receipts import DUPLICATE, PUBLISHED, REJECTED, ROWS
+from tautulli_pipeline.imports.receipts import (
+    DUPLICATE,
+    PUBLISHED,
+    REJECTED,
+    ROWS,
+    Receipt,
+    with_unreadable,
+)
 from tautulli_pipeline.source.partitions import OTHER, Partition
 from tautulli_pipeline.source.reader import IdRange
 from tautulli_pipeline.stream.publisher import MESSAGE_ID_HEADER, Outgoing, PubAcks
@@ -89,8 +98,9 @@ class Piece:
         for part, first, end, _ in self.cuts:
             for row in range(first, end):
                 if self._accepted[row] and (part.only is None or ids[row] in part.only):
+                    suffix = f":{part.attempt}" if part.attempt else ""
                     headers = {
-                        MESSAGE_ID_HEADER: _message_id(event_ids[row], part),
+                        MESSAGE_ID_HEADER: f"{event_ids[row]}{suffix}",
                         IMPORT_HEADER: import_id,
                         PARTITION_HEADER: part.key,
                     }
@@ -124,22 +134,26 @@ def _payloads(column: pa.ChunkedArray) -> list[memoryview]:
     return parts
 
 
+@dataclass
 class OpenReceipts:
-    """Collects the rows of each partition until all of them are acknowledged."""
+    """Collects the rows of each partition until all of them are acknowledged.
 
-    def __init__(self) -> None:
-        self._rows: list[pa.Table] = []
-        self._last_sequence = 0
-        self._seconds = 0.0
+    Attributes:
+        unreadable: ids of plays that exist but that cannot be read, ascending.
+    """
 
-    def add(
-        self, piece: Piece, acks: PubAcks, seconds: float
-    ) -> Iterator[tuple[PartitionWork, pa.Table, int, float]]:
+    import_id: str
+    server_id: str
+    unreadable: Sequence[int] = ()
+    _rows: list[pa.Table] = field(default_factory=list)
+    _last_sequence: int = 0
+    _seconds: float = 0.0
+
+    def add(self, piece: Piece, acks: PubAcks, seconds: float) -> Iterator[Receipt]:
         """Add a piece that was acknowledged `seconds` after the previous one.
 
         Yields:
-            Each partition that the piece finishes, with its rows (`ROWS`), its highest
-            sequence and its share of the time.
+            The receipt of each partition that the piece finishes.
         """
         rows, sequences = piece.receipt_rows(acks)
         seconds_a_row = seconds / max(rows.num_rows, 1)
@@ -148,19 +162,21 @@ class OpenReceipts:
             self._last_sequence = max(self._last_sequence, max(sequences[first:end], default=0))
             self._seconds += (end - first) * seconds_a_row
             if is_finished:
-                finished = (pa.concat_tables(self._rows), self._last_sequence, self._seconds)
-                self._rows, self._last_sequence, self._seconds = [], 0, 0.0
-                yield part, *finished
+                yield self._close(part)
 
+    def _close(self, part: PartitionWork) -> Receipt:
+        now = datetime.now(UTC).replace(tzinfo=None)
+        rows = with_unreadable(pa.concat_tables(self._rows), self._unreadable_of(part))
+        last_sequence, seconds = self._last_sequence, self._seconds
+        self._rows, self._last_sequence, self._seconds = [], 0, 0.0
+        return Receipt(self.import_id, part.key, self.server_id, now, rows, last_sequence, seconds)
 
-def _message_id(event_id: str, part: PartitionWork) -> str:
-    return f"{event_id}:{part.attempt}" if part.attempt else event_id
-
-
-def split_off_other(work: Sequence[PartitionWork]) -> Iterator[list[PartitionWork]]:
-    """Group partitions that can be read together; `other` is read on its own."""
-    for _, parts in groupby(work, lambda part: part.partition == OTHER):
-        yield list(parts)
+    def _unreadable_of(self, part: PartitionWork) -> list[int]:
+        lost: list[int] = []
+        for ids in part.partition.ranges:
+            first = bisect_left(self.unreadable, ids.first)
+            lost += self.unreadable[first : bisect_right(self.unreadable, ids.last)]
+        return lost
 
 
 def merged_ranges(work: Sequence[PartitionWork]) -> list[IdRange]:

@@ -10,13 +10,12 @@ import os
 import sys
 import threading
 import time
-from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from itertools import groupby
 from typing import Final
 
 from tautulli_pipeline.imports.mapper import Mapper
@@ -28,13 +27,12 @@ from tautulli_pipeline.imports.messages import (
     cut,
     merged_ranges,
     no_rows,
-    split_off_other,
 )
-from tautulli_pipeline.imports.receipts import Receipt, with_unreadable
+from tautulli_pipeline.imports.receipts import Receipt
 from tautulli_pipeline.memory import release_memory
+from tautulli_pipeline.source.partitions import OTHER
 from tautulli_pipeline.source.reader import HistoryReader
 from tautulli_pipeline.source.schema import SourceSchema
-from tautulli_pipeline.stream.publisher import PubAcks
 from tautulli_pipeline.stream.session import PublishingSession
 
 _HEADER_ROOM_BYTES: Final = 1024
@@ -64,21 +62,19 @@ class Publication:
             SourceError: rows cannot be read.
             StreamError: the stream does not accept them.
         """
-        receipts = OpenReceipts()
+        receipts = OpenReceipts(self.import_id, self.server_id, self.unreadable)
+        finished: Iterable[Receipt] = ()
         with _prefetched(self._pieces(work)) as pieces:
-            before: tuple[Piece, PubAcks, float] | None = None
             acked_at = time.monotonic()
             for number, piece in enumerate(pieces):
                 if number % _PIECES_PER_TRIM == 0:
                     release_memory()
                 publishing = self.session.publish(piece.messages)
-                if before is not None:
-                    yield from self._receipts(receipts, *before)
+                yield from finished
                 acks, since = publishing.result(), acked_at
                 acked_at = time.monotonic()
-                before = (piece, acks, acked_at - since)
-            if before is not None:
-                yield from self._receipts(receipts, *before)
+                finished = receipts.add(piece, acks, acked_at - since)
+            yield from finished
 
     def _pieces(self, work: Sequence[PartitionWork]) -> Iterator[Piece]:
         mapper = Mapper(
@@ -87,27 +83,14 @@ class Publication:
             max_payload_bytes=self.session.max_payload_bytes - _HEADER_ROOM_BYTES,
         )
         columns = self.reader.columns
-        for group in split_off_other(work):
-            open_parts = list(group)
-            for rows in mapper.map(columns, self.reader.stream(merged_ranges(group))):
+        # `other` is read on its own: its ids are not in one ascending range.
+        for _, parts in groupby(work, lambda part: part.partition == OTHER):
+            open_parts = list(parts)
+            ranges = merged_ranges(open_parts)
+            for rows in mapper.map(columns, self.reader.stream(ranges)):
                 yield Piece(self.import_id, rows, cut(open_parts, rows))
             # Finish the last partition, and those without a readable row.
             yield Piece(self.import_id, no_rows(), [Cut(part, 0, 0, True) for part in open_parts])
-
-    def _receipts(
-        self, open_receipts: OpenReceipts, piece: Piece, acks: PubAcks, seconds: float
-    ) -> Iterator[Receipt]:
-        for part, readable, last_sequence, share in open_receipts.add(piece, acks, seconds):
-            now = datetime.now(UTC).replace(tzinfo=None)
-            rows = with_unreadable(readable, self._unreadable_of(part))
-            yield Receipt(self.import_id, part.key, self.server_id, now, rows, last_sequence, share)
-
-    def _unreadable_of(self, part: PartitionWork) -> list[int]:
-        lost: list[int] = []
-        for ids in part.partition.ranges:
-            first = bisect_left(self.unreadable, ids.first)
-            lost += self.unreadable[first : bisect_right(self.unreadable, ids.last)]
-        return lost
 
 
 @contextmanager

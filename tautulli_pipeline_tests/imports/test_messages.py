@@ -14,7 +14,6 @@ from tautulli_pipeline.imports.messages import (
     cut,
     merged_ranges,
     no_rows,
-    split_off_other,
 )
 from tautulli_pipeline.source.partitions import OTHER, Grid
 from tautulli_pipeline.source.reader import IdRange
@@ -48,13 +47,15 @@ def mapped(*ids, rejected=()):
 
 def receipts_of(parts, batches):
     """Return (partition, row ids of its receipt, highest sequence), in the order of completion."""
-    open_parts, receipts, sequence, finished = list(parts), OpenReceipts(), 0, []
+    open_parts, sequence, finished = list(parts), 0, []
+    receipts = OpenReceipts("I", "default")
     pieces = [Piece("I", rows, cut(open_parts, rows)) for rows in batches]
     pieces.append(Piece("I", no_rows(), [Cut(part, 0, 0, True) for part in open_parts]))
     for piece in pieces:
         sequences = [sequence := sequence + 1 for _ in piece.messages]
-        for part, rows, last_sequence, _ in receipts.add(piece, PubAcks(sequences), 1.0):
-            finished.append((part.key, rows["source_row_id"].to_pylist(), last_sequence))
+        for receipt in receipts.add(piece, PubAcks(sequences), 1.0):
+            ids = receipt.rows["source_row_id"].to_pylist()
+            finished.append((receipt.partition_key, ids, receipt.last_sequence))
     return finished
 
 
@@ -85,14 +86,6 @@ def test_rows_without_an_id_belong_to_the_other_partition():
     part = PartitionWork(OTHER, 3)
     rows = mapped(-7, 0, None, rejected={None})
     assert receipts_of([part], [rows]) == [("other", [-7, 0, None], 2)]
-
-
-def test_the_other_partition_is_read_on_its_own():
-    first, second = work_on(1), work_on(11)
-    other = PartitionWork(OTHER, 1)
-    assert list(split_off_other([first, second, other])) == [[first, second], [other]]
-    assert list(split_off_other([other])) == [[other]]
-    assert list(split_off_other([])) == []
 
 
 def test_adjacent_ranges_are_read_as_one():
@@ -146,3 +139,18 @@ def test_layer_1_duplicates_are_distinguished_from_rejected_rows():
         {"source_row_id": 3, "outcome": "duplicate", "reason": None, "record": None},
     ]
     assert sequences == [5, 0, 2]
+
+
+partitions = st.one_of(st.just(OTHER), st.integers(0, 5).map(lambda n: partition_of(WIDTH * n + 1)))
+unreadable_ids = st.sets(st.integers(-5, 70) | st.integers(10**10 - 2, 10**10 + 5))
+
+
+@settings(max_examples=100)
+@given(partitions, unreadable_ids)
+def test_an_unreadable_play_is_in_the_receipt_of_the_partition_of_its_id(partition, unreadable):
+    receipts = OpenReceipts("I", "default", sorted(unreadable))
+    piece = Piece("I", no_rows(), [Cut(PartitionWork(partition, 10), 0, 0, True)])
+    (receipt,) = receipts.add(piece, PubAcks([]), 1.0)
+    found = receipt.rows["source_row_id"].to_pylist()
+    assert found == sorted(n for n in unreadable if partition_of(n) == partition)
+    assert set(receipt.rows["outcome"].to_pylist()) <= {"unreadable"}

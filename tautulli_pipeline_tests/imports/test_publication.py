@@ -1,17 +1,13 @@
-"""The concurrent stages of a publication, and unreadable plays."""
+"""The concurrent stages of a publication."""
 
 from __future__ import annotations
 
 import threading
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tautulli_pipeline.errors import SourceDamagedError
-from tautulli_pipeline.imports.messages import PartitionWork
-from tautulli_pipeline.imports.publication import Publication, _prefetched
-from tautulli_pipeline.source.partitions import OTHER, Grid
+from tautulli_pipeline.imports.publication import _prefetched
 from tautulli_pipeline_tests.command import wait_until
 
 
@@ -63,18 +59,3 @@ def test_prefetching_ends_when_the_context_is_left():
         raise KeyboardInterrupt
     assert thread_has_ended()
     assert len(made) < 5
-
-
-GRID = Grid(10)
-partitions = st.one_of(
-    st.just(OTHER), st.integers(0, 5).map(lambda n: GRID.partition_of(10 * n + 1))
-)
-ids = st.sets(st.integers(-5, 70) | st.integers(10**10 - 2, 10**10 + 5))
-
-
-@settings(max_examples=100)
-@given(partitions, ids)
-def test_an_unreadable_play_belongs_to_the_partition_of_its_id(partition, unreadable):
-    publication = Publication("import-1", "default", None, None, None, sorted(unreadable))
-    found = publication._unreadable_of(PartitionWork(partition, 10))
-    assert found == sorted(n for n in unreadable if GRID.partition_of(n) == partition)
