@@ -30,30 +30,34 @@ from tautulli_pipeline.imports.consumer_protocol import (
     send,
 )
 from tautulli_pipeline.imports.consuming import open_consumption
+from tautulli_pipeline.imports.consumption import Consumption
 from tautulli_pipeline.imports.record import Outcomes
 from tautulli_pipeline.settings import Settings, load_settings
 from tautulli_pipeline.warehouse.arrivals import Arrivals, arrivals_since
-from tautulli_pipeline.warehouse.ledger import Ledger, Unsettled
 from tautulli_pipeline.warehouse.schema import warehouse_id
 
 
 @dataclass
-class _Orders:
-    """The orders of the import, read line by line in a thread.
+class _Import:
+    """The import: its orders, which a thread reads, and the replies to it.
 
     Attributes:
         changed: released for each `Drain` after the first one, and for the last order.
+        outcomes: what was reported last.
     """
 
-    lines: FileIO
+    begin: Begin
+    orders: FileIO
+    replies: IO[bytes]
     stopped: bool = False
     last_sequence: int | None = None
     covered: list[str] | None = None
     since: datetime | None = None
     changed: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    outcomes: Outcomes | None = None
 
     def listen(self) -> None:
-        for line in self.lines:
+        for line in self.orders:
             order = parse(line)
             if isinstance(order, Cover):
                 self.covered = order.partitions
@@ -69,81 +73,59 @@ class _Orders:
         self.stopped = True
         self.changed.release()
 
+    def wait(self, words: str) -> None:
+        """Report what the consumer is waiting for, unless it was stopped."""
+        if self.stopped:
+            raise StoppedError("the consumer was stopped")
+        send(self.replies, Waiting(words))
 
-@dataclass
-class _Reporting:
-    """Sends the progress of the consumption to the import."""
-
-    orders: _Orders
-    replies: IO[bytes]
-    ledger: Ledger
-    import_id: str
-    unsettled: dict[str, list[int]] = field(default_factory=dict)
-    outcomes: Outcomes | None = None
-
-    def report(self, unsettled: Unsettled) -> None:
-        # An earlier unfinished import has to publish its own rows again.
-        self.unsettled = {key: ids for (of, key), ids in unsettled.items() if of == self.import_id}
-        outcomes = self.settled()
+    def report(self, consumption: Consumption) -> None:
+        outcomes = self._settled(consumption)
         if outcomes != self.outcomes:
             self.outcomes = outcomes
             send(self.replies, Progress(outcomes))
 
-    def settled(self) -> Outcomes:
-        return Outcomes(**self.ledger.totals(self.import_id, self.orders.covered))
+    def report_drained(self, consumption: Consumption) -> None:
+        # An earlier unfinished import has to publish its own rows again.
+        own = self.begin.import_id
+        unsettled = {key: ids for (of, key), ids in consumption.unsettled.items() if of == own}
+        send(self.replies, Drained(self._settled(consumption), unsettled))
 
-    def drained(self) -> None:
-        send(self.replies, Drained(self.settled(), self.unsettled))
+    def _settled(self, consumption: Consumption) -> Outcomes:
+        return Outcomes(**consumption.ledger.totals(self.begin.import_id, self.covered))
 
 
-def consume(
-    settings: Settings, orders: _Orders, replies: IO[bytes], begin: Begin
-) -> Arrivals | None:
+def consume(settings: Settings, running: _Import) -> Arrivals | None:
     """Consume and settle until the import sends `Finish` or is gone.
 
     Returns:
         What the warehouse received since the time in the last order, if it names one.
     """
-
-    def wait(words: str) -> None:
-        """Report what the consumer is waiting for, unless it was stopped."""
-        if orders.stopped:
-            raise StoppedError("the consumer was stopped")
-        send(replies, Waiting(words))
-
+    wait_seconds = running.begin.wait_seconds
     with (
         explained_faults(settings.data_dir),
-        open_as_consumer(settings, wait_seconds=begin.wait_seconds, on_wait=wait) as connection,
+        open_as_consumer(settings, wait_seconds=wait_seconds, on_wait=running.wait) as connection,
     ):
-        with open_consumption(settings, connection, on_wait=wait) as consumption:
-            send(replies, Ready(warehouse_id(connection)))
-            reporting = _Reporting(orders, replies, consumption.ledger, begin.import_id)
-            consumption.run(orders, reporting.report)
-            while not orders.stopped:
-                reporting.drained()
-                orders.changed.acquire()
-                consumption.run(orders, reporting.report)
-        return arrivals_since(connection, orders.since) if orders.since else None
+        with open_consumption(settings, connection, on_wait=running.wait) as consumption:
+            send(running.replies, Ready(warehouse_id(connection)))
+            consumption.run(running)
+            while not running.stopped:
+                running.report_drained(consumption)
+                running.changed.acquire()
+                consumption.run(running)
+        return arrivals_since(connection, running.since) if running.since else None
 
 
-def serve(lines: FileIO, replies: IO[bytes]) -> int:
-    """Consume for one import.
-
-    Args:
-        lines: the orders.
-        replies: receives the replies.
-
-    Returns:
-        The exit code.
-    """
-    first = lines.readline()
+def serve(orders: FileIO, replies: IO[bytes]) -> int:
+    """Consume for one import; return the exit code."""
+    first = orders.readline()
     begin = parse(first) if first else None
     if not isinstance(begin, Begin):
         return 0
-    orders = _Orders(lines)
-    threading.Thread(target=orders.listen, daemon=True).start()
+    running = _Import(begin, orders, replies)
+    threading.Thread(target=running.listen, daemon=True).start()
     try:
-        arrivals = consume(load_settings(), orders, replies, begin)
+        arrivals = consume(load_settings(), running)
     except Exception as error:  # the outermost boundary: the import shows the error to the user
         send(replies, _described(error))
         return 1

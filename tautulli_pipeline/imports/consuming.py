@@ -17,7 +17,7 @@ from tautulli_pipeline.imports.record import ImportLog, Outcomes
 from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.stream.session import open_consuming
-from tautulli_pipeline.warehouse.ledger import Ledger, Unsettled
+from tautulli_pipeline.warehouse.ledger import Ledger
 from tautulli_pipeline.warehouse.writer import Writer
 
 
@@ -50,15 +50,13 @@ class _Backlog:
     settings: Settings
     stop: Stop
     last_sequence: int
-    lost: int = 0
     is_awaited: bool = False
 
     @property
     def stopped(self) -> bool:
         return self.is_awaited or self.stop.is_requested
 
-    def report(self, unsettled: Unsettled) -> None:
-        self.lost = sum(map(len, unsettled.values()))
+    def report(self, _consumption: Consumption) -> None:
         self.is_awaited = is_consumer_awaited(self.settings.layout)
 
 
@@ -86,7 +84,7 @@ def consume_backlog(
 
     with open_consumption(settings, connection, on_wait=wait) as consumption:
         backlog = _Backlog(settings, stop, consumption.session.last_sequence())
-        consumption.run(backlog, backlog.report)
+        consumption.run(backlog)
         _settle_last_import(settings, consumption.ledger)
     stop.require_none()
     if backlog.is_awaited:
@@ -94,7 +92,7 @@ def consume_backlog(
             "stopped because another consumer of this data directory is waiting",
             hint="that consumer, or the next run, consumes what is left on the stream",
         )
-    return backlog.lost
+    return sum(map(len, consumption.unsettled.values()))
 
 
 def _settle_last_import(settings: Settings, ledger: Ledger) -> None:

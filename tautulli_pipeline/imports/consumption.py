@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,26 +46,30 @@ class Control(Protocol):
     def last_sequence(self) -> int | None:
         """The last sequence to consume; None while it is unknown."""
 
+    def report(self, consumption: Consumption) -> None:
+        """Look at what is settled; called after each batch."""
+
 
 @dataclass
 class Consumption:
-    """One run of the consumer; the only writer while it runs."""
+    """One run of the consumer; the only writer while it runs.
+
+    Attributes:
+        unsettled: ids of rows that were published but never arrived.
+    """
 
     session: ConsumingSession
     writer: Writer
     ledger: Ledger
     receipts_dir: Path
+    unsettled: Unsettled = field(default_factory=dict)
     _settled: dict[str, dict[str, int]] = field(default_factory=dict)
-    _unsettled: Unsettled = field(default_factory=dict)
     _waiting: list[Delivered] = field(default_factory=list)
     _pulling: Future[list[Delivered]] | None = None
     _settle_at: float = 0.0
 
-    def run(self, control: Control, report: Callable[[Unsettled], None]) -> None:
-        """Consume until `control` says stop, or everything up to its last sequence is done.
-
-        `report` receives the rows that have no outcome yet, after each committed batch.
-        """
+    def run(self, control: Control) -> None:
+        """Consume until `control` says stop, or everything up to its last sequence is done."""
         while True:
             ending = self._fill(control)
             if control.stopped:
@@ -78,7 +83,7 @@ class Consumption:
             if drained or not batch or time.monotonic() >= self._settle_at:
                 self._settle()
                 self._settle_at = time.monotonic() + _SETTLE_EVERY_SECONDS
-            report(self._unsettled)
+            control.report(self)
             if drained:
                 return
 
@@ -121,29 +126,30 @@ class Consumption:
     def _is_drained(self, last_sequence: int | None) -> bool:
         """Whether everything to consume is acked; acks take a moment to be counted."""
         for _ in range(_ACK_POLLS):
-            undelivered, unacked, floor = self.session.pending()
-            if undelivered == 0 and unacked == 0:
-                return True
-            if last_sequence is not None and floor >= last_sequence:
+            if self._acked_up_to() >= (math.inf if last_sequence is None else last_sequence):
                 return True
             time.sleep(_ACK_POLL_SECONDS)
         return False
 
+    def _acked_up_to(self) -> float:
+        """Return the sequence up to which all messages are acked; infinite if all are."""
+        undelivered, unacked, floor = self.session.pending()
+        return floor if undelivered or unacked else math.inf
+
     def _settle(self) -> None:
         """Settle every new receipt whose messages are all acked."""
-        undelivered, unacked, floor = self.session.pending()
-        everything = undelivered == 0 and unacked == 0
+        acked_up_to = self._acked_up_to()
         due: list[Receipt] = []
-        for folder in _receipt_folders(self.receipts_dir):
-            settled = self._settled.setdefault(folder.path.name, {})
-            for key, written_at, receipt in folder.unseen(settled):
-                if everything or receipt.last_sequence <= floor:
+        for path in sorted(self.receipts_dir.glob("*/")):
+            settled = self._settled.setdefault(path.name, {})
+            for key, written_at, receipt in ReceiptFolder(path).unseen(settled):
+                if receipt.last_sequence <= acked_up_to:
                     due.append(receipt)
                     settled[key] = written_at
         lost = self.ledger.settle(due, utc_now())
         for receipt in due:
-            self._unsettled.pop((receipt.import_id, receipt.partition_key), None)
-        self._unsettled.update(lost)
+            self.unsettled.pop((receipt.import_id, receipt.partition_key), None)
+        self.unsettled.update(lost)
 
 
 def _fitting(waiting: Sequence[Delivered]) -> int:
@@ -183,9 +189,3 @@ def _joined(payloads: Sequence[bytes]) -> pa.Array:
     ends = np.cumsum([0, *map(len, payloads)], dtype=np.int32)
     buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(payloads))]
     return pa.Array.from_buffers(pa.binary(), len(payloads), buffers)
-
-
-def _receipt_folders(receipts_dir: Path) -> list[ReceiptFolder]:
-    if not receipts_dir.exists():
-        return []
-    return [ReceiptFolder(path) for path in sorted(receipts_dir.iterdir()) if path.is_dir()]

@@ -44,9 +44,9 @@ class UntilDrained:
     messages: int = 0
     unsettled: dict[tuple[str, str], list[int]] = field(default_factory=dict)
 
-    def report(self, unsettled: dict[tuple[str, str], list[int]]) -> None:
+    def report(self, consumption: Consumption) -> None:
         self.reports += 1
-        self.unsettled = dict(unsettled)
+        self.unsettled = dict(consumption.unsettled)
 
 
 @dataclass
@@ -110,9 +110,7 @@ class Rounds:
             control.last_sequence = session.last_sequence()
             cache = DedupCache(300, self.cache_entries)
             writer = Writer(connection, cache, session.identity)
-            Consumption(session, writer, Ledger(connection), self.receipts).run(
-                control, control.report
-            )
+            Consumption(session, writer, Ledger(connection), self.receipts).run(control)
         return control
 
     @contextmanager

@@ -7,6 +7,7 @@ import os
 import threading
 from contextlib import contextmanager
 from io import BytesIO
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +15,7 @@ from tautulli_pipeline.data_dir.consumer_lock import consumer_lock
 from tautulli_pipeline.errors import WarehouseError
 from tautulli_pipeline.imports import consumer_worker
 from tautulli_pipeline.imports.connections import stream_address
+from tautulli_pipeline.imports.consumer_protocol import Begin
 from tautulli_pipeline.imports.consumer_worker import serve
 from tautulli_pipeline.settings import Settings, load_settings
 from tautulli_pipeline_tests.cases import make_database, play
@@ -204,14 +206,15 @@ def test_lost_rows_of_another_import_are_not_reported_for_republishing():
             return {"imported": 5} if import_id == "import-1" else {}
 
     replies = Replies()
-    orders = consumer_worker._Orders(None, covered=["key-2"])
-    reporting = consumer_worker._Reporting(orders, replies, Counting(), "import-1")
+    begin = Begin("import-1", wait_seconds=0)
+    running = consumer_worker._Import(begin, None, replies, covered=["key-2"])
     unsettled = {("import-0", "key-1"): [1], ("import-1", "key-2"): [2, 3]}
+    consumption = SimpleNamespace(ledger=Counting(), unsettled=unsettled)
     for _ in range(2):
-        reporting.report(unsettled)
+        running.report(consumption)
     (progress,) = replies.said  # only one: the second time, nothing had changed
     assert (progress["kind"], progress["outcomes"]["imported"]) == ("progress", 5)
-    reporting.drained()
+    running.report_drained(consumption)
     assert replies.said[-1]["unsettled"] == {"key-2": [2, 3]}
 
 

@@ -71,7 +71,8 @@ def _settled_each_time(monkeypatch):
 
 def consume(stream, warehouse, receipts, control=None):
     control = control or UntilDrained(last_sequence=sum(map(len, stream.batches)))
-    Consumption(stream, writer(warehouse), Ledger(warehouse), receipts).run(control, control.report)
+    watched = control.watch(writer(warehouse))
+    Consumption(stream, watched, Ledger(warehouse), receipts).run(control)
     return control
 
 
@@ -114,8 +115,8 @@ def test_a_stop_takes_effect_after_the_current_batch(warehouse, tmp_path, monkey
     monkeypatch.setattr(consumption, "ROWS_PER_TRANSACTION", 1)
 
     class OneBatch(UntilDrained):
-        def report(self, unsettled):
-            super().report(unsettled)
+        def report(self, consumption):
+            super().report(consumption)
             self.stopped = True
 
     stream = Stream([[delivered(1), delivered(2), delivered(3)]])
@@ -150,7 +151,7 @@ def test_rows_whose_messages_are_missing_are_reported_until_they_arrive(warehous
     run = Consumption(
         Stream([[delivered(1), delivered(3)]]), writer(warehouse), Ledger(warehouse), tmp_path
     )
-    run.run(later, later.report)
+    run.run(later)
     assert later.unsettled == {}
     assert Ledger(warehouse).totals("import-1")["imported"] == 3
 
