@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from typing import IO, Final, TypeVar
+from typing import Final, TypeVar
 
 from tautulli_pipeline.data_dir.logs import LOGGER
 from tautulli_pipeline.errors import PipelineError
@@ -40,7 +40,7 @@ _ENDED: Final = Failed(
 )
 _KINDS: Final = {kind.exit_code: kind for kind in PipelineError.__subclasses__()}
 
-Awaited = TypeVar("Awaited", Ready, Drained, Finished)
+Awaited = TypeVar("Awaited", Ready, Drained)
 
 
 @contextmanager
@@ -72,7 +72,11 @@ class ConsumerClient:
         on_progress: Callable[[Outcomes], None],
         on_wait: Callable[[str], None],
     ) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
         self._process = process
+        self._orders = process.stdin
+        self._lines = process.stdout
         self._on_progress = on_progress
         self._on_wait = on_wait
         self._replies: queue.Queue[Order | Reply] = queue.Queue()
@@ -115,26 +119,20 @@ class ConsumerClient:
         self._order(Drain(last_sequence))
         return self._await(Drained, check_running)
 
-    def finish(
-        self, since: datetime | None, *, within_seconds: float = _END_TIMEOUT_SECONDS
-    ) -> Arrivals | None:
+    def finish(self, since: datetime | None) -> Arrivals | None:
         """End the consumer after its current batch and wait for it.
 
-        Args:
-            since: report what the warehouse received since then.
-            within_seconds: kill the consumer after this time.
-
         Returns:
-            The report, if it was requested and the consumer lived to send it.
+            What the warehouse received since then, if the consumer lived to report it.
         """
         if not self._is_ready:  # it may be waiting for a lock, and has no batch
             self.kill()
             return None
         self._order(Finish(since))
-        self._close(self._process.stdin)
+        self._close_orders()
         try:
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(within_seconds)
+                self._process.wait(_END_TIMEOUT_SECONDS)
         finally:
             self.kill()
         last = [reply for reply in self._replies.queue if isinstance(reply, Finished)]
@@ -157,14 +155,11 @@ class ConsumerClient:
         self._process.kill()
         self._process.wait()
         self._listener.join()
-        self._close(self._process.stdin)
-        self._close(self._process.stdout)
+        self._close_orders()
 
-    @staticmethod
-    def _close(pipe: IO[bytes] | None) -> None:
-        if pipe is not None:
-            with suppress(BrokenPipeError):  # it died before it read the order
-                pipe.close()
+    def _close_orders(self) -> None:
+        with suppress(BrokenPipeError):  # it died before it read the last order
+            self._orders.close()
 
     def require_alive(self) -> None:
         """Raise an error if the consumer has ended.
@@ -173,12 +168,15 @@ class ConsumerClient:
             PipelineError: the error that ended it.
         """
         if self._failed is not None:
-            raise _fault(self._failed)
+            failed = self._failed
+            kind = _KINDS.get(failed.exit_code, PipelineError)
+            error = kind(failed.message, hint=failed.hint)
+            error.add_note(failed.traceback)
+            raise error
 
     def _order(self, order: Order) -> None:
-        stdin = self._process.stdin
-        if stdin is not None and not stdin.closed:
-            send(stdin, order)
+        if not self._orders.closed:
+            send(self._orders, order)
 
     def _await(self, kind: type[Awaited], check_running: Callable[[], None]) -> Awaited:
         while True:
@@ -190,9 +188,8 @@ class ConsumerClient:
             check_running()
 
     def _listen(self) -> None:
-        assert self._process.stdout is not None
         failed = _ENDED
-        for line in self._process.stdout:
+        for line in self._lines:
             if not line.endswith(b"\n"):
                 break  # it was killed in the middle of a reply
             reply = parse(line)
@@ -205,10 +202,3 @@ class ConsumerClient:
             else:
                 self._replies.put(reply)
         self._failed = failed
-
-
-def _fault(failed: Failed) -> PipelineError:
-    kind = _KINDS.get(failed.exit_code, PipelineError)
-    error = kind(failed.message, hint=failed.hint)
-    error.add_note(failed.traceback)
-    return error

@@ -14,6 +14,7 @@ import pytest
 
 from tautulli_pipeline import errors
 from tautulli_pipeline.errors import PipelineError, StoppedError
+from tautulli_pipeline.imports import consumer_client
 from tautulli_pipeline.imports.consumer_client import ConsumerClient, spawned_consumer
 from tautulli_pipeline.imports.consumer_protocol import Drained
 from tautulli_pipeline.imports.record import Outcomes
@@ -199,10 +200,11 @@ def test_a_ready_consumer_ends_after_its_batch_and_reports_arrivals():
         client.finish(None)  # repeating it is harmless
 
 
-def test_a_consumer_that_does_not_end_is_killed():
+def test_a_consumer_that_does_not_end_is_killed(monkeypatch):
+    monkeypatch.setattr(consumer_client, "_END_TIMEOUT_SECONDS", 0.05)
     with consumer(f"{saying(READY)} exec sleep 600") as (client, _):
         client.await_ready(go_on)
-        assert client.finish(SINCE, within_seconds=0.05) is None
+        assert client.finish(SINCE) is None
         with pytest.raises(PipelineError, match="ended unexpectedly"):
             client.require_alive()
 
