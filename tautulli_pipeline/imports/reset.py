@@ -25,16 +25,9 @@ class Forgotten:
 
 
 NOTHING: Final = Forgotten(None, 0, 0)
-# More than a consumer needs to finish its current batch.
-_PATIENCE_SECONDS: Final = 20.0
 
 
-def reset_progress(
-    settings: Settings,
-    forget_partitions: Callable[[], int],
-    *,
-    patience_seconds: float = _PATIENCE_SECONDS,
-) -> Forgotten | None:
+def reset_progress(settings: Settings, forget_partitions: Callable[[], int]) -> Forgotten | None:
     """Forget the last import and every finished partition.
 
     Safe to repeat: the record is removed last, so an interrupted reset can be completed.
@@ -42,7 +35,6 @@ def reset_progress(
     Args:
         settings: the data directory.
         forget_partitions: removes every partition from the history; returns their number.
-        patience_seconds: how long to wait for a running consumer to end.
 
     Returns:
         What was removed; None if there was nothing.
@@ -51,25 +43,22 @@ def reset_progress(
         ImportRunningError: an import or a consumer is running.
         ConfigurationError: the data directory is not writable.
     """
-    data_dir, receipts = settings.data_dir, settings.layout.receipts
+    data_dir, layout = settings.data_dir, settings.layout
     log = ImportLog(data_dir)
     if log.lock.holder():
         raise log.running()
-    if not (settings.layout.run_history.is_dir() or receipts.exists() or log.exists()):
+    saved = (layout.run_history, layout.receipts, layout.import_record)
+    if not any(path.exists() for path in saved):
         return None
-    with (
-        explained_faults(data_dir),
-        log.exclusive(None),
-        _no_consumer(settings, log, patience_seconds),
-    ):
+    with explained_faults(data_dir), log.exclusive(None), _no_consumer(settings, log):
         partitions = forget_partitions()
-        files = sum(1 for _ in receipts.glob("*/*"))
-        if receipts.exists():
-            shutil.rmtree(receipts)
+        files = sum(1 for _ in layout.receipts.glob("*/*"))
+        if layout.receipts.exists():
+            shutil.rmtree(layout.receipts)
         last = _last_import(log)
-        import_id = last.import_id if last else None
-        known = log.exists()
+        known = layout.import_record.exists()
         log.remove()
+    import_id = last.import_id if last else None
     return Forgotten(import_id, partitions, files) if known or partitions or files else None
 
 
@@ -80,12 +69,10 @@ def _last_import(log: ImportLog) -> ImportRecord | None:
 
 
 @contextmanager
-def _no_consumer(settings: Settings, log: ImportLog, patience_seconds: float) -> Iterator[None]:
+def _no_consumer(settings: Settings, log: ImportLog) -> Iterator[None]:
     """Block consumers; wait for one that is finishing its current batch."""
     try:
-        with consumer_lock(
-            settings.layout, settings.warehouse_path, patience_seconds=patience_seconds
-        ):
+        with consumer_lock(settings.layout, settings.warehouse_path):
             yield
     except WarehouseError as error:
         record = _last_import(log)

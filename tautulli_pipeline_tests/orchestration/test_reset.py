@@ -10,6 +10,7 @@ import pytest
 
 from tautulli_pipeline.data_dir.consumer_lock import consumer_lock
 from tautulli_pipeline.errors import ImportRunningError
+from tautulli_pipeline.imports import reset as reset_module
 from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Status
 from tautulli_pipeline.imports.reset import Forgotten, reset_progress
 from tautulli_pipeline.orchestration.column_schemas import STREAM_KEY
@@ -25,8 +26,8 @@ from tautulli_pipeline.source.partitions import Grid
 KEYS = [Grid(10).partition_of(1).key, Grid(10).partition_of(11).key]
 
 
-def reset(settings, **options):
-    return reset_progress(settings, partial(forget_history, settings.data_dir), **options)
+def reset(settings):
+    return reset_progress(settings, partial(forget_history, settings.data_dir))
 
 
 def record_of(settings):
@@ -58,7 +59,7 @@ def test_reset_deletes_record_receipts_and_ranges_and_keeps_the_table(settings, 
             dg.AssetMaterialization(STREAM_KEY, partition=KEYS[0], tags={DATA_VERSION: "i:p:d"})
         )
     assert reset(settings) == Forgotten(record.import_id, partitions=2, receipts=3)
-    assert not log.exists()
+    assert not settings.layout.import_record.exists()
     assert not settings.layout.receipts.exists()
     with open_instance(settings.data_dir) as instance:
         assert DagsterHistory(instance).finished() == {}
@@ -70,7 +71,7 @@ def test_reset_deletes_record_receipts_and_ranges_and_keeps_the_table(settings, 
 def test_reset_deletes_an_unreadable_record(settings, log):
     (settings.data_dir / "import.json").write_text("{")
     assert reset(settings) == Forgotten(None, 0, 0)
-    assert not log.exists()
+    assert not settings.layout.import_record.exists()
     assert not settings.layout.run_history.exists()
 
 
@@ -88,12 +89,13 @@ def test_reset_is_refused_while_an_import_runs(settings, log):
             reset(settings)
     assert "is already running" in caught.value.message
     assert caught.value.progress["status"] == "running"
-    assert log.exists()
+    assert settings.layout.import_record.exists()
     assert settings.layout.receipts.exists()
 
 
 @pytest.mark.parametrize("recorded", ["valid record", "damaged record", "no record"])
-def test_reset_is_refused_while_a_consumer_runs(settings, log, recorded):
+def test_reset_is_refused_while_a_consumer_runs(settings, log, recorded, monkeypatch):
+    monkeypatch.setattr(reset_module, "consumer_lock", partial(consumer_lock, patience_seconds=0))
     leave_receipts(settings, "import-1/a")
     if recorded == "valid record":
         log.write(record_of(settings))
@@ -103,7 +105,7 @@ def test_reset_is_refused_while_a_consumer_runs(settings, log, recorded):
         consumer_lock(settings.layout, settings.warehouse_path),
         pytest.raises(ImportRunningError) as caught,
     ):
-        reset(settings, patience_seconds=0)
+        reset(settings)
     assert caught.value.message == (
         f"cannot reset {settings.data_dir}: a consumer is writing the stream to the table"
     )
