@@ -138,11 +138,6 @@ class ImportRecord:
             "last_processed_id": self.last_processed_id,
         }
 
-    @property
-    def is_published_only(self) -> bool:
-        """Whether version 0.1.0 published it and left consuming to a later run."""
-        return self.status is Status.PENDING and self.total_records > 0
-
 
 # The summary before the first import.
 PENDING_SUMMARY: Final[dict[str, Any]] = ImportRecord(
@@ -177,14 +172,14 @@ class ImportLog:
                 f"cannot read the saved progress in {self._file}: {cause}",
                 hint="run `tautulli-pipeline reset` to start over; the table is kept",
             ) from error
-        if record.status in RUNNING or record.is_published_only:
-            return replace(record, status=self._status_of_running())
-        return record
-
-    def _status_of_running(self) -> Status:
+        # Version 0.1.0 could publish an import and leave consuming to a later run.
+        is_published_only = record.status is Status.PENDING and record.total_records > 0
+        if record.status not in RUNNING and not is_published_only:
+            return record
         if not self.lock.is_held():
-            return Status.FAILED
-        return Status.STOPPING if self.lock.is_stopping() else Status.RUNNING
+            return replace(record, status=Status.FAILED)
+        is_stopping = self.lock.is_stopping()
+        return replace(record, status=Status.STOPPING if is_stopping else Status.RUNNING)
 
     def current(self) -> ImportRecord | None:
         """Return the running import, or the last; without figures while it copies its source."""
@@ -225,10 +220,6 @@ class ImportLog:
     def write(self, record: ImportRecord) -> None:
         """Replace the record atomically."""
         write_atomically(self._file, orjson.dumps(asdict(record)))
-
-    def exists(self) -> bool:
-        """Whether there is a record, readable or not."""
-        return self._file.exists()
 
     def remove(self) -> None:
         """Forget the last import."""
