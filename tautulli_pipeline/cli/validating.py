@@ -17,6 +17,7 @@ from tautulli_pipeline.imports.record import ImportRecord, Outcomes, Status
 from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.imports.validation import Findings, validate
 from tautulli_pipeline.settings import Settings
+from tautulli_pipeline.source.opening import open_source
 
 _NAMES_SHOWN: Final = 8
 
@@ -50,15 +51,12 @@ def _validate(settings: Settings, path: Path, *, salvaging: bool = False) -> Fin
         if pace.is_due():
             print_notice(f"read {done:,} of {total:,} plays")
 
-    with stop.heard(), stop.interruptible():
-        return validate(
-            path,
-            settings.layout.snapshots,
-            warehouse=settings.warehouse_path,
-            server_id=settings.import_server_id,
-            on_read=show,
-            salvaging=salvaging,
-        )
+    with (
+        stop.heard(),
+        stop.interruptible(),
+        open_source(path, settings.layout.snapshots, salvaging=salvaging) as source,
+    ):
+        return validate(source, settings, show)
 
 
 def _as_record(findings: Findings, elapsed_seconds: float) -> ImportRecord:
@@ -69,8 +67,8 @@ def _as_record(findings: Findings, elapsed_seconds: float) -> ImportRecord:
         last_processed_id=findings.last_row_id,
         elapsed_seconds=elapsed_seconds,
         outcomes=Outcomes(
-            imported=findings.outcome.new,
-            duplicates_database=sum(findings.outcome.duplicates.values()),
+            imported=findings.new,
+            duplicates_database=sum(findings.duplicates.values()),
             rejected=findings.rejected,
             errors=findings.errors,
         ),

@@ -48,18 +48,15 @@ class Comparison:
     reason: str
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """The number of new plays, and of duplicates by the first key that matches."""
-
-    new: int
-    duplicates: dict[str, int]
-
-
-def compare(connection: duckdb.DuckDBPyConnection, warehouse: Path) -> tuple[Outcome, Comparison]:
+def compare(
+    connection: duckdb.DuckDBPyConnection, warehouse: Path
+) -> tuple[dict[str, int], Comparison]:
     """Classify each play of the table `plays` as if the plays before it were already stored.
 
     The table at `warehouse` is only read, and released soon. Plays with a `reason` are not events.
+
+    Returns:
+        The number of plays that are `new`, and of duplicates by the first key that matches.
     """
     connection.execute(_KEYS)
     comparison = _add_stored(connection, warehouse)
@@ -83,7 +80,7 @@ def _add_stored(connection: duckdb.DuckDBPyConnection, warehouse: Path) -> Compa
     return Comparison(str(warehouse), True, "")
 
 
-def _judge(connection: duckdb.DuckDBPyConnection) -> Outcome:
+def _judge(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
     ((size,),) = connection.execute("SELECT count(*) FROM plays").fetchall()
     firsts = ", ".join(f"coalesce(same_{key}.first, position)" for key in _COLUMNS)
     joins = "".join(_FIRST.format(key, columns) for key, columns in _COLUMNS.items())
@@ -101,4 +98,4 @@ def _judge(connection: duckdb.DuckDBPyConnection) -> Outcome:
             if verdict == "new":
                 for taken, place in zip(stored, places, strict=True):
                     taken[place] = 1
-    return Outcome(counts.pop("new"), counts)
+    return counts

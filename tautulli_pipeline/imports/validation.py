@@ -11,10 +11,11 @@ from typing import Any, Final
 import duckdb
 
 from tautulli_pipeline.events.mapping import MISSING_START
-from tautulli_pipeline.imports.comparison import Comparison, Outcome, compare
+from tautulli_pipeline.imports.comparison import Comparison, compare
 from tautulli_pipeline.imports.mapper import Mapper
 from tautulli_pipeline.memory import release_memory
-from tautulli_pipeline.source.opening import OpenSource, open_source
+from tautulli_pipeline.settings import Settings
+from tautulli_pipeline.source.opening import OpenSource
 from tautulli_pipeline.source.partitions import LAST_GRID_ID, OTHER
 from tautulli_pipeline.source.reader import IdRange, open_reader
 from tautulli_pipeline.source.survey import out_of_order
@@ -55,6 +56,7 @@ class Findings:
 
     Attributes:
         last_row_id: the play that an import would read last.
+        duplicates: the number of duplicates, by the first key that matches.
         rejected_reasons: the number of plays that would become dead letters, by reason.
         errors: the number of unreadable plays among `total_records`.
         unreadable: the unreadable parts, by table, as `Damage.facts` returns them.
@@ -70,7 +72,8 @@ class Findings:
     users: int
     media_types: dict[str, int]
     live: int
-    outcome: Outcome
+    new: int
+    duplicates: dict[str, int]
     rejected_reasons: dict[str, int]
     warehouse: Comparison
     errors: int = 0
@@ -78,9 +81,9 @@ class Findings:
 
     def verdicts(self) -> dict[str, int]:
         """Return the number of plays for each outcome, in words; they add up to all plays."""
-        duplicates = self.outcome.duplicates.items()
+        duplicates = self.duplicates.items()
         return {
-            "would be imported": self.outcome.new,
+            "would be imported": self.new,
             **{f"duplicates, {REASONS_IN_WORDS[key]}": plays for key, plays in duplicates},
             **{f"rejected, {reason}": plays for reason, plays in self.rejected_reasons.items()},
             **({"unreadable": self.errors} if self.errors else {}),
@@ -112,8 +115,8 @@ class Findings:
             "users": self.users,
             "media_types": self.media_types,
             "live": self.live,
-            "new": self.outcome.new,
-            "duplicates": self.outcome.duplicates,
+            "new": self.new,
+            "duplicates": self.duplicates,
             "rejected": self.rejected,
             "rejected_reasons": self.rejected_reasons,
             "warehouse": asdict(self.warehouse),
@@ -121,42 +124,23 @@ class Findings:
 
 
 def validate(
-    path: Path,
-    snapshots_dir: Path,
-    *,
-    warehouse: Path,
-    server_id: str,
+    source: OpenSource,
+    settings: Settings,
     on_read: OnRead = lambda _done, _total: None,
-    salvaging: bool = False,
 ) -> Findings:
-    """Predict the outcome of every play of the database at `path`.
+    """Predict the outcome of every play of an open source.
 
-    Nothing is left behind: the private copy and everything derived from it are in a
-    temporary folder. The table at `warehouse` is only read.
+    Nothing is left behind: everything derived from the private copy is in its temporary
+    folder. The table is only read, and need not exist.
 
     Args:
-        path: the database.
-        snapshots_dir: the folder for the temporary private copy.
-        warehouse: the current table; it need not exist.
-        server_id: goes into the keys.
+        source: the source.
+        settings: the table, and the server id that goes into the keys.
         on_read: receives the number of plays read so far and in total.
-        salvaging: validate what is readable in a damaged file.
 
     Raises:
-        SourceError: there is no readable Tautulli database.
+        SourceError: the source cannot be read.
     """
-    with open_source(path, snapshots_dir, salvaging=salvaging) as source:
-        return judge(source, warehouse=warehouse, server_id=server_id, on_read=on_read)
-
-
-def judge(
-    source: OpenSource,
-    *,
-    warehouse: Path,
-    server_id: str,
-    on_read: OnRead = lambda _done, _total: None,
-) -> Findings:
-    """Predict the outcome of every play of an open source; see `validate`."""
     # In-memory tables that spill to the folder of the private copy.
     scratch: dict[str, Any] = {
         **SETTINGS,
@@ -166,9 +150,9 @@ def judge(
     }
     with duckdb.connect(config=scratch) as connection:
         with source.naming_damage():
-            _read_plays(connection, source, server_id, on_read)
-        outcome, comparison = compare(connection, warehouse)
-        return _findings(connection, source, outcome, comparison)
+            _read_plays(connection, source, settings.import_server_id, on_read)
+        counts, comparison = compare(connection, settings.warehouse_path)
+        return _findings(connection, source, counts, comparison)
 
 
 def _read_plays(
@@ -199,7 +183,7 @@ def _read_plays(
 def _findings(
     connection: duckdb.DuckDBPyConnection,
     source: OpenSource,
-    outcome: Outcome,
+    counts: dict[str, int],
     comparison: Comparison,
 ) -> Findings:
     ((total, last_row_id, first, last, users, live),) = connection.execute(_FACTS).fetchall()
@@ -215,7 +199,8 @@ def _findings(
         users=users,
         media_types=_counted(connection, "media_type"),
         live=live,
-        outcome=outcome,
+        new=counts.pop("new"),
+        duplicates=counts,
         rejected_reasons=_counted(connection, "reason"),
         warehouse=comparison,
         errors=errors,

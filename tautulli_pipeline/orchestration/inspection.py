@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from tautulli_pipeline.data_dir.directory import data_directory, explained_faults
-from tautulli_pipeline.imports.validation import Findings, judge
+from tautulli_pipeline.imports.validation import Findings, validate
 from tautulli_pipeline.orchestration.column_schemas import DATABASE_KEY, HISTORY_KEY, TABLE_KEY
 from tautulli_pipeline.orchestration.history import DATA_VERSION, DagsterHistory
 from tautulli_pipeline.orchestration.options import SourceOptions
@@ -69,9 +69,7 @@ def _inspect(
         open_source(path, settings.layout.snapshots, salvaging=options.salvage) as source,
     ):
         contents = source.survey(history.grid(), settings.import_batch_size)
-        findings = judge(
-            source, warehouse=settings.warehouse_path, server_id=settings.import_server_id
-        )
+        findings = validate(source, settings)
         return source_metadata(source, contents), {c.key: c for c in contents}, findings
 
 

@@ -166,8 +166,8 @@ def verdict_metadata(findings: Findings) -> dict[str, Any]:
     counts = table(rows, ("dry run; nothing was published", "plays"))
     return {
         "verdict": dg.MetadataValue.md("\n\n".join([counts, "; ".join(findings.compared_with())])),
-        "new": findings.outcome.new,
-        **{f"duplicate_{key}": plays for key, plays in findings.outcome.duplicates.items()},
+        "new": findings.new,
+        **{f"duplicate_{key}": plays for key, plays in findings.duplicates.items()},
         "rejected": findings.rejected,
         "unreadable": findings.errors,
         "total_records": findings.total_records,

@@ -8,7 +8,8 @@ import pytest
 from tautulli_pipeline.demo.database import make_demo_database
 from tautulli_pipeline.errors import SourceError
 from tautulli_pipeline.imports.validation import validate
-from tautulli_pipeline.settings import load_settings
+from tautulli_pipeline.settings import Settings, load_settings
+from tautulli_pipeline.source.opening import open_source
 from tautulli_pipeline.warehouse import schema
 from tautulli_pipeline_tests.command import imported
 from tautulli_pipeline_tests.eras import make_database, play
@@ -20,9 +21,9 @@ NOTHING = {"event_id": 0, "correlation_key": 0, "rating_key_user_started": 0}
 @pytest.fixture
 def findings_of(tmp_path, data_dir):
     def findings_of(database, warehouse=None, **options):
-        warehouse = warehouse or data_dir / "playback.duckdb"
-        snapshots = data_dir / "snapshots"
-        return validate(database, snapshots, warehouse=warehouse, server_id="default", **options)
+        settings = Settings(pipeline_data_dir=data_dir, duckdb_path=warehouse)
+        with open_source(database, settings.layout.snapshots) as source:
+            return validate(source, settings, **options)
 
     return findings_of
 
@@ -131,8 +132,8 @@ def test_plays_are_validated_in_the_order_of_an_import(tmp_path, findings_of):
         extra_columns={"session_history": [("session_key", "TEXT")]},
     )
     findings = findings_of(path)
-    assert (findings.outcome.new, findings.last_row_id) == (1, 10**10)
-    assert findings.outcome.duplicates == NOTHING | {"event_id": 1, "rating_key_user_started": 1}
+    assert (findings.new, findings.last_row_id) == (1, 10**10)
+    assert findings.duplicates == NOTHING | {"event_id": 1, "rating_key_user_started": 1}
 
 
 def test_plays_with_any_id_are_read(tmp_path, findings_of):
@@ -140,8 +141,8 @@ def test_plays_with_any_id_are_read(tmp_path, findings_of):
     ids = [-(2**63), -5, 0, 1, 9_999_999_999, 10_000_000_000, 2**63 - 1]
     make_database(path, plays=[play(i, started=1_700_000_000, rating_key=9) for i in ids])
     findings = findings_of(path)
-    assert (findings.total_records, findings.outcome.new) == (7, 1)
-    assert findings.outcome.duplicates == NOTHING | {"rating_key_user_started": 6}
+    assert (findings.total_records, findings.new) == (7, 1)
+    assert findings.duplicates == NOTHING | {"rating_key_user_started": 6}
     assert findings.last_row_id == 2**63 - 1
 
 
@@ -150,7 +151,7 @@ def test_plays_with_one_session_key_are_one_event(tmp_path, findings_of):
     column = {"session_history": [("session_key", "TEXT")]}
     plays = [play(i, started=1_700_000_000, history={"session_key": "a"}) for i in (1, 2)]
     make_database(path, plays=plays, extra_columns=column)
-    assert findings_of(path).outcome.duplicates == NOTHING | {"event_id": 1}
+    assert findings_of(path).duplicates == NOTHING | {"event_id": 1}
 
 
 def test_plays_from_many_batches_are_validated_together(tmp_path, findings_of):
@@ -161,8 +162,8 @@ def test_plays_from_many_batches_are_validated_together(tmp_path, findings_of):
         one.history["started"] = 1_700_000_000
     make_database(path, plays=plays)
     findings = findings_of(path)
-    assert (findings.total_records, findings.outcome.new, findings.rejected) == (4500, 3000, 1)
-    assert findings.outcome.duplicates == NOTHING | {"rating_key_user_started": 1499}
+    assert (findings.total_records, findings.new, findings.rejected) == (4500, 3000, 1)
+    assert findings.duplicates == NOTHING | {"rating_key_user_started": 1499}
 
 
 @pytest.mark.parametrize("copies", [1, 4, 4100])
@@ -178,8 +179,8 @@ def test_each_row_is_read_once_even_if_ids_repeat(tmp_path, findings_of, copies)
                 "INSERT INTO session_history SELECT * FROM session_history WHERE id = 2 LIMIT 1"
             )
     findings = findings_of(path)
-    assert (findings.total_records, findings.outcome.new) == (2 + copies, 3)
-    assert findings.outcome.duplicates == NOTHING | {"event_id": copies - 1}
+    assert (findings.total_records, findings.new) == (2 + copies, 3)
+    assert findings.duplicates == NOTHING | {"event_id": copies - 1}
 
 
 def test_a_table_that_another_process_holds_is_reported_and_not_compared(tmp_path, findings_of):
@@ -189,7 +190,7 @@ def test_a_table_that_another_process_holds_is_reported_and_not_compared(tmp_pat
         findings = findings_of(path, warehouse)
     assert findings.warehouse.compared is False
     assert f"process {process_id} " in findings.warehouse.reason
-    assert (findings.outcome.new, findings.rejected) == (7, 4)
+    assert (findings.new, findings.rejected) == (7, 4)
 
 
 def test_a_table_with_a_pending_log_is_read_without_changing_either(tmp_path, findings_of):
@@ -216,13 +217,12 @@ def test_an_import_matches_the_prediction_of_the_validation(tmp_path, data_dir, 
     settings = load_settings()
 
     def predicted(path):
-        findings = validate(
-            path, data_dir / "snapshots", warehouse=settings.warehouse_path, server_id="default"
-        )
+        with open_source(path, settings.layout.snapshots) as source:
+            findings = validate(source, settings)
         return findings, figures(
             findings.total_records,
-            findings.outcome.new,
-            sum(findings.outcome.duplicates.values()),
+            findings.new,
+            sum(findings.duplicates.values()),
             findings.rejected,
         )
 
