@@ -57,11 +57,7 @@ def replay_letters(
 
 @contextmanager
 def open_for_curation(
-    settings: Settings,
-    kind: str,
-    given: Sequence[str],
-    *,
-    patience_seconds: float = _PATIENCE_SECONDS,
+    settings: Settings, kind: str, given: Sequence[str]
 ) -> Iterator[DuckDBPyConnection]:
     """Open the warehouse and lock out every consumer and every other writer.
 
@@ -69,7 +65,6 @@ def open_for_curation(
         settings: the warehouse and the data directory.
         kind: the kind of row that `given` identifies, for the error message.
         given: ids or id prefixes.
-        patience_seconds: how long to wait for a running consumer to end.
 
     Raises:
         ConfigurationError: ids are given, but there is no warehouse.
@@ -81,23 +76,16 @@ def open_for_curation(
         raise no_such(kind, given[0])
     with ExitStack() as stack:
         stack.enter_context(explained_faults(settings.data_dir))
-        _keep_consumers_away(settings, stack, patience_seconds)
+        make_data_dir(settings)
+        lock = consumer_lock(settings.layout, path, patience_seconds=_PATIENCE_SECONDS)
+        try:
+            stack.enter_context(lock)
+        except WarehouseError:
+            log = ImportLog(settings.data_dir)
+            if log.lock.holder():
+                raise log.running() from None
+            if path.exists():
+                with open_to_read(path):
+                    pass  # fails and names the consumer process
+            raise
         yield stack.enter_context(open_warehouse(path))
-
-
-def _keep_consumers_away(settings: Settings, stack: ExitStack, patience_seconds: float) -> None:
-    make_data_dir(settings)
-    try:
-        stack.enter_context(
-            consumer_lock(
-                settings.layout, settings.warehouse_path, patience_seconds=patience_seconds
-            )
-        )
-    except WarehouseError:
-        log = ImportLog(settings.data_dir)
-        if log.lock.holder():
-            raise log.running() from None
-        if settings.warehouse_path.exists():
-            with open_to_read(settings.warehouse_path):
-                pass  # fails and names the consumer process
-        raise

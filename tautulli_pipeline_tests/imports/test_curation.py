@@ -7,6 +7,7 @@ import pytest
 
 from tautulli_pipeline.data_dir.consumer_lock import consumer_lock, is_consumer_running
 from tautulli_pipeline.errors import ConfigurationError, WarehouseError
+from tautulli_pipeline.imports import curation
 from tautulli_pipeline.imports.curation import open_for_curation, replay_letters
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline_tests.warehouse.plays import rows
@@ -30,11 +31,12 @@ def test_curation_holds_the_consumer_lock_while_it_writes(settings):
     assert not is_consumer_running(settings.layout)
 
 
-def test_curation_is_refused_while_another_consumer_holds_the_lock(settings):
+def test_curation_is_refused_while_another_consumer_holds_the_lock(settings, monkeypatch):
+    monkeypatch.setattr(curation, "_PATIENCE_SECONDS", 0.0)
     with (
         consumer_lock(settings.layout, settings.warehouse_path),
         pytest.raises(WarehouseError, match="another consumer of this data directory"),
-        open_for_curation(settings, "dead letter", [], patience_seconds=0.0),
+        open_for_curation(settings, "dead letter", []),
     ):
         pass
 
