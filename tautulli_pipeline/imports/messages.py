@@ -22,8 +22,8 @@ from tautulli_pipeline.imports.receipts import (
     PUBLISHED,
     REJECTED,
     ROWS,
+    UNREADABLE,
     Receipt,
-    with_unreadable,
 )
 from tautulli_pipeline.source.partitions import OTHER, Partition
 from tautulli_pipeline.source.reader import IdRange
@@ -166,17 +166,22 @@ class OpenReceipts:
 
     def _close(self, part: PartitionWork) -> Receipt:
         now = datetime.now(UTC).replace(tzinfo=None)
-        rows = with_unreadable(pa.concat_tables(self._rows), self._unreadable_of(part))
+        rows = self._with_unreadable(pa.concat_tables(self._rows), part)
         last_sequence, seconds = self._last_sequence, self._seconds
         self._rows, self._last_sequence, self._seconds = [], 0, 0.0
         return Receipt(self.import_id, part.key, self.server_id, now, rows, last_sequence, seconds)
 
-    def _unreadable_of(self, part: PartitionWork) -> list[int]:
-        lost: list[int] = []
-        for ids in part.partition.ranges:
-            first = bisect_left(self.unreadable, ids.first)
-            lost += self.unreadable[first : bisect_right(self.unreadable, ids.last)]
-        return lost
+    def _with_unreadable(self, rows: pa.Table, part: PartitionWork) -> pa.Table:
+        """Add the unreadable plays of the partition to its rows, in id order."""
+        ids: list[int] = []
+        for span in part.partition.ranges:
+            first = bisect_left(self.unreadable, span.first)
+            ids += self.unreadable[first : bisect_right(self.unreadable, span.last)]
+        if not ids:
+            return rows
+        lost = [{"source_row_id": row_id, "outcome": UNREADABLE} for row_id in ids]
+        whole = pa.concat_tables([rows, pa.Table.from_pylist(lost, schema=ROWS)])
+        return whole.sort_by("source_row_id")
 
 
 def merged_ranges(work: Sequence[PartitionWork]) -> list[IdRange]:

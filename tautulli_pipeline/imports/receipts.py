@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -52,15 +52,6 @@ class Receipt(LedgerEntry):
     seconds: float = 0.0
 
 
-def with_unreadable(rows: pa.Table, ids: Sequence[int]) -> pa.Table:
-    """Add the plays that exist but cannot be read to the rows of a receipt, in id order."""
-    if not ids:
-        return rows
-    lost = [{"source_row_id": row_id, "outcome": UNREADABLE} for row_id in ids]
-    whole = pa.concat_tables([rows, pa.Table.from_pylist(lost, schema=ROWS)])
-    return whole.sort_by("source_row_id")
-
-
 class ReceiptFolder:
     """The receipts of one import."""
 
@@ -75,12 +66,12 @@ class ReceiptFolder:
         rows = receipt.rows.replace_schema_metadata({_HEAD: orjson.dumps(head)})
         content = pa.BufferOutputStream()
         pyarrow.feather.write_feather(rows, content, compression="zstd")
-        write_atomically(self._file(receipt.partition_key), content.getvalue().to_pybytes())
+        write_atomically(self.path / receipt.partition_key, content.getvalue().to_pybytes())
 
     def read(self, partition_key: str) -> Receipt:
         """Return the receipt of a partition."""
         rows = pyarrow.feather.read_table(
-            str(self._file(partition_key)), memory_map=False, use_threads=False
+            str(self.path / partition_key), memory_map=False, use_threads=False
         )
         head = orjson.loads(rows.schema.metadata[_HEAD])
         head["published_at"] = datetime.fromisoformat(head["published_at"])
@@ -104,6 +95,3 @@ class ReceiptFolder:
     def remove(self) -> None:
         """Remove all receipts; the ledger is settled."""
         shutil.rmtree(self.path, ignore_errors=True)
-
-    def _file(self, partition_key: str) -> Path:
-        return self.path / partition_key
