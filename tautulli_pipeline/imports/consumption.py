@@ -104,7 +104,7 @@ class Consumption:
             pulled = (self._pulling or self._pull(last_sequence)).result()
             self._waiting += pulled
             self._pulling = self._pull(last_sequence)
-            if _reaches_end(pulled, last_sequence):
+            if last_sequence is not None and (not pulled or pulled[-1].sequence >= last_sequence):
                 return True
         return False
 
@@ -164,12 +164,6 @@ def _fitting(waiting: Sequence[Delivered]) -> int:
 
 def _is_full(waiting: Sequence[Delivered]) -> bool:
     return len(waiting) >= ROWS_PER_TRANSACTION or _fitting(waiting) < len(waiting)
-
-
-def _reaches_end(batch: Sequence[Delivered], last_sequence: int | None) -> bool:
-    if last_sequence is None:
-        return False
-    return not batch or batch[-1].sequence >= last_sequence
 
 
 def _as_table(batch: Sequence[Delivered]) -> pa.Table:
