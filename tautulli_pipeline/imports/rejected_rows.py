@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tautulli_pipeline.events.columns import HISTORY, HISTORY_TABLES, LOOKUPS
-from tautulli_pipeline.events.mapping import mapping_query, record_query
+from tautulli_pipeline.events.mapping import record_query
+from tautulli_pipeline.imports.mapper import Mapper
 from tautulli_pipeline.source.reader import HistoryReader, IdRange
 from tautulli_pipeline.source.schema import SourceSchema
 from tautulli_pipeline.warehouse.dead_letters import Letter, facts, same_play
@@ -22,6 +23,7 @@ from tautulli_pipeline.warehouse.dead_letters import Letter, facts, same_play
 # These events go straight to the table, so no stream limits their size.
 _ANY_SIZE: Final = 2**30
 _IDS_PER_QUERY: Final = 1000
+_MAPPED: Final = ("event_id", "subject", "payload", "reason")
 
 _SAME: Final = f"""
     SELECT place, letters.id, now.record
@@ -128,10 +130,7 @@ def map_rows(rows: Sequence[RejectedRow], server_ids: Sequence[str]) -> list[Map
 def _map(rows: Sequence[RejectedRow], columns: _Columns, server_id: str) -> list[Mapped]:
     names = [f"{table}.{column}" for table in HISTORY_TABLES for column in columns.get(table, ())]
     schema = pa.schema([(name, pa.string()) for name in (*names, *LOOKUPS)])
-    query = mapping_query(columns, server_id, max_payload_bytes=_ANY_SIZE)
-    with duckdb.connect(config={"threads": 1}) as connection:
-        connection.register("batch", pa.Table.from_pylist([r.cells for r in rows], schema=schema))
-        found = connection.execute(
-            f"SELECT event_id, subject, payload, reason FROM ({query})"
-        ).fetchall()
-    return [Mapped(*row) for row in found]
+    batch = pa.Table.from_pylist([row.cells for row in rows], schema=schema)
+    mapper = Mapper(columns, server_id, max_payload_bytes=_ANY_SIZE)
+    found = pa.concat_tables(mapper.map(schema, batch.to_batches()))
+    return [Mapped(**row) for row in found.select(_MAPPED).to_pylist()]
