@@ -13,7 +13,6 @@ from typing import Any
 import pyarrow as pa
 
 from tautulli_pipeline.imports.coordinator import PartitionHistory
-from tautulli_pipeline.imports.messages import PartitionWork
 from tautulli_pipeline.imports.plan import Destination, Finished, Plan, make_plan
 from tautulli_pipeline.imports.receipts import PUBLISHED, ROWS, Receipt
 from tautulli_pipeline.source.opening import OpenSource, open_source
@@ -48,18 +47,19 @@ class FinishedImport:
         plan = self.prepare(history)
         for part in plan.work:
             finished = Finished(_IMPORT_ID, plan.versions[part.key])
-            history.record(_receipt(part), plan.contents[part.key], finished)
+            content = plan.contents[part.key]
+            history.record(_receipt(content), content, finished)
 
 
-def _receipt(part: PartitionWork) -> Receipt:
-    first = part.partition.ranges[0].first
+def _receipt(content: PartitionContent) -> Receipt:
+    first = content.partition.ranges[0].first
     rows = {
-        "source_row_id": range(first, first + part.rows),
-        "outcome": [PUBLISHED] * part.rows,
+        "source_row_id": range(first, first + content.rows),
+        "outcome": [PUBLISHED] * content.rows,
     }
-    table = pa.table({n: rows.get(n, [None] * part.rows) for n in ROWS.names}, schema=ROWS)
+    table = pa.table({n: rows.get(n, [None] * content.rows) for n in ROWS.names}, schema=ROWS)
     now = datetime.now(UTC).replace(tzinfo=None)
-    return Receipt(_IMPORT_ID, part.key, "default", now, table, first + part.rows, 1.0)
+    return Receipt(_IMPORT_ID, content.key, "default", now, table, first + content.rows, 1.0)
 
 
 class _Stopwatch:

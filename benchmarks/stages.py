@@ -90,7 +90,7 @@ class _Profile:
         mapped = self._read_and_map(schema)
         with stream_address(self.settings) as address:
             with open_publishing(address) as publishing:
-                part = PartitionWork(Grid(LARGEST_ID).partition_of(1), 0)
+                part = PartitionWork(Grid(LARGEST_ID).partition_of(1))
                 for rows in mapped:
                     with self.stopwatch.time("publish"):
                         piece = Piece("import", rows, [Cut(part, 0, rows.num_rows, False)])

@@ -48,13 +48,11 @@ class PartitionWork:
 
     Attributes:
         partition: the ids of its rows.
-        rows: the number of its rows.
         only: ids of lost rows to publish again; None for all rows.
         attempt: makes the message ids of such rows new to layer 1.
     """
 
     partition: Partition
-    rows: int
     only: frozenset[int] | None = None
     attempt: int = 0
 

@@ -99,7 +99,7 @@ class Plan:
         # New to layer 1, regardless of earlier attempts.
         attempt = time.time_ns() // 1_000_000
         return tuple(
-            PartitionWork(found.partition, found.rows, frozenset(ids), attempt)
+            PartitionWork(found.partition, frozenset(ids), attempt)
             for key, ids in sorted(unsettled.items())
             if (found := self.contents.get(key)) is not None
         )
@@ -136,7 +136,7 @@ def make_plan(
         is_outstanding = not is_current or (fresh and not is_own)
         is_due = is_outstanding if chosen is None else key in chosen
         if is_due:
-            work.append(PartitionWork(content.partition, content.rows))
+            work.append(PartitionWork(content.partition))
         if is_due or (is_own and is_current):
             covered.add(key)
         if is_current:

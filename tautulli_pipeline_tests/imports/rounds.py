@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from pathlib import Path
 
+    from tautulli_pipeline.source.survey import PartitionContent
     from tautulli_pipeline.stream.address import StreamAddress
     from tautulli_pipeline.stream.consumer import Delivered
 
@@ -67,11 +68,17 @@ class Rounds:
     def warehouse(self) -> Path:
         return self.folder / "playback.duckdb"
 
+    def sizes(self) -> dict[str, int]:
+        """Return the number of rows of each partition, by key."""
+        return {content.key: content.rows for content in self._survey()}
+
     def work(self) -> list[PartitionWork]:
         """Return every partition that has rows."""
+        return [PartitionWork(content.partition) for content in self._survey()]
+
+    def _survey(self) -> list[PartitionContent]:
         with open_source(self.source, self.folder / "snapshots") as source:
-            contents = source.survey(Grid(self.width), self.width)
-            return [PartitionWork(content.partition, content.rows) for content in contents]
+            return source.survey(Grid(self.width), self.width)
 
     def publish(
         self,

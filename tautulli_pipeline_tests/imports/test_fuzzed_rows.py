@@ -106,7 +106,7 @@ def import_all(path, folder):
         writer = Writer(warehouse, DedupCache(300, 10_000), "S", lambda: NOW)
         publication = Publication("I", "default", reader, source.schema, DirectStream(writer))
         contents = source.survey(Grid(3000), 3000)
-        work = [PartitionWork(content.partition, content.rows) for content in contents]
+        work = [PartitionWork(content.partition) for content in contents]
         entries = [
             LedgerEntry("I", r.partition_key, r.server_id, r.published_at, r.rows)
             for r in publication.publish(work)

@@ -26,8 +26,8 @@ def partition_of(row_id):
     return Grid(WIDTH).partition_of(row_id)
 
 
-def work_on(row_id, rows=1, **options):
-    return PartitionWork(partition_of(row_id), rows, **options)
+def work_on(row_id, **options):
+    return PartitionWork(partition_of(row_id), **options)
 
 
 def mapped(*ids, rejected=()):
@@ -67,7 +67,7 @@ def test_every_row_ends_up_in_the_receipt_of_its_partition_for_any_batch_sizes(
     ids = sorted(ids)
     # The partitions of ids 3, 55 and 91 may have no readable rows.
     partitions = {partition_of(row_id) for row_id in (*ids, 3, 55, 91)}
-    parts = [PartitionWork(found, 0) for found in sorted(partitions, key=lambda found: found.key)]
+    parts = [PartitionWork(found) for found in sorted(partitions, key=lambda found: found.key)]
     batches, rest = [], ids
     for size in sizes:
         batches.append(mapped(*rest[:size], rejected=rejected))
@@ -83,7 +83,7 @@ def test_every_row_ends_up_in_the_receipt_of_its_partition_for_any_batch_sizes(
 
 
 def test_rows_without_an_id_belong_to_the_other_partition():
-    part = PartitionWork(OTHER, 3)
+    part = PartitionWork(OTHER)
     rows = mapped(-7, 0, None, rejected={None})
     assert receipts_of([part], [rows]) == [("other", [-7, 0, None], 2)]
 
@@ -95,7 +95,7 @@ def test_adjacent_ranges_are_read_as_one():
 
 def test_messages_carry_the_payload_and_name_their_import_and_partition():
     rows = pa.concat_tables([mapped(1, 2), mapped(3, 4, rejected={3})])
-    part = work_on(1, 4)
+    part = work_on(1)
     piece = Piece("import-1", rows, [Cut(part, 0, 4, True)])
     assert [bytes(message.payload) for message in piece.messages] == [
         b'{"play":1}',
@@ -114,7 +114,7 @@ def test_messages_carry_the_payload_and_name_their_import_and_partition():
 
 def test_a_slice_of_rows_has_the_payloads_of_that_slice():
     rows = mapped(1, 2, 3, 4).slice(1, 2)
-    piece = Piece("I", rows, [Cut(work_on(1, 2), 0, 2, True)])
+    piece = Piece("I", rows, [Cut(work_on(1), 0, 2, True)])
     assert [bytes(message.payload) for message in piece.messages] == [
         b'{"play":2}',
         b'{"play":3}',
@@ -122,7 +122,7 @@ def test_a_slice_of_rows_has_the_payloads_of_that_slice():
 
 
 def test_only_the_lost_rows_are_published_again_under_new_message_ids():
-    part = work_on(1, 3, only=frozenset({2}), attempt=7)
+    part = work_on(1, only=frozenset({2}), attempt=7)
     piece = Piece("I", mapped(1, 2, 3), [Cut(part, 0, 3, True)])
     assert [message.headers["Nats-Msg-Id"] for message in piece.messages] == ["event-2:7"]
     rows, sequences = piece.receipt_rows(PubAcks([41]))
@@ -131,7 +131,7 @@ def test_only_the_lost_rows_are_published_again_under_new_message_ids():
 
 
 def test_layer_1_duplicates_are_distinguished_from_rejected_rows():
-    piece = Piece("I", mapped(1, 2, 3, rejected={2}), [Cut(work_on(1, 3), 0, 3, True)])
+    piece = Piece("I", mapped(1, 2, 3, rejected={2}), [Cut(work_on(1), 0, 3, True)])
     rows, sequences = piece.receipt_rows(PubAcks([5, 2], duplicates={1}))
     assert rows.select(["source_row_id", "outcome", "reason", "record"]).to_pylist() == [
         {"source_row_id": 1, "outcome": "published", "reason": None, "record": None},
@@ -149,7 +149,7 @@ unreadable_ids = st.sets(st.integers(-5, 70) | st.integers(10**10 - 2, 10**10 + 
 @given(partitions, unreadable_ids)
 def test_an_unreadable_play_is_in_the_receipt_of_the_partition_of_its_id(partition, unreadable):
     receipts = OpenReceipts("I", "default", sorted(unreadable))
-    piece = Piece("I", no_rows(), [Cut(PartitionWork(partition, 10), 0, 0, True)])
+    piece = Piece("I", no_rows(), [Cut(PartitionWork(partition), 0, 0, True)])
     (receipt,) = receipts.add(piece, PubAcks([]), 1.0)
     found = receipt.rows["source_row_id"].to_pylist()
     assert found == sorted(n for n in unreadable if partition_of(n) == partition)
