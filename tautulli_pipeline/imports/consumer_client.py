@@ -31,6 +31,7 @@ from tautulli_pipeline.imports.consumer_protocol import (
     send,
 )
 from tautulli_pipeline.imports.record import Outcomes
+from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.warehouse.arrivals import Arrivals
 
 _END_TIMEOUT_SECONDS: Final = 60.0
@@ -61,6 +62,7 @@ class ConsumerClient:
 
     Args:
         process: a consumer that has not begun.
+        stop: a request ends every wait for a reply.
         on_progress: receives what is settled so far; called from another thread.
         on_wait: receives what the consumer is waiting for; called from another thread.
     """
@@ -68,6 +70,7 @@ class ConsumerClient:
     def __init__(
         self,
         process: subprocess.Popen[bytes],
+        stop: Stop,
         *,
         on_progress: Callable[[Outcomes], None],
         on_wait: Callable[[str], None],
@@ -75,6 +78,7 @@ class ConsumerClient:
         assert process.stdin is not None
         assert process.stdout is not None
         self._process = process
+        self._stop = stop
         self._orders = process.stdin
         self._lines = process.stdout
         self._on_progress = on_progress
@@ -89,16 +93,13 @@ class ConsumerClient:
         """Tell it to consume for that import; see `Begin`."""
         self._order(Begin(import_id, wait_seconds))
 
-    def await_ready(self, check_running: Callable[[], None]) -> Ready:
+    def await_ready(self) -> Ready:
         """Wait until the consumer has opened the warehouse and the stream.
 
-        Args:
-            check_running: called regularly; raises to end the wait.
-
         Raises:
-            PipelineError: it ended instead; the class says why.
+            PipelineError: see `require_running`.
         """
-        ready = self._await(Ready, check_running)
+        ready = self._await(Ready)
         self._is_ready = True
         return ready
 
@@ -106,18 +107,14 @@ class ConsumerClient:
         """Tell it to count the settled rows of these partitions only."""
         self._order(Cover(sorted(partitions)))
 
-    def drain(self, last_sequence: int, check_running: Callable[[], None]) -> Drained:
+    def drain(self, last_sequence: int) -> Drained:
         """Wait until everything up to `last_sequence` is consumed and settled.
 
-        Args:
-            last_sequence: a sequence of the stream.
-            check_running: called regularly; raises to end the wait.
-
         Raises:
-            PipelineError: the consumer failed.
+            PipelineError: see `require_running`.
         """
         self._order(Drain(last_sequence))
-        return self._await(Drained, check_running)
+        return self._await(Drained)
 
     def finish(self, since: datetime | None) -> Arrivals | None:
         """End the consumer after its current batch and wait for it.
@@ -161,12 +158,14 @@ class ConsumerClient:
         with suppress(BrokenPipeError):  # it died before it read the last order
             self._orders.close()
 
-    def require_alive(self) -> None:
-        """Raise an error if the consumer has ended.
+    def require_running(self) -> None:
+        """Raise an error if a stop was requested or the consumer has ended.
 
         Raises:
-            PipelineError: the error that ended it.
+            StoppedError: a stop was requested.
+            PipelineError: the error that ended the consumer.
         """
+        self._stop.require_none()
         if self._failed is not None:
             failed = self._failed
             kind = _KINDS.get(failed.exit_code, PipelineError)
@@ -178,14 +177,13 @@ class ConsumerClient:
         if not self._orders.closed:
             send(self._orders, order)
 
-    def _await(self, kind: type[Awaited], check_running: Callable[[], None]) -> Awaited:
+    def _await(self, kind: type[Awaited]) -> Awaited:
         while True:
             with suppress(queue.Empty):
                 reply = self._replies.get(timeout=_POLL_SECONDS)
                 assert isinstance(reply, kind), reply
                 return reply
-            self.require_alive()
-            check_running()
+            self.require_running()
 
     def _listen(self) -> None:
         failed = _ENDED

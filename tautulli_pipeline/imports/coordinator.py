@@ -133,7 +133,7 @@ class Import:
         if self._plan is None:
             grid = history.grid()
             contents = self._survey(grid)
-            ready = self.consumer.await_ready(self._check_running)
+            ready = self.consumer.await_ready()
             record = self.record
             self._plan = make_plan(
                 contents,
@@ -148,10 +148,6 @@ class Import:
             self.running.cover(self._plan)
             self.consumer.cover(self._plan.covered)
         return self._plan
-
-    def _check_running(self) -> None:
-        self.stop.require_none()
-        self.consumer.require_alive()
 
     def _survey(self, grid: Grid | None) -> list[PartitionContent]:
         if self.contents is not None and grid is None:
@@ -180,7 +176,7 @@ class Import:
         while True:
             if work:
                 self._publish(work, plan, history)
-            drained = self.consumer.drain(self.session.last_sequence(), self._check_running)
+            drained = self.consumer.drain(self.session.last_sequence())
             self.running.settled(drained.outcomes)
             work = plan.again(drained.unsettled)
             if not work:
@@ -194,7 +190,7 @@ class Import:
                     hint="check whether the stream's limits or another consumer with the same "
                     "NATS_DURABLE_NAME remove them, then import again",
                 )
-            self._check_running()
+            self.consumer.require_running()
             self.say(f"{lost:,} events were lost on the stream; publishing them again")
         self.running.complete()
         self._receipts().remove()
@@ -225,7 +221,7 @@ class Import:
                     finished = Finished(receipt.import_id, plan.versions[key])
                     history.record(receipt, plan.contents[key], finished)
                     self.running.published(receipt)
-                    self._check_running()
+                    self.consumer.require_running()
 
     def _receipts(self) -> ReceiptFolder:
         return ReceiptFolder(self.settings.layout.receipts / self.record.import_id)
@@ -281,13 +277,14 @@ def open_import(
             observe=show,
         )
         stack.enter_context(running.until_ended())
-        consumer = ConsumerClient(consumer_process, on_progress=running.progressed, on_wait=say)
+        consumer = ConsumerClient(
+            consumer_process, stop, on_progress=running.progressed, on_wait=say
+        )
         stack.callback(consumer.finish, None)
         stack.enter_context(consumer.ended_after_failure())
 
         def wait(words: str) -> None:
-            stop.require_none()
-            consumer.require_alive()
+            consumer.require_running()
             say(words)
 
         with stop.interruptible():

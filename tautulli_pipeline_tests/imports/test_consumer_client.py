@@ -18,6 +18,7 @@ from tautulli_pipeline.imports import consumer_client
 from tautulli_pipeline.imports.consumer_client import ConsumerClient, spawned_consumer
 from tautulli_pipeline.imports.consumer_protocol import Drained
 from tautulli_pipeline.imports.record import Outcomes
+from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.warehouse.arrivals import Arrivals
 from tautulli_pipeline_tests.command import wait_until
 
@@ -42,18 +43,11 @@ FINISHED = {
 SINCE = datetime(2024, 1, 1)
 
 
-def go_on():
-    """No stop was requested."""
-
-
-def stop():
-    raise StoppedError("the import was stopped", hint="import again to resume it")
-
-
 class Received:
-    """The progress and wait messages of a consumer."""
+    """The progress and wait messages of a consumer, and a way to stop waiting for it."""
 
     def __init__(self):
+        self.stop = Stop("the import was stopped", hint="import again to resume it")
         self.progress = []
         self.words = []
 
@@ -71,7 +65,10 @@ def consumer(script):
         ["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         client = ConsumerClient(
-            process, on_progress=received.progress.append, on_wait=received.words.append
+            process,
+            received.stop,
+            on_progress=received.progress.append,
+            on_wait=received.words.append,
         )
         try:
             yield client, received
@@ -81,7 +78,7 @@ def consumer(script):
 
 def has_ended(client):
     try:
-        client.require_alive()
+        client.require_running()
     except PipelineError:
         return True
     return False
@@ -89,7 +86,7 @@ def has_ended(client):
 
 def test_a_ready_consumer_reports_the_warehouse_id():
     with consumer(saying(READY) + "cat > /dev/null") as (client, _):
-        assert client.await_ready(go_on).warehouse_id == "w-1"
+        assert client.await_ready().warehouse_id == "w-1"
         assert not has_ended(client)
 
 
@@ -98,8 +95,8 @@ def test_orders_are_one_json_object_per_line(tmp_path):
     script = f'exec 3> orders; read a; echo "$a" >&3; {saying(READY)} {said} cat >&3'
     with consumer(f"cd {shlex.quote(str(tmp_path))}; {script}") as (client, _):
         client.begin("import-1", 30)
-        client.await_ready(go_on)
-        assert client.drain(17, go_on) == Drained(Outcomes(imported=5), {"key": [1, 2]})
+        client.await_ready()
+        assert client.drain(17) == Drained(Outcomes(imported=5), {"key": [1, 2]})
         assert client.finish(SINCE) is None
     orders = [json.loads(line) for line in (tmp_path / "orders").read_text().splitlines()]
     assert orders == [
@@ -113,7 +110,7 @@ def test_progress_and_wait_messages_go_to_the_callbacks_and_answer_no_order():
     progress = [{"kind": "progress", "outcomes": {"imported": n}} for n in (1, 2)]
     waiting = {"kind": "waiting", "words": "the stream is unreachable"}
     with consumer(saying(progress[0], waiting, progress[1], READY)) as (client, received):
-        client.await_ready(go_on)
+        client.await_ready()
         assert received.progress == [Outcomes(imported=1), Outcomes(imported=2)]
         assert received.words == ["the stream is unreachable"]
 
@@ -133,27 +130,27 @@ def test_an_error_of_the_consumer_is_raised_with_its_original_class(exit_code, k
     said = FAILED | {"exit_code": exit_code, "traceback": "there"}
     with consumer(saying(said)) as (client, _):
         with pytest.raises(PipelineError) as caught:
-            client.await_ready(go_on)
+            client.await_ready()
         assert type(caught.value) is kind
         assert (caught.value.message, caught.value.hint) == (FAILED["message"], FAILED["hint"])
         assert caught.value.__notes__ == ["there"]
         with pytest.raises(kind):
-            client.require_alive()
+            client.require_running()
 
 
 def test_a_consumer_that_ends_without_a_reply_is_an_error():
     with consumer("exit 3") as (client, _):
         with pytest.raises(PipelineError, match="the consumer ended unexpectedly") as caught:
-            client.await_ready(go_on)
+            client.await_ready()
         assert "--debug" in caught.value.hint
 
 
 def test_a_consumer_killed_in_the_middle_of_a_reply_is_an_error():
     cut_short = shlex.quote(json.dumps(DRAINED)[:40])
     with consumer(f"{saying(READY)} printf %s {cut_short}") as (client, _):
-        client.await_ready(go_on)
+        client.await_ready()
         with pytest.raises(PipelineError, match="the consumer ended unexpectedly"):
-            client.drain(5, go_on)
+            client.drain(5)
 
 
 def test_an_order_to_a_dead_consumer_raises_its_last_error():
@@ -162,21 +159,23 @@ def test_an_order_to_a_dead_consumer_raises_its_last_error():
         for _ in range(3):
             client.begin("import-1", 0)
         with pytest.raises(errors.WarehouseError, match="the warehouse is locked"):
-            client.drain(5, go_on)
+            client.drain(5)
 
 
 def test_waiting_for_a_consumer_can_be_stopped():
-    with consumer("cat > /dev/null") as (client, _):
-        for wait in (client.await_ready, lambda check: client.drain(5, check)):
+    with consumer("cat > /dev/null") as (client, received):
+        received.stop.request()
+        for wait in (client.await_ready, lambda: client.drain(5)):
             with pytest.raises(StoppedError):
-                wait(stop)
+                wait()
 
 
 def test_an_available_reply_is_returned_even_if_a_stop_is_requested():
-    with consumer(f"read order; {saying(DRAINED)} cat > /dev/null") as (client, _):
+    with consumer(f"read order; {saying(DRAINED)} cat > /dev/null") as (client, received):
+        received.stop.request()
         client.begin("import-1", 0)
         wait_until(client._replies.qsize)
-        assert client.drain(5, stop) == Drained(Outcomes(imported=5), {"key": [1, 2]})
+        assert client.drain(5) == Drained(Outcomes(imported=5), {"key": [1, 2]})
 
 
 def test_a_consumer_without_a_batch_is_ended_immediately():
@@ -189,7 +188,7 @@ def test_a_consumer_without_a_batch_is_ended_immediately():
 
 def test_a_ready_consumer_ends_after_its_batch_and_reports_arrivals():
     with consumer(f"{saying(READY)} read order; sleep 0.05; {saying(FINISHED)}") as (client, _):
-        client.await_ready(go_on)
+        client.await_ready()
         assert client.finish(SINCE) == Arrivals(
             months=(("2024-01", 3),),
             span=(datetime(2024, 1, 2, 3, 4, 5), datetime(2024, 1, 5)),
@@ -203,10 +202,10 @@ def test_a_ready_consumer_ends_after_its_batch_and_reports_arrivals():
 def test_a_consumer_that_does_not_end_is_killed(monkeypatch):
     monkeypatch.setattr(consumer_client, "_END_TIMEOUT_SECONDS", 0.05)
     with consumer(f"{saying(READY)} exec sleep 600") as (client, _):
-        client.await_ready(go_on)
+        client.await_ready()
         assert client.finish(SINCE) is None
         with pytest.raises(PipelineError, match="ended unexpectedly"):
-            client.require_alive()
+            client.require_running()
 
 
 def test_killing_twice_is_harmless():
@@ -221,7 +220,7 @@ def test_after_a_failure_the_consumer_finishes_its_batch(tmp_path):
     batch = tmp_path / "batch"
     script = f"{saying(READY)} read order; sleep 0.2; echo stored > {shlex.quote(str(batch))}"
     with consumer(script) as (client, _):
-        client.await_ready(go_on)
+        client.await_ready()
         with pytest.raises(ZeroDivisionError), client.ended_after_failure():
             raise ZeroDivisionError
         assert batch.read_text() == "stored\n"
@@ -230,7 +229,7 @@ def test_after_a_failure_the_consumer_finishes_its_batch(tmp_path):
 
 def test_an_interrupt_kills_the_consumer_without_waiting_for_its_batch():
     with consumer(f"{saying(READY)} exec sleep 600") as (client, _):
-        client.await_ready(go_on)
+        client.await_ready()
         began_at = time.monotonic()
         with pytest.raises(KeyboardInterrupt), client.ended_after_failure():
             raise KeyboardInterrupt

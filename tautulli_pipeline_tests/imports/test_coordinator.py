@@ -43,23 +43,25 @@ KEYS = [Grid(WIDTH).partition_of(n).key for n in (1, 11, 21)]
 class Consumer:
     """A consumer that reports these rows as missing, one entry per drain, and then none."""
 
+    stop: Stop
     lost: list[dict[str, list[int]]] = field(default_factory=list)
     fault: PipelineError | None = None
     covered: set[str] = field(default_factory=set)
 
-    def require_alive(self):
+    def require_running(self):
+        self.stop.require_none()
         if self.fault is not None:
             raise self.fault
 
-    def await_ready(self, check_running):
-        check_running()
+    def await_ready(self):
+        self.require_running()
         return Ready("warehouse-1")
 
     def cover(self, partitions):
         self.covered = set(partitions)
 
-    def drain(self, _last_sequence, check_running):
-        check_running()
+    def drain(self, _last_sequence):
+        self.require_running()
         missing = self.lost.pop(0) if self.lost else {}
         return Drained(Outcomes(imported=ROWS - sum(map(len, missing.values()))), missing)
 
@@ -100,7 +102,7 @@ class Harness:
         self.running = running
         self.session = session
         self.stop = Stop("the import was stopped", hint="import again to resume it")
-        self.consumer = Consumer()
+        self.consumer = Consumer(self.stop)
         self.history = History()
         self.said = []
         self.opened = None
