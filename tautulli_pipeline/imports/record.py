@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -203,19 +203,18 @@ class ImportLog:
         Returns:
             Whether this completed the import.
         """
-        try:
-            with self.lock.hold(None):
-                record = self.read()
-                if record is None or record.import_id != import_id or not record.resumable:
-                    return False
-                record = replace(record, outcomes=outcomes)
-                if 0 < record.total_records <= outcomes.processed:
-                    now = datetime.now(UTC)
-                    record = replace(record, status=Status.COMPLETED, ended_at=now)
-                self.write(record)
-                return record.status is Status.COMPLETED
-        except Timeout:
-            return False  # it is being resumed, and that process reads the same ledger
+        # If the lock is held, it is being resumed, and that process reads the same ledger.
+        with suppress(Timeout), self.lock.hold(None):
+            record = self.read()
+            if record is None or record.import_id != import_id or not record.resumable:
+                return False
+            record = replace(record, outcomes=outcomes)
+            if 0 < record.total_records <= outcomes.processed:
+                now = datetime.now(UTC)
+                record = replace(record, status=Status.COMPLETED, ended_at=now)
+            self.write(record)
+            return record.status is Status.COMPLETED
+        return False
 
     def write(self, record: ImportRecord) -> None:
         """Replace the record atomically."""

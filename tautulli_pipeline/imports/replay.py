@@ -178,7 +178,9 @@ class _Portion:
         """Yield the letters of source rows that are now valid events."""
         if not letters:
             return
-        stream_id, sequence = self._own_stream()
+        # Rows that were never on a stream get a synthetic one.
+        stream_id = f"dead-letters@{warehouse_id(self._connection)}"
+        sequence = position_on(self._connection, stream_id)
         found = source.read([n for n in letters if n.server_id == server_id]) if source else {}
         rows = [found.get(n.id) or RejectedRow.of_record(n.record) for n in letters]
         mapped = map_rows(rows, [letter.server_id or server_id for letter in letters])
@@ -192,11 +194,6 @@ class _Portion:
                 yield _Sent(
                     letter, event.event_id, stream_id, sequence, event.subject, event.payload
                 )
-
-    def _own_stream(self) -> tuple[str, int]:
-        """Return a synthetic stream id for rows that were never on a stream, and its position."""
-        stream_id = f"dead-letters@{warehouse_id(self._connection)}"
-        return stream_id, position_on(self._connection, stream_id)
 
     def _decoded(self, letters: Sequence[Letter]) -> Iterator[_Sent]:
         """Yield the letters of messages that are now valid events, as the original messages."""
