@@ -152,7 +152,26 @@ def validate(
         with source.naming_damage():
             _read_plays(connection, source, settings.import_server_id, on_read)
         counts, comparison = compare(connection, settings.warehouse_path)
-        return _findings(connection, source, counts, comparison)
+        ((total, last_row_id, first, last, users, live),) = connection.execute(_FACTS).fetchall()
+        errors = len(source.salvage.unreadable)
+        return Findings(
+            source=source.snapshot.source,
+            tautulli_version=source.schema.tautulli_version,
+            missing_columns=source.schema.missing_columns,
+            total_records=total + errors,
+            last_row_id=last_row_id,
+            first_started_at=first,
+            last_started_at=last,
+            users=users,
+            media_types=_counted(connection, "media_type"),
+            live=live,
+            new=counts.pop("new"),
+            duplicates=counts,
+            rejected_reasons=_counted(connection, "reason"),
+            warehouse=comparison,
+            errors=errors,
+            unreadable=tuple(damage.facts() for damage in source.salvage.damages),
+        )
 
 
 def _read_plays(
@@ -178,34 +197,6 @@ def _read_plays(
             release_memory()
     if done != total:
         raise out_of_order(copy.source)
-
-
-def _findings(
-    connection: duckdb.DuckDBPyConnection,
-    source: OpenSource,
-    counts: dict[str, int],
-    comparison: Comparison,
-) -> Findings:
-    ((total, last_row_id, first, last, users, live),) = connection.execute(_FACTS).fetchall()
-    errors = len(source.salvage.unreadable)
-    return Findings(
-        source=source.snapshot.source,
-        tautulli_version=source.schema.tautulli_version,
-        missing_columns=source.schema.missing_columns,
-        total_records=total + errors,
-        last_row_id=last_row_id,
-        first_started_at=first,
-        last_started_at=last,
-        users=users,
-        media_types=_counted(connection, "media_type"),
-        live=live,
-        new=counts.pop("new"),
-        duplicates=counts,
-        rejected_reasons=_counted(connection, "reason"),
-        warehouse=comparison,
-        errors=errors,
-        unreadable=tuple(damage.facts() for damage in source.salvage.damages),
-    )
 
 
 def _counted(connection: duckdb.DuckDBPyConnection, column: str) -> dict[str, int]:
