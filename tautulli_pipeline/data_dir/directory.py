@@ -23,7 +23,11 @@ _FULL_BELOW_BYTES: Final = 2**20
 
 
 def make_data_dir(settings: Settings) -> None:
-    """Create the data directory, private to its owner."""
+    """Create the data directory, private to its owner.
+
+    Raises:
+        ConfigurationError: it cannot be created.
+    """
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -37,7 +41,8 @@ def make_data_dir(settings: Settings) -> None:
 def data_directory(settings: Settings) -> Iterator[None]:
     """Create the data directory; on an error, remove it again if it is new and empty.
 
-    The folder of the warehouse has to exist.
+    Raises:
+        ConfigurationError: it cannot be created, or the warehouse's folder does not exist.
     """
     require_warehouse_folder(settings)
     data_dir = settings.data_dir

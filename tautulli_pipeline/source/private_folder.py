@@ -37,7 +37,11 @@ def private_folder(parent: Path) -> Iterator[Path]:
 
 
 def remove_stale_snapshots(snapshots_dir: Path) -> None:
-    """Delete copies left behind by killed processes; keep those in use."""
+    """Delete copies left behind by killed processes; keep those in use.
+
+    Raises:
+        ConfigurationError: a copy cannot be deleted.
+    """
     names = {entry.name.removesuffix(".lock") for entry in snapshots_dir.glob("snapshot-*")}
     for folder in sorted(snapshots_dir / name for name in names):
         try:
