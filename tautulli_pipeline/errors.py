@@ -25,6 +25,13 @@ class PipelineError(Exception):
         return {"error": self.message, "hint": self.hint}
 
 
+def in_one_line(error: BaseException) -> str:
+    """Return what failed and what to do about it."""
+    if isinstance(error, PipelineError):
+        return f"{error.message}; {error.hint}" if error.hint else error.message
+    return f"unexpected {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+
+
 class ConfigurationError(PipelineError):
     """A setting or an argument is not usable."""
 

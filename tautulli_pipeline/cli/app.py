@@ -77,7 +77,7 @@ def validate(*, database: Path | None, as_json: bool) -> None:
 @output_options
 def status(*, as_json: bool) -> None:
     """Show the progress of the current or last import."""
-    from tautulli_pipeline.cli.reporting import show_status
+    from tautulli_pipeline.cli.status import show_status
 
     show_status(load_settings(), as_json=as_json)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from tautulli_pipeline.cli.lines import print_notice
 from tautulli_pipeline.cli.options import database_path
 from tautulli_pipeline.cli.progress import open_progress
-from tautulli_pipeline.cli.reporting import print_json, print_summary, report_unreadable
+from tautulli_pipeline.cli.reporting import print_json, report_unreadable
+from tautulli_pipeline.cli.status import print_summary
 from tautulli_pipeline.demo.database import make_demo_database
 from tautulli_pipeline.imports.record import ImportLog
 from tautulli_pipeline.imports.stopping import import_stop

@@ -108,7 +108,7 @@ class _Lines:
 def _figures(record: ImportRecord) -> str:
     summary = record.summary()
     return (
-        f"{summary['records_per_second']:,.0f} rows/s  ETA {time_left(summary)}  "
+        f"{summary['records_per_second']:,.0f} plays/s  ETA {time_left(summary)}  "
         f"{record.outcomes.duplicates:,} duplicates  {record.outcomes.rejected:,} rejected"
     )
 

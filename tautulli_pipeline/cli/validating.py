@@ -38,7 +38,8 @@ def run_dry_run(settings: Settings, path: Path, *, salvaging: bool, as_json: boo
     findings = _validate(settings, path, salvaging=salvaging)
     report_unreadable(findings.unreadable)
     if as_json:
-        record = _as_record(findings, time.monotonic() - began_at)
+        elapsed_seconds = time.monotonic() - began_at
+        record = _as_record(findings, settings.import_server_id, elapsed_seconds)
         print_json(record.summary() | {"warehouse": asdict(findings.warehouse)})
     else:
         _print_outcomes(findings)
@@ -59,9 +60,9 @@ def _validate(settings: Settings, path: Path, *, salvaging: bool = False) -> Fin
         return validate(source, settings, show)
 
 
-def _as_record(findings: Findings, elapsed_seconds: float) -> ImportRecord:
+def _as_record(findings: Findings, server_id: str, elapsed_seconds: float) -> ImportRecord:
     return replace(
-        ImportRecord.begin(findings.source, fresh=False, dry_run=True),
+        ImportRecord.begin(findings.source, server_id, fresh=False, dry_run=True),
         status=Status.COMPLETED,
         total_records=findings.total_records,
         last_processed_id=findings.last_row_id,

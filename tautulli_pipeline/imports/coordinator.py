@@ -271,7 +271,7 @@ def open_import(
         stack.enter_context(log_to(layout.log("import")))
         running = RunningImport(
             log,
-            log.continue_or_begin(source.path, fresh=request.fresh),
+            log.continue_or_begin(source.path, request.server_id, fresh=request.fresh),
             unreadable=tuple(damage.facts() for damage in source.salvage.damages),
             began_at=began_at,
             observe=show,

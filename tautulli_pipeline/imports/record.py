@@ -70,6 +70,9 @@ class ImportRecord:
         elapsed_seconds: the time that the user waited, over all attempts.
         ended_at: when its last attempt ended, in UTC.
         unreadable: the unreadable parts of the source, as `Damage.facts` returns them.
+        server_id: the Plex server in keys and rows; '' in records of version 0.1.0.
+        error: why it failed.
+        checked_at: when a later import found nothing new, in UTC.
     """
 
     import_id: str
@@ -91,18 +94,35 @@ class ImportRecord:
     )
     unreadable: tuple[dict[str, Any], ...] = ()
     ended_at: datetime | None = None
+    server_id: str = ""
+    error: str | None = None
+    checked_at: datetime | None = None
 
     @classmethod
-    def begin(cls, source: Path, *, fresh: bool, dry_run: bool = False) -> ImportRecord:
+    def begin(
+        cls, source: Path, server_id: str, *, fresh: bool, dry_run: bool = False
+    ) -> ImportRecord:
         """Create the record of a new import of `source`."""
         now = datetime.now(UTC)
-        import_id = f"{now:%Y%m%dT%H%M%S}-{os.urandom(4).hex()}"
-        return cls(import_id, str(source), fresh, Status.PENDING, now, os.getpid(), dry_run=dry_run)
+        return cls(
+            import_id=f"{now:%Y%m%dT%H%M%S}-{os.urandom(4).hex()}",
+            source=str(source),
+            fresh=fresh,
+            status=Status.PENDING,
+            started_at=now,
+            process_id=os.getpid(),
+            dry_run=dry_run,
+            server_id=server_id,
+        )
 
     @property
     def resumable(self) -> bool:
         """Whether it can be resumed: it began and did not complete."""
         return self.status is not Status.COMPLETED and not self.dry_run
+
+    def is_of(self, source: Path | str, server_id: str) -> bool:
+        """Whether it imports this source of this server."""
+        return self.source == str(source) and self.server_id in {"", server_id}
 
     def summary(self) -> dict[str, Any]:
         """Return the figures that users see."""
@@ -115,6 +135,8 @@ class ImportRecord:
             "dry_run": self.dry_run,
             "import_id": self.import_id or None,
             "source": self.source,
+            "server_id": self.server_id,
+            "error": self.error,
             # Rounded down: 100 means done.
             "progress": 1000 * outcomes.processed // total / 10 if total else progress_of_nothing,
             "total_records": total,
@@ -134,15 +156,21 @@ class ImportRecord:
             "records_per_second": round(rate, 1),
             "elapsed_seconds": round(self.elapsed_seconds, 3),
             "estimated_remaining_seconds": round(left / rate, 1) if rate else 0.0,
-            "start_time": self.started_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "start_time": _in_json(self.started_at),
+            "end_time": _in_json(self.ended_at),
+            "checked_time": _in_json(self.checked_at),
             "last_processed_id": self.last_processed_id,
         }
+
+
+def _in_json(moment: datetime | None) -> str | None:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None
 
 
 # The summary before the first import.
 PENDING_SUMMARY: Final[dict[str, Any]] = ImportRecord(
     "", "", fresh=False, status=Status.PENDING, started_at=datetime.min, process_id=0
-).summary() | {"source": None, "start_time": None}
+).summary() | {"source": None, "server_id": None, "start_time": None}
 
 
 _STORED: Final = TypeAdapter(ImportRecord)
@@ -177,7 +205,8 @@ class ImportLog:
         if record.status not in RUNNING and not is_published_only:
             return record
         if not self.lock.is_held():
-            return replace(record, status=Status.FAILED)
+            cause = f"process {record.process_id} ended unexpectedly"
+            return replace(record, status=Status.FAILED, error=record.error or cause)
         is_stopping = self.lock.is_stopping()
         return replace(record, status=Status.STOPPING if is_stopping else Status.RUNNING)
 
@@ -190,12 +219,12 @@ class ImportLog:
             "", holder.source, False, Status.RUNNING, holder.started_at, holder.process_id
         )
 
-    def continue_or_begin(self, source: Path, *, fresh: bool) -> ImportRecord:
+    def continue_or_begin(self, source: Path, server_id: str, *, fresh: bool) -> ImportRecord:
         """Return the last import of `source` if it can be resumed, otherwise a new one."""
         last = self.read()
-        if last and last.resumable and last.source == str(source) and not fresh:
+        if last and last.resumable and not fresh and last.is_of(source, server_id):
             return last
-        return ImportRecord.begin(source, fresh=fresh)
+        return ImportRecord.begin(source, server_id, fresh=fresh)
 
     def settle(self, import_id: str, outcomes: Outcomes) -> bool:
         """Record the settled rows of an import that no process is running any more.
@@ -211,7 +240,7 @@ class ImportLog:
             record = replace(record, outcomes=outcomes)
             if 0 < record.total_records <= outcomes.processed:
                 now = datetime.now(UTC)
-                record = replace(record, status=Status.COMPLETED, ended_at=now)
+                record = replace(record, status=Status.COMPLETED, ended_at=now, error=None)
             self.write(record)
             return record.status is Status.COMPLETED
         return False

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from tautulli_pipeline.errors import StoppedError
+from tautulli_pipeline.errors import StoppedError, in_one_line
 from tautulli_pipeline.imports.plan import Plan
 from tautulli_pipeline.imports.receipts import Receipt
 from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Outcomes, Status
@@ -45,7 +45,10 @@ class RunningImport:
         self._changing = threading.Lock()
         # As if all attempts had followed each other without a break.
         self._began_at = began_at - record.elapsed_seconds
-        self._record = replace(record, process_id=os.getpid(), unreadable=unreadable, ended_at=None)
+        self._last = log.read()
+        self._record = replace(
+            record, process_id=os.getpid(), unreadable=unreadable, ended_at=None, error=None
+        )
         self._change(lambda now: replace(now, status=Status.RUNNING))
         verb = "resuming" if record.covered else "beginning"
         _log.info("%s import %s of %s", verb, record.import_id, record.source)
@@ -85,8 +88,12 @@ class RunningImport:
             self._change(lambda now: replace(now, last_processed_id=ids[-1].as_py()))
 
     def complete(self) -> None:
-        """Record that every row is settled."""
+        """Record that every row is settled; if there was nothing to do, keep the last import."""
         self._end(Status.COMPLETED)
+        last, record = self._last, self._record
+        is_same = last is not None and last.is_of(record.source, record.server_id)
+        if not record.total_records and last and is_same and last.status is Status.COMPLETED:
+            self._log.write(replace(last, checked_at=record.ended_at, pending=record.pending))
         _log.info("import %s is complete: %s", self._record.import_id, self._record.outcomes)
 
     @contextmanager
@@ -100,12 +107,13 @@ class RunningImport:
                 status = Status.STOPPED if stopped else Status.FAILED
                 # If the disk is too full to record this, the import counts as failed.
                 with suppress(OSError):
-                    self._end(status)
+                    self._end(status, None if stopped else in_one_line(error))
                 _log.warning("import %s %s: %r", self._record.import_id, status, error)
             raise
 
-    def _end(self, status: Status) -> None:
-        self._change(lambda now: replace(now, status=status, ended_at=datetime.now(UTC)))
+    def _end(self, status: Status, error: str | None = None) -> None:
+        ended_at = datetime.now(UTC)
+        self._change(lambda now: replace(now, status=status, ended_at=ended_at, error=error))
 
     def _change(self, change: Callable[[ImportRecord], ImportRecord]) -> None:
         with self._changing:

@@ -15,7 +15,7 @@ import orjson
 
 from tautulli_pipeline.data_dir.consumer_lock import is_consumer_running
 from tautulli_pipeline.data_dir.directory import make_data_dir
-from tautulli_pipeline.errors import PipelineError
+from tautulli_pipeline.errors import PipelineError, in_one_line
 from tautulli_pipeline.imports.connections import stream_address
 from tautulli_pipeline.imports.record import ImportLog
 from tautulli_pipeline.imports.source_watch import SourceState, fingerprint, read_source_state
@@ -42,7 +42,7 @@ def new_history_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     try:
         return _check_database(context, load_settings())
     except PipelineError as error:
-        return dg.SensorResult(skip_reason=_error_line(error))
+        return dg.SensorResult(skip_reason=in_one_line(error))
 
 
 @dg.sensor(
@@ -57,7 +57,7 @@ def stream_backlog_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResul
     try:
         return _check_backlog(context, load_settings())
     except PipelineError as error:
-        return dg.SensorResult(skip_reason=_error_line(error))
+        return dg.SensorResult(skip_reason=in_one_line(error))
 
 
 @dg.schedule(
@@ -71,14 +71,10 @@ def import_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg
     try:
         reason = _import_skip_reason(load_settings())
     except PipelineError as error:
-        reason = _error_line(error)
+        reason = in_one_line(error)
     if reason is None and has_unfinished_runs(context.instance, import_job.name):
         reason = "an import is queued or running"
     return dg.SkipReason(reason) if reason else dg.RunRequest()
-
-
-def _error_line(error: PipelineError) -> str:
-    return f"{error.message}; {error.hint}" if error.hint else error.message
 
 
 def _import_skip_reason(settings: Settings) -> str | None:
@@ -88,7 +84,7 @@ def _import_skip_reason(settings: Settings) -> str | None:
     if settings.import_db_path is None:
         return _NO_DATABASE
     log = ImportLog(settings.data_dir)
-    return _error_line(log.running()) if log.lock.holder() else None
+    return in_one_line(log.running()) if log.lock.holder() else None
 
 
 @dataclass(frozen=True)
@@ -129,7 +125,7 @@ def _check_database(context: dg.SensorEvaluationContext, settings: Settings) -> 
         state, keys = read_source_state(path, snapshots, files, grid, settings.import_batch_size)
     except PipelineError as error:  # not tried again until the file changes
         cursor = replace(cursor, seen=SourceState(files), asked=SourceState(files))
-        return dg.SensorResult(skip_reason=_error_line(error), cursor=cursor.serialize())
+        return dg.SensorResult(skip_reason=in_one_line(error), cursor=cursor.serialize())
     cursor = replace(cursor, seen=state)
     added = sorted(set(keys) - set(known))
     adding = [PARTITIONS.build_add_request(added)] if added else []

@@ -22,7 +22,7 @@ from tautulli_pipeline.imports.record import (
 )
 
 RECORD = replace(
-    ImportRecord.begin(Path("/media/tautulli.db"), fresh=False),
+    ImportRecord.begin(Path("/media/tautulli.db"), "default", fresh=False),
     status=Status.RUNNING,
     total_records=2_000,
     outcomes=Outcomes(imported=1_500),
@@ -163,4 +163,4 @@ def test_reset_deletes_the_progress_and_keeps_the_table(settings, capsys):
     first, second = capsys.readouterr().out.splitlines()
     assert first == f"deleted the progress saved in {settings.data_dir} (0 ranges)"
     assert second == "the table is kept; the next import reads every play again"
-    assert not ImportLog(settings.data_dir).exists()
+    assert ImportLog(settings.data_dir).read() is None

@@ -15,7 +15,7 @@ from tautulli_pipeline.cli.progress import Pace, open_progress, time_left
 from tautulli_pipeline.imports.record import ImportRecord, Outcomes, Status
 
 RECORD = replace(
-    ImportRecord.begin(Path("/media/tautulli.db"), fresh=False),
+    ImportRecord.begin(Path("/media/tautulli.db"), "default", fresh=False),
     status=Status.RUNNING,
     total_records=40_000,
     elapsed_seconds=4.0,
@@ -59,14 +59,14 @@ def shown_in(stream, *steps):
 
 def test_a_line_shows_progress_and_outcomes():
     shown = shown_in(io.StringIO(), lambda view: view.show(RECORD))
-    assert shown == "25.0 %  2,501 rows/s  ETA 0:12  1,000 duplicates  5 rejected\n"
+    assert shown == "25.0 %  2,501 plays/s  ETA 0:12  1,000 duplicates  5 rejected\n"
 
 
 def test_no_figures_are_shown_before_the_total_is_known():
     assert shown_in(io.StringIO(), lambda view: view.show(replace(RECORD, total_records=0))) == ""
     shown = shown_in(Terminal(), lambda view: view.show(replace(RECORD, total_records=0)))
     assert "reading the database" in shown
-    assert "rows/s" not in shown
+    assert "plays/s" not in shown
 
 
 def test_lines_are_limited_to_one_per_interval(monkeypatch):

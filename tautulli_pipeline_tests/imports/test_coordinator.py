@@ -127,7 +127,7 @@ def harness(tmp_path, database, address):
     ):
         running = RunningImport(
             log,
-            ImportRecord.begin(database, fresh=False),
+            ImportRecord.begin(database, "default", fresh=False),
             unreadable=(),
             began_at=0.0,
             observe=lambda _record: None,
@@ -315,6 +315,6 @@ def test_a_second_import_is_refused_and_names_the_first(refused, tmp_path, datab
     (tmp_path / "data").mkdir()
     log = ImportLog(tmp_path / "data")
     with log.exclusive(database):
-        log.write(ImportRecord.begin(database, fresh=False))
+        log.write(ImportRecord.begin(database, "default", fresh=False))
         with refused(ImportRunningError, database.with_name("other.db")) as fault:
             assert fault.facts["progress"]["source"] == str(database)

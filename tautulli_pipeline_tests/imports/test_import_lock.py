@@ -133,14 +133,14 @@ def test_a_reset_blocks_imports_with_a_clear_message(tmp_path):
 
 def test_an_import_that_is_still_copying_its_source_is_shown_as_running(tmp_path):
     log = ImportLog(tmp_path)
-    log.write(ImportRecord.begin(tmp_path / "old.db", fresh=False))
+    log.write(ImportRecord.begin(tmp_path / "old.db", "default", fresh=False))
     with log.exclusive(tmp_path / "new.db") as claim:
         os.utime(tmp_path / "import.json", (0, 0))
         current = ImportLog(tmp_path).current()
         assert (current.status, current.source) == (Status.RUNNING, str(tmp_path / "new.db"))
         assert current.summary()["import_id"] is None
         assert current.started_at == claim.started_at
-        log.write(ImportRecord.begin(tmp_path / "own.db", fresh=False))
+        log.write(ImportRecord.begin(tmp_path / "own.db", "default", fresh=False))
         assert ImportLog(tmp_path).current().source == str(tmp_path / "own.db")
 
 
@@ -150,7 +150,7 @@ def statuses_of(tmp_path, work):
     with log.exclusive(tmp_path / "x.db") as claim, stop.shared(log.lock, claim):
         running = RunningImport(
             log,
-            ImportRecord.begin(tmp_path / "x.db", fresh=False),
+            ImportRecord.begin(tmp_path / "x.db", "default", fresh=False),
             unreadable=(),
             began_at=time.monotonic(),
             observe=lambda changed: seen.append(changed.status.value),

@@ -48,6 +48,7 @@ def record(status=Status.RUNNING, **changes):
     standard = {
         "import_id": "20260101T000000-abcd",
         "source": str(SOURCE),
+        "server_id": "default",
         "fresh": False,
         "status": status,
         "started_at": datetime(2026, 1, 1, 0, 0, 7, tzinfo=UTC),
@@ -86,18 +87,24 @@ def test_a_record_round_trips(log):
         assert log.read() == written
 
 
+def killed(**changes):
+    """Return the record of an import whose process died."""
+    return record(Status.FAILED, error="process 4711 ended unexpectedly", **changes)
+
+
 def write_as_0_1_0(folder, written):
     """Store a record in the format of version 0.1.0."""
     ImportLog(folder).write(written)
     file = folder / "import.json"
     fields = orjson.loads(file.read_bytes())
-    del fields["pending"], fields["ended_at"]
+    for name in ("pending", "ended_at", "server_id", "error", "checked_at"):
+        del fields[name]
     file.write_bytes(orjson.dumps(fields))
 
 
 def test_a_record_of_an_earlier_version_can_be_read(log, tmp_path):
     write_as_0_1_0(tmp_path, record(Status.STOPPED))
-    assert log.read() == record(Status.STOPPED, pending=0)
+    assert log.read() == record(Status.STOPPED, pending=0, server_id="")
 
 
 def test_a_record_is_replaced_atomically(log, tmp_path, monkeypatch):
@@ -134,10 +141,10 @@ def test_readers_never_see_a_partial_record(log):
 @pytest.mark.parametrize("status", [Status.RUNNING, Status.STOPPING])
 def test_an_import_whose_process_died_has_failed(log, tmp_path, status):
     log.write(record(status))
-    assert log.read() == record(Status.FAILED)
+    assert log.read() == killed()
     with log.exclusive(SOURCE):
         assert log.read() == ImportLog(tmp_path).read() == record(Status.RUNNING)
-    assert log.read() == record(Status.FAILED)
+    assert log.read() == killed()
 
 
 @pytest.mark.parametrize("status", [Status.RUNNING, Status.STOPPING])
@@ -150,7 +157,7 @@ def test_a_running_import_that_is_asked_to_stop_is_stopping(log, tmp_path, statu
         log.write(record(Status.STOPPED))
         assert log.read() == record(Status.STOPPED)
         log.write(record(status))
-    assert log.read() == record(Status.FAILED)  # it was killed while stopping
+    assert log.read() == killed()  # while stopping
 
 
 def test_the_outcomes_in_a_record_of_0_1_0_are_read(log):
@@ -218,6 +225,8 @@ def test_the_summary_shows_every_figure():
         "dry_run": False,
         "import_id": "20260101T000000-abcd",
         "source": "/media/tautulli.db",
+        "server_id": "default",
+        "error": None,
         "progress": 50.0,
         "total_records": 110,
         "unchanged": 9,
@@ -233,6 +242,8 @@ def test_the_summary_shows_every_figure():
         "elapsed_seconds": 5.5,
         "estimated_remaining_seconds": 5.5,
         "start_time": "2026-01-01T00:00:07Z",
+        "end_time": None,
+        "checked_time": None,
         "last_processed_id": 77,
     }
 
@@ -268,15 +279,16 @@ def test_progress_rate_and_remaining_time(changes, progress, rate, remaining):
         (record(Status.COMPLETED), False, False),
         (record(Status.FAILED, dry_run=True), False, False),
         (record(Status.STOPPED, source="/media/another.db"), False, False),
+        (record(Status.STOPPED, server_id="another"), False, False),
         (None, False, False),
     ],
 )
 def test_an_unfinished_import_of_the_same_source_is_resumed(log, last, fresh, continued):
     if last is not None:
         log.write(last)
-    given = log.continue_or_begin(SOURCE, fresh=fresh)
+    given = log.continue_or_begin(SOURCE, "default", fresh=fresh)
     if continued:
-        assert given == (replace(last, status=Status.FAILED) if last.status == "running" else last)
+        assert given == (killed() if last.status == "running" else last)
     else:
         assert given.import_id != record().import_id
         assert given.source == str(SOURCE)
@@ -285,7 +297,7 @@ def test_an_unfinished_import_of_the_same_source_is_resumed(log, last, fresh, co
 
 
 def test_every_import_has_a_unique_id():
-    begun = [ImportRecord.begin(SOURCE, fresh=False).import_id for _ in range(20)]
+    begun = [ImportRecord.begin(SOURCE, "default", fresh=False).import_id for _ in range(20)]
     assert len(set(begun)) == 20
 
 
@@ -316,8 +328,8 @@ def test_settled_rows_of_an_import_that_is_not_running_are_recorded(log, status)
     ended_at = datetime(2026, 1, 1, tzinfo=UTC)
     log.write(record(status, ended_at=ended_at))
     assert not log.settle(IMPORT_ID, Outcomes(imported=109))
-    expected = Status.FAILED if status is Status.RUNNING else status
-    assert log.read() == record(expected, outcomes=Outcomes(imported=109), ended_at=ended_at)
+    expected = killed() if status is Status.RUNNING else record(status)
+    assert log.read() == replace(expected, outcomes=Outcomes(imported=109), ended_at=ended_at)
     assert log.read().resumable
 
 
@@ -369,9 +381,9 @@ def test_settling_releases_the_lock(log):
 def test_an_import_that_0_1_0_only_published_is_failed_and_can_be_resumed(log, tmp_path):
     write_as_0_1_0(tmp_path, record(Status.PENDING))
     found = log.read()
-    assert found == record(Status.FAILED, pending=0)
+    assert found == killed(pending=0, server_id="")
     assert found.resumable
-    assert log.continue_or_begin(SOURCE, fresh=False) == found
+    assert log.continue_or_begin(SOURCE, "default", fresh=False) == found
 
 
 def test_an_import_that_0_1_0_only_published_is_completed_once_its_rows_are_settled(log, tmp_path):
@@ -379,13 +391,13 @@ def test_an_import_that_0_1_0_only_published_is_completed_once_its_rows_are_sett
     with ImportLog(tmp_path).exclusive(None):
         assert not log.settle(IMPORT_ID, Outcomes(imported=110))
     assert not log.settle(IMPORT_ID, Outcomes(imported=109))
-    assert log.read() == record(Status.FAILED, pending=0, outcomes=Outcomes(imported=109))
+    assert log.read() == killed(pending=0, server_id="", outcomes=Outcomes(imported=109))
     assert log.settle(IMPORT_ID, Outcomes(imported=110))
-    assert_completed(log, record(pending=0), Outcomes(imported=110))
+    assert_completed(log, record(pending=0, server_id=""), Outcomes(imported=110))
 
 
 def test_a_new_import_is_pending(log):
-    begun = ImportRecord.begin(SOURCE, fresh=False)
+    begun = ImportRecord.begin(SOURCE, "default", fresh=False)
     log.write(begun)
     assert log.read() == begun
     assert begun.status is Status.PENDING

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pytest
 
-from tautulli_pipeline.errors import StoppedError
+from tautulli_pipeline.errors import StoppedError, StreamError
 from tautulli_pipeline.imports import running as running_module
 from tautulli_pipeline.imports.receipts import ROWS, Receipt
 from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Outcomes, Status
@@ -42,7 +42,7 @@ def start(log, tmp_path, seen):
     def start(record=None, *, unreadable=(), began_at=None):
         return RunningImport(
             log,
-            record or ImportRecord.begin(tmp_path / "tautulli.db", fresh=False),
+            record or ImportRecord.begin(tmp_path / "tautulli.db", "default", fresh=False),
             unreadable=unreadable,
             began_at=time.monotonic() if began_at is None else began_at,
             observe=seen.append,
@@ -266,3 +266,47 @@ def test_an_import_that_cannot_record_its_completion_has_failed(running, tmp_pat
     found = read_without_process(tmp_path)
     assert (found.status, found.ended_at) == (Status.FAILED, None)
     assert found.resumable
+
+
+def test_an_import_that_finds_nothing_new_keeps_the_figures_of_the_last_one(start, log):
+    first = start()
+    first.cover(plan_of(7))
+    first.settled(Outcomes(imported=7))
+    first.complete()
+    last = log.read()
+    second = start()
+    second.cover(plan_of(0, unchanged=7, pending=2))
+    second.complete()
+    assert (second.record.total_records, second.record.unchanged) == (0, 7)
+    checked_at = second.record.ended_at
+    assert log.read() == replace(last, checked_at=checked_at, pending=2)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"status": Status.FAILED}, {"source": "/other.db"}, {"server_id": "other"}]
+)
+def test_an_import_that_finds_nothing_keeps_no_other_import(start, log, changes):
+    first = start()
+    first.cover(plan_of(7))
+    log.write(replace(first.record, **({"status": Status.COMPLETED} | changes)))
+    second = start()
+    second.cover(plan_of(0, unchanged=7))
+    second.complete()
+    assert log.read() == second.record
+
+
+@pytest.mark.parametrize(
+    ("error", "stored"),
+    [
+        (StreamError("no server", hint="start it"), "no server; start it"),
+        (RuntimeError("odd\nmore"), "unexpected RuntimeError: odd"),
+        (StoppedError("stopped"), None),
+    ],
+)
+def test_a_failed_import_records_why(start, log, error, stored):
+    running = start()
+    with pytest.raises(type(error)), running.until_ended():
+        raise error
+    assert log.read().error == stored
+    resumed = start(log.read())
+    assert resumed.record.error is None

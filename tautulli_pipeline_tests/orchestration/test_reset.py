@@ -31,7 +31,7 @@ def reset(settings):
 
 
 def record_of(settings):
-    return ImportRecord.begin(settings.data_dir / "tautulli.db", fresh=False)
+    return ImportRecord.begin(settings.data_dir / "tautulli.db", "default", fresh=False)
 
 
 def leave_receipts(settings, *names):

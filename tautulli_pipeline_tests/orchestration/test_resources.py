@@ -139,7 +139,7 @@ def test_every_option_has_a_description_and_is_optional():
 def test_a_second_import_fails_with_the_progress_of_the_first(served_dir, instance):
     log, source = ImportLog(served_dir), served_dir.with_name("tautulli.db")
     with log.exclusive(source):
-        log.write(ImportRecord.begin(source, fresh=False))
+        log.write(ImportRecord.begin(source, "default", fresh=False))
         failure = failure_of(instance, "import_job")
     assert f"an import of {source} is already running" in failure.description
     assert failure.metadata["progress"].value["total_records"] == 0

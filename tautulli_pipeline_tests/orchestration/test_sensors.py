@@ -126,7 +126,7 @@ def test_nothing_starts_while_an_import_runs(
     log, source = ImportLog(data_dir), tmp_path / "tautulli.db"
     tick = Ticking(new_history_sensor, instance)
     with log.exclusive(source):
-        record = ImportRecord.begin(source, fresh=False)
+        record = ImportRecord.begin(source, "default", fresh=False)
         log.write(record)
         reason = tick()
         context = dg.build_schedule_context(instance=instance)
@@ -201,7 +201,7 @@ def test_rows_stored_by_an_import_are_recorded_once(
 ) -> None:
     tick = Ticking(stream_backlog_sensor, instance)
     log = ImportLog(data_dir)
-    begun = ImportRecord.begin(tmp_path / "tautulli.db", fresh=False)
+    begun = ImportRecord.begin(tmp_path / "tautulli.db", "default", fresh=False)
     stored = replace(begun, status=Status.COMPLETED, ended_at=datetime.now(UTC))
     with stream_address(load_settings()):
         log.write(stored)

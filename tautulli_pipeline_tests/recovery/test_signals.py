@@ -87,7 +87,7 @@ def test_a_signal_while_loading_and_copying(
 def test_a_signal_while_surveying(attempt: str, database: Path, data_dir: Path) -> None:
     if attempt == "second":
         data_dir.mkdir()
-        ImportLog(data_dir).write(ImportRecord.begin(database, fresh=False))
+        ImportLog(data_dir).write(ImportRecord.begin(database, "default", fresh=False))
     done = subprocess.run(
         [sys.executable, "-c", IN_THE_SURVEY, "import", database, "--json"],
         env=environment(data_dir),

@@ -1,0 +1,103 @@
+"""The `status` command, and the summary of an import."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from tautulli_pipeline.cli.lines import print_line
+from tautulli_pipeline.cli.progress import time_left
+from tautulli_pipeline.cli.reporting import print_counts, print_json
+from tautulli_pipeline.cli.tables import print_fields
+from tautulli_pipeline.imports.record import (
+    PENDING_SUMMARY,
+    RUNNING,
+    ImportLog,
+    ImportRecord,
+    Status,
+)
+from tautulli_pipeline.settings import Settings
+
+
+def show_status(settings: Settings, *, as_json: bool) -> None:
+    """Print the saved progress, without opening the warehouse."""
+    record = ImportLog(settings.data_dir).current() if settings.data_dir.is_dir() else None
+    if as_json:
+        print_json(record.summary() if record else PENDING_SUMMARY)
+    elif record is None:
+        print_line(_without_record(settings))
+    else:
+        print_fields(
+            {
+                "status": record.status.value,
+                "database": record.source,
+                "server": record.server_id or None,
+                "started": _shown(record.started_at),
+                "ended": _shown(record.ended_at),
+                "nothing new at": _shown(record.checked_at),
+            }
+        )
+        print_summary(record, settings.warehouse_path)
+
+
+def _without_record(settings: Settings) -> str:
+    if settings.warehouse_path.exists():
+        return f"no progress is saved in {settings.data_dir}: the next import reads every play"
+    return f"nothing has been imported into {settings.data_dir} yet"
+
+
+def print_summary(record: ImportRecord, warehouse: Path) -> None:
+    """Print what an import did: a sentence, the counts that are not zero, and where to look."""
+    outcomes = record.outcomes
+    print_line(_headline(record))
+    others = {
+        "duplicates found by the stream": outcomes.duplicates_stream,
+        "duplicates found by the cache": outcomes.duplicates_cache,
+        "duplicates already in the table": outcomes.duplicates_database,
+        "rejected": outcomes.rejected,
+        "unreadable": outcomes.errors,
+    }
+    outside = {
+        "unchanged since an earlier import": record.unchanged,
+        "not imported yet": record.pending,
+    }
+    if outcomes.processed and any([*others.values(), *outside.values()]):
+        rows = {name: count for name, count in others.items() if count}
+        print_counts(
+            {"imported": outcomes.imported} | rows,
+            {"plays in this import": record.total_records},
+            {name: count for name, count in outside.items() if count},
+        )
+    if outcomes.duplicates_cache or outcomes.duplicates_database:
+        print_line("list the duplicates with `tautulli-pipeline duplicates list`")
+    if outcomes.rejected:
+        print_line("list the rejected plays with `tautulli-pipeline dead-letters list`")
+    print_line(f"the plays are in the table playback_events of {warehouse}")
+
+
+def _headline(record: ImportRecord) -> str:
+    summary, outcomes = record.summary(), record.outcomes
+    speed = f"{summary['records_per_second']:,.0f} plays/s"
+    if record.status in RUNNING:
+        return f"{record.status}: {summary['progress']} %, {speed}, {time_left(summary)} left"
+    after = f"{record.elapsed_seconds:,.1f} s"
+    if record.status is Status.COMPLETED:
+        if outcomes.imported:
+            return f"imported {_plays(outcomes.imported)} from {record.source} in {after} ({speed})"
+        if record.total_records:
+            return f"no new plays among {_plays(record.total_records)} of {record.source} ({after})"
+        if record.unchanged:
+            return f"nothing new: {_plays(record.unchanged)} of {record.source} are unchanged"
+        return f"there are no plays in {record.source}"
+    parts = [f"the import {record.status} after {after}"]
+    parts += [f"{outcomes.processed:,} of {_plays(record.total_records)} are done"]
+    parts += ["import again to resume it"] if record.resumable else []
+    return "; ".join(parts) + (f" ({record.error})" if record.error else "")
+
+
+def _plays(count: int) -> str:
+    return f"{count:,} play{'' if count == 1 else 's'}"
+
+
+def _shown(moment: datetime | None) -> str | None:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC" if moment else None
