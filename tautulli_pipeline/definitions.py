@@ -18,6 +18,7 @@ from tautulli_pipeline.orchestration.curation_jobs import (
 from tautulli_pipeline.orchestration.jobs import consume_job, dry_run_job, import_job
 from tautulli_pipeline.orchestration.resources import Warehouse, consume_stream, import_by_settings
 from tautulli_pipeline.orchestration.sensors import (
+    dry_run_schedule,
     import_schedule,
     new_history_sensor,
     stream_backlog_sensor,
@@ -35,7 +36,7 @@ defs = dg.Definitions(
         replay_dead_letters_job,
     ],
     sensors=[new_history_sensor, stream_backlog_sensor],
-    schedules=[import_schedule],
+    schedules=[import_schedule, dry_run_schedule],
     resources={
         "importing": import_by_settings,
         "consuming": consume_stream,

@@ -1,17 +1,19 @@
-"""What starts jobs: two sensors and a schedule.
+"""What starts jobs: two sensors and two schedules.
 
-New plays start an import, pending events on the stream start a consumer, and the schedule imports
-every due partition once a night.
+New plays start an import, pending events on the stream start a consumer, and once a night every
+due partition is imported, or marked as due if imports may only start by hand. A failed job is
+tried again, with longer and longer pauses.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 import dagster as dg
 import orjson
+from pydantic import TypeAdapter
 
 from tautulli_pipeline.data_dir.consumer_lock import is_consumer_running
 from tautulli_pipeline.data_dir.directory import make_data_dir
@@ -20,15 +22,13 @@ from tautulli_pipeline.imports.connections import stream_address
 from tautulli_pipeline.imports.record import ImportLog
 from tautulli_pipeline.imports.source_watch import SourceState, fingerprint, read_source_state
 from tautulli_pipeline.orchestration.history import PARTITIONS, DagsterHistory, last_materialized_at
-from tautulli_pipeline.orchestration.instance import COMMAND_LINE_TAGS
-from tautulli_pipeline.orchestration.jobs import consume_job, import_job
+from tautulli_pipeline.orchestration.jobs import consume_job, dry_run_job, import_job
+from tautulli_pipeline.orchestration.retries import latest_failures
 from tautulli_pipeline.orchestration.workers import has_unfinished_runs
 from tautulli_pipeline.settings import Settings, load_settings
 from tautulli_pipeline.stream.session import count_pending
 
 _NO_DATABASE: Final = "IMPORT_DB_PATH is not set, so there is no database to watch"
-# A consumer that has just failed would most likely fail again.
-_PAUSE_AFTER_FAILURE_SECONDS: Final = 120.0
 
 
 @dg.sensor(
@@ -77,6 +77,23 @@ def import_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg
     return dg.SkipReason(reason) if reason else dg.RunRequest()
 
 
+@dg.schedule(
+    job=dry_run_job,
+    cron_schedule="0 4 * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Marks new and changed partitions daily at 04:00 UTC unless IMPORT_ENABLED=true.",
+)
+def dry_run_schedule(_context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """Request a dry run, so that the UI shows what is due although no import may start."""
+    try:
+        settings = load_settings()
+    except PipelineError as error:
+        return dg.SkipReason(in_one_line(error))
+    if settings.import_enabled:
+        return dg.SkipReason("IMPORT_ENABLED is true, so import_schedule imports what is due")
+    return dg.RunRequest() if settings.import_db_path else dg.SkipReason(_NO_DATABASE)
+
+
 def _import_skip_reason(settings: Settings) -> str | None:
     """Return why sensors and the schedule must not start an import now; None if they may."""
     if not settings.import_enabled:
@@ -94,18 +111,22 @@ class _Cursor:
     Attributes:
         seen: the database as last seen.
         asked: the database when an import was last requested.
+        settings: the settings when an import was last requested, without secrets.
     """
 
     seen: SourceState | None = None
     asked: SourceState | None = None
+    settings: str = ""
 
     @classmethod
     def parse(cls, text: str | None) -> _Cursor:
-        fields = orjson.loads(text) if text else {}
-        return cls(**{name: SourceState(**state) for name, state in fields.items() if state})
+        return _CURSOR.validate_json(text) if text else cls()
 
     def serialize(self) -> str:
         return orjson.dumps(asdict(self)).decode()
+
+
+_CURSOR: Final = TypeAdapter(_Cursor)
 
 
 def _check_database(context: dg.SensorEvaluationContext, settings: Settings) -> dg.SensorResult:
@@ -113,35 +134,50 @@ def _check_database(context: dg.SensorEvaluationContext, settings: Settings) -> 
     if path is None:
         return dg.SensorResult(skip_reason=_NO_DATABASE)
     cursor = _Cursor.parse(context.cursor)
-    files, reason = fingerprint(path), _import_skip_reason(settings)
-    known = history.shown()
+    files, known = fingerprint(path), history.shown()
     if cursor.seen and cursor.seen.rows > 0 and not known:
         cursor = _Cursor()  # a reset has deleted the partitions
-    if cursor.seen and cursor.seen.files == files and (reason or cursor.asked == cursor.seen):
-        return dg.SensorResult(skip_reason=reason or "the database has not changed")
-    make_data_dir(settings)
-    grid, snapshots = history.grid(), settings.layout.snapshots
-    try:
-        state, keys = read_source_state(path, snapshots, files, grid, settings.import_batch_size)
-    except PipelineError as error:  # not tried again until the file changes
-        cursor = replace(cursor, seen=SourceState(files), asked=SourceState(files))
-        return dg.SensorResult(skip_reason=in_one_line(error), cursor=cursor.serialize())
-    cursor = replace(cursor, seen=state)
-    added = sorted(set(keys) - set(known))
-    adding = [PARTITIONS.build_add_request(added)] if added else []
-    if reason is None and not state.has_new_plays_since(cursor.asked):
-        cursor, reason = replace(cursor, asked=state), "the database has no new plays"
-    elif reason is None and has_unfinished_runs(context.instance, import_job.name):
-        cursor, reason = replace(cursor, seen=None), "an import is queued or running"
-    if reason:
-        return dg.SensorResult(
-            skip_reason=reason, cursor=cursor.serialize(), dynamic_partitions_requests=adding
-        )
+    added: list[str] = []
+    if cursor.seen is None or cursor.seen.files != files:
+        make_data_dir(settings)
+        snapshots, batch_size = settings.layout.snapshots, settings.import_batch_size
+        try:
+            seen, keys = read_source_state(path, snapshots, files, history.grid(), batch_size)
+        except PipelineError as error:  # not tried again until the file changes
+            cursor = replace(cursor, seen=SourceState(files), asked=SourceState(files))
+            return dg.SensorResult(skip_reason=in_one_line(error), cursor=cursor.serialize())
+        cursor, added = replace(cursor, seen=seen), sorted(set(keys) - set(known))
+    reason = _why_not_import(context.instance, settings, cursor)
+    if reason is None:
+        cursor = replace(cursor, asked=cursor.seen, settings=settings.model_dump_json())
     return dg.SensorResult(
-        run_requests=[dg.RunRequest()],
-        cursor=replace(cursor, asked=state).serialize(),
-        dynamic_partitions_requests=adding,
+        run_requests=None if reason else [dg.RunRequest()],
+        skip_reason=reason,
+        cursor=cursor.serialize(),
+        dynamic_partitions_requests=[PARTITIONS.build_add_request(added)] if added else [],
     )
+
+
+def _why_not_import(
+    instance: dg.DagsterInstance, settings: Settings, cursor: _Cursor
+) -> str | None:
+    """Return why `new_history_sensor` must not start an import now; None if it may."""
+    assert cursor.seen is not None
+    if reason := _import_skip_reason(settings):
+        return reason
+    if has_unfinished_runs(instance, import_job.name):
+        return "an import is queued or running"
+    failures = latest_failures(instance, import_job.name)
+    if failures is not None:
+        is_same = cursor.asked is not None and cursor.asked.files == cursor.seen.files
+        return failures.skip_reason(
+            datetime.now(UTC),
+            cause_changed=not is_same or cursor.settings != settings.model_dump_json(),
+        )
+    if cursor.seen.has_new_plays_since(cursor.asked):
+        return None
+    is_seen = cursor.asked == cursor.seen
+    return "the database has not changed" if is_seen else "the database has no new plays"
 
 
 def _check_backlog(context: dg.SensorEvaluationContext, settings: Settings) -> dg.SensorResult:
@@ -160,12 +196,8 @@ def _consumer_skip_reason(instance: dg.DagsterInstance, settings: Settings) -> s
         return "an import is running and consumes the events it publishes"
     if is_consumer_running(settings.layout) or has_unfinished_runs(instance, consume_job.name):
         return "a consumer is running"
-    if failed_at := _recent_failure(instance):
-        return (
-            f"consume_job failed at {failed_at:%H:%M:%S} UTC; it is retried "
-            f"{_PAUSE_AFTER_FAILURE_SECONDS:.0f} s after the failure, or when started by hand"
-        )
-    return None
+    failures = latest_failures(instance, consume_job.name)
+    return failures.skip_reason(datetime.now(UTC)) if failures else None
 
 
 def _has_unrecorded_rows(instance: dg.DagsterInstance, settings: Settings) -> bool:
@@ -174,19 +206,3 @@ def _has_unrecorded_rows(instance: dg.DagsterInstance, settings: Settings) -> bo
     if record is None or record.ended_at is None or not record.outcomes.processed:
         return False
     return record.ended_at.replace(tzinfo=None) > last_materialized_at(instance)
-
-
-def _recent_failure(instance: dg.DagsterInstance) -> datetime | None:
-    """Return when the latest `consume_job` run failed; None unless it just did.
-
-    Runs of the command line do not count.
-    """
-    records = instance.get_run_records(dg.RunsFilter(job_name=consume_job.name), limit=1)
-    for record in records:
-        run = record.dagster_run
-        is_from_command_line = COMMAND_LINE_TAGS.keys() <= run.tags.keys()
-        if run.status is dg.DagsterRunStatus.FAILURE and not is_from_command_line:
-            ended_at = datetime.fromtimestamp(record.end_time or 0, UTC)
-            pause = timedelta(seconds=_PAUSE_AFTER_FAILURE_SECONDS)
-            return ended_at if datetime.now(UTC) - ended_at < pause else None
-    return None

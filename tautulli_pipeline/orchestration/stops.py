@@ -3,10 +3,14 @@
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
+from typing import Any, Final
 
 import dagster as dg
 
 from tautulli_pipeline.errors import PipelineError, StoppedError
+
+# The label of the exit code in the metadata of a failure.
+EXIT_CODE: Final = "exit_code"
 
 
 @contextmanager
@@ -29,9 +33,8 @@ def fault_as_failure() -> Iterator[None]:
     except StoppedError:
         raise
     except PipelineError as error:
-        progress = error.facts.get("progress") or {}
-        raise dg.Failure(
-            f"{error.message}. {error.hint}" if error.hint else error.message,
-            metadata={"progress": dg.MetadataValue.json(progress)} if progress else {},
-            allow_retries=False,
-        ) from error
+        metadata: dict[str, Any] = {EXIT_CODE: error.exit_code}
+        if progress := error.facts.get("progress"):
+            metadata["progress"] = dg.MetadataValue.json(progress)
+        description = f"{error.message}. {error.hint}" if error.hint else error.message
+        raise dg.Failure(description, metadata, allow_retries=False) from error

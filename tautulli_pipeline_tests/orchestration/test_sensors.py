@@ -13,10 +13,17 @@ import pytest
 
 from tautulli_pipeline.data_dir.consumer_lock import consumer_lock
 from tautulli_pipeline.definitions import defs
+from tautulli_pipeline.errors import (
+    ConfigurationError,
+    PipelineError,
+    SourceError,
+    StreamError,
+)
 from tautulli_pipeline.imports.connections import stream_address
 from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Outcomes, Status
 from tautulli_pipeline.orchestration.instance import open_instance
 from tautulli_pipeline.orchestration.sensors import (
+    dry_run_schedule,
     import_schedule,
     new_history_sensor,
     stream_backlog_sensor,
@@ -25,6 +32,7 @@ from tautulli_pipeline.settings import load_settings
 from tautulli_pipeline.stream.publisher import Outgoing
 from tautulli_pipeline.stream.session import open_publishing
 from tautulli_pipeline_tests.cases import play
+from tautulli_pipeline_tests.orchestration.ended_runs import run_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -171,6 +179,53 @@ def test_the_schedule_starts_an_import_only_if_enabled(
     assert evaluate() == (0, "an import is queued or running")
     monkeypatch.delenv("IMPORT_DB_PATH")
     assert evaluate() == (0, "IMPORT_DB_PATH is not set, so there is no database to watch")
+
+
+def test_without_import_enabled_the_dry_run_schedule_looks_for_changes(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def evaluate() -> tuple[int, str | None]:
+        data = dry_run_schedule.evaluate_tick(dg.build_schedule_context(instance=instance))
+        return len(data.run_requests or ()), data.skip_message
+
+    assert evaluate() == (1, None)
+    monkeypatch.setenv("IMPORT_ENABLED", "true")
+    assert evaluate() == (0, "IMPORT_ENABLED is true, so import_schedule imports what is due")
+    monkeypatch.setenv("IMPORT_ENABLED", "false")
+    monkeypatch.delenv("IMPORT_DB_PATH")
+    assert evaluate() == (0, "IMPORT_DB_PATH is not set, so there is no database to watch")
+
+
+@pytest.mark.usefixtures("_enabled")
+def test_a_failed_import_is_tried_again_until_one_succeeds(instance: dg.DagsterInstance) -> None:
+    tick = Ticking(new_history_sensor, instance)
+    assert tick() == ""
+    run_job(instance, "import_job", StreamError("no server"))
+    assert "import_job failed at " in (reason := tick())
+    assert "it is tried again at " in reason
+    run_job(instance, "import_job")
+    assert tick() == "the database has not changed"
+
+
+@pytest.mark.usefixtures("_enabled")
+@pytest.mark.parametrize("error", [SourceError("no database"), ConfigurationError("bad value")])
+@pytest.mark.parametrize("change", ["settings", "database"])
+def test_an_import_that_fails_for_a_lasting_reason_waits_until_it_changes(
+    instance: dg.DagsterInstance,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: PipelineError,
+    change: str,
+) -> None:
+    tick = Ticking(new_history_sensor, instance)
+    assert tick() == ""
+    run_job(instance, "import_job", error)
+    assert tick().endswith("it is tried again when the database or the settings change")
+    if change == "settings":
+        monkeypatch.setenv("DEDUP_MAX_ENTRIES", "5")
+    else:
+        write(tmp_path, "UPDATE session_history_metadata SET title = 'other'")
+    assert "it is tried again at " in tick()
 
 
 def test_a_consumer_starts_when_events_are_pending_and_no_consumer_runs(
