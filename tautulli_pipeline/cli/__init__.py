@@ -16,6 +16,7 @@ _STOPPED: Final = 130
 
 def main() -> None:
     """Run the command line and exit the process with its exit code."""
+    _open_closed_streams()
     received: list[int] = []
 
     def remember(number: int, _frame: object) -> None:
@@ -34,6 +35,20 @@ def main() -> None:
         sys.exit(_STOPPED)
     keep_memory_bounded()
     _exit(run_reporting_faults(application, sys.argv[1:]))
+
+
+def _open_closed_streams() -> None:
+    """Open standard streams that are closed, so that no database gets their file numbers."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest free number is this one. Child processes inherit it.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w")
 
 
 def _exit(exit_code: int) -> NoReturn:

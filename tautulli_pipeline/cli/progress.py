@@ -1,12 +1,11 @@
-"""Import progress: a bar on a terminal, a line every few seconds elsewhere."""
+"""Progress on a terminal; elsewhere only messages are printed."""
 
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, Final, TextIO, cast
+from typing import Any, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
@@ -14,31 +13,13 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from tautulli_pipeline.cli.lines import wrap_for
 from tautulli_pipeline.imports.record import ImportRecord
 
-_LINE_EVERY_SECONDS: Final = 5.0
-
-
-class Pace:
-    """A timer for progress lines. The first line is due after one interval."""
-
-    def __init__(self, every_seconds: float = _LINE_EVERY_SECONDS) -> None:
-        self._every_seconds = every_seconds
-        self._next_at = time.monotonic() + every_seconds
-
-    def is_due(self) -> bool:
-        """Whether a line is due. If so, schedule the next one."""
-        now = time.monotonic()
-        if now < self._next_at:
-            return False
-        self._next_at = now + self._every_seconds
-        return True
-
 
 @contextmanager
-def open_progress(stream: TextIO, pace: Pace | None = None) -> Iterator[_Bar | _Lines]:
-    """Open a progress bar or progress lines, depending on `stream`."""
+def open_progress(stream: TextIO) -> Iterator[ProgressView]:
+    """Show progress on `stream` if it is a terminal, and messages in any case."""
     tolerant = cast("TextIO", _Tolerant(stream))
     if not stream.isatty():
-        yield _Lines(tolerant, pace or Pace())
+        yield ProgressView(tolerant, None)
         return
     bar = Progress(
         TaskProgressColumn(),
@@ -48,7 +29,7 @@ def open_progress(stream: TextIO, pace: Pace | None = None) -> Iterator[_Bar | _
         transient=True,
     )
     with bar:
-        yield _Bar(bar, tolerant)
+        yield ProgressView(tolerant, bar)
 
 
 class _Tolerant(io.TextIOBase):
@@ -70,47 +51,45 @@ class _Tolerant(io.TextIOBase):
         return self._stream.isatty()
 
 
-class _Bar:
-    def __init__(self, bar: Progress, stream: TextIO) -> None:
-        self._bar = bar
+class ProgressView:
+    """Shows one task: first that the database is read, then how far it is."""
+
+    def __init__(self, stream: TextIO, bar: Progress | None) -> None:
         self._stream = stream
-        self._task = bar.add_task("import", total=None, figures="reading the database")
+        self._bar = bar
+        self._task = bar.add_task("", total=None, figures="reading the database") if bar else None
 
     def show(self, record: ImportRecord) -> None:
-        if record.total_records:
-            self._bar.update(
-                self._task,
-                total=record.total_records,
-                completed=record.outcomes.processed,
-                figures=_figures(record),
-            )
+        """Show how much of an import is published and stored."""
+        total, stored = record.total_records, record.outcomes.processed
+        if not total:
+            return
+        published = max(stored, min(record.sent_records, total))
+        summary = record.summary()
+        figures = f"stored {stored:,} of {total:,}"
+        if stored:
+            figures += f"  {summary['records_per_second']:,.0f} plays/s  ETA {time_left(summary)}"
+        else:
+            figures = f"published {published:,} of {total:,}"
+        # Both halves count, so that the bar moves before the first plays are stored.
+        self._update((published + stored) / 2, total, figures)
+
+    def show_read(self, done: int, total: int) -> None:
+        """Show how many plays are read."""
+        self._update(done, total, f"read {done:,} of {total:,} plays")
+
+    def _update(self, completed: float, total: int, figures: str) -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=completed, total=total, figures=figures)
 
     def say(self, text: str) -> None:
+        """Print a message, above the progress on a terminal."""
+        if self._bar is None:
+            self._stream.write(f"{text}\n")
+            self._stream.flush()
+            return
         wrapped = wrap_for(self._stream, text)
         self._bar.console.print(wrapped, soft_wrap=True, highlight=False, markup=False, emoji=False)
-
-
-class _Lines:
-    def __init__(self, stream: TextIO, pace: Pace) -> None:
-        self._stream = stream
-        self._pace = pace
-
-    def show(self, record: ImportRecord) -> None:
-        if record.total_records and self._pace.is_due():
-            percent = record.summary()["progress"]
-            self.say(f"{percent} %  {_figures(record)}")
-
-    def say(self, text: str) -> None:
-        self._stream.write(f"{text}\n")
-        self._stream.flush()
-
-
-def _figures(record: ImportRecord) -> str:
-    summary = record.summary()
-    return (
-        f"{summary['records_per_second']:,.0f} plays/s  ETA {time_left(summary)}  "
-        f"{record.outcomes.duplicates:,} duplicates  {record.outcomes.rejected:,} rejected"
-    )
 
 
 def time_left(summary: Mapping[str, Any]) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
-from tautulli_pipeline.cli.lines import print_line, print_notice
+from tautulli_pipeline.cli.lines import print_line
 from tautulli_pipeline.cli.options import database_path
-from tautulli_pipeline.cli.progress import Pace
+from tautulli_pipeline.cli.progress import open_progress
 from tautulli_pipeline.cli.reporting import print_counts, print_json, report_unreadable
 from tautulli_pipeline.cli.tables import print_fields
 from tautulli_pipeline.imports.record import ImportRecord, Outcomes, Status
@@ -46,18 +47,14 @@ def run_dry_run(settings: Settings, path: Path, *, salvaging: bool, as_json: boo
 
 
 def _validate(settings: Settings, path: Path, *, salvaging: bool = False) -> Findings:
-    stop, pace = Stop("stopped; nothing was written"), Pace()
-
-    def show(done: int, total: int) -> None:
-        if pace.is_due():
-            print_notice(f"read {done:,} of {total:,} plays")
-
+    stop = Stop("stopped; nothing was written")
     with (
         stop.heard(),
         stop.interruptible(),
+        open_progress(sys.stderr) as progress,
         open_source(path, settings.layout.snapshots, salvaging=salvaging) as source,
     ):
-        return validate(source, settings, show)
+        return validate(source, settings, progress.show_read)
 
 
 def _as_record(findings: Findings, server_id: str, elapsed_seconds: float) -> ImportRecord:

@@ -72,6 +72,7 @@ class ImportRecord:
         unreadable: the unreadable parts of the source, as `Damage.facts` returns them.
         server_id: the Plex server in keys and rows; '' in records of version 0.1.0.
         error: why it failed.
+        sent_records: rows of this attempt that are on the stream.
         checked_at: when a later import found nothing new, in UTC.
     """
 
@@ -96,6 +97,7 @@ class ImportRecord:
     ended_at: datetime | None = None
     server_id: str = ""
     error: str | None = None
+    sent_records: int = 0
     checked_at: datetime | None = None
 
     @classmethod

@@ -47,7 +47,12 @@ class RunningImport:
         self._began_at = began_at - record.elapsed_seconds
         self._last = log.read()
         self._record = replace(
-            record, process_id=os.getpid(), unreadable=unreadable, ended_at=None, error=None
+            record,
+            process_id=os.getpid(),
+            unreadable=unreadable,
+            sent_records=record.outcomes.processed,
+            ended_at=None,
+            error=None,
         )
         self._change(lambda now: replace(now, status=Status.RUNNING))
         verb = "resuming" if record.covered else "beginning"
@@ -82,10 +87,11 @@ class RunningImport:
             self.settled(outcomes)
 
     def published(self, receipt: Receipt) -> None:
-        """Record the last published source row."""
+        """Record the published rows of a partition."""
         ids = receipt.rows["source_row_id"].drop_null()
-        if len(ids):
-            self._change(lambda now: replace(now, last_processed_id=ids[-1].as_py()))
+        last = ids[-1].as_py() if len(ids) else self._record.last_processed_id
+        sent = self._record.sent_records + receipt.rows.num_rows
+        self._change(lambda now: replace(now, last_processed_id=last, sent_records=sent))
 
     def complete(self) -> None:
         """Record that every row is settled; if there was nothing to do, keep the last import."""
