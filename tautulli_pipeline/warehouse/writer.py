@@ -94,16 +94,17 @@ class Writer:
             return
         # Huge texts: a checkpoint frees the memory of loose rows, and two halves fit where
         # the whole does not. A message that does not fit by itself must not block the rest.
+        # Within an `except` block, the error would keep the results of the failed attempt.
         checkpoint(self._connection)
         half = messages.num_rows // 2
         if half:
             self.write(messages[:half])
             self.write(messages[half:])
             return
-        try:
+        with suppress(duckdb.OutOfMemoryException):
             self._write_whole(messages)
-        except duckdb.OutOfMemoryException:
-            self._write(messages, near_in_time=True, fault=TOO_LARGE)
+            return
+        self._write(messages, near_in_time=True, fault=TOO_LARGE)
 
     def _write_whole(self, messages: pa.Table) -> None:
         try:
