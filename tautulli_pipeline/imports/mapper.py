@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Final
 
@@ -49,16 +47,37 @@ class Mapper:
         with duckdb.connect(config={"threads": 1}) as connection:
             while (first := next(left, None)) is not None:
                 some = chain([first], islice(left, _BATCHES_PER_QUERY - 1))
-                yield from self._map_by_one_query(connection, _Feed(schema, some))
+                yield from self._map_by_one_query(connection, schema, some)
 
     def _map_by_one_query(
-        self, connection: duckdb.DuckDBPyConnection, feed: _Feed
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        schema: pa.Schema,
+        batches: Iterable[pa.RecordBatch],
     ) -> Iterator[pa.Table]:
-        connection.register("batch", feed.reader())
-        with feed.source_errors():
+        unmapped: list[pa.RecordBatch] = []
+        errors: list[BaseException] = []
+
+        def pass_on() -> Iterator[pa.RecordBatch]:
+            try:
+                for batch in batches:
+                    unmapped.append(batch)
+                    yield batch
+            except BaseException as error:
+                errors.append(error)
+                raise
+
+        connection.register("batch", pa.RecordBatchReader.from_batches(schema, pass_on()))
+        try:
             for rows in connection.execute(self._query).to_arrow_reader(ROWS_PER_PIECE):
-                records = self._records(feed.take(rows.num_rows), rows)
+                raw = pa.Table.from_batches(unmapped, schema)
+                unmapped[:] = raw.slice(rows.num_rows).to_batches()
+                records = self._records(raw.slice(0, rows.num_rows), rows)
                 yield pa.Table.from_batches([rows]).append_column("record", records)
+        except (duckdb.Error, pa.ArrowInvalid, OSError):
+            if errors:  # the query fails with an error of its own
+                raise errors[0] from None
+            raise
 
     def _records(self, raw: pa.Table, rows: pa.RecordBatch) -> pa.Array:
         """Return the raw record of each rejected row, at its position."""
@@ -70,47 +89,3 @@ class Mapper:
             connection.register("batch", raw.filter(rejected))
             records = connection.execute(self._record_query).to_arrow_table(ROWS_PER_PIECE)
         return pc.replace_with_mask(none, rejected, records["record"].combine_chunks())
-
-
-class _Feed:
-    """Feeds batches to a query and keeps them until its rows arrive."""
-
-    def __init__(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
-        self._schema = schema
-        self._batches = batches
-        self._passed: deque[pa.RecordBatch] = deque()
-        self._error: BaseException | None = None
-
-    def reader(self) -> pa.RecordBatchReader:
-        return pa.RecordBatchReader.from_batches(self._schema, self._pass_on())
-
-    def _pass_on(self) -> Iterator[pa.RecordBatch]:
-        try:
-            for batch in self._batches:
-                self._passed.append(batch)
-                yield batch
-        except BaseException as error:
-            self._error = error
-            raise
-
-    @contextmanager
-    def source_errors(self) -> Iterator[None]:
-        """Raise the error of the batches instead of the query error that it caused."""
-        try:
-            yield
-        except (duckdb.Error, pa.ArrowInvalid, OSError):
-            if self._error is not None:
-                raise self._error from None
-            raise
-
-    def take(self, count: int) -> pa.Table:
-        """Return the next `count` rows that passed."""
-        taken = []
-        while count:
-            batch = self._passed.popleft()
-            if batch.num_rows > count:
-                self._passed.appendleft(batch.slice(count))
-                batch = batch.slice(0, count)
-            taken.append(batch)
-            count -= batch.num_rows
-        return pa.Table.from_batches(taken, self._schema)
