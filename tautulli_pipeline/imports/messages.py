@@ -33,12 +33,11 @@ IMPORT_HEADER: Final = "Import-Id"
 PARTITION_HEADER: Final = "Import-Partition"
 
 _MAPPED: Final = ("source_row_id", "event_id", "reason", "record")
-_ADDRESSED: Final = ("subject", "payload")
 
 
 def no_rows() -> pa.Table:
     """Return an empty table with the columns of mapped rows."""
-    texts = ((name, pa.string()) for name in (*_MAPPED[1:], *_ADDRESSED))
+    texts = ((name, pa.string()) for name in (*_MAPPED[1:], "subject", "payload"))
     return pa.schema([("source_row_id", pa.int64()), *texts]).empty_table()
 
 
@@ -82,18 +81,15 @@ class Piece:
     def __init__(self, import_id: str, rows: pa.Table, cuts: Sequence[Cut]) -> None:
         self.cuts = cuts
         self._accepted = pc.is_null(rows["reason"]).to_pylist()
-        self._row_of_message: list[int] = []
-        self.messages = self._make_messages(import_id, rows)
         # Without the payloads: the messages hold them.
         self._rows = rows.select(_MAPPED)
-
-    def _make_messages(self, import_id: str, rows: pa.Table) -> list[Outgoing]:
+        self.messages: list[Outgoing] = []
+        self._row_of_message: list[int] = []
         ids = rows["source_row_id"].to_pylist()
         subjects = rows["subject"].to_pylist()
         event_ids = rows["event_id"].to_pylist()
         payloads = _payloads(rows["payload"])
-        messages = []
-        for part, first, end, _ in self.cuts:
+        for part, first, end, _ in cuts:
             for row in range(first, end):
                 if self._accepted[row] and (part.only is None or ids[row] in part.only):
                     suffix = f":{part.attempt}" if part.attempt else ""
@@ -102,9 +98,8 @@ class Piece:
                         IMPORT_HEADER: import_id,
                         PARTITION_HEADER: part.key,
                     }
-                    messages.append(Outgoing(subjects[row], payloads[row], headers))
+                    self.messages.append(Outgoing(subjects[row], payloads[row], headers))
                     self._row_of_message.append(row)
-        return messages
 
     def receipt_rows(self, acks: PubAcks) -> tuple[pa.Table, list[int]]:
         """Return the rows with their outcomes, and the stream sequence of each row."""
@@ -134,11 +129,7 @@ def _payloads(column: pa.ChunkedArray) -> list[memoryview]:
 
 @dataclass
 class OpenReceipts:
-    """Collects the rows of each partition until all of them are acknowledged.
-
-    Attributes:
-        unreadable: ids of plays that exist but that cannot be read, ascending.
-    """
+    """Collects the rows of each partition of a `Publication` until all are acknowledged."""
 
     import_id: str
     server_id: str
