@@ -63,7 +63,11 @@ class ImportLock:
         """
         self._lock.acquire(timeout=_PROBE_SECONDS)
         try:
-            yield self._claim(source)
+            self._withdraw()
+            named = str(spelled_out(source)) if source else ""
+            claim = Claim(os.urandom(8).hex(), os.getpid(), named, datetime.now(UTC))
+            write_atomically(self._file, orjson.dumps(asdict(claim)))
+            yield claim
         finally:
             self._withdraw()
             if not self._record.exists():  # no import was recorded
@@ -102,13 +106,6 @@ class ImportLock:
         """Whether the running attempt was asked to stop."""
         holder = self.holder()
         return holder is not None and self.is_stop_requested(holder)
-
-    def _claim(self, source: Path | None) -> Claim:
-        self._withdraw()
-        named = str(spelled_out(source)) if source else ""
-        claim = Claim(os.urandom(8).hex(), os.getpid(), named, datetime.now(UTC))
-        write_atomically(self._file, orjson.dumps(asdict(claim)))
-        return claim
 
     def _withdraw(self) -> None:
         for pattern in (f"{self._file.name}*", self._paths.stop_request("*").name):
