@@ -96,7 +96,6 @@ class Import:
     """An import with its source, stream and consumer open; created by `open_import`.
 
     Attributes:
-        source: the open source.
         contents: the first survey of the source, if there was one.
         consumer: a consumer that has begun, for this import only.
     """
@@ -132,7 +131,10 @@ class Import:
         """
         if self._plan is None:
             grid = history.grid()
-            contents = self._survey(grid)
+            contents = self.contents
+            if contents is None or grid is not None:
+                with self.stop.interruptible():
+                    contents = self.source.survey(grid, self.settings.import_batch_size)
             ready = self.consumer.await_ready()
             record = self.record
             self._plan = make_plan(
@@ -148,12 +150,6 @@ class Import:
             self.running.cover(self._plan)
             self.consumer.cover(self._plan.covered)
         return self._plan
-
-    def _survey(self, grid: Grid | None) -> list[PartitionContent]:
-        if self.contents is not None and grid is None:
-            return self.contents
-        with self.stop.interruptible():
-            return self.source.survey(grid, self.settings.import_batch_size)
 
     def _report_kept_batch_size(self, grid: Grid | None) -> None:
         batch_size = self.settings.import_batch_size
