@@ -97,9 +97,7 @@ class Consumption:
         """
         patience = _NARROW_PATIENCE_SECONDS if self.session.narrow else _PATIENCE_SECONDS
         deadline = time.monotonic() + patience
-        while not control.stopped and time.monotonic() < deadline:
-            if _is_full(self._waiting):
-                break
+        while not (control.stopped or _is_full(self._waiting) or time.monotonic() >= deadline):
             last_sequence = control.last_sequence
             pulled = (self._pulling or self._pull(last_sequence)).result()
             self._waiting += pulled
