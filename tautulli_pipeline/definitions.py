@@ -16,7 +16,7 @@ from tautulli_pipeline.orchestration.curation_jobs import (
     restore_duplicates_job,
 )
 from tautulli_pipeline.orchestration.jobs import consume_job, dry_run_job, import_job
-from tautulli_pipeline.orchestration.resources import Warehouse, consume_stream, import_by_settings
+from tautulli_pipeline.orchestration.resources import consuming, importing, warehouse
 from tautulli_pipeline.orchestration.sensors import (
     dry_run_schedule,
     import_schedule,
@@ -38,9 +38,9 @@ defs = dg.Definitions(
     sensors=[new_history_sensor, stream_backlog_sensor],
     schedules=[import_schedule, dry_run_schedule],
     resources={
-        "importing": import_by_settings,
-        "consuming": consume_stream,
-        "warehouse": Warehouse(),
+        "importing": importing,
+        "consuming": consuming,
+        "warehouse": warehouse,
     },
     executor=dg.in_process_executor,
 )

@@ -138,7 +138,6 @@ class ImportRecord:
             "import_id": self.import_id or None,
             "source": self.source,
             "server_id": self.server_id,
-            "error": self.error,
             # Rounded down: 100 means done.
             "progress": 1000 * outcomes.processed // total / 10 if total else progress_of_nothing,
             "total_records": total,
@@ -162,6 +161,7 @@ class ImportRecord:
             "end_time": _in_json(self.ended_at),
             "checked_time": _in_json(self.checked_at),
             "last_processed_id": self.last_processed_id,
+            **({"error": self.error} if self.error else {}),
         }
 
 

@@ -1,10 +1,12 @@
 """The asset graph: tautulli_database -> session_history -> playback_stream -> playback_events."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Final
 
 import dagster as dg
 
+from tautulli_pipeline.errors import StoppedError
 from tautulli_pipeline.orchestration import column_schemas
 from tautulli_pipeline.orchestration.column_schemas import DATABASE_KEY, HISTORY_KEY, STREAM_KEY
 from tautulli_pipeline.orchestration.history import (
@@ -64,9 +66,12 @@ def publish_partitions(
 
 
 def _import(context: dg.OpExecutionContext, config: ImportOptions, importing: Importing) -> None:
-    with stop_as_cancellation(context), importing(context, config) as opened:
+    with ExitStack() as stack:
+        stack.enter_context(stop_as_cancellation(context))
+        chosen = _chosen_partitions(context)
+        opened = stack.enter_context(importing(context, config))
         history = DagsterHistory(context.instance, context.log_event)
-        plan = opened.prepare(history, _chosen_partitions(context))
+        plan = opened.prepare(history, chosen)
         described = source_metadata(opened.source, plan.contents.values())
         version = {DATA_VERSION: described["fingerprint"]}
         context.log_event(dg.AssetObservation(DATABASE_KEY, metadata=described, tags=version))
@@ -80,9 +85,21 @@ def _import(context: dg.OpExecutionContext, config: ImportOptions, importing: Im
 
 
 def _chosen_partitions(context: dg.OpExecutionContext) -> list[str] | None:
-    """Return the requested partitions that the run still has to publish; None means all due."""
+    """Return the requested partitions that the run still has to publish; None means all due.
+
+    Raises:
+        StoppedError: somebody typed a partition that does not exist.
+    """
     if not (context.has_partition_key or context.has_partition_key_range):
         return None
+    asked = context.partition_key_range
+    known = set(PARTITIONS.get_partition_keys(dynamic_partitions_store=context.instance))
+    unknown = [key for key in (asked.start, asked.end) if key not in known]
+    if unknown:
+        message = f"there is no partition {unknown[0]!r}"
+        hint = "the launchpad suggests the existing partitions; leave it empty to import all due"
+        context.log.error(f"{message}; {hint}")
+        raise StoppedError(message, hint=hint)
     done = published_before(context.instance, context.run)
     return [key for key in context.partition_keys if key not in done]
 
@@ -128,7 +145,7 @@ playback_stream = dg.AssetsDefinition.from_op(
 )
 def playback_events(
     context: dg.AssetExecutionContext,
-    warehouse: Warehouse,
+    warehouse: dg.ResourceParam[Warehouse],
     consuming: dg.ResourceParam[Consuming],
 ) -> dg.MaterializeResult[None]:
     """Consume the stream into the table."""

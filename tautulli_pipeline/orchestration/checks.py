@@ -69,7 +69,7 @@ _RULES = (
     ],
     pool="duckdb",
 )
-def table_checks(warehouse: Warehouse) -> Iterator[dg.AssetCheckResult]:
+def table_checks(warehouse: dg.ResourceParam[Warehouse]) -> Iterator[dg.AssetCheckResult]:
     """Run each rule over the tables."""
     with warehouse.get_connection() as connection:
         for rule in _RULES:
@@ -94,7 +94,7 @@ def _result(rule: _Rule, found: Listing) -> dg.AssetCheckResult:
     "consumer has acknowledged.",
     pool="duckdb",
 )
-def consumer_position_matches(warehouse: Warehouse) -> dg.AssetCheckResult:
+def consumer_position_matches(warehouse: dg.ResourceParam[Warehouse]) -> dg.AssetCheckResult:
     """Compare the position stored with the table with the consumer's ack position."""
     settings = load_settings()
     position = None
@@ -111,18 +111,18 @@ def consumer_position_matches(warehouse: Warehouse) -> dg.AssetCheckResult:
     if position is None:
         return dg.AssetCheckResult(passed=True, description="there is no stream yet")
     with warehouse.get_connection() as connection:
-        in_table = position_on(connection, position.stream_id)
+        stored = position_on(connection, position.stream_id)
     # Events that are committed but not acked are redelivered and change nothing. Events that
     # are acked but not committed are lost.
-    lost = in_table < position.acked_sequence
+    lost = stored < position.acked_sequence
     return dg.AssetCheckResult(
-        passed=in_table == position.acked_sequence,
+        passed=stored == position.acked_sequence,
         severity=dg.AssetCheckSeverity.ERROR if lost else dg.AssetCheckSeverity.WARN,
         metadata={
             "stream": position.stream_id,
-            "in_table": in_table,
-            "acked": position.acked_sequence,
-            "last_of_stream": position.last_sequence,
+            "stored_position": stored,
+            "acked_position": position.acked_sequence,
+            "last_position": position.last_sequence,
             "undelivered": position.undelivered,
             "unacked": position.unacked,
         },

@@ -45,6 +45,8 @@ def import_by_jobs(opened: Import, settings: Settings, stop: Stop) -> None:
         tags = {
             **COMMAND_LINE_TAGS,
             PROCESS_TAG: str(os.getpid()),
+            # Without it, the UI does not list the run on the page of its job.
+            ".dagster/repository": "__repository__@tautulli_pipeline.definitions",
             "tautulli_pipeline/import_id": opened.record.import_id,
         }
         if opened.prepare(history).work:

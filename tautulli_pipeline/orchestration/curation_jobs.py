@@ -39,7 +39,9 @@ class DeadLetters(dg.Config):
 
 
 @dg.op(pool="duckdb")
-def restore_plays(context: dg.OpExecutionContext, config: Duplicates, warehouse: Warehouse) -> None:
+def restore_plays(
+    context: dg.OpExecutionContext, config: Duplicates, warehouse: dg.ResourceParam[Warehouse]
+) -> None:
     """Add discarded duplicates to the table as separate plays."""
     with warehouse.get_connection() as connection:
         resolved = restore(connection, config.ids, utc_now())
@@ -49,7 +51,7 @@ def restore_plays(context: dg.OpExecutionContext, config: Duplicates, warehouse:
 
 @dg.op(pool="duckdb")
 def confirm_decisions(
-    context: dg.OpExecutionContext, config: Duplicates, warehouse: Warehouse
+    context: dg.OpExecutionContext, config: Duplicates, warehouse: dg.ResourceParam[Warehouse]
 ) -> None:
     """Confirm that these are duplicates."""
     with warehouse.get_connection() as connection:
@@ -59,7 +61,7 @@ def confirm_decisions(
 
 @dg.op(pool="duckdb")
 def replay_rejected(
-    context: dg.OpExecutionContext, config: DeadLetters, warehouse: Warehouse
+    context: dg.OpExecutionContext, config: DeadLetters, warehouse: dg.ResourceParam[Warehouse]
 ) -> None:
     """Replay dead letters: rows that are now valid are added to the table once."""
     settings = load_settings()

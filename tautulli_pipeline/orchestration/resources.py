@@ -127,3 +127,22 @@ def consume_stream(context: dg.AssetExecutionContext, warehouse: Warehouse) -> d
             arrivals = arrivals_since(connection, since)
     facts = {"lost_on_the_stream": lost} if lost else {}
     return {**facts, **arrival_metadata(arrivals)}
+
+
+# Resources without config: the settings come from the environment, so a launchpad shows none.
+@dg.resource(description="Opens the import that `import_job` runs.")
+def importing(_context: dg.InitResourceContext) -> Importing:
+    """Return the function that opens an import."""
+    return import_by_settings
+
+
+@dg.resource(description="Consumes the events on the stream into the table.")
+def consuming(_context: dg.InitResourceContext) -> Consuming:
+    """Return the function that consumes the stream."""
+    return consume_stream
+
+
+@dg.resource(description="The DuckDB file of DUCKDB_PATH, opened as its only writer.")
+def warehouse(_context: dg.InitResourceContext) -> Warehouse:
+    """Return the resource that opens the warehouse."""
+    return Warehouse()

@@ -37,4 +37,6 @@ def fault_as_failure() -> Iterator[None]:
         if progress := error.facts.get("progress"):
             metadata["progress"] = dg.MetadataValue.json(progress)
         description = f"{error.message}. {error.hint}" if error.hint else error.message
+        # Dagster shows a failure with the name of its class and a traceback.
+        dg.get_dagster_logger().error(description)
         raise dg.Failure(description, metadata, allow_retries=False) from error

@@ -71,7 +71,6 @@ def test_a_dry_run_prints_the_summary_of_an_import_that_published_nothing(run, d
         "dry_run": True,
         "source": str(database),
         "server_id": "default",
-        "error": None,
         "end_time": None,
         "checked_time": None,
         "progress": 100.0,

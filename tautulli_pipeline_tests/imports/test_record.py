@@ -226,7 +226,6 @@ def test_the_summary_shows_every_figure():
         "import_id": "20260101T000000-abcd",
         "source": "/media/tautulli.db",
         "server_id": "default",
-        "error": None,
         "progress": 50.0,
         "total_records": 110,
         "unchanged": 9,
@@ -246,6 +245,10 @@ def test_the_summary_shows_every_figure():
         "checked_time": None,
         "last_processed_id": 77,
     }
+
+
+def test_the_summary_of_a_failed_import_shows_why():
+    assert killed().summary()["error"] == "process 4711 ended unexpectedly"
 
 
 @pytest.mark.parametrize(

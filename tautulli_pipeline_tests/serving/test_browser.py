@@ -13,8 +13,8 @@ import pytest
 
 from tautulli_pipeline.demo.database import make_demo_database
 from tautulli_pipeline_tests.browser import browser, needs_chromium
-from tautulli_pipeline_tests.command import nothing_runs
-from tautulli_pipeline_tests.served import LAUNCH, LOCATION, Served, serving
+from tautulli_pipeline_tests.command import nothing_runs, run_process
+from tautulli_pipeline_tests.served import LAUNCH, LOCATION, PARTITIONS, Served, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -154,3 +154,53 @@ def test_the_page_of_a_queued_run_follows_it_to_its_end_without_a_reload(
         page.get_by_text(kind, exact=True).first.wait_for(timeout=60_000)
     assert len(loads) == 1
     page.close()
+
+
+def test_an_import_of_the_command_line_is_on_the_page_of_its_job(served: Served, opened: Browser):
+    imported = run_process("import", served.database, "--fresh", "--json", data_dir=served.data_dir)
+    assert imported.exit_code == 0, imported.stderr
+    newest = served.runs(pipelineName="import_job")[0]
+    assert {"key": "tautulli_pipeline/started_by", "value": "command line"} in newest["tags"]
+    page = opened.new_page()
+    location = LOCATION["repositoryLocationName"]
+    page.goto(f"{served.url}/locations/{location}/jobs/import_job/runs")
+    page.get_by_text(newest["runId"][:8]).first.wait_for(timeout=60_000)
+    page.close()
+
+
+@pytest.mark.parametrize("job", ["import_job", "consume_job", "dry_run_job"])
+def test_a_launchpad_shows_only_options_that_somebody_would_set(
+    served: Served, opened: Browser, job: str
+):
+    page = opened.new_page()
+    location = LOCATION["repositoryLocationName"]
+    page.goto(f"{served.url}/locations/{location}/jobs/{job}/playground")
+    page.get_by_text("No errors").wait_for(timeout=60_000)
+    editor = page.locator(".CodeMirror").first.inner_text()
+    assert "resources" not in editor
+    assert ("salvage: false" in editor) is (job != "consume_job")
+    page.close()
+
+
+def test_a_partition_typed_by_hand_is_refused_and_nothing_fails(served: Served):
+    run_id = served.launch("import_job", **{"dagster/partition": "foo"})
+    assert served.ended(run_id) == "CANCELED"
+    messages = [event.get("message") or "" for event in served.events(run_id)]
+    assert (
+        "there is no partition 'foo'; the launchpad suggests the existing partitions; "
+        "leave it empty to import all due"
+    ) in messages
+    node = served.ask(PARTITIONS)
+    assert "foo" not in node["partitionKeys"]
+    assert node["assetPartitionStatuses"]["failedPartitions"] == []
+
+
+def test_a_failed_run_names_its_cause_in_one_line(served: Served):
+    config = {"ops": {"publish_partitions": {"config": {"source": "/nowhere/tautulli.db"}}}}
+    run_id = served.launch("import_job", config)
+    assert served.ended(run_id) == "FAILURE"
+    messages = [event.get("message") or "" for event in served.events(run_id)]
+    assert (
+        "cannot read '/nowhere/tautulli.db': it does not exist. check the path of the "
+        "Tautulli database"
+    ) in messages
