@@ -29,7 +29,9 @@ OWNERS: Final = ("team:tautulli",)
 tautulli_database = dg.AssetSpec(
     DATABASE_KEY,
     description="The Tautulli database file. The pipeline reads a private copy and never writes "
-    "to the file. Each import and dry run records an observation of it.",
+    "to the file. Each import and dry run records an observation of it: its path, size, version, "
+    "number of plays, and which ranges are due.\n\nNext: start `import_job` to import what is due, "
+    "or `dry_run_job` to look without importing.",
     group_name=GROUP,
     owners=OWNERS,
     kinds={"sqlite"},
@@ -135,8 +137,10 @@ playback_stream = dg.AssetsDefinition.from_op(
 
 @dg.asset(
     deps=[dg.AssetDep(STREAM_KEY, partition_mapping=dg.AllPartitionMapping())],
-    description="One row per distinct play in DuckDB. Duplicates are kept in "
-    "`dedupe_audit_log`; rows that could not become events are kept in `dead_letters`.",
+    description="One row per distinct play, in the DuckDB file that the latest materialization "
+    "names as `path`. Duplicates are kept in `dedupe_audit_log`; rows that could not become events "
+    "are kept in `dead_letters`.\n\nNext: query the file with DuckDB while no import runs, or list "
+    "what was dropped with `tautulli-pipeline duplicates list` and `dead-letters list`.",
     group_name=GROUP,
     owners=[*OWNERS],
     kinds={"duckdb"},

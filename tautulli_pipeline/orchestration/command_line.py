@@ -60,7 +60,7 @@ def import_by_jobs(opened: Import, settings: Settings, stop: Stop) -> None:
             job = defs.resolve_job_def("consume_job").get_subset(
                 asset_selection={TABLE_KEY}, asset_check_selection=set()
             )
-            metadata = arrival_metadata(arrivals)
+            metadata = arrival_metadata(arrivals, settings.warehouse_path)
             consuming = {"consuming": lambda _context, _warehouse: metadata}
             _execute(job, consuming, instance, tags, stop)
 

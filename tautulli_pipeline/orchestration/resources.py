@@ -126,7 +126,7 @@ def consume_stream(context: dg.AssetExecutionContext, warehouse: Warehouse) -> d
             lost = consume_backlog(settings, connection, stop=stop, on_wait=say)
             arrivals = arrivals_since(connection, since)
     facts = {"lost_on_the_stream": lost} if lost else {}
-    return {**facts, **arrival_metadata(arrivals)}
+    return {**facts, **arrival_metadata(arrivals, settings.warehouse_path)}
 
 
 # Resources without config: the settings come from the environment, so a launchpad shows none.

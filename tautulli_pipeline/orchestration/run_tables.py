@@ -6,6 +6,8 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 import dagster as dg
@@ -142,8 +144,8 @@ class Published:
         }
 
 
-def arrival_metadata(arrivals: Arrivals) -> dict[str, Any]:
-    """Return the metadata of a materialization of `playback_events`."""
+def arrival_metadata(arrivals: Arrivals, warehouse: Path) -> dict[str, Any]:
+    """Return the metadata of a materialization of `playback_events` in the file `warehouse`."""
     rows: list[tuple[str, object]] = [("imported", arrivals.stored)]
     rows += [
         (f"duplicates, {REASONS_IN_WORDS.get(reason, reason)} ({layer})", plays)
@@ -152,9 +154,10 @@ def arrival_metadata(arrivals: Arrivals) -> dict[str, Any]:
     rows += [("dead letters", arrivals.dead_letters), ("plays in the table", arrivals.row_count)]
     span = arrivals.span
     return {
+        "path": dg.MetadataValue.path(str(warehouse)),
         "dagster/row_count": arrivals.row_count,
         "inserted": arrivals.stored,
-        **({"first_play": f"{span[0]} UTC", "last_play": f"{span[1]} UTC"} if span else {}),
+        **_span(span and (_unix(span[0]), _unix(span[1]))),
         "summary": dg.MetadataValue.md(table(rows, ("this run", "plays"))),
         "plays_by_month": dg.MetadataValue.md(chart_of_plays(arrivals.months)),
     }
@@ -203,3 +206,7 @@ def _span(started: tuple[int, int] | None) -> dict[str, Any]:
         return {}
     first, last = (dg.MetadataValue.timestamp(float(moment)) for moment in started)
     return {"first_play": first, "last_play": last}
+
+
+def _unix(moment: datetime) -> int:
+    return int(moment.replace(tzinfo=UTC).timestamp())

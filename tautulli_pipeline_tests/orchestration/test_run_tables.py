@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
+from pathlib import Path
 
 import dagster as dg
 import pyarrow as pa
@@ -34,6 +35,8 @@ from tautulli_pipeline_tests.cases import DEFAULT_STARTED_AT, make_database, pla
 
 PARTITION, SECOND = Grid(10).partition_of(1), Grid(10).partition_of(11)
 CONTENT = PartitionContent(PARTITION, 5, "digest", (1_700_000_000, 1_700_086_400))
+WAREHOUSE = Path("/data/playback.duckdb")
+ENDS = ("first", "last")
 ARRIVALS = Arrivals(
     months=(("2024-01", 1_200), ("2024-02", 34)),
     span=(datetime(2024, 1, 2, 3, 4, 5), datetime(2024, 2, 3, 4, 5, 6)),
@@ -192,7 +195,7 @@ def test_a_run_that_published_nothing_counts_zero():
 
 
 def test_arrivals_are_counted_by_layer_and_reason():
-    found = arrival_metadata(ARRIVALS)
+    found = arrival_metadata(ARRIVALS, WAREHOUSE)
     assert cells_of(found["summary"].value) == [
         ["imported", "1,234"],
         ["duplicates, same event (cache)", "2"],
@@ -201,18 +204,19 @@ def test_arrivals_are_counted_by_layer_and_reason():
         ["plays in the table", "56,789"],
     ]
     assert (found["dagster/row_count"], found["inserted"]) == (56_789, 1_234)
-    assert found["first_play"] == "2024-01-02 03:04:05 UTC"
-    assert found["last_play"] == "2024-02-03 04:05:06 UTC"
+    assert found["path"].path == "/data/playback.duckdb"
+    first, last = (datetime.fromtimestamp(found[f"{name}_play"].value, UTC) for name in ENDS)
+    assert (f"{first:%F %T}", f"{last:%F %T}") == ("2024-01-02 03:04:05", "2024-02-03 04:05:06")
 
 
 def test_a_run_without_arrivals_has_no_first_and_last_play():
-    found = arrival_metadata(Arrivals((), None, (), 0, 10))
+    found = arrival_metadata(Arrivals((), None, (), 0, 10), WAREHOUSE)
     assert (found["inserted"], found["dagster/row_count"]) == (0, 10)
     assert not {"first_play", "last_play"} & found.keys()
 
 
 def test_arrivals_are_charted_by_month():
-    shown = arrival_metadata(ARRIVALS)["plays_by_month"].value
+    shown = arrival_metadata(ARRIVALS, WAREHOUSE)["plays_by_month"].value
     assert "| 2024-01 | 1,200 |" in shown
 
 
@@ -237,7 +241,7 @@ def test_dagster_accepts_the_metadata(database, tmp_path):
         history_metadata(receipt((1, "published")), CONTENT),
         stream_metadata(receipt((1, "published")), CONTENT),
         Published().metadata([], 0),
-        arrival_metadata(ARRIVALS),
+        arrival_metadata(ARRIVALS, WAREHOUSE),
     ]
     for metadata in accepted:
         observation = dg.AssetObservation("asset", metadata=metadata)
