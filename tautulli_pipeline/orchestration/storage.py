@@ -7,11 +7,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, cast
 
+import dagster as dg
 from dagster._core.event_api import EventHandlerFn
+from dagster._core.remote_origin import (
+    RegisteredCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import (
     SqliteEventLogStorage,
     SqliteEventLogStorageWatchdog,
 )
+from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage, SqliteStorageConfig
 from dagster._serdes import ConfigurableClassData
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -19,6 +26,11 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from watchdog.events import EVENT_TYPE_MODIFIED, FileSystemEvent
 from watchdog.observers.api import BaseObserver
 
+from tautulli_pipeline.orchestration.instance import COMMAND_LINE_TAGS
+
+_REPOSITORY: Final = RemoteRepositoryOrigin(
+    RegisteredCodeLocationOrigin("tautulli_pipeline.definitions"), "__repository__"
+)
 _OPEN_FILES: Final = 4
 _BUSY_TIMEOUT_SECONDS: Final = 30
 
@@ -95,11 +107,26 @@ class OpenEventLog(SqliteEventLogStorage):
                 self._engines.popitem()[1].dispose()
 
 
+class OwnedRuns(SqliteRunStorage):
+    """Runs that all belong to the pipeline's code location, also those of the command line.
+
+    Dagster's timeline shows only runs with the origin of a code location.
+    """
+
+    def add_run(self, dagster_run: dg.DagsterRun) -> dg.DagsterRun:
+        """Store a new run."""
+        if COMMAND_LINE_TAGS.keys() <= dagster_run.tags.keys():
+            origin = RemoteJobOrigin(_REPOSITORY, dagster_run.job_name)
+            dagster_run = dagster_run._replace(remote_job_origin=origin)
+        return super().add_run(dagster_run)
+
+
 class PipelineStorage(DagsterSqliteStorage):
     """Runs, events and schedules in SQLite files under `base_dir`."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__(base_dir, inst_data)
+        self._run_storage = OwnedRuns.from_local(str(Path(base_dir, "history", "")))
         self._event_log_storage = OpenEventLog(str(Path(base_dir, "history", "runs", "")))
 
     @classmethod

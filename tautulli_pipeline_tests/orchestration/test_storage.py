@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 
 import dagster as dg
+import pytest
 
-from tautulli_pipeline.orchestration.instance import open_instance
+from tautulli_pipeline.orchestration.instance import COMMAND_LINE_TAGS, open_instance
 from tautulli_pipeline.orchestration.storage import OpenEventLog
 from tautulli_pipeline_tests.command import wait_until
 
 KEY = dg.AssetKey("films")
+LOCATION = "tautulli_pipeline.definitions"
 
 WRITE_AND_DIE = """
 import os, sys
@@ -72,6 +74,21 @@ def test_an_open_instance_is_told_of_each_event_that_another_one_writes(tmp_path
             writer.report_engine_event(f"event {number}", run)
             wait_until(lambda number=number: len(told) > number, seconds=5)
         assert told == ["event 0", "event 1", "event 2"]
+
+
+@pytest.mark.parametrize(("tags", "location"), [(COMMAND_LINE_TAGS, LOCATION), ({}, None)])
+def test_runs_of_the_command_line_belong_to_the_code_location(data_dir, tags, location):
+    data_dir.mkdir()
+
+    @dg.job
+    def import_job():
+        pass
+
+    with open_instance(data_dir) as instance:
+        run = instance.create_run_for_job(import_job, tags=tags)
+        origin = instance.get_run_by_id(run.run_id).remote_job_origin
+        assert (origin and origin.location_name) == location
+        assert (origin and origin.job_name) == (location and "import_job")
 
 
 def test_recorded_events_survive_a_kill_of_the_process(data_dir):

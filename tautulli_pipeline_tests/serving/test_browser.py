@@ -156,7 +156,9 @@ def test_the_page_of_a_queued_run_follows_it_to_its_end_without_a_reload(
     page.close()
 
 
-def test_an_import_of_the_command_line_is_on_the_page_of_its_job(served: Served, opened: Browser):
+def test_an_import_of_the_command_line_is_on_the_page_of_its_job_and_on_the_timeline(
+    served: Served, opened: Browser
+):
     imported = run_process("import", served.database, "--fresh", "--json", data_dir=served.data_dir)
     assert imported.exit_code == 0, imported.stderr
     newest = served.runs(pipelineName="import_job")[0]
@@ -165,6 +167,8 @@ def test_an_import_of_the_command_line_is_on_the_page_of_its_job(served: Served,
     location = LOCATION["repositoryLocationName"]
     page.goto(f"{served.url}/locations/{location}/jobs/import_job/runs")
     page.get_by_text(newest["runId"][:8]).first.wait_for(timeout=60_000)
+    page.goto(f"{served.url}/overview/timeline")
+    page.get_by_text("import_job").locator("visible=true").first.wait_for(timeout=60_000)
     page.close()
 
 
