@@ -63,3 +63,13 @@ def read_source_state(
         state = SourceState(files, survey.count_rows(), last_id)
         fitting = grid or Grid.fitting(batch_size, survey.count_ranges)
         return state, [partition.key for partition in survey.with_rows(fitting)]
+
+
+def require_readable(path: Path, snapshots_dir: Path) -> None:
+    """Check that a private copy of the database can be made and has Tautulli's tables.
+
+    Raises:
+        SourceError: there is no readable Tautulli database.
+    """
+    with open_source(path, snapshots_dir) as source:
+        _ = source.schema

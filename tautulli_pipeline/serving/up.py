@@ -25,6 +25,7 @@ from tautulli_pipeline.data_dir.logs import log_to
 from tautulli_pipeline.errors import ConfigurationError, PipelineError
 from tautulli_pipeline.imports.connections import check_login, stream_address
 from tautulli_pipeline.imports.record import ImportLog
+from tautulli_pipeline.imports.source_watch import require_readable
 from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.orchestration.instance import dagster_home, open_instance
 from tautulli_pipeline.orchestration.workers import (
@@ -125,6 +126,7 @@ class Serving:
 
         Raises:
             ConfigurationError: the port or the data directory is in use, or not usable.
+            SourceError: IMPORT_DB_PATH is not a readable Tautulli database.
             StreamError: the stream server does not start.
             PipelineError: a child keeps exiting.
         """
@@ -135,6 +137,7 @@ class Serving:
             stack.enter_context(self._exclusive())
             stack.enter_context(log_to(self.settings.layout.log("up")))
             _require_free(self.port)
+            self._require_database()
             stack.enter_context(stream_address(self.settings))
             # Before the children start: opening new storage concurrently, both would try to
             # create its tables.
@@ -144,6 +147,7 @@ class Serving:
             services = self._services()
             stack.callback(_end_children, self.mark)
             stack.callback(end_runs, instance)  # canceled imports can be resumed
+            stack.callback(self.say, "stopping the services")
             for service in services:
                 service.start()
             self._await_answer(services)
@@ -153,6 +157,13 @@ class Serving:
             self._start_import(instance)
             while not self.stop.wait(_POLL_SECONDS):
                 self._keep_running(services)
+
+    def _require_database(self) -> None:
+        """Raise a `SourceError` if sensors could not read IMPORT_DB_PATH."""
+        path = self.settings.import_db_path
+        if path is not None:
+            with self.stop.interruptible():
+                require_readable(path, self.settings.layout.snapshots)
 
     def _services(self) -> list[_Service]:
         log = self.settings.layout.log

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +21,7 @@ from tautulli_pipeline_tests.served import PARTITIONS, TERMINATE, Served, free_p
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 ROWS = 20_000
 WAITS_SECONDS = 120
@@ -108,6 +110,34 @@ def test_a_data_directory_or_port_in_use_is_reported(served: Served) -> None:
         f"tautulli-pipeline: cannot listen on 127.0.0.1:{served.port}: address already in use\n"
     )
     assert not elsewhere.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("none.db", "it does not exist"), ("text.db", "not a SQLite database")]
+)
+def test_an_unusable_database_is_refused_at_the_start(tmp_path: Path, name: str, message: str):
+    (tmp_path / "text.db").write_text("no database" * 100)
+    refused = run(
+        *("up", "--port", free_port()),
+        data_dir=tmp_path / "data",
+        IMPORT_DB_PATH=tmp_path / name,
+    )
+    assert refused.exit_code == 3
+    assert f"cannot read '{tmp_path / name}': " in refused.stderr
+    assert message in refused.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_stop_is_answered_at_once(tmp_path: Path):
+    make_demo_database(tmp_path / "tautulli.db", 20)
+    with serving(tmp_path / "data", tmp_path / "tautulli.db") as served:
+        assert served.process.stderr is not None
+        began_at = time.monotonic()
+        served.process.send_signal(signal.SIGINT)
+        assert served.process.stderr.readline() == "stopping the services\n"
+        assert time.monotonic() - began_at < 3
+    assert served.process.returncode == 130
+    assert nothing_runs(tmp_path / "data")
 
 
 def test_a_killed_child_is_restarted(served: Served) -> None:
