@@ -71,8 +71,7 @@ def _settled_each_time(monkeypatch):
 
 def consume(stream, warehouse, receipts, control=None):
     control = control or UntilDrained(last_sequence=sum(map(len, stream.batches)))
-    watched = control.watch(writer(warehouse))
-    Consumption(stream, watched, Ledger(warehouse), receipts).run(control)
+    Consumption(stream, writer(warehouse), Ledger(warehouse), receipts).run(control)
     return control
 
 
