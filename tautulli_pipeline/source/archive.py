@@ -31,7 +31,8 @@ _NAMES_SHOWN: Final = 3
 _MAX_TEXT_CHARS: Final = 80
 _ENCRYPTED: Final = 0x1 | 0x40
 _COMPRESSIONS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
-_UNSAFE_NAME: Final = re.compile(r"/|[A-Za-z]:|.*[\\\0]|(.*/)?\.\.(/|$)", re.DOTALL)
+# Some tools separate folders by backslashes.
+_UNSAFE_NAME: Final = re.compile(r"[/\\]|[A-Za-z]:|.*\0|(.*[/\\])?\.\.([/\\]|$)", re.DOTALL)
 
 _USE_ANOTHER: Final = "use another Tautulli backup"
 _UNZIP: Final = "unzip it and import the database inside"

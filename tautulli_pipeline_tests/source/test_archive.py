@@ -184,8 +184,8 @@ def test_a_log_next_to_the_database_is_not_ignored(suffix, content, backup, snap
     "name",
     [
         *("/etc/tautulli.db", "../tautulli.db", "a/../../tautulli.db", "a/..", ".."),
-        *("a\\tautulli.db", "..\\tautulli.db", "C:tautulli.db", "c:/tautulli.db", "\\\\host\\a.db"),
-        *("a\n../../tautulli.db\n/..",),
+        *("..\\tautulli.db", "a\\..\\b.db", "C:tautulli.db", "c:/tautulli.db", "\\\\host\\a.db"),
+        *("a\n../../tautulli.db\n/..", "a\\..", "a/..\\tautulli.db"),
     ],
 )
 @pytest.mark.parametrize("alone", [True, False])
@@ -198,6 +198,13 @@ def test_a_member_that_points_outside_is_rejected(name, alone, content, backup, 
 @pytest.mark.parametrize("name", ["..tautulli.db", "a..b/tautulli.db", "ab:c.db", "tautulli.db.."])
 def test_harmless_dots_and_colons_in_names_are_allowed(name, content, backup, snapshots):
     with take_snapshot(zipped(backup, [(name, content)]), snapshots) as snapshot:
+        assert rows_in(snapshot.path) == 100
+
+
+@pytest.mark.parametrize("name", ["Backups\\tautulli.db", "a\\b\\..c.db", "a/b\\tautulli.db"])
+def test_backslashes_are_part_of_a_name(name, content, backup, snapshots):
+    members = [("Backups\\", b""), (name, content), (f"{name}-wal", b"")]
+    with take_snapshot(zipped(backup, members), snapshots) as snapshot:
         assert rows_in(snapshot.path) == 100
 
 
