@@ -1,4 +1,4 @@
-"""Dagster's SQLite storage, made faster for many events by keeping event log files open."""
+"""Dagster's SQLite storage: it keeps event log files open, and its folder can have any name."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from dagster._core.remote_origin import (
     RemoteJobOrigin,
     RemoteRepositoryOrigin,
 )
+from dagster._core.storage.event_log.sqlite import sqlite_event_log
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import (
     SqliteEventLogStorage,
     SqliteEventLogStorageWatchdog,
 )
+from dagster._core.storage.runs.sqlite import sqlite_run_storage
 from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorage
+from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage, SqliteStorageConfig
 from dagster._serdes import ConfigurableClassData
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from watchdog.events import EVENT_TYPE_MODIFIED, FileSystemEvent
 from watchdog.observers.api import BaseObserver
@@ -33,6 +36,21 @@ _REPOSITORY: Final = RemoteRepositoryOrigin(
 )
 _OPEN_FILES: Final = 4
 _BUSY_TIMEOUT_SECONDS: Final = 30
+
+
+def database_url(folder: str, name: str) -> str:
+    """Return SQLAlchemy's URL of a database file, for any path.
+
+    The path is a `file:` URI, which SQLite decodes: some versions of SQLAlchemy end a plain
+    path at `?`, and others decode `%`.
+    """
+    uri = Path(folder, f"{name}.db").absolute().as_uri()
+    return URL.create("sqlite", database=uri, query={"uri": "true"}).render_as_string()
+
+
+# Dagster puts paths into URLs as they are, in these three modules.
+for _module in (sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
+    vars(_module)["create_db_conn_string"] = database_url
 
 
 class _Watchdog(SqliteEventLogStorageWatchdog):
