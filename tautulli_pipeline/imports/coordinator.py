@@ -32,7 +32,6 @@ from tautulli_pipeline.imports.survey_cache import open_with_survey_cache
 from tautulli_pipeline.settings import WAREHOUSE_WAIT_SECONDS, Settings
 from tautulli_pipeline.source.opening import OpenSource
 from tautulli_pipeline.source.partitions import Grid
-from tautulli_pipeline.source.reader import open_reader
 from tautulli_pipeline.source.survey import PartitionContent
 from tautulli_pipeline.stream.session import PublishingSession, open_publishing
 
@@ -195,17 +194,14 @@ class Import:
         self, work: tuple[PartitionWork, ...], plan: Plan, history: PartitionHistory
     ) -> None:
         folder = self._receipts()
-        with self.stop.interruptible():
-            copy, schema = self.source.snapshot, self.source.schema
-        with (
-            self.source.naming_damage(),
-            open_reader(copy.path, schema, named=copy.source) as reader,
-        ):
+        with self.source.naming_damage(), ExitStack() as stack:
+            with self.stop.interruptible():
+                reader = stack.enter_context(self.source.open_reader())
             publication = Publication(
                 self.record.import_id,
                 self.request.server_id,
                 reader,
-                schema,
+                self.source.schema,
                 self.session,
                 self.source.salvage.unreadable,
             )

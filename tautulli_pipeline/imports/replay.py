@@ -22,7 +22,6 @@ from tautulli_pipeline.imports.receipts import DUPLICATE, REJECTED
 from tautulli_pipeline.imports.rejected_rows import RejectedRow, RowSource, map_rows
 from tautulli_pipeline.memory import release_memory
 from tautulli_pipeline.source.opening import OpenSource
-from tautulli_pipeline.source.reader import open_reader
 from tautulli_pipeline.warehouse.cache import DedupCache
 from tautulli_pipeline.warehouse.dead_letters import TABLE, Letter, fetch_letters
 from tautulli_pipeline.warehouse.decoder import NOT_JSON, NOT_UTF8, keys_query
@@ -123,9 +122,7 @@ def replay(
     with ExitStack() as stack:
         rows = None
         if source is not None:
-            copy = source.snapshot
-            opened = open_reader(copy.path, source.schema, named=copy.source)
-            rows = RowSource(stack.enter_context(opened), source.schema)
+            rows = RowSource(stack.enter_context(source.open_reader()), source.schema)
         for letters in _portions(connection, ids):
             yield from _Portion(connection, letters).replay(rows, server_id)
             # The writers of the next portion start with an empty log.

@@ -17,7 +17,7 @@ from tautulli_pipeline.memory import release_memory
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.source.opening import OpenSource
 from tautulli_pipeline.source.partitions import LAST_GRID_ID, OTHER
-from tautulli_pipeline.source.reader import IdRange, open_reader
+from tautulli_pipeline.source.reader import IdRange
 from tautulli_pipeline.source.survey import out_of_order
 from tautulli_pipeline.warehouse.audit_words import REASONS_IN_WORDS
 from tautulli_pipeline.warehouse.schema import SETTINGS
@@ -181,13 +181,12 @@ def _read_plays(
     on_read: OnRead,
 ) -> None:
     """Fill the table `plays` with every play, mapped and ordered as in an import."""
-    copy, columns = source.snapshot, source.schema.history_columns
-    mapper = Mapper(columns, server_id, max_payload_bytes=_MAX_PAYLOAD_BYTES)
+    mapper = Mapper(source.schema.history_columns, server_id, max_payload_bytes=_MAX_PAYLOAD_BYTES)
     with source.open_survey() as survey:
         total = survey.count_rows()
     connection.execute(_PLAYS)
     done = 0
-    with open_reader(copy.path, source.schema, named=copy.source) as reader:
+    with source.open_reader() as reader:
         batches = reader.stream([_GRID_IDS, *OTHER.ranges])
         for rows in mapper.map(reader.columns, batches):
             connection.register("mapped", rows)
@@ -196,7 +195,7 @@ def _read_plays(
             on_read(done, total)
             release_memory()
     if done != total:
-        raise out_of_order(copy.source)
+        raise out_of_order(source.path)
 
 
 def _counted(connection: duckdb.DuckDBPyConnection, column: str) -> dict[str, int]:

@@ -12,10 +12,12 @@ from tautulli_pipeline.errors import SourceDamagedError
 from tautulli_pipeline.source.damage import damaged
 from tautulli_pipeline.source.header import accept_length, require_whole
 from tautulli_pipeline.source.partitions import Grid
+from tautulli_pipeline.source.reader import HistoryReader, open_reader
 from tautulli_pipeline.source.salvage import NOTHING_LOST, Salvage, salvage
-from tautulli_pipeline.source.schema import SourceSchema, read_schema
+from tautulli_pipeline.source.schema import SourceSchema, read_schema, require_tables
 from tautulli_pipeline.source.snapshot import Snapshot, take_snapshot
 from tautulli_pipeline.source.survey import PartitionContent, Survey, open_survey, with_unreadable
+from tautulli_pipeline.source.tidying import forget_secrets, number_rows
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,15 @@ class OpenSource:
         return open_survey(self.snapshot.path, self.schema, named=self.snapshot.source)
 
     @contextmanager
+    def open_reader(self) -> Iterator[HistoryReader]:
+        """Open the copy for reading plays."""
+        with self.open_survey() as survey:
+            survey.require_ends()
+        named = self.snapshot.source
+        with open_reader(self.snapshot.path, self.schema, named=named) as reader:
+            yield reader
+
+    @contextmanager
     def naming_damage(self) -> Iterator[None]:
         """Replace the error for a damaged page by one that lists all damage of the file."""
         try:
@@ -151,6 +162,10 @@ def open_source(
 
         def copy() -> Copied:
             snapshot = stack.enter_context(take_snapshot(path, snapshots_dir, prepare=prepare))
+            if not salvaging:  # writing to a damaged file could damage more of it
+                forget_secrets(snapshot.path)
+            require_tables(snapshot.path, named=snapshot.source)
+            number_rows(snapshot.path, named=snapshot.source)
             schema = read_schema(snapshot.path, named=snapshot.source)
             if not salvaging:
                 return Copied(snapshot, schema)

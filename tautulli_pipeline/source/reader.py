@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 
-from tautulli_pipeline.errors import SourceDamagedError
+from tautulli_pipeline.errors import SourceDamagedError, SourceError
 from tautulli_pipeline.events.batch import ROWS_PER_PIECE
 from tautulli_pipeline.events.columns import (
     FRIENDLY_NAME_LOOKUP,
@@ -28,6 +29,9 @@ from tautulli_pipeline.source.damage import BACKUP_HINT
 from tautulli_pipeline.source.schema import SourceSchema
 
 _EXTENSION_WHEEL: Final = "duckdb_extension_sqlite_scanner"
+# SQLite's own words, and the query that DuckDB shows before them.
+_DAMAGE: Final = ("database disk image is malformed", "file is not a database")
+_FAILED_QUERY: Final = re.compile(r'Failed to \w+ query ".*": ', re.DOTALL)
 _ALIASES: Final = dict(zip(HISTORY_TABLES, ("h", "m", "i"), strict=True))
 
 
@@ -94,11 +98,11 @@ class HistoryReader:
         try:
             yield
         except (duckdb.Error, OSError) as error:  # Arrow streams raise OSError
-            raise SourceDamagedError(
-                f"cannot read plays {ids.first} to {ids.last} of {self._named}: "
-                f"{str(error).splitlines()[0]}",
-                hint=BACKUP_HINT,
-            ) from error
+            reason = _FAILED_QUERY.sub("", str(error)).splitlines()[0]
+            failed = f"cannot read plays {ids.first} to {ids.last} of {self._named}: {reason}"
+            if any(words in reason for words in _DAMAGE):
+                raise SourceDamagedError(failed, hint=BACKUP_HINT) from error
+            raise SourceError(failed) from error
 
 
 def _as_utf8(table: pa.Table) -> pa.Table:
@@ -155,7 +159,7 @@ def _batch_query(schema: SourceSchema) -> str:
 
 
 def _lookups(schema: SourceSchema) -> dict[str, str]:
-    """Return SQL for names from the small tables; the newest of several rows wins."""
+    """Return SQL for names from the small tables; the first of several rows wins."""
     sections = [
         f"nullif({_ALIASES[table]}.section_id, '')"
         for table in HISTORY_TABLES
@@ -167,12 +171,28 @@ def _lookups(schema: SourceSchema) -> dict[str, str]:
         FRIENDLY_NAME_LOOKUP: ("users", "friendly_name", "user_id", "h.user_id"),
         LIBRARY_LOOKUP: ("library_sections", "section_name", "section_id", section),
     }
+    orders = {"users": "rowid DESC", "library_sections": _sections_in_use_first(schema)}
     return {
         name: (
             f"(SELECT {column} FROM {table} WHERE {table}.{key} = {value} "
-            "ORDER BY rowid DESC LIMIT 1)"
+            f"ORDER BY {orders[table]} LIMIT 1)"
             if schema.has(table, column, key)
             else "NULL"
         )
         for name, (table, column, key, value) in wanted.items()
     }
+
+
+def _sections_in_use_first(schema: SourceSchema) -> str:
+    """Return the order of library sections of the same number, whatever their row numbers are.
+
+    After a merge, the sections of an older server have the higher row numbers.
+    """
+
+    def is_set(column: str, *, otherwise: int) -> str:
+        is_there = schema.has("library_sections", column)
+        return f"coalesce({column}, {otherwise}) = 1" if is_there else f"{otherwise} = 1"
+
+    active, deleted = is_set("is_active", otherwise=1), is_set("deleted_section", otherwise=0)
+    server = ["server_id"] if schema.has("library_sections", "server_id") else []
+    return ", ".join([f"({active}) - ({deleted}) DESC", f"{active} DESC", *server, "section_name"])

@@ -12,9 +12,9 @@ from typing import Final
 from tautulli_pipeline.events.columns import HISTORY_TABLES
 from tautulli_pipeline.events.identity import quote_identifier
 from tautulli_pipeline.source.damage import Damage
+from tautulli_pipeline.source.queries import DAMAGE_CODES, primary_code
 from tautulli_pipeline.source.schema import LARGEST_ID, LOOKUPS, SMALLEST_ID
 
-_DAMAGE_CODES: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG)
 _SAMPLES: Final = 16
 
 
@@ -215,6 +215,6 @@ def _detecting_damage() -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE_CODES:
+        if primary_code(error) in DAMAGE_CODES:
             raise _UnreadableError(str(error)) from error
         raise

@@ -18,6 +18,7 @@ from tautulli_pipeline.errors import ConfigurationError, SourceDamagedError
 from tautulli_pipeline.events.columns import HISTORY, METADATA
 from tautulli_pipeline.events.identity import quote_literal
 from tautulli_pipeline.source.damage import BACKUP_HINT, Damage
+from tautulli_pipeline.source.queries import CopyConnection, connect, explained, primary_code
 from tautulli_pipeline.source.rescue import RescuedTable
 from tautulli_pipeline.source.schema import LOOKUPS, SourceSchema
 
@@ -49,7 +50,11 @@ def salvage(database: Path, schema: SourceSchema, target: Path, *, named: Path) 
         SourceDamagedError: nothing is readable.
         ConfigurationError: there is not enough space for the copy.
     """
-    with _reporting_full_disk(target), closing(open_copy(database, target)) as connection:
+    with (
+        closing(open_target(database, target)) as connection,
+        explained(connection, f"cannot salvage {named}"),
+        _reporting_full_disk(target),
+    ):
         tables = {
             name: RescuedTable(connection, name, columns, keyed=name in schema.keyed)
             for name, columns in _wanted(schema).items()
@@ -67,10 +72,10 @@ def salvage(database: Path, schema: SourceSchema, target: Path, *, named: Path) 
     return Salvage(tuple(damages.values()), unreadable)
 
 
-def open_copy(database: Path, target: Path) -> sqlite3.Connection:
+def open_target(database: Path, target: Path) -> CopyConnection:
     """Open the new file `target` with `database` attached as `damaged`."""
-    uri = f"{target.absolute().as_uri()}?mode=rwc"
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+    connection = connect(f"{target.absolute().as_uri()}?mode=rwc")
+    connection.limit(database.stat().st_size)
     for pragma in ("journal_mode = MEMORY", "synchronous = OFF", "temp_store = MEMORY"):
         connection.execute(f"PRAGMA {pragma}")
     damaged = f"{database.absolute().as_uri()}?mode=ro"
@@ -105,7 +110,7 @@ def _reporting_full_disk(target: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_FULL:
+        if primary_code(error) != sqlite3.SQLITE_FULL:
             raise
         raise ConfigurationError(
             f"cannot write the salvaged copy to {target.parent}: {error}",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from tautulli_pipeline.errors import SourceError
 from tautulli_pipeline.events.columns import COPIED, HISTORY, HISTORY_TABLES, METADATA
+from tautulli_pipeline.source.queries import CopyConnection, explained, open_copy
 
 _REQUIRED = {
     HISTORY: ("id", "started", "user_id"),
@@ -21,9 +22,12 @@ LARGEST_ID: Final = 2**63 - 1
 # The columns that are read from the small tables; the first column is the key.
 LOOKUPS: Final[dict[str, tuple[str, ...]]] = {
     "users": ("user_id", "username", "friendly_name"),
-    "library_sections": ("section_id", "section_name"),
+    "library_sections": (
+        *("section_id", "section_name", "is_active", "deleted_section", "server_id"),
+    ),
     "version_info": ("key", "value"),
 }
+TABLES: Final = (*HISTORY_TABLES, *LOOKUPS)
 
 
 @dataclass(frozen=True)
@@ -92,22 +96,36 @@ def read_schema(database: Path, *, named: Path) -> SourceSchema:
     Raises:
         SourceError: the file is not a Tautulli database.
     """
-    try:
-        with closing(open_read_only(database)) as connection:
-            tables = {table: _columns(connection, table) for table in (*HISTORY_TABLES, *LOOKUPS)}
-            _require_tautulli(tables, named)
-            keyed = frozenset(t for t in HISTORY_TABLES if _is_keyed(connection, t))
-            return SourceSchema(tables, _version(connection, tables), keyed)
-    except sqlite3.DatabaseError as error:
-        raise SourceError(
-            f"cannot read the schema of {named}: {error}",
-            hint="nothing can be salvaged without the schema; restore a Tautulli backup",
-        ) from error
+    with open_copy(database) as connection, _explained_schema(connection, named):
+        tables = {table: _columns(connection, table) for table in TABLES}
+        _require_tautulli(tables, named)
+        keyed = frozenset(t for t in HISTORY_TABLES if _is_keyed(connection, t))
+        return SourceSchema(tables, _version(connection, tables), keyed)
 
 
-def open_read_only(database: Path) -> sqlite3.Connection:
-    """Open a private copy read-only."""
-    return sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
+def require_tables(database: Path, *, named: Path) -> None:
+    """Refuse views, which can run any query for any time, and tables of SQLite's extensions.
+
+    Raises:
+        SourceError: one of our tables is something else.
+    """
+    names = ", ".join(f"'{table}'" for table in TABLES)
+    others = (
+        "SELECT name, CASE WHEN type = 'table' THEN 'virtual table' ELSE type END "
+        f"FROM sqlite_master WHERE lower(name) IN ({names}) "
+        "AND NOT (type = 'table' AND coalesce(rootpage, 0) > 0) ORDER BY 1"
+    )
+    with open_copy(database) as connection, _explained_schema(connection, named):
+        for name, kind in connection.execute(others):
+            raise SourceError(
+                f"{named} is not a Tautulli database: {name} is a {kind} instead of a table",
+                hint="give the path of Tautulli's own database, or of a backup made by it",
+            )
+
+
+def _explained_schema(connection: CopyConnection, named: Path) -> AbstractContextManager[None]:
+    hint = "nothing can be salvaged without the schema; restore a Tautulli backup"
+    return explained(connection, f"cannot read the schema of {named}", hint=hint)
 
 
 def _columns(connection: sqlite3.Connection, table: str) -> tuple[str, ...]:
@@ -116,7 +134,24 @@ def _columns(connection: sqlite3.Connection, table: str) -> tuple[str, ...]:
 
 
 def _is_keyed(connection: sqlite3.Connection, table: str) -> bool:
-    """Whether `id` is an alias of the rowid, which requires exactly this declaration."""
+    """Whether `id` is an alias of the rowid."""
+    return is_id_key(connection, table) and has_row_numbers(connection, table)
+
+
+def has_row_numbers(connection: sqlite3.Connection, table: str) -> bool:
+    """Whether `table` is not WITHOUT ROWID; true if there is no such table."""
+    exists = "SELECT 1 FROM sqlite_master WHERE lower(name) = ?"
+    if connection.execute(exists, (table,)).fetchone() is None:
+        return True
+    try:
+        connection.execute(f"SELECT _rowid_ FROM {table} LIMIT 0")
+    except sqlite3.OperationalError as error:
+        return "no such column" not in str(error)
+    return True
+
+
+def is_id_key(connection: sqlite3.Connection, table: str) -> bool:
+    """Whether `id INTEGER` alone is the primary key."""
     rows = connection.execute("SELECT name, type FROM pragma_table_info(?) WHERE pk > 0", (table,))
     return [(name.lower(), kind.upper()) for name, kind in rows] == [("id", "INTEGER")]
 

@@ -14,11 +14,11 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tautulli_pipeline.errors import ConfigurationError, SourceChangedError, SourceError
+from tautulli_pipeline.errors import ConfigurationError, SourceChangedError
 from tautulli_pipeline.source.archive import archived_bytes, extract_database, is_archive
 from tautulli_pipeline.source.faults import cause, refused, shown, spelled_out
 from tautulli_pipeline.source.original import (
@@ -32,6 +32,7 @@ from tautulli_pipeline.source.original import (
     sidecar,
 )
 from tautulli_pipeline.source.private_folder import private_folder, remove_stale_snapshots
+from tautulli_pipeline.source.queries import explained, open_copy, primary_code
 from tautulli_pipeline.source.sqlite_locks import await_unlocked, lock_holder
 
 _COPY_NAME = "tautulli.db"
@@ -197,19 +198,20 @@ def _unpack(snapshot: Snapshot) -> None:
 
 def _settle(snapshot: Snapshot) -> None:
     """Open the copy to roll back its journal or checkpoint its WAL, and leave WAL mode."""
-    try:
-        with closing(sqlite3.connect(snapshot.path, isolation_level=None)) as connection:
+    failed = f"cannot open a copy of {shown(snapshot.source)}"
+    with (
+        open_copy(snapshot.path, mode="rw") as connection,
+        explained(connection, failed, hint="import a Tautulli backup"),
+    ):
+        try:
             for pragma in ("locking_mode = EXCLUSIVE", "synchronous = OFF", "schema_version"):
                 connection.execute(f"PRAGMA {pragma}").fetchall()
             connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
             connection.execute("PRAGMA journal_mode = DELETE").fetchall()
-    except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        except sqlite3.OperationalError as error:
+            if primary_code(error) != sqlite3.SQLITE_FULL:
+                raise
             raise OSError(errno.ENOSPC, str(error)) from error
-        raise SourceError(
-            f"cannot open a copy of {shown(snapshot.source)}: {error}",
-            hint="import a Tautulli backup",
-        ) from error
     sidecar(snapshot.path, "-journal").unlink(missing_ok=True)
 
 

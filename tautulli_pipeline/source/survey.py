@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, Final
 
 from tautulli_pipeline.errors import SourceDamagedError
-from tautulli_pipeline.events.columns import COPIED, HISTORY, MEDIA_INFO, METADATA
+from tautulli_pipeline.events.columns import COPIED, HISTORY, HISTORY_TABLES, MEDIA_INFO, METADATA
 from tautulli_pipeline.events.identity import quote_identifier
-from tautulli_pipeline.source.damage import BACKUP_HINT, SALVAGE_HINT
+from tautulli_pipeline.source.damage import SALVAGE_HINT
 from tautulli_pipeline.source.partitions import LAST_GRID_ID, OTHER, Grid, Partition
-from tautulli_pipeline.source.schema import LOOKUPS, SourceSchema, open_read_only
+from tautulli_pipeline.source.queries import CopyConnection, explained, open_copy
+from tautulli_pipeline.source.schema import LOOKUPS, SourceSchema
 
 # Columns that Tautulli rewrites later: by merging, "fix metadata" and late metadata rows.
 _REWRITTEN: Final = frozenset(
@@ -86,14 +86,15 @@ def with_unreadable(
 class Survey:
     """Computes counts and digests; rows that cannot be read raise a `SourceDamagedError`."""
 
-    def __init__(self, connection: sqlite3.Connection, schema: SourceSchema, named: Path) -> None:
+    def __init__(self, connection: CopyConnection, schema: SourceSchema, named: Path) -> None:
         self._connection = connection
         self._schema = schema
         self._named = named
 
     def count_rows(self) -> int:
         """Count the rows of `session_history`, without an index, which may disagree."""
-        return int(self._one(f"SELECT count(*) FROM {HISTORY} NOT INDEXED")[0])
+        # Nothing interrupts a `count(*)`.
+        return int(self._one(f"SELECT count(1) FROM {HISTORY} NOT INDEXED")[0])
 
     def count_ranges(self, width: int) -> int:
         """Count the ranges of `width` ids on the grid that have rows."""
@@ -209,6 +210,15 @@ class Survey:
                 ends[f"end_{alias}"] = f"coalesce({last}) AS end_{alias}"
         return ends
 
+    def require_ends(self) -> None:
+        """Read what the reader scans as a whole: pages in a circle would keep it busy for ever."""
+        self._require_lookups()
+        for table in HISTORY_TABLES:
+            if table == HISTORY or (
+                self._schema.has(table, "id") and table not in self._schema.keyed
+            ):
+                self._one(f"SELECT count(1) FROM {table} NOT INDEXED")
+
     def _require_lookups(self) -> None:
         """Read all pages of the small tables and of the indexes used for lookups."""
         for table in ("users", "library_sections"):
@@ -223,12 +233,8 @@ class Survey:
         return self._all(sql, *parameters)[0]
 
     def _all(self, sql: str, *parameters: int | None) -> list[Any]:
-        try:
+        with explained(self._connection, f"cannot read {self._named}"):
             return self._connection.execute(sql, parameters).fetchall()
-        except sqlite3.DatabaseError as error:
-            raise SourceDamagedError(
-                f"cannot read {self._named}: {error}", hint=BACKUP_HINT
-            ) from error
 
 
 def _as_one_text(cells: Sequence[str]) -> str:
@@ -253,5 +259,5 @@ class _Digest:
 @contextmanager
 def open_survey(database: Path, schema: SourceSchema, *, named: Path) -> Iterator[Survey]:
     """Open the private copy `database`; messages name `named`, the user's path."""
-    with closing(open_read_only(database)) as connection:
+    with open_copy(database) as connection:
         yield Survey(connection, schema, named)

@@ -13,7 +13,7 @@ from tautulli_pipeline.errors import ConfigurationError, SourceDamagedError
 from tautulli_pipeline.events.columns import HISTORY, HISTORY_TABLES, MEDIA_INFO, METADATA
 from tautulli_pipeline.source import salvage as salvage_module
 from tautulli_pipeline.source.damage import in_words
-from tautulli_pipeline.source.salvage import NOTHING_LOST, open_copy, salvage
+from tautulli_pipeline.source.salvage import NOTHING_LOST, open_target, salvage
 from tautulli_pipeline.source.schema import read_schema
 from tautulli_pipeline_tests.eras import make_database, make_era_database, play
 from tautulli_pipeline_tests.pages import overwrite, settle, swap, tree_of
@@ -275,13 +275,13 @@ def test_a_few_damaged_pages_do_not_cause_reading_row_by_row(tmp_path, monkeypat
     copies = []
 
     def watched(database, target):
-        connection = open_copy(database, target)
+        connection = open_target(database, target)
         connection.set_trace_callback(
             lambda sql: copies.append(sql) if sql.startswith("INSERT") else None
         )
         return connection
 
-    monkeypatch.setattr(salvage_module, "open_copy", watched)
+    monkeypatch.setattr(salvage_module, "open_target", watched)
     _, result = salvaged(path)
     assert 20 < len(result.unreadable) < 200
     assert len(copies) < 3 * len(result.unreadable) + 200
@@ -293,11 +293,11 @@ def test_a_full_disk_is_a_configuration_error(tmp_path, monkeypatch):
     settle(path)
 
     def small(database, target):
-        connection = open_copy(database, target)
+        connection = open_target(database, target)
         connection.execute("PRAGMA main.max_page_count = 20")
         return connection
 
-    monkeypatch.setattr(salvage_module, "open_copy", small)
+    monkeypatch.setattr(salvage_module, "open_target", small)
     with pytest.raises(ConfigurationError, match="database or disk is full") as caught:
         salvaged(path)
     assert "PIPELINE_DATA_DIR" in caught.value.hint
