@@ -25,29 +25,35 @@ _COUNTS: Final = (
     *("published", "imported", "rejected", "errors"),
 )
 
+# A table without a primary key can hold the same row twice. Only one of them is imported.
 _OUTCOMES = """
     CREATE OR REPLACE TEMP TABLE row_outcomes AS
     SELECT r.*, CASE
         WHEN r.outcome = 'rejected' THEN 'rejected'
         WHEN r.outcome = 'unreadable' THEN 'errors'
         WHEN e.import_id = r.import_id AND e.source_row_id = r.source_row_id
-            AND e.restored_at IS NULL THEN 'imported'
+            AND e.restored_at IS NULL AND r.is_first THEN 'imported'
+        WHEN r.outcome = 'duplicate' AND e.id IS NOT NULL AND NOT r.is_first THEN 'stream'
         WHEN a.dedupe_layer IS NOT NULL THEN a.dedupe_layer
         WHEN r.outcome = 'duplicate' AND e.id IS NOT NULL THEN 'stream'
     END AS final
     FROM (
         SELECT import_id, partition_key, server_id, published_at, source_row_id,
-            TRY_CAST(event_id AS UUID) AS event_id, outcome
+            TRY_CAST(event_id AS UUID) AS event_id, outcome,
+            row_number() OVER (
+                PARTITION BY import_id, source_row_id, event_id ORDER BY outcome DESC
+            ) = 1 AS is_first
         FROM receipt_rows
     ) r
     LEFT JOIN playback_events e ON e.id = r.event_id
         AND e.source_row_id BETWEEN $first AND $last
     LEFT JOIN (
-        SELECT import_id, source_row_id, min(dedupe_layer) AS dedupe_layer
+        SELECT import_id, source_row_id, discarded_event_id, min(dedupe_layer) AS dedupe_layer
         FROM dedupe_audit_log
         WHERE import_id IS NOT NULL AND source_row_id BETWEEN $first AND $last
         GROUP BY ALL
     ) a ON a.source_row_id = r.source_row_id AND a.import_id = r.import_id
+        AND a.discarded_event_id = r.event_id
 """
 
 # Rows that layer 1 dropped as duplicates of an event of another row or import, and

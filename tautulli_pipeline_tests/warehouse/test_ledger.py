@@ -148,6 +148,24 @@ def test_two_rows_of_one_event_have_two_outcomes(warehouse, ledger):
     assert totals(ledger) == {"published": 1, "imported": 1, "duplicates_stream": 1}
 
 
+@pytest.mark.parametrize("second", [DUPLICATE, PUBLISHED])
+def test_a_row_that_a_table_holds_twice_is_imported_once(warehouse, ledger, second):
+    again = [(1, 1, {})] if second == PUBLISHED else []
+    consume(warehouse, (1, 1, {}), *again)
+    assert ledger.settle([entry(Row(1, second), Row(1))], SETTLED_AT) == {}
+    layer = "stream" if second == DUPLICATE else "cache"
+    published = 1 if second == DUPLICATE else 2
+    assert totals(ledger) == {"published": published, "imported": 1, f"duplicates_{layer}": 1}
+
+
+def test_two_rows_with_one_id_and_different_events_are_told_apart(warehouse, ledger):
+    consume(warehouse, (1, 1, {}), (2, 2, {}), (1, 2, {}))
+    assert ledger.settle([entry(Row(1), Row(1, number=2), Row(1, number=3))], SETTLED_AT) == {
+        ("import-1", PARTITION): [1]
+    }
+    assert totals(ledger) == {"published": 3, "imported": 1, "duplicates_cache": 1}
+
+
 def test_an_event_is_found_under_a_row_outside_the_partition(warehouse, ledger):
     consume(warehouse, (5000, 1, {}))
     assert ledger.settle([entry(Row(2, DUPLICATE, number=1))], SETTLED_AT) == {}
