@@ -34,6 +34,8 @@ def main() -> None:
     if received:
         sys.exit(_STOPPED)
     keep_memory_bounded()
+    # Also for the files that Dagster, DuckDB and nats-server create.
+    os.umask(0o077)
     _exit(run_reporting_faults(application, sys.argv[1:]))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from tautulli_pipeline.cli.auditing import duplicate_commands, letter_commands
-from tautulli_pipeline.cli.options import DEBUG, output_options
+from tautulli_pipeline.cli.options import DEBUG, output_options, tidied
 from tautulli_pipeline.settings import WAREHOUSE_WAIT_SECONDS, load_demo_settings, load_settings
 
 # The source module checks whether the file is readable: that has its own exit code.
@@ -54,7 +54,7 @@ def import_command(
     """
     from tautulli_pipeline.cli.importing import run_import
 
-    settings = load_settings()
+    settings = tidied(load_settings())
     if batch_size is not None:
         settings = settings.model_copy(update={"import_batch_size": batch_size})
     run_import(settings, database, dry_run=dry_run or settings.import_dry_run, **options)
@@ -70,7 +70,7 @@ def validate(*, database: Path | None, as_json: bool) -> None:
     """
     from tautulli_pipeline.cli.validating import run_validate
 
-    run_validate(load_settings(), database, as_json=as_json)
+    run_validate(tidied(load_settings()), database, as_json=as_json)
 
 
 @application.command()
@@ -79,7 +79,7 @@ def status(*, as_json: bool) -> None:
     """Show the progress of the current or last import."""
     from tautulli_pipeline.cli.status import show_status
 
-    show_status(load_settings(), as_json=as_json)
+    show_status(tidied(load_settings()), as_json=as_json)
 
 
 @application.command(short_help="Stop the running import after the current batch.")
@@ -91,7 +91,7 @@ def stop(*, as_json: bool) -> None:
     """
     from tautulli_pipeline.cli.controlling import run_stop
 
-    run_stop(load_settings(), as_json=as_json)
+    run_stop(tidied(load_settings()), as_json=as_json)
 
 
 @application.command(short_help="Delete the saved progress; the table is kept.")
@@ -103,7 +103,7 @@ def reset(*, as_json: bool) -> None:
     """
     from tautulli_pipeline.cli.controlling import run_reset
 
-    run_reset(load_settings(), as_json=as_json)
+    run_reset(tidied(load_settings()), as_json=as_json)
 
 
 @application.command(short_help="Run Dagster's UI, its daemon and the stream server.")
@@ -123,7 +123,7 @@ def up(*, port: int) -> None:
     from tautulli_pipeline.cli.lines import print_notice
     from tautulli_pipeline.imports.stopping import Stop
 
-    settings, stop = load_settings(), Stop("stopped; unfinished work can be resumed")
+    settings, stop = tidied(load_settings()), Stop("stopped; unfinished work can be resumed")
     with stop.heard():
         from tautulli_pipeline.serving.up import Serving
 
@@ -148,7 +148,7 @@ def demo(*, rows: int, as_json: bool) -> None:
     """
     from tautulli_pipeline.cli.importing import run_demo
 
-    run_demo(load_demo_settings(), rows, as_json=as_json)
+    run_demo(tidied(load_demo_settings()), rows, as_json=as_json)
 
 
 application.add_command(duplicate_commands)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from tautulli_pipeline.cli.lines import print_line
-from tautulli_pipeline.cli.options import output_options
+from tautulli_pipeline.cli.options import output_options, tidied
 from tautulli_pipeline.cli.reporting import print_json
 from tautulli_pipeline.cli.tables import Column, print_fields, print_page, print_rows
 from tautulli_pipeline.settings import load_settings
@@ -182,7 +182,7 @@ def _resolve(
     from tautulli_pipeline.warehouse.duplicates import KIND
     from tautulli_pipeline.warehouse.writer import utc_now
 
-    with open_for_curation(load_settings(), KIND, given) as connection:
+    with open_for_curation(tidied(load_settings()), KIND, given) as connection:
         resolved = resolve(connection, given, utc_now())
     if as_json:
         list_name, flag_name = names
@@ -270,7 +270,7 @@ def replay(*, given: tuple[str, ...], database: Path | None, as_json: bool) -> N
     from tautulli_pipeline.imports.curation import open_for_curation, replay_letters
     from tautulli_pipeline.warehouse import dead_letters
 
-    settings = load_settings()
+    settings = tidied(load_settings())
     tried: Sequence[Any] = ()
     if given or settings.warehouse_path.exists():
         path = database_path(settings, database) if database else None
@@ -337,7 +337,7 @@ def _print_list(
     """Print the page that `query` returns; without a warehouse, the list is empty."""
     from tautulli_pipeline.warehouse.reading import Listing, open_to_read
 
-    listing, path = Listing(0, []), load_settings().warehouse_path
+    listing, path = Listing(0, []), tidied(load_settings()).warehouse_path
     if path.exists():
         with open_to_read(path) as connection:
             listing = query(connection)
@@ -352,7 +352,7 @@ def _print_list(
 def _open_existing(kind: str, given: str) -> Iterator[OpenWarehouse]:
     from tautulli_pipeline.warehouse.reading import no_such, open_to_read
 
-    path = load_settings().warehouse_path
+    path = tidied(load_settings()).warehouse_path
     if not path.exists():
         raise no_such(kind, given)
     with open_to_read(path) as connection:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import click
 
+from tautulli_pipeline.cli.lines import print_notice
 from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.settings import Settings
+from tautulli_pipeline.source.private_folder import remove_stale_snapshots
 
 # `faults` looks for it in the arguments: a command can fail before its options are parsed.
 DEBUG = click.option(
@@ -21,6 +23,15 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 def output_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add `--debug` and `--json`."""
     return DEBUG(_JSON(command))
+
+
+def tidied(settings: Settings) -> Settings:
+    """Remove the copies of the source that killed processes left in the data directory."""
+    try:
+        remove_stale_snapshots(settings.layout.snapshots)
+    except ConfigurationError as error:
+        print_notice(f"{error.message}; {error.hint}")
+    return settings
 
 
 def database_path(settings: Settings, given: Path | None) -> Path:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,7 @@ _DISK_ERRORS: Final = frozenset(
 _SQLITE_ERRORS: Final = frozenset({8, 10, 13, 14})
 # SQLite may report a full disk as an I/O error, so the free space decides.
 _FULL_BELOW_BYTES: Final = 2**20
+_OTHER_USERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 def make_data_dir(settings: Settings) -> None:
@@ -37,9 +39,42 @@ def make_data_dir(settings: Settings) -> None:
         ) from error
 
 
+def close_to_others(settings: Settings) -> list[Path]:
+    """Make what is in the data directory private to its owner.
+
+    The mode of an existing folder is not changed, because the user may share it for other
+    files, nor is that of a warehouse in another folder.
+
+    Returns:
+        The files that other users can still read.
+    """
+    exposed, warehouse = [], settings.warehouse_path
+    if _is_open(settings.data_dir):
+        for path in filter(_is_open, settings.layout.entries()):
+            exposed.append(path)
+            with suppress(OSError):  # it belongs to another user, or it was just deleted
+                path.chmod(stat.S_IMODE(path.lstat().st_mode) & ~_OTHER_USERS)
+    if warehouse.parent != settings.data_dir and _is_open(warehouse):
+        exposed.append(warehouse)
+    # Some file systems ignore a change of the mode.
+    return [path for path in exposed if _is_open(path)]
+
+
+def _is_open(path: Path) -> bool:
+    """Whether the mode lets other users read or change the file; false if it does not exist."""
+    with suppress(OSError):
+        mode = path.lstat().st_mode
+        return not stat.S_ISLNK(mode) and bool(mode & _OTHER_USERS)
+    return False
+
+
 @contextmanager
-def data_directory(settings: Settings) -> Iterator[None]:
+def data_directory(
+    settings: Settings, say: Callable[[str], None] = lambda _words: None
+) -> Iterator[None]:
     """Create the data directory; on an error, remove it again if it is new and empty.
+
+    `say` receives a warning if other users can read what is in it.
 
     Raises:
         ConfigurationError: it cannot be created, or the warehouse's folder does not exist.
@@ -48,6 +83,8 @@ def data_directory(settings: Settings) -> Iterator[None]:
     data_dir = settings.data_dir
     missing = [folder for folder in (data_dir, *data_dir.parents) if not folder.exists()]
     make_data_dir(settings)
+    for path in close_to_others(settings):
+        say(f"other users can read {path}; to keep them out, use `chmod go-rwx`")
     try:
         yield
     except BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,13 @@ class _Below:
 
     def __get__(self, data_dir: DataDir, _owner: type[DataDir]) -> Path:
         return data_dir.path / self.name
+
+
+# Names that are not constant, or that only DuckDB and Dagster use.
+_OTHERS = (
+    *("log", "schedules", "storage", ".telemetry", "up.json.new"),
+    *("import.*.stop", "import.json.new", "survey.json.new", "playback.duckdb.*", "demo-*.db"),
+)
 
 
 @dataclass(frozen=True)
@@ -60,3 +68,9 @@ class DataDir:
     def log(self, name: str) -> Path:
         """The log file of one kind of process."""
         return self.path / "log" / f"{name}.log"
+
+    def entries(self) -> Iterator[Path]:
+        """Yield the existing files and folders of the pipeline, in no particular order."""
+        named = [path.name for path in vars(DataDir).values() if isinstance(path, _Below)]
+        for pattern in (*named, *_OTHERS):
+            yield from self.path.glob(pattern)

@@ -32,6 +32,7 @@ from tautulli_pipeline.imports.survey_cache import open_with_survey_cache
 from tautulli_pipeline.settings import WAREHOUSE_WAIT_SECONDS, Settings
 from tautulli_pipeline.source.opening import OpenSource
 from tautulli_pipeline.source.partitions import Grid
+from tautulli_pipeline.source.private_folder import remove_stale_snapshots
 from tautulli_pipeline.source.survey import PartitionContent
 from tautulli_pipeline.stream.session import PublishingSession, open_publishing
 
@@ -250,7 +251,8 @@ def open_import(
     log, layout = ImportLog(settings.data_dir), settings.layout
     with ExitStack() as stack:
         stack.enter_context(explained_faults(settings.data_dir))
-        stack.enter_context(data_directory(settings))
+        stack.enter_context(data_directory(settings, say))
+        remove_stale_snapshots(layout.snapshots)
         claim = stack.enter_context(log.exclusive(request.source))
         stack.enter_context(stop.shared(log.lock, claim))
         with stop.interruptible():

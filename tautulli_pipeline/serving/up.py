@@ -133,7 +133,7 @@ class Serving:
         check_login(self.settings)
         with ExitStack() as stack:
             stack.enter_context(explained_faults(self.settings.data_dir))
-            stack.enter_context(data_directory(self.settings))
+            stack.enter_context(data_directory(self.settings, self.say))
             stack.enter_context(self._exclusive())
             stack.enter_context(log_to(self.settings.layout.log("up")))
             _require_free(self.port)
