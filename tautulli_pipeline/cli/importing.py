@@ -56,6 +56,7 @@ def run_import(
             request,
             consumer,
             show=progress.show,
+            on_copied=progress.show_copied,
             say=progress.say,
             stop=stop,
             began_at=began_at,

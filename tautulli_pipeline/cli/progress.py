@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, TextIO, cast
+from typing import Any, Final, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from tautulli_pipeline.cli.lines import wrap_for
 from tautulli_pipeline.imports.record import ImportRecord
+
+_MESSAGE_AFTER_SECONDS: Final = 0.9
+_MESSAGE_EVERY_SECONDS: Final = 10.0
 
 
 @contextmanager
@@ -57,6 +61,7 @@ class ProgressView:
     def __init__(self, stream: TextIO, bar: Progress | None) -> None:
         self._stream = stream
         self._bar = bar
+        self._message_at = time.monotonic() + _MESSAGE_AFTER_SECONDS
         self._task = bar.add_task("", total=None, figures="reading the database") if bar else None
 
     def show(self, record: ImportRecord) -> None:
@@ -73,6 +78,14 @@ class ProgressView:
             figures = f"published {published:,} of {total:,}"
         # Both halves count, so that the bar moves before the first plays are stored.
         self._update((published + stored) / 2, total, figures)
+
+    def show_copied(self, done: int, total: int) -> None:
+        """Show how many bytes of the source are copied; in messages if there is no terminal."""
+        figures = f"copied {done / 1e6:,.0f} of {total / 1e6:,.0f} MB"
+        self._update(done, total, figures)
+        if self._bar is None and time.monotonic() >= self._message_at:
+            self._message_at = time.monotonic() + _MESSAGE_EVERY_SECONDS
+            self.say(f"the database is being copied: {figures}")
 
     def show_read(self, done: int, total: int) -> None:
         """Show how many plays are read."""

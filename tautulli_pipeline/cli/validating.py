@@ -52,7 +52,12 @@ def _validate(settings: Settings, path: Path, *, salvaging: bool = False) -> Fin
         stop.heard(),
         stop.interruptible(),
         open_progress(sys.stderr) as progress,
-        open_source(path, settings.layout.snapshots, salvaging=salvaging) as source,
+        open_source(
+            path,
+            settings.layout.snapshots,
+            salvaging=salvaging,
+            on_copied=progress.show_copied,
+        ) as source,
     ):
         return validate(source, settings, progress.show_read)
 

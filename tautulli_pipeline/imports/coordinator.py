@@ -33,6 +33,7 @@ from tautulli_pipeline.settings import WAREHOUSE_WAIT_SECONDS, Settings
 from tautulli_pipeline.source.opening import OpenSource
 from tautulli_pipeline.source.partitions import Grid
 from tautulli_pipeline.source.private_folder import remove_stale_snapshots
+from tautulli_pipeline.source.snapshot import OnCopied
 from tautulli_pipeline.source.survey import PartitionContent
 from tautulli_pipeline.stream.session import PublishingSession, open_publishing
 
@@ -230,6 +231,7 @@ def open_import(
     stop: Stop,
     began_at: float,
     show: Callable[[ImportRecord], None] = lambda _record: None,
+    on_copied: OnCopied = lambda _done, _total: None,
 ) -> Iterator[Import]:
     """Begin or resume an import: its lock, source, record, consumer and stream.
 
@@ -241,6 +243,7 @@ def open_import(
         stop: checked from here on.
         began_at: when the user began to wait, by `time.monotonic`.
         show: receives the record whenever it changes; like `say`, called from several threads.
+        on_copied: receives the bytes of the source that are copied and in total.
 
     Raises:
         PipelineError: the import failed; its progress is kept, and the next import
@@ -257,7 +260,7 @@ def open_import(
         stack.enter_context(stop.shared(log.lock, claim))
         with stop.interruptible():
             source = stack.enter_context(
-                open_with_survey_cache(request.source, layout, salvaging=request.salvage)
+                open_with_survey_cache(request.source, layout, salvaging=request.salvage, on_copied=on_copied)
             )
             # Leave no files behind unless the source is readable.
             first = log.read() is None

@@ -22,6 +22,7 @@ from tautulli_pipeline.source.faults import spelled_out
 from tautulli_pipeline.source.opening import KnownContents, OpenSource, open_source
 from tautulli_pipeline.source.original import locate, observe
 from tautulli_pipeline.source.partitions import Grid
+from tautulli_pipeline.source.snapshot import OnCopied
 from tautulli_pipeline.source.survey import PartitionContent
 
 # Another version may read the same bytes differently.
@@ -31,7 +32,11 @@ _CACHED: Final = TypeAdapter(tuple[str, str, KnownContents])
 
 
 def open_with_survey_cache(
-    path: Path, layout: DataDir, *, salvaging: bool = False
+    path: Path,
+    layout: DataDir,
+    *,
+    salvaging: bool = False,
+    on_copied: OnCopied = lambda _done, _total: None,
 ) -> AbstractContextManager[OpenSource]:
     """Open the source for an import; copy an unchanged source only when its rows are needed.
 
@@ -39,6 +44,7 @@ def open_with_survey_cache(
         path: the database.
         layout: the data directory, for the cache and the temporary private copy.
         salvaging: import what is readable in a damaged file.
+        on_copied: receives the bytes that are copied and in total.
 
     Raises:
         SourceError: there is no readable Tautulli database.
@@ -53,7 +59,9 @@ def open_with_survey_cache(
             write_atomically(layout.survey, _CACHED.dump_json((_VERSION, name, known)))
 
     known = None if salvaging else _recall(layout.survey, name)
-    return open_source(path, layout.snapshots, salvaging=salvaging, known=known, on_survey=keep)
+    return open_source(
+        path, layout.snapshots, salvaging=salvaging, known=known, on_survey=keep, on_copied=on_copied
+    )
 
 
 def _recall(cache: Path, name: str) -> KnownContents | None:

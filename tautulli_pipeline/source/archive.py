@@ -12,7 +12,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
@@ -53,7 +53,13 @@ def archived_bytes(archive: Path) -> int:
         return _find_database(opened, archive).file_size
 
 
-def extract_database(archive: Path, target: Path, *, named: Path) -> None:
+def extract_database(
+    archive: Path,
+    target: Path,
+    *,
+    named: Path,
+    on_copied: Callable[[int], None] = lambda _count: None,
+) -> None:
     """Write the only database in a copied archive to the new file `target`.
 
     Messages name `named`, the user's path.
@@ -66,6 +72,7 @@ def extract_database(archive: Path, target: Path, *, named: Path) -> None:
         with opened.open(member) as content:
             while chunk := content.read(_MAX_READ_BYTES):
                 copy.write(chunk)
+                on_copied(len(chunk))
         if copy.tell() != member.file_size:
             raise zipfile.BadZipFile("it is shorter than declared")
 

@@ -15,7 +15,7 @@ from tautulli_pipeline.source.partitions import Grid
 from tautulli_pipeline.source.reader import HistoryReader, open_reader
 from tautulli_pipeline.source.salvage import NOTHING_LOST, Salvage, salvage
 from tautulli_pipeline.source.schema import SourceSchema, read_schema, require_tables
-from tautulli_pipeline.source.snapshot import Snapshot, take_snapshot
+from tautulli_pipeline.source.snapshot import OnCopied, Snapshot, take_snapshot
 from tautulli_pipeline.source.survey import PartitionContent, Survey, open_survey, with_unreadable
 from tautulli_pipeline.source.tidying import forget_secrets, number_rows
 
@@ -149,10 +149,12 @@ def open_source(
     salvaging: bool = False,
     known: KnownContents | None = None,
     on_survey: OnSurvey = lambda _grid, _contents: None,
+    on_copied: OnCopied = lambda _done, _total: None,
 ) -> Iterator[OpenSource]:
     """Copy the database at `path` to a temporary folder in `snapshots_dir` and read its schema.
 
-    With `salvaging`, accept a damaged file and read what is readable.
+    With `salvaging`, accept a damaged file and read what is readable. `on_copied`
+    receives the bytes that are copied and in total.
 
     Raises:
         SourceError: the file is not a readable Tautulli database.
@@ -161,7 +163,9 @@ def open_source(
     with ExitStack() as stack:
 
         def copy() -> Copied:
-            snapshot = stack.enter_context(take_snapshot(path, snapshots_dir, prepare=prepare))
+            snapshot = stack.enter_context(
+                take_snapshot(path, snapshots_dir, prepare=prepare, on_copied=on_copied)
+            )
             if not salvaging:  # writing to a damaged file could damage more of it
                 forget_secrets(snapshot.path)
             require_tables(snapshot.path, named=snapshot.source)

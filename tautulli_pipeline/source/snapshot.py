@@ -35,6 +35,8 @@ from tautulli_pipeline.source.private_folder import private_folder, remove_stale
 from tautulli_pipeline.source.queries import explained, open_copy, primary_code
 from tautulli_pipeline.source.sqlite_locks import await_unlocked, lock_holder
 
+OnCopied = Callable[[int, int], None]
+
 _COPY_NAME = "tautulli.db"
 _SUPER_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -63,6 +65,7 @@ def take_snapshot(
     pause_seconds: float = 0.2,
     patience_seconds: float = 3.0,
     prepare: Callable[[Snapshot], None] = lambda _snapshot: None,
+    on_copied: OnCopied = lambda _done, _total: None,
 ) -> Iterator[Snapshot]:
     """Copy a database with its WAL and journal; the copy exists as long as the context.
 
@@ -77,6 +80,7 @@ def take_snapshot(
         pause_seconds: the pause between two attempts.
         patience_seconds: how long to wait for a lock that excludes readers.
         prepare: called with the copy before SQLite opens it.
+        on_copied: receives the bytes that are copied and in total, often.
 
     Raises:
         SourceError: the source is not a readable SQLite database, or a process locks it.
@@ -93,8 +97,16 @@ def take_snapshot(
             if _free_bytes(snapshots_dir) < needed_bytes:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             folder = stack.enter_context(private_folder(snapshots_dir))
-            snapshot = _copy_at_rest(original, folder, attempts, pause_seconds, patience_seconds)
-            _unpack(snapshot)
+            progress = _Progress(on_copied, needed_bytes)
+            snapshot = _copy_at_rest(
+                original,
+                folder,
+                progress,
+                attempts=attempts,
+                pause_seconds=pause_seconds,
+                patience_seconds=patience_seconds,
+            )
+            _unpack(snapshot, progress)
             prepare(snapshot)
             _settle(snapshot)
         yield snapshot
@@ -115,8 +127,30 @@ def _needed_bytes(original: Path, observed: Observed) -> int:
     return observed.copy_bytes
 
 
+class _Progress:
+    """Counts the bytes of a source that are copied."""
+
+    def __init__(self, on_copied: OnCopied, total_bytes: int) -> None:
+        self._on_copied = on_copied
+        self._total_bytes = total_bytes
+        self._done_bytes = 0
+
+    def add(self, copied_bytes: int) -> None:
+        self._done_bytes += copied_bytes
+        self._on_copied(self._done_bytes, self._total_bytes)
+
+    def restart(self) -> None:
+        self._done_bytes = 0
+
+
 def _copy_at_rest(
-    original: Path, folder: Path, attempts: int, pause_seconds: float, patience_seconds: float
+    original: Path,
+    folder: Path,
+    progress: _Progress,
+    *,
+    attempts: int,
+    pause_seconds: float,
+    patience_seconds: float,
 ) -> Snapshot:
     reason = "no attempt was made"
     for attempt in range(attempts):
@@ -124,7 +158,8 @@ def _copy_at_rest(
             time.sleep(pause_seconds)
         await_unlocked(original, patience_seconds)
         try:
-            return _copy_once(original, folder)
+            progress.restart()
+            return _copy_once(original, folder, progress)
         except SourceChangedError as change:
             reason = change.message
     raise SourceChangedError(
@@ -133,7 +168,7 @@ def _copy_at_rest(
     )
 
 
-def _copy_once(original: Path, folder: Path) -> Snapshot:
+def _copy_once(original: Path, folder: Path, progress: _Progress) -> Snapshot:
     """Copy all files, then verify that they are consistent.
 
     The WAL is measured after the main file, so it has every commit that is missing from an
@@ -144,7 +179,9 @@ def _copy_once(original: Path, folder: Path) -> Snapshot:
     if before.database is None:
         raise SourceChangedError("it disappeared")
     digests = {
-        suffix: copy_file(sidecar(original, suffix), sidecar(folder / _COPY_NAME, suffix), file)
+        suffix: copy_file(
+            sidecar(original, suffix), sidecar(folder / _COPY_NAME, suffix), file, progress.add
+        )
         for suffix, file in before.files.items()
     }
     _require_no_super_journal(sidecar(folder / _COPY_NAME, "-journal"))
@@ -162,7 +199,12 @@ def _copy_once(original: Path, folder: Path) -> Snapshot:
     )
 
 
-def copy_file(original: Path, target: Path, seen: ObservedFile | None) -> str:
+def copy_file(
+    original: Path,
+    target: Path,
+    seen: ObservedFile | None,
+    on_copied: Callable[[int], None] = lambda _count: None,
+) -> str:
     """Copy the observed number of bytes and return their digest; '' if there was no file."""
     target.unlink(missing_ok=True)
     if seen is None:
@@ -174,6 +216,7 @@ def copy_file(original: Path, target: Path, seen: ObservedFile | None) -> str:
             digesting = worker.submit(digest.update, chunk)
             copy.write(chunk)
             digesting.result()
+            on_copied(len(chunk))
     return digest.hexdigest()
 
 
@@ -186,13 +229,13 @@ def _require_no_super_journal(journal: Path) -> None:
                 raise SourceChangedError("a transaction across several databases is in progress")
 
 
-def _unpack(snapshot: Snapshot) -> None:
+def _unpack(snapshot: Snapshot, progress: _Progress) -> None:
     """Replace a copied archive with the database it contains."""
     with snapshot.path.open("rb") as copy:
         if not is_archive(copy.read(len(SQLITE_MAGIC))):
             return
     archive = snapshot.path.rename(snapshot.path.with_name("backup.zip"))
-    extract_database(archive, snapshot.path, named=snapshot.source)
+    extract_database(archive, snapshot.path, named=snapshot.source, on_copied=progress.add)
     archive.unlink()
 
 
