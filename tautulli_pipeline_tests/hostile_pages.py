@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import struct
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +32,7 @@ def make_endless(path: Path, table: str) -> None:
     data = bytearray(path.read_bytes())
     leaf = data[(root - 1) * size : root * size]
     numbers = [root, *range(last - _LEVELS + 1, last + 1)]
-    for number, child in zip(numbers, numbers[1:], strict=False):
+    for number, child in pairwise(numbers):
         data[(number - 1) * size : number * size] = _page(child, size)
     data[(last - 1) * size : last * size] = leaf
     struct.pack_into(">II", data, 32, 0, 0)  # no free pages

@@ -268,3 +268,41 @@ def test_the_copy_is_read_only(tmp_path):
         with pytest.raises(duckdb.Error, match="read-only"):
             reader._connection.execute("DELETE FROM source.session_history")
     assert path.read_bytes() == before
+
+
+def section(name, server, **cells):
+    kept = {"section_id": 1, "section_type": "movie", "is_active": 1, "deleted_section": 0}
+    return kept | {"server_id": server, "section_name": name} | cells
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+@pytest.mark.parametrize(
+    "others",
+    [
+        [section("Old", "b", is_active=0)],
+        [section("Deleted", "b", deleted_section=1)],
+        [section("Gone", "b", deleted_section=1, is_active=0), section("Old", "c", is_active="0")],
+    ],
+)
+def test_a_library_has_the_name_of_its_active_section(tmp_path, others, newest_first):
+    path = tmp_path / "tautulli.db"
+    sections = [section("Films", "z"), *others]
+    make_database(path, plays=[play(1)], libraries=sections[:: -1 if newest_first else 1])
+    assert read(path)["library_sections.section_name"].to_pylist() == ["Films"]
+
+
+def test_a_deleted_section_still_has_a_name_and_row_numbers_decide_nothing(tmp_path):
+    for order in (1, -1):
+        path = tmp_path / f"{order}.db"
+        sections = [section("A", "a", deleted_section=1), section("B", "b", is_active=0)]
+        other = [section("C", "c", section_id=2), section("D", "d", section_id=2)]
+        plays = [play(1), play(2, section_id=2)]
+        make_database(path, plays=plays, libraries=[*sections, *other][::order])
+        assert read(path)["library_sections.section_name"].to_pylist() == ["A", "C"]
+
+
+def test_sections_of_old_versions_have_no_state(tmp_path):
+    path = tmp_path / "tautulli.db"
+    dropped = {"library_sections": ["is_active", "deleted_section"]}
+    make_database(path, plays=[play(1)], libraries=[section("Films", "a")], drop_columns=dropped)
+    assert read(path)["library_sections.section_name"].to_pylist() == ["Films"]
