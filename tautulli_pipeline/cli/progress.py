@@ -61,7 +61,7 @@ class ProgressView:
     def __init__(self, stream: TextIO, bar: Progress | None) -> None:
         self._stream = stream
         self._bar = bar
-        self._message_at = time.monotonic() + _MESSAGE_AFTER_SECONDS
+        self._message_at: float | None = None
         self._task = bar.add_task("", total=None, figures="reading the database") if bar else None
 
     def show(self, record: ImportRecord) -> None:
@@ -83,8 +83,11 @@ class ProgressView:
         """Show how many bytes of the source are copied; in messages if there is no terminal."""
         figures = f"copied {done / 1e6:,.0f} of {total / 1e6:,.0f} MB"
         self._update(done, total, figures)
-        if self._bar is None and time.monotonic() >= self._message_at:
-            self._message_at = time.monotonic() + _MESSAGE_EVERY_SECONDS
+        now = time.monotonic()
+        if self._message_at is None:  # the copy begins
+            self._message_at = now + _MESSAGE_AFTER_SECONDS
+        if self._bar is None and now >= self._message_at:
+            self._message_at = now + _MESSAGE_EVERY_SECONDS
             self.say(f"the database is being copied: {figures}")
 
     def show_read(self, done: int, total: int) -> None:

@@ -260,7 +260,9 @@ def open_import(
         stack.enter_context(stop.shared(log.lock, claim))
         with stop.interruptible():
             source = stack.enter_context(
-                open_with_survey_cache(request.source, layout, salvaging=request.salvage, on_copied=on_copied)
+                open_with_survey_cache(
+                    request.source, layout, salvaging=request.salvage, on_copied=on_copied
+                )
             )
             # Leave no files behind unless the source is readable.
             first = log.read() is None

@@ -60,7 +60,12 @@ def open_with_survey_cache(
 
     known = None if salvaging else _recall(layout.survey, name)
     return open_source(
-        path, layout.snapshots, salvaging=salvaging, known=known, on_survey=keep, on_copied=on_copied
+        path,
+        layout.snapshots,
+        salvaging=salvaging,
+        known=known,
+        on_survey=keep,
+        on_copied=on_copied,
     )
 
 

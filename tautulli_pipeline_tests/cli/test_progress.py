@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tautulli_pipeline.cli import progress as progress_module
 from tautulli_pipeline.cli.progress import open_progress, time_left
 from tautulli_pipeline.imports.record import ImportRecord, Outcomes, Status
 
@@ -135,3 +136,17 @@ def test_time_left_is_formatted_as_minutes_and_seconds(seconds, rate):
 
 def test_without_a_rate_the_time_left_is_unknown():
     assert time_left({"records_per_second": 0.0, "estimated_remaining_seconds": 0.0}) == "-:--"
+
+
+def test_a_long_copy_is_reported_in_messages_where_there_is_no_terminal(monkeypatch):
+    now = iter([100.0, 100.5, 100.95, 105.0, 111.0])
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: next(now))
+    steps = [lambda view, n=n: view.show_copied(n * 10**6, 5 * 10**6) for n in range(1, 6)]
+    assert shown_in(io.StringIO(), *steps).splitlines() == [
+        "the database is being copied: copied 3 of 5 MB",
+        "the database is being copied: copied 5 of 5 MB",
+    ]
+
+
+def test_a_copy_is_shown_on_a_terminal_from_its_begin():
+    assert "copied 2 of 5 MB" in shown_in(Terminal(), lambda view: view.show_copied(2e6, 5e6))

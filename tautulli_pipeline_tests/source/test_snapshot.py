@@ -374,8 +374,8 @@ class ActionAfterCopy:
         self.copies = 0
         monkeypatch.setattr(snapshot_module, "copy_file", self)
 
-    def __call__(self, original, target, seen):
-        digest = copy_file(original, target, seen)
+    def __call__(self, original, target, seen, *more):
+        digest = copy_file(original, target, seen, *more)
         if str(original).endswith(f".db{self._suffix}"):
             self.copies += 1
             self._action(original)
@@ -623,3 +623,14 @@ def test_concurrent_copies_do_not_interfere(database, snapshots):
         thread.join()
     assert faults == []
     assert list(snapshots.glob("*")) == []
+
+
+def test_the_progress_of_a_copy_counts_its_bytes(database, snapshots):
+    seen = []
+    with take_snapshot(database, snapshots, on_copied=lambda *bytes_: seen.append(bytes_)):
+        pass
+    done = [count for count, _ in seen]
+    assert done == sorted(done)
+    assert done[-1] >= database.stat().st_size
+    assert {total for _, total in seen} == {seen[0][1]}
+    assert done[-1] <= seen[0][1]
