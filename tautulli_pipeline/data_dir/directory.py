@@ -54,7 +54,7 @@ def close_to_others(settings: Settings) -> list[Path]:
             exposed.append(path)
             with suppress(OSError):  # it belongs to another user, or it was just deleted
                 path.chmod(stat.S_IMODE(path.lstat().st_mode) & ~_OTHER_USERS)
-    if warehouse.parent != settings.data_dir and _is_open(warehouse):
+    if warehouse.parent != settings.data_dir and warehouse.is_file() and _is_open(warehouse):
         exposed.append(warehouse)
     # Some file systems ignore a change of the mode.
     return [path for path in exposed if _is_open(path)]
