@@ -89,3 +89,17 @@ def test_loose_rows_with_huge_texts_do_not_exhaust_memory(tmp_path: Path) -> Non
         for first in range(1, 41, 4):
             loose.write(batch(message(n, play_of(n)) for n in range(first, first + 4)))
         assert sequences(connection) == [*range(1, 41)]
+
+
+def test_a_warehouse_without_a_log_survives_crashes(tmp_path: Path) -> None:
+    folder = tmp_path / "a?b"
+    folder.mkdir()
+    warehouse, sizes = folder / "playback.duckdb", [30, FULL, 500]
+    arguments = [str(warehouse), "plex", "1", *map(str, sizes)]
+    died = subprocess.run([sys.executable, "-c", WRITE_AND_DIE, *arguments], check=False)
+    assert died.returncode == 9
+    assert [path.name for path in folder.iterdir()] == [warehouse.name]
+    with closing(connect(warehouse, {})) as connection:
+        found = connection.execute("SELECT count(*) FROM playback_events").fetchall()
+    assert found == [(sum(sizes),)]
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
