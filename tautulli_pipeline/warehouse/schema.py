@@ -59,11 +59,9 @@ def connect(path: Path, config: Mapping[str, Any]) -> duckdb.DuckDBPyConnection:
     """
     # By default, DuckDB would spill to the current directory.
     spill = {"temp_directory": f"{path}.tmp"}
-    has_log = "?" not in str(path.resolve())
-    log = {} if has_log else _WITHOUT_LOG
+    log = _WITHOUT_LOG if "?" in str(path.resolve()) else {}
     connection = duckdb.connect(config={**SETTINGS, **spill, **log, **config})
     try:
-        connection.execute(f"SET VARIABLE has_log = {has_log}")
         with explained(path, "open"):
             _create_folder(path)
             if not path.exists():
@@ -216,14 +214,12 @@ def set_memory_limit(connection: duckdb.DuckDBPyConnection, spare_bytes: int = 0
     If a transaction fails because of a low limit, keys without rows stay in the indexes.
     `spare_bytes` are added to the limit. A configured limit is kept.
     """
-    ((found, is_configured, has_log),) = connection.execute(
-        "SELECT sum(estimated_size), getvariable('has_configured_limit'), getvariable('has_log') "
+    ((found, is_configured),) = connection.execute(
+        "SELECT sum(estimated_size), getvariable('has_configured_limit') "
         "FROM duckdb_tables() WHERE table_name = 'playback_events'"
     ).fetchall()
     if not is_configured:
         rows = int(found or 0) + HEADROOM_ROWS
-        if has_log is False:  # each transaction ends with a checkpoint
-            spare_bytes = _CHECKPOINT_BYTES
         limit_bytes = _WORKING_BYTES + rows * _INDEX_BYTES_PER_ROW + spare_bytes
         connection.execute(f"SET memory_limit = '{limit_bytes}B'")
 
