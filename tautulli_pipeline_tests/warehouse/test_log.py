@@ -98,7 +98,7 @@ def test_a_warehouse_without_a_log_survives_crashes(tmp_path: Path) -> None:
     arguments = [str(warehouse), "plex", "1", *map(str, sizes)]
     died = subprocess.run([sys.executable, "-c", WRITE_AND_DIE, *arguments], check=False)
     assert died.returncode == 9
-    assert [path.name for path in folder.iterdir()] == [warehouse.name]
+    assert not [path for path in folder.iterdir() if ".wal" in path.name]
     with closing(connect(warehouse, {})) as connection:
         found = connection.execute("SELECT count(*) FROM playback_events").fetchall()
     assert found == [(sum(sizes),)]
