@@ -18,7 +18,12 @@ from tautulli_pipeline.errors import ConfigurationError, SourceDamagedError
 from tautulli_pipeline.events.columns import HISTORY, METADATA
 from tautulli_pipeline.events.identity import quote_literal
 from tautulli_pipeline.source.damage import BACKUP_HINT, Damage
-from tautulli_pipeline.source.queries import CopyConnection, connect, explained, primary_code
+from tautulli_pipeline.source.queries import (
+    CopyConnection,
+    connect,
+    explained,
+    primary_code,
+)
 from tautulli_pipeline.source.rescue import RescuedTable
 from tautulli_pipeline.source.schema import LOOKUPS, SourceSchema
 
@@ -55,6 +60,8 @@ def salvage(database: Path, schema: SourceSchema, target: Path, *, named: Path) 
         explained(connection, f"cannot salvage {named}"),
         _reporting_full_disk(target),
     ):
+        damaged = f"{database.absolute().as_uri()}?mode=ro"
+        connection.execute(f"ATTACH {quote_literal(damaged)} AS damaged")
         tables = {
             name: RescuedTable(connection, name, columns, keyed=name in schema.keyed)
             for name, columns in _wanted(schema).items()
@@ -73,13 +80,11 @@ def salvage(database: Path, schema: SourceSchema, target: Path, *, named: Path) 
 
 
 def open_target(database: Path, target: Path) -> CopyConnection:
-    """Open the new file `target` with `database` attached as `damaged`."""
+    """Open the new file `target` for what is readable in `database`."""
     connection = connect(f"{target.absolute().as_uri()}?mode=rwc")
     connection.limit(database.stat().st_size)
     for pragma in ("journal_mode = MEMORY", "synchronous = OFF", "temp_store = MEMORY"):
         connection.execute(f"PRAGMA {pragma}")
-    damaged = f"{database.absolute().as_uri()}?mode=ro"
-    connection.execute(f"ATTACH {quote_literal(damaged)} AS damaged")
     return connection
 
 

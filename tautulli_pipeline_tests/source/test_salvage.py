@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tautulli_pipeline.errors import ConfigurationError, SourceDamagedError
+from tautulli_pipeline.errors import ConfigurationError, SourceDamagedError, SourceError
 from tautulli_pipeline.events.columns import HISTORY, HISTORY_TABLES, MEDIA_INFO, METADATA
 from tautulli_pipeline.source import salvage as salvage_module
 from tautulli_pipeline.source.damage import in_words
@@ -301,3 +301,13 @@ def test_a_full_disk_is_a_configuration_error(tmp_path, monkeypatch):
     with pytest.raises(ConfigurationError, match="database or disk is full") as caught:
         salvaged(path)
     assert "PIPELINE_DATA_DIR" in caught.value.hint
+
+
+def test_a_file_in_another_text_encoding_is_refused_as_a_source(tmp_path):
+    path = tmp_path / "tautulli.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA encoding = 'UTF-16le'")
+        connection.execute(f"CREATE TABLE {HISTORY} (id INTEGER PRIMARY KEY, started, user_id)")
+        connection.execute(f"CREATE TABLE {METADATA} (id INTEGER PRIMARY KEY, title)")
+    with pytest.raises(SourceError, match=r"cannot salvage .*: .*text encoding"):
+        salvaged(path)
