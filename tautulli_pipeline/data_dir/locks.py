@@ -29,3 +29,11 @@ def is_free(file: Path, operation: int = fcntl.LOCK_SH) -> bool:
             return try_lock(lock, operation)
     except (FileNotFoundError, NotADirectoryError):
         return True
+
+
+def is_replaced(file: IO[str], path: Path) -> bool:
+    """Whether an open file was deleted or replaced, so that others lock another file."""
+    try:
+        return not os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return True

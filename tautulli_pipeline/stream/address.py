@@ -10,6 +10,10 @@ from urllib.parse import unquote, urlsplit
 
 from tautulli_pipeline.errors import ConfigurationError
 
+_EMBEDDED_HINT: Final = (
+    "import again to resume; log/stream-server.log and nats/nats-server.log in the data directory "
+    "show what happened to the stream server"
+)
 _DEFAULT_PORT: Final = 4222
 _SCHEMES: Final = frozenset({"nats", "tls"})
 # Passwords may contain unescaped characters, so everything up to the last @ before the next
@@ -23,7 +27,7 @@ class StreamAddress:
 
     Attributes:
         url: one server, or the servers of a cluster separated by commas; may contain a password.
-        private: whether no other program can reach the server.
+        private: whether it is the embedded server, which no other program can reach.
         patience_seconds: how long to wait for a server that becomes unreachable.
     """
 
@@ -43,6 +47,13 @@ class StreamAddress:
     def shown_url(self) -> str:
         """The URL without users and passwords."""
         return _without_users(self.url)
+
+    def hint(self, external: str) -> str:
+        """Return the hint for a server that is unreachable or that refuses a request.
+
+        `external` names settings, which the embedded server does not have.
+        """
+        return _EMBEDDED_HINT if self.private else external
 
 
 def parse_servers(url: str) -> tuple[list[str], dict[str, str]]:

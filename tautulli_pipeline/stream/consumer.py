@@ -11,6 +11,7 @@ import orjson
 from nats.errors import ConnectionClosedError, OutboundBufferLimitError
 
 from tautulli_pipeline.stream.jetstream import JetStream
+from tautulli_pipeline.stream.takeover import redeliver_unacked
 from tautulli_pipeline.stream.wire import Frame
 
 _GRACE_SECONDS: Final = 2.0
@@ -43,6 +44,7 @@ class DurableConsumer:
         self._wanted = 0
         self._last_wanted_sequence: int | None = None
         self._is_consumer_gone = False
+        self._reconnects = stream.client.stats["reconnects"]
         address = stream.address
         self._pull_subject = f"$JS.API.CONSUMER.MSG.NEXT.{address.stream}.{address.durable_name}"
 
@@ -79,6 +81,9 @@ class DurableConsumer:
         """
         if self._is_consumer_gone:
             await self._ensure_consumer()
+        if self._reconnects != self._client.stats["reconnects"]:
+            self._reconnects = self._client.stats["reconnects"]
+            await redeliver_unacked(self._stream)
         if len(self._arrived) < max_messages:
             self._enough.clear()
         self._wanted = max_messages

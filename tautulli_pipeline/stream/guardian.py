@@ -7,7 +7,8 @@ It imports almost nothing, so it starts quickly and stays small. It uses these k
   and holds it until it has exited.
 - ``guardian.lock``: inherited from the starter and held while the guardian runs.
 - ``server.lock``: held by nats-server, so two servers never share a store.
-- ``server.json``: locked by the guardian that wrote it; an unlocked file is stale.
+- ``server.json``: locked by the guardian that wrote it; an unlocked file is stale. It outlives a
+  guardian that was killed: its successor keeps port and login, so that clients can reconnect.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import psutil
 
-from tautulli_pipeline.data_dir.locks import open_private, try_lock
+from tautulli_pipeline.data_dir.locks import is_replaced, open_private, try_lock
 from tautulli_pipeline.data_dir.logs import log_to
 from tautulli_pipeline.supervision import Restarts, end_processes
 
@@ -79,10 +81,9 @@ class Guardian:
 
     def __init__(self, binary: str) -> None:
         self._command = [binary, "-c", str(Path.cwd() / CONFIG_FILE)]
-        self._credentials = {"user": "pipeline", "password": secrets.token_hex(32)}
+        self._credentials, self._port = _login_and_port()
         self._users = open_private(USERS_LOCK)
         self._announcement: IO[str] | None = None
-        self._port: int | None = None
         self._restarts = Restarts(_MAX_QUICK_RESTARTS)
 
     def serve_until_unused(self) -> None:
@@ -95,19 +96,14 @@ class Guardian:
                 elif self._announcement is None:
                     self._announce_when_ready()
                 time.sleep(_USERS_POLL_SECONDS if self._announcement else _READY_POLL_SECONDS)
+            Path(CONNECTION_FILE).unlink(missing_ok=True)
         finally:
             self._withdraw()
             end_processes([self._server.pid], _GRACE_SECONDS)
 
     def _is_unused(self) -> bool:
-        return try_lock(self._users, fcntl.LOCK_EX) or self._is_removed()
-
-    def _is_removed(self) -> bool:
-        """Whether the directory was deleted or replaced, so that new users lock another file."""
-        try:
-            return not os.path.samestat(os.fstat(self._users.fileno()), Path(USERS_LOCK).stat())
-        except FileNotFoundError:
-            return True
+        is_free = try_lock(self._users, fcntl.LOCK_EX)
+        return is_free or is_replaced(self._users, Path(USERS_LOCK))
 
     def _start(self) -> None:
         with open_private(SERVER_LOCK) as lock:
@@ -150,9 +146,17 @@ class Guardian:
 
     def _withdraw(self) -> None:
         if self._announcement is not None:
-            Path(CONNECTION_FILE).unlink(missing_ok=True)
             self._announcement.close()
             self._announcement = None
+
+
+def _login_and_port() -> tuple[dict[str, str], int | None]:
+    """Return login and port of a guardian that was killed, or else a new login and no port."""
+    with suppress(FileNotFoundError, ValueError, KeyError):
+        left = json.loads(Path(CONNECTION_FILE).read_text())
+        login = {name: left[name] for name in ("user", "password")}
+        return login, int(left["url"].rpartition(":")[2])
+    return {"user": "pipeline", "password": secrets.token_hex(32)}, None
 
 
 def _write_config(credentials: dict[str, str], free_bytes: int) -> None:

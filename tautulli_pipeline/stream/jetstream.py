@@ -205,7 +205,7 @@ class JetStream:
 
     def request_error(self, operation: str, error: Exception) -> StreamError:
         """Return the error to report for a failed request."""
-        hint = "check NATS_URL and that JetStream is enabled for this account"
+        hint = self.address.hint("check NATS_URL and that JetStream is enabled for this account")
         if isinstance(error, APIError) and error.description:
             cause = error.description
             hint = HINTS.get(error.err_code or 0, hint)

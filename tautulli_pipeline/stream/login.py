@@ -86,6 +86,10 @@ def refusal(errors: Iterable[Exception]) -> str:
 
 def connection_hint(address: StreamAddress, cause: str) -> str:
     """Return the hint for a failed connection."""
+    return address.hint(_external_hint(address, cause))
+
+
+def _external_hint(address: StreamAddress, cause: str) -> str:
     if "certificate" in cause:
         return "check the host in NATS_URL, and set NATS_TLS_CA to the CA of the certificate"
     if "TLS" in cause:

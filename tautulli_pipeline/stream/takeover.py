@@ -1,18 +1,18 @@
-"""Taking over the durable consumer from a process that died."""
+"""Taking over the durable consumer from a process or a server that died."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final
-
-from nats.errors import Error as NatsError
+from collections.abc import Mapping
+from typing import Any, Final
 
 from tautulli_pipeline.errors import StreamError
 from tautulli_pipeline.stream.jetstream import ACK_WAIT_SECONDS, JetStream
 
 _log = logging.getLogger(__name__)
 
+_TAKE_OVER: Final = "take over the consumer of"
 _SHORT_ACK_WAIT_SECONDS: Final = 0.5
 _NANOSECONDS: Final = 1_000_000_000
 _POLL_SECONDS: Final = 0.1
@@ -43,27 +43,28 @@ async def require_sole_consumer(stream: JetStream) -> None:
 
 
 async def redeliver_unacked(stream: JetStream) -> None:
-    """Make the server redeliver immediately what a dead process left unacked.
+    """Make the server redeliver immediately what a process that died left unacked.
 
-    The server redelivers only after the ack wait, so this shortens the ack wait briefly. If
-    a process died while it was short, this restores it. Call it only from the one process
-    that consumes.
+    The same goes for messages that a server was sending when it died. The server redelivers
+    only after the ack wait, so this shortens the ack wait briefly. If a process died while it
+    was short, this restores it. Call it only from the one process that consumes.
 
     Raises:
-        StreamError: the server refused the change.
+        StreamError: the server refused the change, or stays unreachable.
     """
+
+    async def configure(config: Mapping[str, Any]) -> None:
+        await stream.retry(_TAKE_OVER, lambda: stream.configure_consumer(config))
+
     short = int(_SHORT_ACK_WAIT_SECONDS * _NANOSECONDS)
-    try:
-        info = await stream.find_or_create_consumer()
-        config = info["config"]
-        left_short = config.get("ack_wait") == short
-        if info["num_ack_pending"]:
-            _log.info("%d unacknowledged messages are redelivered", info["num_ack_pending"])
-            await stream.configure_consumer(config | {"ack_wait": short})
-            await asyncio.sleep(2 * _SHORT_ACK_WAIT_SECONDS)
-        if left_short:
-            config = config | {"ack_wait": int(ACK_WAIT_SECONDS * _NANOSECONDS)}
-        if left_short or info["num_ack_pending"]:
-            await stream.configure_consumer(config)
-    except (NatsError, TimeoutError) as error:
-        raise stream.request_error("take over the consumer of", error) from error
+    info = await stream.retry(_TAKE_OVER, stream.find_or_create_consumer)
+    config = info["config"]
+    left_short = config.get("ack_wait") == short
+    if info["num_ack_pending"]:
+        _log.info("%d unacknowledged messages are redelivered", info["num_ack_pending"])
+        await configure(config | {"ack_wait": short})
+        await asyncio.sleep(2 * _SHORT_ACK_WAIT_SECONDS)
+    if left_short:
+        config = config | {"ack_wait": int(ACK_WAIT_SECONDS * _NANOSECONDS)}
+    if left_short or info["num_ack_pending"]:
+        await configure(config)

@@ -157,6 +157,58 @@ def test_an_import_survives_kills_of_its_stream_server(database: Path, data_dir:
     assert password not in "".join(log.values())
 
 
+def named(name: str, data_dir: Path) -> psutil.Process:
+    """Wait for the process with this word in its command line, and return it."""
+
+    def found() -> list[psutil.Process]:
+        return [p for p in processes_of(data_dir) if any(name in word for word in p.cmdline())]
+
+    process: psutil.Process = wait_until(found)[0]
+    return process
+
+
+GUARDIAN, SERVER, CONSUMER = "stream.guardian", "nats-server", "consumer_main"
+
+
+@pytest.mark.parametrize(
+    "victims",
+    [
+        (GUARDIAN,),
+        pytest.param((GUARDIAN, SERVER), marks=pytest.mark.slow),
+        pytest.param((SERVER, GUARDIAN), marks=pytest.mark.slow),
+    ],
+)
+def test_an_import_survives_kills_of_the_guardian_and_goes_on_within_seconds(
+    database: Path, data_dir: Path, victims: tuple[str, ...]
+) -> None:
+    process = start("import", database, *OPTIONS, data_dir=data_dir)
+    for moment in (has_begun, is_two_thirds_done):
+        wait_until(lambda moment=moment: moment(data_dir))
+        for victim in [named(victim, data_dir) for victim in victims]:
+            victim.kill()
+        before = published(data_dir)
+        wait_until(lambda before=before: published(data_dir) > before, 15)
+    outcome = ended(process)
+    assert outcome.exit_code == 0, outcome.stderr
+    assert_complete(outcome.json, data_dir)
+    assert nothing_runs(data_dir)
+
+
+@pytest.mark.slow
+def test_an_import_that_lost_guardian_and_consumer_is_resumed(
+    database: Path, data_dir: Path
+) -> None:
+    process = start("import", database, *OPTIONS, data_dir=data_dir)
+    wait_until(lambda: is_a_third_done(data_dir))
+    for victim in [named(GUARDIAN, data_dir), named(CONSUMER, data_dir)]:
+        victim.kill()
+    outcome = ended(process)
+    assert outcome.exit_code == 1
+    assert "NATS_URL" not in outcome.stdout + outcome.stderr
+    assert nothing_runs(data_dir)
+    assert_complete(imported(database, data_dir=data_dir), data_dir)
+
+
 @pytest.mark.slow
 def test_a_stopped_import_reports_it_and_resumes(database: Path, data_dir: Path) -> None:
     for number, moment in ((signal.SIGINT, has_begun), (signal.SIGTERM, is_two_thirds_done)):

@@ -1,4 +1,7 @@
 import asyncio
+import json
+import os
+import signal
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -8,10 +11,17 @@ import pytest
 from tautulli_pipeline.stream.consumer import DurableConsumer, open_consumer
 from tautulli_pipeline.stream.jetstream import ACK_WAIT_SECONDS
 from tautulli_pipeline.stream.publisher import open_publisher
+from tautulli_pipeline.stream.server import embedded_server
 from tautulli_pipeline.stream.session import open_consuming, open_publishing
 from tautulli_pipeline.stream.takeover import redeliver_unacked
 from tautulli_pipeline.stream.wire import Frame, header_block
-from tautulli_pipeline_tests.stream.servers import eventually, outgoing, prepared, until_empty
+from tautulli_pipeline_tests.stream.servers import (
+    address_on,
+    eventually,
+    outgoing,
+    prepared,
+    until_empty,
+)
 
 LARGE = 2**25
 
@@ -203,6 +213,27 @@ def test_a_session_closes_immediately_during_a_pull(address):
     assert time.monotonic() - began < 1
 
 
+def test_deliveries_that_were_lost_with_a_killed_server_come_again_within_seconds(tmp_path):
+    """The ack wait would delay them by half a minute."""
+
+    async def check(server):
+        async with prepared(address_on(server)) as stream, open_consumer(stream) as consumer:
+            await publish(stream, *range(10))
+            assert len(await pull(consumer, 10)) == 10
+            await asyncio.sleep(1)  # the server saves what it delivered
+            announced = json.loads((tmp_path / "nats" / "server.json").read_text())
+            os.kill(announced["server_pid"], signal.SIGKILL)
+            await eventually(lambda: stream.client.stats["reconnects"])
+            began = time.monotonic()
+            again = []
+            while len(again) < 10 and time.monotonic() < began + 10:
+                again += await pull(consumer, 10)
+            assert sorted(sequences(again)) == list(range(1, 11))
+
+    with embedded_server(tmp_path) as server:
+        asyncio.run(check(server))
+
+
 class Answering:
     """A fake stream and connection that answer each pull with the given frames."""
 
@@ -210,6 +241,7 @@ class Answering:
 
     def __init__(self, *frames):
         self.client = self
+        self.stats = {"reconnects": 0}
         self.frames = frames
         self.consumer = DurableConsumer(self, "inbox")
         self.checks = 0

@@ -147,7 +147,7 @@ def test_a_server_is_unused_without_users_or_if_its_directory_was_replaced(here)
         assert owner._is_unused()
 
 
-def test_the_connection_file_is_complete_locked_and_removed_on_exit(here):
+def test_the_connection_file_is_complete_and_locked_and_is_kept_for_a_successor(here):
     with guarding() as owner:
         owner._server = psutil.Process()  # the current process
         owner._announce_when_ready()
@@ -165,5 +165,6 @@ def test_the_connection_file_is_complete_locked_and_removed_on_exit(here):
             assert not try_lock(file, fcntl.LOCK_SH)
             owner._withdraw()
             assert try_lock(file, fcntl.LOCK_SH)
-        assert not (here / guardian.CONNECTION_FILE).exists()
         owner._withdraw()
+    with guarding() as successor:
+        assert (successor._credentials, successor._port) == (owner._credentials, 4321)

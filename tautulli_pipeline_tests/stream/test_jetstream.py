@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 from nats.aio.client import Client
@@ -14,6 +15,7 @@ from tautulli_pipeline.errors import StreamError
 from tautulli_pipeline.stream.address import StreamAddress
 from tautulli_pipeline.stream.adoption import HINTS, PERMISSION_HINT
 from tautulli_pipeline.stream.jetstream import MAX_UNACKED_MESSAGES, JetStream
+from tautulli_pipeline.stream.login import connection_hint
 from tautulli_pipeline.stream.patience import unless
 from tautulli_pipeline.stream.publisher import open_publisher
 from tautulli_pipeline_tests.stream.servers import eventually, outgoing, prepared
@@ -52,6 +54,19 @@ def test_an_error_names_operation_stream_server_and_cause_but_no_password(error,
     fault = unconnected().request_error("read", error)
     assert fault.message.startswith(f"cannot read stream MEDIA at nats://127.0.0.1:1: {cause}")
     assert fault.hint == (hint or USUAL_HINT)
+
+
+def test_no_hint_about_the_embedded_server_names_settings_of_an_external_one():
+    private = replace(NOWHERE, private=True, user="pipeline", password="s3cret")
+    stream = JetStream(Client(), private, on_wait=lambda _reason: None)
+    hints = [
+        stream.request_error("read", error).hint
+        for error in (TimeoutError(), ConnectionClosedError(), NoRespondersError())
+    ]
+    hints += [connection_hint(private, cause) for cause in ("no answer", "it refused the login")]
+    assert {*hints} == {hints[0]}
+    assert "NATS_" not in hints[0]
+    assert "import again to resume" in hints[0]
 
 
 def test_a_missing_answer_is_explained_by_the_permission_error():

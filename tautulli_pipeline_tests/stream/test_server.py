@@ -94,6 +94,26 @@ async def stored(address):
     return message.data
 
 
+async def read_after_kill(address, pid):
+    """Kill a process, and return what a client reads once it has reconnected."""
+    reconnected = asyncio.Event()
+
+    async def note(*_):
+        reconnected.set()
+
+    async def ignore(_):
+        return
+
+    client = await connect(
+        address, reconnected_cb=note, error_cb=ignore, max_reconnect_attempts=-1
+    )
+    os.kill(pid, signal.SIGKILL)
+    await asyncio.wait_for(reconnected.wait(), 10)
+    message = await client.jetstream().get_last_msg("KEPT", "kept.one")
+    await client.close()
+    return message.data
+
+
 def test_everything_on_disk_is_private_to_its_owner(tmp_path):
     data_dir = tmp_path / "new" / 'data dir\'s "own"'
     with embedded_server(data_dir) as address:
@@ -189,29 +209,10 @@ def test_a_forked_child_does_not_count_as_a_user(tmp_path):
 
 
 def test_a_killed_server_restarts_on_its_port_and_clients_reconnect_to_their_data(tmp_path):
-    async def survive(address):
-        reconnected = asyncio.Event()
-
-        async def note(*_):
-            reconnected.set()
-
-        async def ignore(_):
-            return
-
-        client = await connect(
-            address, reconnected_cb=note, error_cb=ignore, max_reconnect_attempts=-1
-        )
-        killed_pid = connection(tmp_path)["server_pid"]
-        os.kill(killed_pid, signal.SIGKILL)
-        await asyncio.wait_for(reconnected.wait(), 10)
-        message = await client.jetstream().get_last_msg("KEPT", "kept.one")
-        await client.close()
-        return killed_pid, message.data
-
     with embedded_server(tmp_path) as address:
         asyncio.run(publish(address, b"kept"))
-        killed_pid, data = asyncio.run(survive(address))
-        assert data == b"kept"
+        killed_pid = connection(tmp_path)["server_pid"]
+        assert asyncio.run(read_after_kill(address, killed_pid)) == b"kept"
         assert restarted_pid(tmp_path, killed_pid) != killed_pid
         assert running_server(tmp_path) == address
 
@@ -242,16 +243,57 @@ def test_a_restart_retries_a_port_that_is_temporarily_taken(tmp_path):
         assert running_server(tmp_path) == address
 
 
-def test_killing_the_guardian_stops_its_server_and_keeps_the_data(tmp_path):
+def test_a_killed_guardian_is_replaced_and_clients_reconnect_to_their_data(tmp_path):
     with embedded_server(tmp_path) as address:
         asyncio.run(publish(address, b"kept"))
-        pids = connection(tmp_path)
-        os.kill(pids["guardian_pid"], signal.SIGKILL)
-        eventually(lambda: have_exited(pids["server_pid"]))
-        assert running_server(tmp_path) is None
-        with embedded_server(tmp_path) as successor:
-            assert successor.password != address.password
-            assert asyncio.run(stored(successor)) == b"kept"
+        for _ in range(2):
+            killed = connection(tmp_path)
+            data = asyncio.run(read_after_kill(address, killed["guardian_pid"]))
+            assert data == b"kept"
+            assert running_server(tmp_path) == address
+            assert have_exited(killed["server_pid"], killed["guardian_pid"])
+
+
+def test_a_guardian_killed_while_it_restarts_its_server_is_replaced_on_the_same_port(tmp_path):
+    with embedded_server(tmp_path) as address:
+        killed = connection(tmp_path)
+        os.kill(killed["server_pid"], signal.SIGKILL)
+        eventually(lambda: running_server(tmp_path) is None)
+        os.kill(killed["guardian_pid"], signal.SIGKILL)
+        restarted_pid(tmp_path, killed["server_pid"])
+        assert running_server(tmp_path) == address
+
+
+def test_one_guardian_replaces_a_killed_one_however_many_users_there_are(tmp_path):
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(embedded_server(tmp_path))
+        with user_process(tmp_path):
+            killed = connection(tmp_path)
+            os.kill(killed["guardian_pid"], signal.SIGKILL)
+            restarted_pid(tmp_path, killed["server_pid"])
+            time.sleep(1.2)
+            guardians = [
+                process.pid
+                for process in psutil.process_iter(["cmdline"])
+                if {"tautulli_pipeline.stream.guardian", str(tmp_path / "nats")}
+                <= {*(process.info["cmdline"] or [])}
+            ]
+            assert guardians == [connection(tmp_path)["guardian_pid"]]
+
+
+def test_a_server_that_lost_guardian_and_users_is_started_anew(tmp_path):
+    with user_process(tmp_path) as (user, _):
+        killed = connection(tmp_path)
+        with embedded_server(tmp_path) as address:
+            asyncio.run(publish(address, b"kept"))
+        user.kill()
+        os.kill(killed["guardian_pid"], signal.SIGKILL)
+        user.wait()
+        eventually(lambda: have_exited(killed["server_pid"], killed["guardian_pid"]))
+    with embedded_server(tmp_path) as successor:
+        assert successor.password != address.password
+        assert asyncio.run(stored(successor)) == b"kept"
 
 
 def test_an_orphaned_server_is_terminated_before_the_store_is_reopened(tmp_path):
