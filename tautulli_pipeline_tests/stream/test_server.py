@@ -104,9 +104,7 @@ async def read_after_kill(address, pid):
     async def ignore(_):
         return
 
-    client = await connect(
-        address, reconnected_cb=note, error_cb=ignore, max_reconnect_attempts=-1
-    )
+    client = await connect(address, reconnected_cb=note, error_cb=ignore, max_reconnect_attempts=-1)
     os.kill(pid, signal.SIGKILL)
     await asyncio.wait_for(reconnected.wait(), 10)
     message = await client.jetstream().get_last_msg("KEPT", "kept.one")
