@@ -28,7 +28,6 @@ from tautulli_pipeline.warehouse.schema import ROWS_PER_TRANSACTION, connect
 from tautulli_pipeline.warehouse.writer import Writer, numbered
 
 _EVERYTHING: Final = IdRange(1, LARGEST_ID)
-_MAX_PAYLOAD_BYTES: Final = 2**20
 _PULL_BYTES: Final = 32 * 2**20
 _LINGER_SECONDS: Final = 0.25
 
@@ -105,7 +104,7 @@ class _Profile:
             columns = reader.columns
             with self.stopwatch.time("read"):
                 batches = list(reader.stream([_EVERYTHING]))
-        mapper = Mapper(schema.history_columns, "default", max_payload_bytes=_MAX_PAYLOAD_BYTES)
+        mapper = Mapper(schema.history_columns, "default")
         with self.stopwatch.time("map"):
             return list(mapper.map(columns, batches))
 

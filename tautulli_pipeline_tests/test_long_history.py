@@ -33,7 +33,7 @@ from tautulli_pipeline.source.schema import read_schema
 
 path, times = Path(sys.argv[1]), int(sys.argv[2])
 schema = read_schema(path, named=path)
-mapper = Mapper(schema.history_columns, "default", max_payload_bytes=2**20)
+mapper = Mapper(schema.history_columns, "default")
 rows, measured = 0, []
 with open_reader(path, schema, named=path) as reader:
     ranges = (IdRange(1, 10**6) for _ in range(times))

@@ -93,6 +93,7 @@ def _print_source(findings: Findings) -> None:
         "media types": ", ".join(f"{name} {n:,}" for name, n in findings.media_types.items()),
         "live TV": f"{findings.live:,}",
         "missing columns": _shortened(findings.missing_columns),
+        "largest event": findings.largest_event(),
     }
     print_fields(rows)
     print_line("")

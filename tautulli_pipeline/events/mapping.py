@@ -32,6 +32,13 @@ _FOREIGN: Final = ("session_key", "percent_complete", "friendly_name", "library_
 
 MISSING_START: Final = "missing start"
 
+# Bounds of what a cell can feed: a subject token, and the text of a reason.
+_TOKEN_CHARACTERS: Final = 32
+_SHOWN_CHARACTERS: Final = 100
+# A raw record of a larger row contains only the beginnings of its long cells.
+_RECORD_CHARACTERS: Final = 2**15
+CUT: Final = "cut"
+
 
 class Cells:
     """The cells of a batch row, as SQL expressions that are NULL for an empty cell."""
@@ -75,11 +82,16 @@ def _cell(table: str, column: str) -> str:
 
 
 def mapping_query(
-    columns: Mapping[str, Sequence[str]], server_id: str, *, max_payload_bytes: int
+    columns: Mapping[str, Sequence[str]],
+    server_id: str,
+    *,
+    max_payload_bytes: int,
+    limit: str = "the stream",
 ) -> str:
     """Return the SQL query that maps the view `batch` to events.
 
-    `columns` are those of each history table. Events over `max_payload_bytes` are rejected.
+    `columns` are those of each history table. Events over `max_payload_bytes` are rejected, and
+    the reason names the `limit` that sets this size.
 
     Returns:
         A query with one row for each row of `batch`, in the same order. Its columns:
@@ -103,7 +115,8 @@ def mapping_query(
             CASE WHEN fault IS NULL AND strlen(payload) <= {max_payload_bytes}
                 THEN payload END AS payload,
             coalesce(fault, CASE WHEN strlen(payload) > {max_payload_bytes} THEN concat(
-                'event of ', strlen(payload), ' bytes exceeds the limit of {max_payload_bytes}'
+                'event of ', strlen(payload), ' bytes exceeds the limit of {max_payload_bytes}',
+                {quote_literal(f", set by {limit}")}
             ) END) AS reason
         FROM mapped
     """
@@ -112,21 +125,39 @@ def mapping_query(
 def record_query(columns: Mapping[str, Sequence[str]]) -> str:
     """Return the SQL query for the raw rows of the view `batch`: id and JSON by table.
 
-    A record includes the values looked up in other tables, so it can be mapped again.
+    A record includes the values looked up in other tables, so it can be mapped again. In a
+    record of a very large row, long cells are cut, and the member `cut` has their lengths.
     """
     cells = {table: list(columns.get(table, ())) for table in HISTORY_TABLES}
     for lookup in LOOKUPS:
         table, column = lookup.split(".")
         cells[table] = [*cells.get(table, ()), column]
+    named = {f"{t}.{name}": _cell(t, name) for t, names in cells.items() for name in names}
+    lengths = [f"{{'k': {quote_literal(n)}, 'v': length({cell})}}" for n, cell in named.items()]
+    size = f"coalesce(list_sum([{', '.join(f'strlen({cell})' for cell in named.values())}]), 0)"
+    # Half of the space is for cells of at most this length, the other half for longer ones.
+    short = _RECORD_CHARACTERS // 2 // len(named)
+    kept = f"greatest({short}, {_RECORD_CHARACTERS // 2} // greatest(len(long_cells), 1))"
+    cut = "map_from_entries(list_filter(long_cells, lambda c: c.v > kept))"
+    return f"""
+        SELECT {_row_id()} AS source_row_id,
+            CASE WHEN {size} <= {_RECORD_CHARACTERS} THEN {_record(cells, "{}")}
+                ELSE {_record(cells, "left({}, kept)", f"{CUT} := {cut}")} END AS record
+        FROM (SELECT *, {kept} AS kept FROM (
+            SELECT *, list_filter([{", ".join(lengths)}], lambda c: c.v > {short}) AS long_cells
+            FROM batch
+        ))
+    """
+
+
+def _record(cells: Mapping[str, Sequence[str]], cell: str, *members: str) -> str:
+    """Return SQL for the cells of each table, formatted with `cell`, and for `members` as JSON."""
     tables = []
     for table, names in cells.items():
-        row = ", ".join(f"{quote_identifier(c)} := {_cell(table, c)}" for c in names)
+        row = ", ".join(f"{quote_identifier(c)} := {cell.format(_cell(table, c))}" for c in names)
         if row:
             tables.append(f"{quote_identifier(table)} := struct_pack({row})")
-    return (
-        f"SELECT {_row_id()} AS source_row_id, "
-        f"to_json(struct_pack({', '.join(tables)}))::VARCHAR AS record FROM batch"
-    )
+    return f"to_json(struct_pack({', '.join([*tables, *members])}))::VARCHAR"
 
 
 def _row_id() -> str:
@@ -171,14 +202,15 @@ def _plays(cells: Cells, server_id: str) -> str:
         machine_id=cells["machine_id"],
         started_at="moment",
     )
+    started, user_id = cells["started"], cells["user_id"]
     fault = f"""CASE
         WHEN row_id IS NULL
-            THEN concat('id is not a 64-bit integer', ': ' || {_cell(HISTORY, "id")})
-        WHEN coalesce({cells["started"]}, '0') = '0' THEN '{MISSING_START}'
-        WHEN moment IS NULL THEN 'start is not a time in the years 1-9999: ' || {cells["started"]}
-        WHEN {cells["user_id"]} IS NULL THEN 'missing user_id'
-        WHEN coalesce(user_number <> TRY_CAST({cells["user_id"]} AS DOUBLE), true)
-            THEN 'user_id is not a 32-bit integer: ' || {cells["user_id"]}
+            THEN concat('id is not a 64-bit integer', ': ' || {_shown(_cell(HISTORY, "id"))})
+        WHEN coalesce({started}, '0') = '0' THEN '{MISSING_START}'
+        WHEN moment IS NULL THEN 'start is not a time in the years 1-9999: ' || {_shown(started)}
+        WHEN {user_id} IS NULL THEN 'missing user_id'
+        WHEN coalesce(user_number <> TRY_CAST({user_id} AS DOUBLE), true)
+            THEN 'user_id is not a 32-bit integer: ' || {_shown(user_id)}
         WHEN {cells["title"]} IS NULL THEN 'missing title' END"""
     return _aliased(
         {
@@ -188,6 +220,11 @@ def _plays(cells: Cells, server_id: str) -> str:
             "cross_source_key": cross_source,
         }
     )
+
+
+def _shown(cell: str) -> str:
+    """Return SQL for the beginning of a cell that is shown in a reason."""
+    return f"left({cell}, {_SHOWN_CHARACTERS})"
 
 
 def _moment(seconds: str) -> str:
@@ -287,9 +324,13 @@ def _extra_members(cells: Cells) -> str:
 
 
 def _subject(cells: Cells) -> str:
-    """Return SQL for the subject; its last token is the media type without special characters."""
+    """Return SQL for the subject; its last token is the media type without special characters.
+
+    The server closes the connection on a subject of some thousand characters.
+    """
     token = f"regexp_replace(lower({cells['media_type']}), '[^a-z0-9_-]', '_', 'g')"
-    return f"'playback.{identity.SOURCE}.' || coalesce({token}, 'unknown')"
+    bounded = f"left({token}, {_TOKEN_CHARACTERS})"
+    return f"'playback.{identity.SOURCE}.' || coalesce({bounded}, 'unknown')"
 
 
 def _present(cells: Cells) -> list[Column]:

@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from duckdb import DuckDBPyConnection
 
 from tautulli_pipeline.data_dir.consumer_lock import consumer_lock
 from tautulli_pipeline.data_dir.logs import log_to
+from tautulli_pipeline.errors import PipelineError
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.stream.address import StreamAddress
+from tautulli_pipeline.stream.limits import DEFAULT_MESSAGE_LIMIT, MessageLimit
 from tautulli_pipeline.stream.login import login_options
-from tautulli_pipeline.stream.server import embedded_server
+from tautulli_pipeline.stream.server import ServerAddress, embedded_server, running_server
+from tautulli_pipeline.stream.session import read_message_limit
 from tautulli_pipeline.warehouse.cache import DedupCache
 from tautulli_pipeline.warehouse.schema import open_warehouse
+
+_LIMIT_SECONDS: Final = 2.0
 
 
 @contextmanager
@@ -32,9 +37,24 @@ def stream_address(settings: Settings) -> Iterator[StreamAddress]:
         yield _external_address(settings, settings.nats_url)
         return
     with embedded_server(settings.data_dir) as server:
-        yield replace(
-            _names(settings, server.url), user=server.user, password=server.password, private=True
-        )
+        yield _embedded_address(settings, server)
+
+
+def find_message_limit(settings: Settings) -> tuple[MessageLimit, str]:
+    """Return the largest message that the stream takes, and why this is the default, if it is.
+
+    Starts and creates nothing.
+    """
+    try:
+        if settings.nats_url is not None:
+            address = _external_address(settings, settings.nats_url)
+        elif (server := running_server(settings.data_dir)) is not None:
+            address = _embedded_address(settings, server)
+        else:
+            return DEFAULT_MESSAGE_LIMIT, "the embedded stream server is not running"
+        return read_message_limit(address, _LIMIT_SECONDS), ""
+    except PipelineError as error:
+        return DEFAULT_MESSAGE_LIMIT, error.message
 
 
 def check_login(settings: Settings) -> None:
@@ -45,6 +65,11 @@ def check_login(settings: Settings) -> None:
     """
     if settings.nats_url is not None:
         login_options(_external_address(settings, settings.nats_url))
+
+
+def _embedded_address(settings: Settings, server: ServerAddress) -> StreamAddress:
+    names = _names(settings, server.url)
+    return replace(names, user=server.user, password=server.password, private=True)
 
 
 def _external_address(settings: Settings, url: str) -> StreamAddress:

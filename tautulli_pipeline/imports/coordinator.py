@@ -182,8 +182,10 @@ class Import:
             rounds = 0 if fewest is None or lost < fewest else rounds + 1
             fewest = lost if fewest is None else min(lost, fewest)
             if rounds == FRUITLESS_ROUNDS:
+                cause = self.session.cause_of_loss()
                 raise StreamError(
-                    f"{lost:,} events could not be delivered after {FRUITLESS_ROUNDS} attempts",
+                    f"{lost:,} events could not be delivered after {FRUITLESS_ROUNDS} attempts"
+                    f"{': ' * bool(cause)}{cause}",
                     hint="check whether the stream's limits or another consumer with the same "
                     "NATS_DURABLE_NAME remove them, then import again",
                 )

@@ -12,10 +12,14 @@ import pyarrow.compute as pc
 
 from tautulli_pipeline.events.batch import ROWS_PER_PIECE
 from tautulli_pipeline.events.mapping import mapping_query, record_query
+from tautulli_pipeline.imports.messages import payload_bytes
+from tautulli_pipeline.stream.limits import DEFAULT_MESSAGE_LIMIT, MessageLimit
 
 # Planning the query costs as much as mapping a thousand rows. A rarely taken branch of the
 # query keeps the last batch that took it in memory until the query ends.
 _BATCHES_PER_QUERY: Final = 16
+# The rows of a query arrive in pieces of many batches. A piece takes memory in several places.
+_QUERY_BYTES: Final = 16 * 2**20
 
 
 class Mapper:
@@ -24,13 +28,21 @@ class Mapper:
     Args:
         columns: the columns of each history table in this file.
         server_id: goes into keys and events.
-        max_payload_bytes: larger events are rejected.
+        limit: larger messages are rejected.
     """
 
     def __init__(
-        self, columns: Mapping[str, Sequence[str]], server_id: str, *, max_payload_bytes: int
+        self,
+        columns: Mapping[str, Sequence[str]],
+        server_id: str,
+        limit: MessageLimit = DEFAULT_MESSAGE_LIMIT,
     ) -> None:
-        self._query = mapping_query(columns, server_id, max_payload_bytes=max_payload_bytes)
+        self._query = mapping_query(
+            columns,
+            server_id,
+            max_payload_bytes=payload_bytes(limit),
+            limit=limit.set_by,
+        )
         self._record_query = record_query(columns)
 
     def map(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
@@ -46,7 +58,7 @@ class Mapper:
         left = iter(batches)
         with duckdb.connect(config={"threads": 1}) as connection:
             while (first := next(left, None)) is not None:
-                some = chain([first], islice(left, _BATCHES_PER_QUERY - 1))
+                some = _bounded(chain([first], left))
                 yield from self._map_by_one_query(connection, schema, some)
 
     def _map_by_one_query(
@@ -89,3 +101,13 @@ class Mapper:
             connection.register("batch", raw.filter(rejected))
             records = connection.execute(self._record_query).to_arrow_table(ROWS_PER_PIECE)
         return pc.replace_with_mask(none, rejected, records["record"].combine_chunks())
+
+
+def _bounded(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield the next batches for one query, which are few if they are large."""
+    size_bytes = 0
+    for batch in islice(batches, _BATCHES_PER_QUERY):
+        yield batch
+        size_bytes += batch.nbytes
+        if size_bytes > _QUERY_BYTES:
+            return

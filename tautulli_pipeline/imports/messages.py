@@ -27,7 +27,9 @@ from tautulli_pipeline.imports.receipts import (
 )
 from tautulli_pipeline.source.partitions import OTHER, Partition
 from tautulli_pipeline.source.reader import IdRange
+from tautulli_pipeline.stream.limits import MessageLimit
 from tautulli_pipeline.stream.publisher import MESSAGE_ID_HEADER, Outgoing, PubAcks
+from tautulli_pipeline.stream.wire import header_block
 
 IMPORT_HEADER: Final = "Import-Id"
 PARTITION_HEADER: Final = "Import-Partition"
@@ -61,6 +63,26 @@ class PartitionWork:
         return self.partition.key
 
 
+_LONGEST_IMPORT_ID: Final = "20260101T000000-00000000"
+_LONGEST_EVENT_ID: Final = "00000000-0000-5000-8000-000000000000"
+_LONGEST_WORK: Final = PartitionWork(Partition.parse("0000000001-0000001000"), attempt=10**13)
+
+
+def payload_bytes(limit: MessageLimit) -> int:
+    """Return the size of the largest event whose message is within the limit."""
+    longest = _headers(_LONGEST_IMPORT_ID, _LONGEST_EVENT_ID, _LONGEST_WORK)
+    return max(0, limit.bytes - len(header_block(longest)))
+
+
+def _headers(import_id: str, event_id: str, part: PartitionWork) -> dict[str, str]:
+    suffix = f":{part.attempt}" if part.attempt else ""
+    return {
+        MESSAGE_ID_HEADER: f"{event_id}{suffix}",
+        IMPORT_HEADER: import_id,
+        PARTITION_HEADER: part.key,
+    }
+
+
 class Cut(NamedTuple):
     """The rows of one partition in a batch: from `first` up to, but not including, `end`."""
 
@@ -92,12 +114,7 @@ class Piece:
         for part, first, end, _ in cuts:
             for row in range(first, end):
                 if self._accepted[row] and (part.only is None or ids[row] in part.only):
-                    suffix = f":{part.attempt}" if part.attempt else ""
-                    headers = {
-                        MESSAGE_ID_HEADER: f"{event_ids[row]}{suffix}",
-                        IMPORT_HEADER: import_id,
-                        PARTITION_HEADER: part.key,
-                    }
+                    headers = _headers(import_id, event_ids[row], part)
                     self.messages.append(Outgoing(subjects[row], payloads[row], headers))
                     self._row_of_message.append(row)
 

@@ -35,7 +35,6 @@ from tautulli_pipeline.source.reader import HistoryReader
 from tautulli_pipeline.source.schema import SourceSchema
 from tautulli_pipeline.stream.session import PublishingSession
 
-_HEADER_ROOM_BYTES: Final = 1024
 _PIECES_PER_TRIM: Final = 16
 _NICENESS_INCREMENT: Final = 10
 
@@ -77,11 +76,7 @@ class Publication:
             yield from finished
 
     def _pieces(self, work: Sequence[PartitionWork]) -> Iterator[Piece]:
-        mapper = Mapper(
-            self.schema.history_columns,
-            self.server_id,
-            max_payload_bytes=self.session.max_payload_bytes - _HEADER_ROOM_BYTES,
-        )
+        mapper = Mapper(self.schema.history_columns, self.server_id, self.session.message_limit)
         columns = self.reader.columns
         # `other` is read on its own: its ids are not in one ascending range.
         for _, parts in groupby(work, lambda part: part.partition == OTHER):

@@ -14,14 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tautulli_pipeline.events.columns import HISTORY, HISTORY_TABLES, LOOKUPS
-from tautulli_pipeline.events.mapping import record_query
+from tautulli_pipeline.events.mapping import CUT, record_query
 from tautulli_pipeline.imports.mapper import Mapper
 from tautulli_pipeline.source.reader import HistoryReader, IdRange
 from tautulli_pipeline.source.schema import SourceSchema
 from tautulli_pipeline.warehouse.dead_letters import Letter, facts, same_play
 
-# These events go straight to the table, so no stream limits their size.
-_ANY_SIZE: Final = 2**30
 _IDS_PER_QUERY: Final = 1000
 _MAPPED: Final = ("event_id", "subject", "payload", "reason")
 
@@ -63,6 +61,11 @@ class RejectedRow:
         }
         cells = {f"{t}.{column}": cell for t, row in tables.items() for column, cell in row.items()}
         return cls(columns, dict.fromkeys(LOOKUPS) | cells)
+
+
+def is_whole(record: str) -> bool:
+    """Whether the record of a row contains all of its cells in full."""
+    return CUT not in orjson.loads(record)
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,7 @@ def _map(rows: Sequence[RejectedRow], columns: _Columns, server_id: str) -> list
     names = [f"{table}.{column}" for table in HISTORY_TABLES for column in columns.get(table, ())]
     schema = pa.schema([(name, pa.string()) for name in (*names, *LOOKUPS)])
     batch = pa.Table.from_pylist([row.cells for row in rows], schema=schema)
-    mapper = Mapper(columns, server_id, max_payload_bytes=_ANY_SIZE)
+    # These events go straight to the table, so no stream limits their size.
+    mapper = Mapper(columns, server_id)
     found = pa.concat_tables(mapper.map(schema, batch.to_batches()))
     return [Mapped(**row) for row in found.select(_MAPPED).to_pylist()]

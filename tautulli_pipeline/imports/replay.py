@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from tautulli_pipeline.events.columns import HISTORY
 from tautulli_pipeline.imports.receipts import DUPLICATE, REJECTED
-from tautulli_pipeline.imports.rejected_rows import RejectedRow, RowSource, map_rows
+from tautulli_pipeline.imports.rejected_rows import RejectedRow, RowSource, is_whole, map_rows
 from tautulli_pipeline.memory import release_memory
 from tautulli_pipeline.source.opening import OpenSource
 from tautulli_pipeline.warehouse.cache import DedupCache
@@ -179,6 +179,7 @@ class _Portion:
         stream_id = f"dead-letters@{warehouse_id(self._connection)}"
         sequence = position_on(self._connection, stream_id)
         found = source.read([n for n in letters if n.server_id == server_id]) if source else {}
+        letters = [n for n in letters if n.id in found or is_whole(n.record)]
         rows = [found.get(n.id) or RejectedRow.of_record(n.record) for n in letters]
         mapped = map_rows(rows, [letter.server_id or server_id for letter in letters])
         for letter, row, event in zip(letters, rows, mapped, strict=True):

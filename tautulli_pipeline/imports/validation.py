@@ -12,19 +12,20 @@ import duckdb
 
 from tautulli_pipeline.events.mapping import MISSING_START
 from tautulli_pipeline.imports.comparison import Comparison, compare
+from tautulli_pipeline.imports.connections import find_message_limit
 from tautulli_pipeline.imports.mapper import Mapper
+from tautulli_pipeline.imports.messages import payload_bytes
 from tautulli_pipeline.memory import release_memory
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.source.opening import OpenSource
 from tautulli_pipeline.source.partitions import LAST_GRID_ID, OTHER
 from tautulli_pipeline.source.reader import IdRange
 from tautulli_pipeline.source.survey import out_of_order
+from tautulli_pipeline.stream.limits import DEFAULT_MESSAGE_LIMIT, MessageLimit
 from tautulli_pipeline.warehouse.audit_words import REASONS_IN_WORDS
 from tautulli_pipeline.warehouse.schema import SETTINGS
 
 _GRID_IDS: Final = IdRange(1, LAST_GRID_ID)
-# The payload limit of the embedded stream, without headers.
-_MAX_PAYLOAD_BYTES: Final = 8 * 1024 * 1024 - 1024
 
 OnRead = Callable[[int, int], None]
 
@@ -59,6 +60,8 @@ class Findings:
         duplicates: the number of duplicates, by the first key that matches.
         rejected_reasons: the number of plays that would become dead letters, by reason.
         errors: the number of unreadable plays among `total_records`.
+        limit: the largest message that the stream takes.
+        default_because: why `limit` is the default; '' if the stream answered.
         unreadable: the unreadable parts, by table, as `Damage.facts` returns them.
     """
 
@@ -76,6 +79,8 @@ class Findings:
     duplicates: dict[str, int]
     rejected_reasons: dict[str, int]
     warehouse: Comparison
+    limit: MessageLimit = DEFAULT_MESSAGE_LIMIT
+    default_because: str = ""
     errors: int = 0
     unreadable: tuple[dict[str, Any], ...] = ()
 
@@ -88,6 +93,13 @@ class Findings:
             **{f"rejected, {reason}": plays for reason, plays in self.rejected_reasons.items()},
             **({"unreadable": self.errors} if self.errors else {}),
         }
+
+    def largest_event(self) -> str:
+        """Describe the largest event that the stream takes."""
+        cause = f"set by {self.limit.set_by}"
+        if self.default_because:
+            cause = f"the default, because {self.default_because}"
+        return f"{payload_bytes(self.limit):,} bytes, {cause}"
 
     def compared_with(self) -> list[str]:
         """Describe the table that the plays were compared with, in lines."""
@@ -120,6 +132,11 @@ class Findings:
             "rejected": self.rejected,
             "rejected_reasons": self.rejected_reasons,
             "warehouse": asdict(self.warehouse),
+            "event_limit": {
+                "bytes": payload_bytes(self.limit),
+                "set_by": self.limit.set_by,
+                "default_because": self.default_because,
+            },
         }
 
 
@@ -131,11 +148,11 @@ def validate(
     """Predict the outcome of every play of an open source.
 
     Nothing is left behind: everything derived from the private copy is in its temporary
-    folder. The table is only read, and need not exist.
+    folder. The table and the stream are only read, and need not exist.
 
     Args:
         source: the source.
-        settings: the table, and the server id that goes into the keys.
+        settings: the table, the stream, and the server id that goes into the keys.
         on_read: receives the number of plays read so far and in total.
 
     Raises:
@@ -148,9 +165,11 @@ def validate(
         "temp_directory": str(source.snapshot.path.with_name("spilled")),
         "preserve_insertion_order": False,
     }
+    limit, default_because = find_message_limit(settings)
     with duckdb.connect(config=scratch) as connection:
         with source.naming_damage():
-            _read_plays(connection, source, settings.import_server_id, on_read)
+            mapper = Mapper(source.schema.history_columns, settings.import_server_id, limit)
+            _read_plays(connection, source, mapper, on_read)
         counts, comparison = compare(connection, settings.warehouse_path)
         ((total, last_row_id, first, last, users, live),) = connection.execute(_FACTS).fetchall()
         errors = len(source.salvage.unreadable)
@@ -169,6 +188,8 @@ def validate(
             duplicates=counts,
             rejected_reasons=_counted(connection, "reason"),
             warehouse=comparison,
+            limit=limit,
+            default_because=default_because,
             errors=errors,
             unreadable=tuple(damage.facts() for damage in source.salvage.damages),
         )
@@ -177,11 +198,10 @@ def validate(
 def _read_plays(
     connection: duckdb.DuckDBPyConnection,
     source: OpenSource,
-    server_id: str,
+    mapper: Mapper,
     on_read: OnRead,
 ) -> None:
     """Fill the table `plays` with every play, mapped and ordered as in an import."""
-    mapper = Mapper(source.schema.history_columns, server_id, max_payload_bytes=_MAX_PAYLOAD_BYTES)
     with source.open_survey() as survey:
         total = survey.count_rows()
     connection.execute(_PLAYS)

@@ -35,6 +35,16 @@ _FAILED_QUERY: Final = re.compile(r'Failed to \w+ query ".*": ', re.DOTALL)
 _ALIASES: Final = dict(zip(HISTORY_TABLES, ("h", "m", "i"), strict=True))
 
 
+# Finding the large plays takes a third of the time of reading all plays, so a file that is not
+# much larger than one part is not searched.
+_SMALL_FILE_BYTES: Final = 64 * 2**20
+_LARGE_PLAY_BYTES: Final = 2**14
+_PART_BYTES: Final = 16 * 2**20
+_NAME_CHARACTERS: Final = 1024
+# SQLite limits the depth of an expression.
+_TERMS: Final = 50
+
+
 @dataclass(frozen=True)
 class IdRange:
     """An inclusive range of `session_history.id`."""
@@ -52,11 +62,17 @@ class HistoryReader:
     """
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, schema: SourceSchema, named: Path
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        schema: SourceSchema,
+        named: Path,
+        *,
+        splitting: bool,
     ) -> None:
         self._connection = connection
         self._named = named
         self._query = quote_literal(_batch_query(schema))
+        self._sizes_query = quote_literal(_large_plays_query(schema)) if splitting else None
 
     def read(self, ids: IdRange) -> pa.Table:
         """Read the plays of `ids` in id order.
@@ -75,22 +91,38 @@ class HistoryReader:
         """Yield the same plays range by range, in batches of at most `ROWS_PER_PIECE`.
 
         Each range takes one query, because planning it costs as much as reading a thousand
-        plays. Do not run another query until the iterator is exhausted.
+        plays. A range with many large plays is split, because DuckDB reads 2048 rows at once.
+        Do not run another query until the iterator is exhausted.
         """
-        for ids in ranges:
+        for ids in (part for whole in ranges for part in self._split(whole)):
             with self._naming_damage(ids):
                 for batch in self._execute(ids).to_arrow_reader(ROWS_PER_PIECE):
                     yield from _as_utf8(pa.Table.from_batches([batch])).to_batches()
+
+    def _split(self, ids: IdRange) -> list[IdRange]:
+        """Split a range so that the large plays of each part have at most `_PART_BYTES`."""
+        if self._sizes_query is None:
+            return [ids]
+        parts, first, size = [], ids.first, 0
+        with self._naming_damage(ids):
+            large = self._execute(ids, self._sizes_query)
+            while rows := large.fetchmany(ROWS_PER_PIECE):
+                for row_id, row_bytes in ((int(row), int(size)) for row, size in rows):
+                    if size and size + row_bytes > _PART_BYTES:
+                        parts.append(IdRange(first, row_id - 1))
+                        first, size = row_id, 0
+                    size += row_bytes
+        return [*parts, IdRange(first, ids.last)]
 
     @property
     def columns(self) -> pa.Schema:
         """The schema of the tables that `read` returns."""
         return self.read(IdRange(0, -1)).schema
 
-    def _execute(self, ids: IdRange) -> duckdb.DuckDBPyConnection:
+    def _execute(self, ids: IdRange, query: str = "") -> duckdb.DuckDBPyConnection:
         parameters = ", ".join(f"CAST({n} AS BIGINT)" for n in (ids.first, ids.last))
         return self._connection.execute(
-            f"FROM sqlite_query('source', {self._query}, params = row({parameters}))"
+            f"FROM sqlite_query('source', {query or self._query}, params = row({parameters}))"
         )
 
     @contextmanager
@@ -133,7 +165,8 @@ def open_reader(database: Path, schema: SourceSchema, *, named: Path) -> Iterato
         connection.execute(
             f"ATTACH {quote_literal(str(database))} AS source (TYPE sqlite, READ_ONLY)"
         )
-        yield HistoryReader(connection, schema, named)
+        splitting = database.stat().st_size > _SMALL_FILE_BYTES
+        yield HistoryReader(connection, schema, named, splitting=splitting)
 
 
 def load_sqlite_scanner(connection: duckdb.DuckDBPyConnection) -> None:
@@ -151,15 +184,36 @@ def _batch_query(schema: SourceSchema) -> str:
         for column in names
     ]
     columns += [f"{sql} AS {quote_identifier(name)}" for name, sql in _lookups(schema).items()]
+    return f"SELECT {', '.join(columns)} {_joined(schema)}"
+
+
+def _large_plays_query(schema: SourceSchema) -> str:
+    """Return the SQLite query for the id and the size in bytes of each large play of a range."""
+    sizes = [
+        f"ifnull(length(CAST({_ALIASES[table]}.{quote_identifier(column)} AS BLOB)), 0)"
+        for table, names in schema.history_columns.items()
+        for column in names
+    ]
+    sums = [f"({' + '.join(sizes[i : i + _TERMS])})" for i in range(0, len(sizes), _TERMS)]
+    return (
+        f"SELECT id, bytes FROM (SELECT h.id, {' + '.join(sums)} AS bytes {_joined(schema)}) "
+        f"WHERE bytes > {_LARGE_PLAY_BYTES} AND typeof(id) = 'integer'"
+    )
+
+
+def _joined(schema: SourceSchema) -> str:
     joins = [schema.join(table, _ALIASES[table]) for table in (METADATA, MEDIA_INFO)]
     return (
-        f"SELECT {', '.join(columns)} FROM {HISTORY} h {' '.join(joins)} "
+        f"FROM {HISTORY} h {' '.join(joins)} "
         f"WHERE {schema.has_id_within(HISTORY, 'h.id')} ORDER BY h.id"
     )
 
 
 def _lookups(schema: SourceSchema) -> dict[str, str]:
-    """Return SQL for names from the small tables; the first of several rows wins."""
+    """Return SQL for names from the small tables; the first of several rows wins.
+
+    A longer name is cut: it would be repeated in each of many plays.
+    """
     sections = [
         f"nullif({_ALIASES[table]}.section_id, '')"
         for table in HISTORY_TABLES
@@ -174,8 +228,8 @@ def _lookups(schema: SourceSchema) -> dict[str, str]:
     orders = {"users": "rowid DESC", "library_sections": _sections_in_use_first(schema)}
     return {
         name: (
-            f"(SELECT {column} FROM {table} WHERE {table}.{key} = {value} "
-            f"ORDER BY {orders[table]} LIMIT 1)"
+            f"(SELECT substr({column}, 1, {_NAME_CHARACTERS}) FROM {table} "
+            f"WHERE {table}.{key} = {value} ORDER BY {orders[table]} LIMIT 1)"
             if schema.has(table, column, key)
             else "NULL"
         )

@@ -31,12 +31,12 @@ PERMISSION_HINT: Final = (
 
 
 def check_stream(config: StreamConfig) -> None:
-    """Check that the stream captures the import's subjects and acknowledges messages.
+    """Check that the stream captures the import's subjects, keeps them and acknowledges messages.
 
     Raises:
         StreamError: it does not.
     """
-    if not _matches_imports(config.subjects or []):
+    if not any(covers(pattern, _IMPORTED_SUBJECTS) for pattern in config.subjects or []):
         raise StreamError(
             f"stream {config.name} does not capture the subjects {SUBJECTS}",
             hint="add the subjects to the stream, or set NATS_STREAM to another stream",
@@ -44,6 +44,19 @@ def check_stream(config: StreamConfig) -> None:
     if config.no_ack:
         raise StreamError(
             f"stream {config.name} does not acknowledge published messages (no_ack)",
+            hint="set NATS_STREAM to another stream",
+        )
+    if not covers(SUBJECTS, _kept_subjects(config)):
+        assert config.subject_transform is not None
+        source, target = config.subject_transform.src or ">", config.subject_transform.dest
+        raise StreamError(
+            f"stream {config.name} hides the events of an import: "
+            f"its subject_transform renames {source} to {target}",
+            hint="remove the subject_transform, or set NATS_STREAM to another stream",
+        )
+    if config.sealed:
+        raise StreamError(
+            f"stream {config.name} accepts no messages, because it is sealed",
             hint="set NATS_STREAM to another stream",
         )
 
@@ -62,7 +75,7 @@ def check_consumer(info: Mapping[str, Any], stream: StreamConfig, last_sequence:
     config = info["config"]
     reasons = [
         *_mode_problems(config),
-        *_filter_problems(config, stream.subjects or []),
+        *_filter_problems(config, stream),
         *_start_problems(config, last_sequence),
     ]
     if info.get("paused"):
@@ -88,11 +101,12 @@ def _mode_problems(config: Mapping[str, Any]) -> Iterable[str]:
             yield f"it limits the size of a pull ({limit} {config[limit]})"
 
 
-def _filter_problems(config: Mapping[str, Any], stream_subjects: Iterable[str]) -> Iterable[str]:
+def _filter_problems(config: Mapping[str, Any], stream: StreamConfig) -> Iterable[str]:
     filters = config.get("filter_subjects") or [config.get("filter_subject") or ">"]
-    if not _matches_imports(filters):
-        yield f"its filter {', '.join(filters)} excludes {_IMPORTED_SUBJECTS}"
-    elif not (_matches_only_events(filters) or _matches_only_events(stream_subjects)):
+    kept = _kept_subjects(stream)
+    if not any(covers(pattern, kept) for pattern in filters):
+        yield f"its filter {', '.join(filters)} excludes {kept}"
+    elif not (_matches_only_events(filters) or _matches_only_events(stream.subjects or [])):
         yield f"its filter {', '.join(filters)} matches more than {SUBJECTS}"
 
 
@@ -105,9 +119,26 @@ def _start_problems(config: Mapping[str, Any], last_sequence: int) -> Iterable[s
         yield f"it starts at {starts_at}"
 
 
-def _matches_imports(patterns: Iterable[str]) -> bool:
-    """Whether one of `patterns` matches every event of an import."""
-    return any(covers(pattern, _IMPORTED_SUBJECTS) for pattern in patterns)
+def _kept_subjects(stream: StreamConfig) -> str:
+    """Return the subjects under which a stream keeps the events of an import."""
+    transform = stream.subject_transform
+    if transform is None or not _overlap(transform.src or ">", _IMPORTED_SUBJECTS):
+        return _IMPORTED_SUBJECTS
+    # Tokens such as {{wildcard(1)}} or $1 are computed.
+    tokens = transform.dest.split(".")
+    return ".".join("*" if token.startswith(("{{", "$")) else token for token in tokens)
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether a subject matches both patterns."""
+    for mine, theirs in zip_longest(one.split("."), other.split(".")):
+        if mine is None or theirs is None:
+            return False
+        if ">" in {mine, theirs}:
+            return True
+        if mine != theirs and "*" not in {mine, theirs}:
+            return False
+    return True
 
 
 def _matches_only_events(patterns: Iterable[str]) -> bool:

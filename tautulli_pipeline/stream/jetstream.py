@@ -31,7 +31,7 @@ from tautulli_pipeline.stream.adoption import (
     check_consumer,
     check_stream,
 )
-from tautulli_pipeline.stream.limits import Limits
+from tautulli_pipeline.stream.limits import DEFAULT_MESSAGE_LIMIT, Limits, message_limit
 from tautulli_pipeline.stream.patience import TRANSIENT, UNREACHABLE, Answer, unless
 from tautulli_pipeline.stream.wire import WireClient
 
@@ -48,6 +48,7 @@ class JetStream:
         denied: the permission error that the server reported; '' if none.
         identity: the id of the stream found or created by `prepare`, see `stream_id`.
         limits: the limits of that stream.
+        message_limit: the largest message that it takes.
         on_wait: called with the reason for each wait; may raise to abort it.
     """
 
@@ -60,6 +61,7 @@ class JetStream:
         self.denied = ""
         self.identity = ""
         self.limits = Limits()
+        self.message_limit = DEFAULT_MESSAGE_LIMIT
         self.context: JetStreamContext = client.jetstream(timeout=_REQUEST_TIMEOUT_SECONDS)
         self._refused = asyncio.Event()
 
@@ -85,6 +87,7 @@ class JetStream:
             raise self.request_error("prepare", error) from error
         check_consumer(consumer, info.config, int(info.state.last_seq))
         self.limits = Limits.of(info.config, consumer["config"])
+        self.message_limit = message_limit(self.client.max_payload, info.config)
         self.identity = stream_id(info)
         return self.identity
 
@@ -193,6 +196,20 @@ class JetStream:
         if self.identity and stream_id(info) != self.identity:
             raise _gone(name, "was deleted and recreated")
         return info
+
+    async def cause_of_loss(self) -> str:
+        """Return why events do not reach the consumer, as far as the settings show it; or ''."""
+        try:
+            info, consumer = await self.require_stream(), await self.consumer_info()
+            check_stream(info.config)
+            check_consumer(consumer, info.config, int(info.state.last_seq))
+        except StreamError as error:
+            return error.message
+        except (NatsError, TimeoutError):
+            return ""
+        drops = Limits.of(info.config, consumer["config"]).drops
+        dropping = f"stream {self.address.stream} drops events before they are consumed ({drops})"
+        return dropping if drops else ""
 
     async def last_sequence(self) -> int:
         """Return the sequence of the newest message.

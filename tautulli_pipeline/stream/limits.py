@@ -3,16 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from nats.js.api import DiscardPolicy, StreamConfig
 
+# Subject and overhead of a message in the server's store, beside headers and payload.
+_STORED_BYTES: Final = 128
 # A consumer that waits for full batches needs room for more than one batch.
 _ROOMY_MESSAGES: Final = 20_000
 _ROOMY_BYTES: Final = 64 * 2**20
 _UNLIMITED: Final = 2**62
 # A message this old probably has no running consumer.
 _LONG_SECONDS: Final = 86_400
+
+
+class MessageLimit(NamedTuple):
+    """The size of the largest message, headers included, and what sets it."""
+
+    bytes: int
+    set_by: str
+
+
+DEFAULT_MESSAGE_LIMIT: Final = MessageLimit(8 * 2**20, "the pipeline")
+
+
+def message_limit(max_payload: int, stream: StreamConfig | None) -> MessageLimit:
+    """Return the largest message for a stream of a server; None for one that does not exist."""
+    limits = [
+        DEFAULT_MESSAGE_LIMIT,
+        MessageLimit(max_payload, f"max_payload {max_payload} of the stream server"),
+    ]
+    if stream is not None and (size := stream.max_msg_size or 0) > 0:
+        limits.append(MessageLimit(size, f"max_msg_size {size} of stream {stream.name}"))
+    if stream is not None and (size := stream.max_bytes or 0) > 0:
+        room = max(0, size - _STORED_BYTES)
+        limits.append(MessageLimit(room, f"max_bytes {size} of stream {stream.name}"))
+    return min(limits)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -12,10 +13,12 @@ from anyio.from_thread import BlockingPortal
 from nats.errors import Error as NatsError
 from nats.js.errors import NotFoundError
 
+from tautulli_pipeline.errors import StreamError
 from tautulli_pipeline.stream.address import StreamAddress
-from tautulli_pipeline.stream.connection import connect_blocking
+from tautulli_pipeline.stream.connection import connect, connect_blocking
 from tautulli_pipeline.stream.consumer import Delivered, DurableConsumer, open_consumer
 from tautulli_pipeline.stream.jetstream import JetStream, stream_id, unconsumed
+from tautulli_pipeline.stream.limits import MessageLimit, message_limit
 from tautulli_pipeline.stream.publisher import Outgoing, PubAcks, Publisher, open_publisher
 from tautulli_pipeline.stream.takeover import redeliver_unacked, require_sole_consumer
 from tautulli_pipeline.stream.throttle import Throttle
@@ -41,9 +44,13 @@ class PublishingSession(_Session):
     _publisher: Publisher | Throttle
 
     @property
-    def max_payload_bytes(self) -> int:
-        """The server's maximum message size, including headers."""
-        return self._stream.client.max_payload
+    def message_limit(self) -> MessageLimit:
+        """The largest message that the stream takes."""
+        return self._stream.message_limit
+
+    def cause_of_loss(self) -> str:
+        """See `JetStream.cause_of_loss`."""
+        return self._portal.call(self._stream.cause_of_loss)
 
     def publish(self, messages: Sequence[Outgoing]) -> Future[PubAcks]:
         """Start publishing; at most one batch at a time. See `Publisher.publish`."""
@@ -96,6 +103,32 @@ def count_pending(address: StreamAddress) -> int:
     with connect_blocking(address) as (portal, stream):
         portal.call(stream.prepare)
         return unconsumed(portal.call(stream.ensure_consumer))
+
+
+def read_message_limit(address: StreamAddress, within_seconds: float) -> MessageLimit:
+    """Return the largest message that a stream takes, without side effects.
+
+    Raises:
+        StreamError: the server is unreachable or does not answer in time.
+    """
+
+    async def ask() -> MessageLimit:
+        async with connect(address) as stream:
+            try:
+                info = await stream.context.stream_info(address.stream)
+            except NotFoundError:
+                return message_limit(stream.client.max_payload, None)
+            except NatsError as error:
+                raise stream.request_error("read", error) from error
+            return message_limit(stream.client.max_payload, info.config)
+
+    try:
+        return asyncio.run(asyncio.wait_for(ask(), within_seconds))
+    except TimeoutError as error:
+        raise StreamError(
+            f"stream {address.stream} at {address.shown_url} did not answer "
+            f"within {within_seconds:g} s"
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -135,12 +135,12 @@ class Ledger:
         return unsettled
 
     def _settle(self, rows: pa.Table, now: datetime) -> Unsettled:
-        ends = pc.min_max(rows["source_row_id"])
-        span = {"first": ends["min"].as_py(), "last": ends["max"].as_py()}
-        self._connection.register("receipt_rows", rows)
+        span = _span(rows)
         try:
-            if pc.any(pc.equal(rows["outcome"], "rejected")).as_py():
-                insert_rejected(self._connection, span, now)
+            for some in _slices(rows.filter(pc.equal(rows["outcome"], "rejected"))):
+                self._connection.register("receipt_rows", some)
+                insert_rejected(self._connection, _span(some), now)
+            self._connection.register("receipt_rows", rows.drop_columns(["reason", "record"]))
             self._connection.execute(_OUTCOMES, span)
         finally:
             self._connection.unregister("receipt_rows")
@@ -179,6 +179,19 @@ def _in_portions(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         size_bytes += table.nbytes
     if portion:
         yield pa.concat_tables(portion)
+
+
+def _span(rows: pa.Table) -> dict[str, int | None]:
+    """Return the first and the last id of the rows."""
+    ends = pc.min_max(rows["source_row_id"])
+    return {"first": ends["min"].as_py(), "last": ends["max"].as_py()}
+
+
+def _slices(rows: pa.Table) -> Iterator[pa.Table]:
+    """Split the rows of a portion, which can be one large partition, into small slices."""
+    slices = rows.nbytes // _PORTION_BYTES + 1
+    width = max(1, -(-rows.num_rows // slices))
+    yield from (rows.slice(first, width) for first in range(0, rows.num_rows, width))
 
 
 def _labeled(entry: LedgerEntry) -> pa.Table:

@@ -20,6 +20,11 @@ _OPEN_LETTERS: Final = """
         AND d.source_row_id BETWEEN $first AND $last
 """
 
+_ARRIVED: Final = "f.final IN ('imported', 'cache', 'database', 'stream')"
+_HAS_ARRIVED: Final = f"""
+    SELECT 1 FROM row_outcomes f WHERE {_ARRIVED}
+        AND f.source_row_id IN (SELECT d.source_row_id {_OPEN_LETTERS}) LIMIT 1
+"""
 _FACTS_OF_EVENT: Final = """[
     coalesce(epoch(e.started_at),
         epoch(TRY_CAST(a.discarded_payload ->> '$.started_at' AS TIMESTAMP)))::BIGINT::VARCHAR,
@@ -34,8 +39,7 @@ _CLOSE_ARRIVED: Final = f"""
         SELECT d.id AS letter_id, any_value(coalesce(e.id, a.matched_event_id)) AS event_id
         FROM (SELECT d.*, {facts("d.record")} AS facts {_OPEN_LETTERS}) d
         JOIN row_outcomes f ON f.source_row_id = d.source_row_id AND f.server_id = d.server_id
-            AND f.published_at >= d.created_at
-            AND f.final IN ('imported', 'cache', 'database', 'stream')
+            AND f.published_at >= d.created_at AND {_ARRIVED}
         LEFT JOIN playback_events e ON e.id = f.event_id
         LEFT JOIN dedupe_audit_log a ON a.discarded_event_id = f.event_id AND e.id IS NULL
         WHERE {same_play("d.facts", _FACTS_OF_EVENT)}
@@ -95,5 +99,5 @@ def close_arrived(
     connection: duckdb.DuckDBPyConnection, span: Mapping[str, object], now: datetime
 ) -> None:
     """Close the letters of rows that have become events, such as rows whose metadata came late."""
-    if connection.execute(f"SELECT 1 {_OPEN_LETTERS} LIMIT 1", dict(span)).fetchone():
+    if connection.execute(_HAS_ARRIVED, dict(span)).fetchone():
         connection.execute(_CLOSE_ARRIVED, {**span, "now": now})

@@ -11,6 +11,7 @@ import pytest
 from nats.js.api import ConsumerConfig, DiscardPolicy, RetentionPolicy
 
 from tautulli_pipeline.demo.database import make_demo_database
+from tautulli_pipeline_tests.cases import make_database, play
 from tautulli_pipeline_tests.command import (
     Outcome,
     ended,
@@ -394,3 +395,23 @@ def test_two_data_directories_cannot_share_a_durable_consumer(
         few, data_dir=tmp_path / "second", NATS_URL=server.url, NATS_DURABLE_NAME="second"
     )
     assert outcomes(own) == {"total_records": FEW, "processed": FEW, "imported": FEW}
+
+
+def test_what_fits_max_msg_size_is_imported_and_the_rest_is_rejected_by_name(
+    tmp_path: Path, data_dir: Path, server: ExternalServer
+) -> None:
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(n, summary="s" * 10 * n) for n in range(1, 201)])
+    server.make_stream(max_msg_size=3000)
+    summary = imported(path, data_dir=data_dir, NATS_URL=server.url)
+    assert summary["imported"] + summary["rejected"] == 200
+    assert 0 < summary["rejected"] < 200
+    reasons = query(data_dir, "SELECT DISTINCT split_part(reason, ', ', 2) FROM dead_letters")
+    assert reasons == [(f"set by max_msg_size 3000 of stream {STREAM}",)]
+    # The stored message of the largest event comes close to the limit.
+    ((largest,),) = query(data_dir, "SELECT max(length(summary)) FROM playback_events")
+    ((smallest,),) = query(
+        data_dir,
+        "SELECT min(length(record ->> '$.session_history_metadata.summary')) FROM dead_letters",
+    )
+    assert smallest == largest + 10

@@ -50,7 +50,7 @@ def test_validate_prints_one_json_object_with_these_members(run, database, data_
     assert list(facts) == [
         *("source", "tautulli_version", "missing_columns", "total_records"),
         *("first_started_at", "last_started_at", "users", "media_types", "live"),
-        *("new", "duplicates", "rejected", "rejected_reasons", "warehouse"),
+        *("new", "duplicates", "rejected", "rejected_reasons", "warehouse", "event_limit"),
     ]
     assert (facts["new"], facts["duplicates"]["rating_key_user_started"]) == (2, 1)
     assert facts["rejected_reasons"]["user_id is not a 32-bit integer"] == 1

@@ -65,7 +65,53 @@ def test_an_event_that_is_too_large_is_rejected_with_its_size(tmp_path):
     fits = [row["reason"] for row in mapped_rows(path, max_payload_bytes=size)]
     over = [row["reason"] for row in mapped_rows(path, max_payload_bytes=size - 1)]
     assert fits == [None, None]
-    assert over == [f"event of {size} bytes exceeds the limit of {size - 1}", None]
+    reason = f"event of {size} bytes exceeds the limit of {size - 1}, set by the stream"
+    assert over == [reason, None]
+
+
+def test_the_last_token_of_a_subject_has_at_most_32_characters(tmp_path):
+    types = ["movie", "m" * 32, "A long Summary. " * 300, "🎬" * 33, "é."]
+    make_database(
+        tmp_path / "tautulli.db",
+        plays=[play(n, media_type=media_type) for n, media_type in enumerate(types, 1)],
+    )
+    rows = mapped_rows(tmp_path / "tautulli.db")
+    assert [row["subject"].removeprefix("playback.tautulli-import.") for row in rows] == [
+        *("movie", "m" * 32, "a_long_summary__a_long_summary__", "_" * 32, "__"),
+    ]
+    assert [row["event"]["media_type"] for row in rows] == types
+
+
+@pytest.mark.parametrize(
+    ("cells", "start"),
+    [
+        ({"started": "x" * 5000}, "start is not a time in the years 1-9999: xxx"),
+        ({"user_id": "x" * 5000}, "user_id is not a 32-bit integer: xxx"),
+    ],
+)
+def test_a_reason_shows_only_the_beginning_of_a_cell(tmp_path, cells, start):
+    (row,) = rejected(tmp_path, [play(1, **cells)])
+    assert row["reason"].startswith(start)
+    assert len(row["reason"]) < 200
+
+
+def test_the_record_of_a_large_row_has_the_beginnings_and_lengths_of_its_long_cells(tmp_path):
+    long = "é\u0001" * 40_000
+    (row,) = rejected(tmp_path, [play(1, title="", summary=long, tagline="short")])
+    record = row["record"]
+    metadata = record["session_history_metadata"]
+    assert record["cut"] == {"session_history_metadata.summary": len(long)}
+    assert 2**12 < len(metadata["summary"]) < 2**15
+    assert long.startswith(metadata["summary"])
+    assert metadata["tagline"] == "short"
+    assert len(json.dumps(record)) < 2**17
+
+
+def test_a_record_is_bounded_even_if_every_cell_is_long(tmp_path):
+    texts = dict.fromkeys(("user", "player", "summary", "actors", "container"), "\x01" * 10**6)
+    (row,) = rejected(tmp_path, [play(1, title="", **texts)])
+    assert len(json.dumps(row["record"])) < 2**19
+    assert set(row["record"]["cut"].values()) == {10**6}
 
 
 @pytest.mark.parametrize(

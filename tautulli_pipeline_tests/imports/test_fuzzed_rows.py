@@ -19,6 +19,7 @@ from tautulli_pipeline.imports.publication import Publication
 from tautulli_pipeline.source.opening import open_source
 from tautulli_pipeline.source.partitions import Grid
 from tautulli_pipeline.source.reader import open_reader
+from tautulli_pipeline.stream.limits import DEFAULT_MESSAGE_LIMIT, MessageLimit
 from tautulli_pipeline.stream.publisher import MESSAGE_ID_HEADER, PubAcks
 from tautulli_pipeline.warehouse.cache import DedupCache
 from tautulli_pipeline.warehouse.ledger import Ledger, LedgerEntry
@@ -47,7 +48,7 @@ class DirectStream:
     """Accepts messages like JetStream and passes them directly to the writer."""
 
     writer: Writer
-    max_payload_bytes: int = 8 * 2**20
+    message_limit: MessageLimit = DEFAULT_MESSAGE_LIMIT
     sequence: int = 0
     _ids: set[str] = field(default_factory=set)
 

@@ -34,7 +34,7 @@ def opened(many_plays):
     with ExitStack() as stack:
         schema = read_schema(many_plays, named=many_plays)
         reader = stack.enter_context(open_reader(many_plays, schema, named=many_plays))
-        yield Mapper(schema.history_columns, "default", max_payload_bytes=2**20), reader
+        yield Mapper(schema.history_columns, "default"), reader
 
 
 def test_a_stream_of_batches_maps_like_the_whole_table(many_plays, opened):
@@ -93,3 +93,15 @@ def test_closing_the_iterator_leaves_no_thread_or_query_behind(opened):
     rows.close()
     assert threading.active_count() == before
     assert reader.read(IdRange(1, 3)).num_rows == 3
+
+
+def test_a_query_maps_few_batches_if_they_are_large(opened, monkeypatch):
+    monkeypatch.setattr("tautulli_pipeline.source.reader.ROWS_PER_PIECE", 100)
+    mapper, reader = opened
+    sizes = {}
+    for query_bytes in (2**30, 1):
+        monkeypatch.setattr("tautulli_pipeline.imports.mapper._QUERY_BYTES", query_bytes)
+        tables = list(mapper.map(reader.columns, reader.stream([IdRange(1, 1000)])))
+        sizes[query_bytes] = [len(table) for table in tables]
+    assert max(sizes[2**30]) > 100
+    assert sizes[1] == [100] * 10

@@ -270,3 +270,14 @@ def test_many_letters_are_replayed_in_portions(
     ]
     found = rows(warehouse, "SELECT source_row_id FROM playback_events ORDER BY 1")
     assert [row_id for (row_id,) in found] == [1, 2, 3, 50, 51]
+
+
+def test_a_record_with_cut_cells_is_replayed_only_from_the_source(databases: Databases) -> None:
+    summary = "x" * 100_000
+    databases.reject(databases.make(play(1, title="", summary=summary)))
+    fixed = databases.make(play(1, summary=summary))
+    (unchanged,) = databases.replay()
+    assert (unchanged.outcome, unchanged.reason) == (REJECTED, "missing title")
+    (imported,) = databases.replay(fixed)
+    assert imported.outcome == "imported"
+    assert rows(databases.warehouse, "SELECT length(summary) FROM playback_events") == [(100_000,)]

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import re
+import socket
 import sqlite3
+import time
 from contextlib import closing
 
 import pytest
@@ -10,9 +13,12 @@ from tautulli_pipeline.errors import SourceError
 from tautulli_pipeline.imports.validation import validate
 from tautulli_pipeline.settings import Settings, load_settings
 from tautulli_pipeline.source.opening import open_source
+from tautulli_pipeline.stream.limits import DEFAULT_MESSAGE_LIMIT
+from tautulli_pipeline.stream.server import embedded_server
 from tautulli_pipeline.warehouse import schema
-from tautulli_pipeline_tests.command import imported
+from tautulli_pipeline_tests.command import imported, query
 from tautulli_pipeline_tests.eras import make_database, play
+from tautulli_pipeline_tests.external_server import external_server
 from tautulli_pipeline_tests.holding import held_by_another_process
 
 NOTHING = {"event_id": 0, "correlation_key": 0, "rating_key_user_started": 0}
@@ -69,6 +75,11 @@ def test_everything_in_a_database_is_reported(tmp_path, findings_of):
             "path": str(tmp_path / "data" / "playback.duckdb"),
             "compared": True,
             "reason": "there is no table yet",
+        },
+        "event_limit": {
+            "bytes": 8_388_452,
+            "set_by": "the pipeline",
+            "default_because": "the embedded stream server is not running",
         },
     }
 
@@ -266,3 +277,61 @@ def renumber_into(old, new):
                     f"SELECT id + {shift}, {rest} FROM {source} WHERE {condition}"
                 )
         connection.commit()
+
+
+def test_validate_judges_by_the_limit_of_the_stream_and_names_it(
+    findings_of, tmp_path, data_dir, monkeypatch
+):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(n, summary="s" * 7 * n) for n in range(1, 301)])
+    with external_server(tmp_path / "server") as server:
+        server.make_stream(max_msg_size=3500)
+        monkeypatch.setenv("NATS_URL", server.url)
+        findings = findings_of(path)
+        summary = imported(path, data_dir=data_dir, NATS_URL=server.url)
+    assert findings.limit.set_by == "max_msg_size 3500 of stream MEDIA_EVENTS"
+    assert findings.default_because == ""
+    assert 0 < findings.rejected < 300
+    assert (summary["imported"], summary["rejected"]) == (findings.new, findings.rejected)
+    ((largest,), (smallest,)) = (
+        query(data_dir, f"SELECT {row} FROM {table}")[0]
+        for row, table in (
+            ("max(source_row_id)", "playback_events"),
+            ("min(source_row_id)", "dead_letters"),
+        )
+    )
+    assert smallest == largest + 1
+    # What fits is imported: the headers take about 155 of the 3,500 bytes.
+    ((reason,),) = query(data_dir, "SELECT reason FROM dead_letters ORDER BY source_row_id LIMIT 1")
+    (size,) = map(int, re.findall(r"event of (\d+) bytes exceeds the limit of \d+, set by", reason))
+    assert 3500 - 170 < size < 3500 - 140
+
+
+@pytest.mark.parametrize("answering", [True, False])
+def test_validate_uses_the_default_limit_if_no_stream_answers_in_time(
+    findings_of, tmp_path, monkeypatch, answering
+):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(1)])
+    if answering:
+        findings = findings_of(path)
+        assert findings.default_because == "the embedded stream server is not running"
+    else:
+        with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, but never answers
+            monkeypatch.setenv("NATS_URL", f"nats://127.0.0.1:{silent.getsockname()[1]}")
+            began = time.monotonic()
+            findings = findings_of(path)
+            assert 2 < time.monotonic() - began < 10
+        assert findings.default_because.endswith("did not answer within 2 s")
+    assert findings.limit == DEFAULT_MESSAGE_LIMIT
+    assert findings.largest_event().startswith("8,388,452 bytes, the default, because ")
+    assert (findings.new, findings.rejected) == (1, 0)
+
+
+def test_validate_asks_a_running_embedded_server(findings_of, tmp_path, data_dir):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(1)])
+    with embedded_server(data_dir):
+        findings = findings_of(path)
+    assert findings.limit.set_by == "max_payload 8388608 of the stream server"
+    assert findings.default_because == ""

@@ -5,6 +5,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 from tautulli_pipeline.errors import SourceError
@@ -306,3 +307,51 @@ def test_sections_of_old_versions_have_no_state(tmp_path):
     dropped = {"library_sections": ["is_active", "deleted_section"]}
     make_database(path, plays=[play(1)], libraries=[section("Films", "a")], drop_columns=dropped)
     assert read(path)["library_sections.section_name"].to_pylist() == ["Films"]
+
+
+@pytest.fixture
+def large_plays(tmp_path, monkeypatch):
+    """Some plays of 40 KB among small ones, in a file whose large plays are searched."""
+    monkeypatch.setattr(reader_module, "_SMALL_FILE_BYTES", 0)
+    monkeypatch.setattr(reader_module, "_PART_BYTES", 100_000)
+    path = tmp_path / "tautulli.db"
+    texts = dict.fromkeys((3, 4, 5, 6, 30, 31, 40), "é" * 20000)
+    make_database(path, plays=[play(n, summary=texts.get(n, "")) for n in range(1, 51)])
+    return path
+
+
+def test_large_plays_are_read_in_parts_of_limited_size(large_plays):
+    with reading(large_plays) as reader:
+        whole = reader.read(EVERY_ID)
+        batches = list(reader.stream([IdRange(1, 45), IdRange(46, EVERY_ID.last)]))
+    assert [ids_of(batch) for batch in batches] == [
+        *([*range(1, 5)], [5, *range(6, 30)], [*range(30, 40)], [*range(40, 46)]),
+        [*range(46, 51)],
+    ]
+    assert max(batch.nbytes for batch in batches) < 200_000
+    assert pa.Table.from_batches(batches).combine_chunks() == whole.combine_chunks()
+
+
+@pytest.mark.parametrize("table", [METADATA, MEDIA_INFO, HISTORY])
+def test_parts_of_a_table_without_key_contain_every_play_once(large_plays, table):
+    rebuild_without_key(large_plays, table)
+    if table == HISTORY:
+        change(large_plays, f"INSERT INTO {HISTORY} SELECT * FROM {HISTORY} WHERE id IN (4, 5)")
+    with reading(large_plays) as reader:
+        whole = ids_of(reader.read(EVERY_ID))
+        read = [i for batch in reader.stream([EVERY_ID]) for i in ids_of(batch)]
+    assert read == whole
+
+
+def test_a_small_file_is_read_in_one_part(large_plays, monkeypatch):
+    monkeypatch.setattr(reader_module, "_SMALL_FILE_BYTES", large_plays.stat().st_size)
+    with reading(large_plays) as reader:
+        assert len(list(reader.stream([EVERY_ID]))) == 1
+
+
+def test_a_name_from_a_small_table_is_cut_to_1024_characters(tmp_path):
+    path = tmp_path / "tautulli.db"
+    make_database(path, plays=[play(1)])
+    change(path, "UPDATE users SET friendly_name = printf('%.*c', 5000000, 'x')")
+    (name,) = read(path)["users.friendly_name"].to_pylist()
+    assert name == "x" * 1024

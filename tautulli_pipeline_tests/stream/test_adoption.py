@@ -3,10 +3,10 @@ from dataclasses import replace
 
 import orjson
 import pytest
-from nats.js.api import ConsumerConfig, RetentionPolicy, StreamConfig
+from nats.js.api import ConsumerConfig, RetentionPolicy, StreamConfig, SubjectTransform
 
 from tautulli_pipeline.errors import StreamError
-from tautulli_pipeline.stream.adoption import covers
+from tautulli_pipeline.stream.adoption import check_stream, covers
 from tautulli_pipeline.stream.connection import connect
 from tautulli_pipeline.stream.consumer import open_consumer
 from tautulli_pipeline.stream.publisher import Outgoing, open_publisher
@@ -237,5 +237,89 @@ def test_a_second_running_consumer_is_detected_but_a_killed_one_is_not(address):
                     assert "NATS_DURABLE_NAME" in at.value.hint
                     consumer.abandon_pull()
                     await pulling
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("playback.>", "tv.>"),
+        ("playback.*.*", "$2.$1"),
+        ("playback.tautulli-import.movie", "films"),
+        (">", "{{wildcard(1)}}.>"),
+    ],
+)
+def test_a_transform_that_hides_the_events_is_named(address, source, target):
+    transform = SubjectTransform(src=source, dest=target)
+    stream = StreamConfig(name="S", subjects=["playback.>"], subject_transform=transform)
+    with pytest.raises(StreamError) as caught:
+        check_stream(stream)
+    assert caught.value.message == (
+        "stream S hides the events of an import: "
+        f"its subject_transform renames {source} to {target}"
+    )
+    assert "remove the subject_transform" in caught.value.hint
+
+
+def test_a_transform_of_a_real_stream_is_named(address):
+    transform = SubjectTransform(src="playback.>", dest="tv.>")
+    assert "renames playback.> to tv.>" in refusal(address, subject_transform=transform).message
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("playback.>", "playback.archive.>"),
+        ("playback.*.*", "playback.$2.{{wildcard(1)}}"),
+        ("playback.plex.*", "tv.$1"),
+        ("orders.>", "tv.>"),
+    ],
+)
+def test_a_transform_that_hides_no_events_of_an_import_is_accepted(source, target):
+    transform = SubjectTransform(src=source, dest=target)
+    check_stream(StreamConfig(name="S", subjects=["playback.>"], subject_transform=transform))
+
+
+def test_events_arrive_under_a_renamed_subject(address):
+    async def check():
+        async with connect(address) as stream:
+            transform = SubjectTransform(src="playback.>", dest="playback.archive.>")
+            await make(stream, subject_transform=transform)
+            await stream.prepare()
+            async with open_publisher(stream) as publisher, open_consumer(stream) as consumer:
+                await publisher.publish([event(1)])
+                (message,) = await consumer.pull(1, max_bytes=10**6, linger_seconds=2)
+                assert message.subject == "playback.archive.tautulli-import.movie"
+
+    asyncio.run(check())
+
+
+def test_a_consumer_whose_filter_excludes_the_renamed_subjects_is_refused(address):
+    transform = SubjectTransform(src="playback.>", dest="playback.archive.>")
+    consumer = {"filter_subject": "playback.tautulli-import.*"}
+    fault = refusal(address, consumer, subject_transform=transform)
+    assert "its filter playback.tautulli-import.* excludes playback.archive.>" in fault.message
+
+
+def test_a_sealed_stream_is_named():
+    with pytest.raises(StreamError, match="accepts no messages, because it is sealed"):
+        check_stream(StreamConfig(name="S", subjects=["playback.>"], sealed=True))
+
+
+def test_the_cause_of_lost_events_is_found_in_the_settings_of_the_stream(address):
+    async def check():
+        async with prepared(address) as stream:
+            assert await stream.cause_of_loss() == ""
+            config = (await stream.context.stream_info(address.stream)).config
+            await stream.context.update_stream(replace(config, max_age=300.0))
+            assert await stream.cause_of_loss() == (
+                f"stream {address.stream} drops events before they are consumed (max_age 300 s)"
+            )
+            transform = SubjectTransform(src="playback.>", dest="tv.>")
+            await stream.context.update_stream(replace(config, subject_transform=transform))
+            assert "its subject_transform renames" in await stream.cause_of_loss()
+            await stream.context.delete_stream(address.stream)
+            assert "was deleted" in await stream.cause_of_loss()
 
     asyncio.run(check())

@@ -182,7 +182,7 @@ def test_a_session_publishes_and_consumes_without_an_event_loop(address):
     with open_publishing(address) as publishing, open_consuming(address) as consuming:
         assert publishing.identity.startswith(f"{address.stream}@")
         assert publishing.identity == consuming.identity
-        assert publishing.max_payload_bytes == 8 * 2**20
+        assert publishing.message_limit.bytes == 8 * 2**20
         futures = consuming.pull(3, max_bytes=LARGE, linger_seconds=5, last_wanted_sequence=None)
         acks = publishing.publish([outgoing(n) for n in range(3)]).result(5)
         batch = futures.result(5)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nats.js.api import DiscardPolicy, StreamConfig
 
-from tautulli_pipeline.stream.limits import Limits
+from tautulli_pipeline.stream.limits import DEFAULT_MESSAGE_LIMIT, Limits, message_limit
 
 UNLIMITED = st.sampled_from([None, -1, 0])
 SIZES = st.integers(1, 10**9)
@@ -92,3 +92,14 @@ def test_a_stream_with_little_room_is_narrow(changes, narrow):
 
 def test_every_limit_that_can_drop_messages_is_listed():
     assert limits(max_msgs=10, max_age=60).drops == "max_msgs 10, max_age 60 s"
+
+
+def test_the_smallest_message_limit_applies_and_is_named():
+    stream = StreamConfig(name="S", max_msg_size=2000, max_bytes=10_000)
+    assert message_limit(2**20, stream) == (2000, "max_msg_size 2000 of stream S")
+    assert message_limit(1500, stream) == (1500, "max_payload 1500 of the stream server")
+    narrow = StreamConfig(name="S", max_bytes=1000)
+    assert message_limit(2**20, narrow) == (872, "max_bytes 1000 of stream S")
+    assert message_limit(2**26, None) == DEFAULT_MESSAGE_LIMIT
+    unlimited = StreamConfig(name="S", max_msg_size=-1, max_bytes=-1)
+    assert message_limit(2**26, unlimited) == DEFAULT_MESSAGE_LIMIT

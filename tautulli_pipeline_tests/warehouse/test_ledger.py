@@ -316,3 +316,12 @@ def test_totals_cover_only_the_given_partitions(ledger):
     assert ledger.totals("import-1")["rejected"] == 3
     assert ledger.totals("import-1", ("a", "c"))["rejected"] == 2
     assert ledger.totals("import-1", ()) == NO_COUNTS
+
+
+def test_a_partition_of_rejected_rows_with_the_largest_records_is_settled(tmp_path):
+    """A raw record has at most 2**15 characters of cells."""
+    record = '{"session_history": {"user": "%s"}, "id": "%d"}'
+    many = [Row(n, REJECTED, record=record % (chr(97 + n % 26) * 2**15, n)) for n in range(1, 1001)]
+    with closing(connect(tmp_path / "playback.duckdb", {})) as warehouse:
+        assert Ledger(warehouse).settle([entry(*many)], SETTLED_AT) == {}
+        assert totals(Ledger(warehouse)) == {"rejected": 1000}
