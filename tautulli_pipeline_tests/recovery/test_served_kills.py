@@ -111,3 +111,20 @@ def test_killing_worker_daemon_and_up_stores_every_row_once_and_blocks_no_import
         wait_until(lambda: not served.runs(statuses=["STARTED", "QUEUED", "CANCELING"]))
     assert nothing_runs(data_dir)
     assert run("status", "--json", data_dir=data_dir).json["status"] == "completed"
+
+
+@pytest.mark.timeout(300)
+def test_an_import_under_up_survives_a_kill_of_the_guardian(data_dir: Path, tmp_path: Path) -> None:
+    database = tmp_path / "tautulli.db"
+    make_demo_database(database, ROWS // 4)
+    with serving(data_dir, database, IMPORT_BATCH_SIZE=BATCH) as served:
+        run_id = served.launch("import_job")
+        wait_until(lambda: published(data_dir) >= 10, WAITS_SECONDS)
+        words = "tautulli_pipeline.stream.guardian"
+        (guardian,) = (p for p in processes_of(data_dir) if words in p.cmdline())
+        guardian.kill()
+        before = published(data_dir)
+        wait_until(lambda: published(data_dir) > before, 15)
+        assert served.ended(run_id, WAITS_SECONDS) == "SUCCESS"
+    assert query(data_dir, "SELECT count(*) FROM playback_events") == [(ROWS // 4,)]
+    assert nothing_runs(data_dir)

@@ -248,6 +248,7 @@ def test_a_killed_guardian_is_replaced_and_clients_reconnect_to_their_data(tmp_p
             killed = connection(tmp_path)
             data = asyncio.run(read_after_kill(address, killed["guardian_pid"]))
             assert data == b"kept"
+            restarted_pid(tmp_path, killed["server_pid"])
             assert running_server(tmp_path) == address
             assert have_exited(killed["server_pid"], killed["guardian_pid"])
 
