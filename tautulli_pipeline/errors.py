@@ -85,6 +85,10 @@ class WarehouseHeldError(WarehouseError):
     """Another program has the warehouse open."""
 
 
+class WarehouseBrokenError(WarehouseError):
+    """DuckDB refuses all work until the warehouse is reopened."""
+
+
 class StoppedError(PipelineError):
     """The operation was stopped on request and can be resumed."""
 

@@ -9,6 +9,7 @@ import threading
 import traceback
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from io import FileIO
 from typing import IO
 
@@ -29,11 +30,12 @@ from tautulli_pipeline.imports.consumer_protocol import (
     parse,
     send,
 )
-from tautulli_pipeline.imports.consuming import open_consumption
+from tautulli_pipeline.imports.consuming import open_consumption, reopening
 from tautulli_pipeline.imports.consumption import Consumption
 from tautulli_pipeline.imports.record import Outcomes
 from tautulli_pipeline.settings import Settings, load_settings
 from tautulli_pipeline.warehouse.arrivals import Arrivals, arrivals_since
+from tautulli_pipeline.warehouse.caution import Caution
 from tautulli_pipeline.warehouse.schema import warehouse_id
 
 
@@ -49,6 +51,7 @@ class _Import:
     begin: Begin
     orders: FileIO
     replies: IO[bytes]
+    is_ready: bool = False
     stopped: bool = False
     last_sequence: int | None = None
     covered: list[str] | None = None
@@ -79,6 +82,12 @@ class _Import:
             raise StoppedError("the consumer was stopped")
         send(self.replies, Waiting(words))
 
+    def report_ready(self, warehouse: str) -> None:
+        """Report once that the warehouse and the stream are open."""
+        if not self.is_ready:
+            self.is_ready = True
+            send(self.replies, Ready(warehouse))
+
     def report(self, consumption: Consumption) -> None:
         outcomes = self._settled(consumption)
         if outcomes != self.outcomes:
@@ -101,13 +110,15 @@ def consume(settings: Settings, running: _Import) -> Arrivals | None:
     Returns:
         What the warehouse received since the time in the last order, if it names one.
     """
+    with explained_faults(settings.data_dir):
+        return reopening(partial(_consume, settings, running))
+
+
+def _consume(settings: Settings, running: _Import, caution: Caution) -> Arrivals | None:
     wait_seconds = running.begin.wait_seconds
-    with (
-        explained_faults(settings.data_dir),
-        open_as_consumer(settings, wait_seconds=wait_seconds, on_wait=running.wait) as connection,
-    ):
-        with open_consumption(settings, connection, on_wait=running.wait) as consumption:
-            send(running.replies, Ready(warehouse_id(connection)))
+    with open_as_consumer(settings, wait_seconds=wait_seconds, on_wait=running.wait) as connection:
+        with open_consumption(settings, connection, caution, on_wait=running.wait) as consumption:
+            running.report_ready(warehouse_id(connection))
             consumption.run(running)
             while not running.stopped:
                 running.report_drained(consumption)

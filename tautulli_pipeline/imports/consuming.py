@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from duckdb import DuckDBPyConnection
 
 from tautulli_pipeline.data_dir.consumer_lock import is_consumer_awaited
-from tautulli_pipeline.errors import StoppedError
+from tautulli_pipeline.errors import StoppedError, WarehouseBrokenError
 from tautulli_pipeline.imports.connections import dedup_cache, stream_address
 from tautulli_pipeline.imports.consumption import Consumption
 from tautulli_pipeline.imports.receipts import ReceiptFolder
@@ -17,19 +19,42 @@ from tautulli_pipeline.imports.record import ImportLog, Outcomes
 from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.stream.session import open_consuming
+from tautulli_pipeline.warehouse.caution import Caution
 from tautulli_pipeline.warehouse.ledger import Ledger
 from tautulli_pipeline.warehouse.writer import Writer
+
+_log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+
+def reopening(consume: Callable[[Caution], Result]) -> Result:
+    """Consume, and again with the warehouse reopened whenever a message broke it.
+
+    `consume` opens the warehouse. What it committed is acked or recognized when it comes again.
+    """
+    caution = Caution()
+    while True:
+        try:
+            return consume(caution)
+        except WarehouseBrokenError as error:
+            _log.warning("reopening the warehouse: %s", error)
 
 
 @contextmanager
 def open_consumption(
-    settings: Settings, connection: DuckDBPyConnection, *, on_wait: Callable[[str], None]
+    settings: Settings,
+    connection: DuckDBPyConnection,
+    caution: Caution,
+    *,
+    on_wait: Callable[[str], None],
 ) -> Iterator[Consumption]:
     """Connect to the stream as its only consumer.
 
     Args:
         settings: the stream and the size of the layer 2 cache.
         connection: the warehouse, open for writing.
+        caution: what is known about messages that broke the warehouse.
         on_wait: receives what the consumer is waiting for; may raise to end the wait.
 
     Raises:
@@ -39,7 +64,7 @@ def open_consumption(
         stream_address(settings) as address,
         open_consuming(address, on_wait=on_wait) as session,
     ):
-        writer = Writer(connection, dedup_cache(settings), session.identity)
+        writer = Writer(connection, dedup_cache(settings), session.identity, caution=caution)
         yield Consumption(session, writer, Ledger(connection), settings.layout.receipts)
 
 
@@ -63,6 +88,7 @@ class _Backlog:
 def consume_backlog(
     settings: Settings,
     connection: DuckDBPyConnection,
+    caution: Caution,
     *,
     stop: Stop,
     on_wait: Callable[[str], None],
@@ -82,7 +108,7 @@ def consume_backlog(
         stop.require_none()
         on_wait(words)
 
-    with open_consumption(settings, connection, on_wait=wait) as consumption:
+    with open_consumption(settings, connection, caution, on_wait=wait) as consumption:
         backlog = _Backlog(settings, stop, consumption.session.last_sequence())
         consumption.run(backlog)
         _settle_last_import(settings, consumption.ledger)

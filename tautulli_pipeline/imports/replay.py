@@ -24,12 +24,15 @@ from tautulli_pipeline.memory import release_memory
 from tautulli_pipeline.source.opening import OpenSource
 from tautulli_pipeline.warehouse.cache import DedupCache
 from tautulli_pipeline.warehouse.dead_letters import TABLE, Letter, fetch_letters
-from tautulli_pipeline.warehouse.decoder import NOT_JSON, NOT_UTF8, keys_query
+from tautulli_pipeline.warehouse.decoder import NOT_JSON, keys_query
 from tautulli_pipeline.warehouse.integrity import position_on
 from tautulli_pipeline.warehouse.schema import checkpoint, warehouse_id
-from tautulli_pipeline.warehouse.writer import MESSAGES, TOO_LARGE, Writer, numbered, utc_now
+from tautulli_pipeline.warehouse.screening import NOT_UTF8, is_beginning, screen
+from tautulli_pipeline.warehouse.writer import MESSAGES, Writer, utc_now
 
 IMPORTED: Final = "imported"
+# The reason of 0.1.0 for whole messages that are stored as a JSON string.
+_TOO_LARGE: Final = "event does not fit in memory"
 
 # Less than a row group: each stream of a portion has its own writer.
 _LETTERS_AT_A_TIME: Final = 500
@@ -198,12 +201,12 @@ class _Portion:
         messages = [
             _Sent(n, "", n.stream_id or "", n.stream_sequence or 0, n.origin, _body(n))
             for n in letters
-            if n.reason != NOT_UTF8
+            if n.reason != NOT_UTF8 and not is_beginning(n.record)
         ]
         if not messages:
             return
         query = f"SELECT id, fault FROM ({keys_query()}) ORDER BY position"
-        decoded = self._query_over("messages", numbered(_as_table(messages)), query)
+        decoded = self._query_over("messages", screen(_as_table(messages)), query)
         for message, (event_id, fault) in zip(messages, decoded, strict=True):
             if fault is None:
                 yield replace(message, event_id=event_id)
@@ -242,7 +245,7 @@ class _Portion:
 
 def _body(letter: Letter) -> str:
     """Return the original message; invalid JSON is stored as a JSON string."""
-    if letter.record.startswith('"') and letter.reason in {NOT_JSON, TOO_LARGE}:
+    if letter.record.startswith('"') and letter.reason in {NOT_JSON, _TOO_LARGE}:
         return str(orjson.loads(letter.record))
     return letter.record
 

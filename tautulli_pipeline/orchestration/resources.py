@@ -23,7 +23,7 @@ from tautulli_pipeline.data_dir.directory import (
 from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.imports.connections import open_as_consumer
 from tautulli_pipeline.imports.consumer_client import spawned_consumer
-from tautulli_pipeline.imports.consuming import consume_backlog
+from tautulli_pipeline.imports.consuming import consume_backlog, reopening
 from tautulli_pipeline.imports.coordinator import Import, ImportRequest, each_once, open_import
 from tautulli_pipeline.imports.stopping import Stop, import_stop
 from tautulli_pipeline.orchestration.history import last_materialized_at
@@ -32,7 +32,8 @@ from tautulli_pipeline.orchestration.run_tables import arrival_metadata
 from tautulli_pipeline.orchestration.stops import fault_as_failure
 from tautulli_pipeline.orchestration.workers import fail_orphaned_runs
 from tautulli_pipeline.settings import WAREHOUSE_WAIT_SECONDS, Settings, load_settings
-from tautulli_pipeline.warehouse.arrivals import arrivals_since
+from tautulli_pipeline.warehouse.arrivals import Arrivals, arrivals_since
+from tautulli_pipeline.warehouse.caution import Caution
 
 # Opens the import that the op runs.
 Importing = Callable[[dg.OpExecutionContext, ImportOptions], AbstractContextManager[Import]]
@@ -121,10 +122,14 @@ def consume_stream(context: dg.AssetExecutionContext, warehouse: Warehouse) -> d
     with fault_as_failure(), stop.heard():
         settings = load_settings()
         since = last_materialized_at(context.instance)
-        with explained_faults(settings.data_dir), warehouse.get_connection() as connection:
-            say = each_once(context.log.info)
-            lost = consume_backlog(settings, connection, stop=stop, on_wait=say)
-            arrivals = arrivals_since(connection, since)
+        say = each_once(context.log.info)
+
+        def consume(caution: Caution) -> tuple[int, Arrivals]:
+            with explained_faults(settings.data_dir), warehouse.get_connection() as connection:
+                lost = consume_backlog(settings, connection, caution, stop=stop, on_wait=say)
+                return lost, arrivals_since(connection, since)
+
+        lost, arrivals = reopening(consume)
     facts = {"lost_on_the_stream": lost} if lost else {}
     return {**facts, **arrival_metadata(arrivals, settings.warehouse_path)}
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import dagster as dg
 
-from tautulli_pipeline.errors import PipelineError, StoppedError
+from tautulli_pipeline.errors import PipelineError, StoppedError, WarehouseBrokenError
 
 # The label of the exit code in the metadata of a failure.
 EXIT_CODE: Final = "exit_code"
@@ -30,7 +30,7 @@ def fault_as_failure() -> Iterator[None]:
     """Turn a `PipelineError` into a Dagster failure with its message, hint and progress."""
     try:
         yield
-    except StoppedError:
+    except (StoppedError, WarehouseBrokenError):  # neither is the end of the run
         raise
     except PipelineError as error:
         metadata: dict[str, Any] = {EXIT_CODE: error.exit_code}

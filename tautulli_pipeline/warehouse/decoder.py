@@ -10,11 +10,9 @@ import orjson
 from tautulli_pipeline.events import identity
 from tautulli_pipeline.events.columns import EVENT_FIELDS
 from tautulli_pipeline.events.identity import quote_identifier, quote_literal
+from tautulli_pipeline.warehouse.screening import OWN_SUBJECTS
 
 _TIMES: Final = ("timestamp", "started_at", "stopped_at")
-# Subject prefix of our own events.
-OWN_SUBJECTS: Final = f"playback.{identity.SOURCE}."
-NOT_UTF8: Final = "message is not UTF-8"
 NOT_JSON: Final = "message is not JSON"
 
 # SQL for fields that a producer may omit or write in more than one way.
@@ -41,21 +39,52 @@ _KEY_FIELDS: Final = (
     *("event_id", "session_key", "correlation_key", "source", "server_id", "source_row_id"),
     *("started_at", "user_id", "rating_key", "title", "machine_id"),
 )
-_ENVELOPE: Final = "position, sequence, subject, import_id, message_id, body, unreadable"
+_ENVELOPE: Final = "position, sequence, subject, import_id, message_id, body, refusal"
+
+# An absent time in Go, .NET, MySQL and others.
+_ABSENT: Final = r"(0+|000[01]-0[01]-0[01]([T ]00:00(:00)?)?)?([.]0+)?( ?(Z|[+-]\d\d(:?\d\d)?))?"
+_SHOWN_CHARACTERS: Final = 100
+
+
+def _text(name: str) -> str:
+    """Return SQL for the text of a field in the body."""
+    return f"coalesce(json_extract_string(body, '$.{name}'), '')"
+
+
+def _shown(name: str) -> str:
+    """Return SQL for a field as it is in the body, for people."""
+    return f"left(json_extract(body, '$.{name}')::VARCHAR, {_SHOWN_CHARACTERS})"
+
+
+def _missing(name: str) -> str:
+    """Return SQL for the fault that a field is missing, with its value if it has one."""
+    return f"concat('missing {name}', ': ' || nullif({_shown(name)}, 'null'))"
+
+
+def _is_absent(text: str) -> str:
+    """Return SQL for whether the text of a time means that there is none."""
+    return f"regexp_full_match({text}, '{_ABSENT}', 'i')"
+
 
 _NAMED: Final = identity.uuid_of_name("nullif(event_id, '')")
 _EVENT_UUID: Final = f"coalesce(TRY_CAST(event_id AS UUID), CAST({_NAMED} AS UUID))"
 _FAULT: Final = f"""CASE
-        WHEN unreadable IS NOT NULL THEN '{NOT_UTF8}'
+        WHEN refusal IS NOT NULL THEN refusal
         WHEN id IS NULL AND NOT json_valid(body) THEN '{NOT_JSON}'
         WHEN id IS NULL AND json_type(body) <> 'OBJECT' THEN 'message is not a JSON object'
-        WHEN id IS NULL THEN 'missing event_id'
-        WHEN started_at IS NULL THEN 'missing start'
-        WHEN user_id IS NULL THEN 'missing user_id'
-        WHEN title IS NULL THEN 'missing title'
+        WHEN id IS NULL THEN {_missing("event_id")}
+        WHEN started_at IS NULL AND {_is_absent(_text("started_at"))}
+            THEN {_missing("started_at")}
+        WHEN started_at IS NULL
+            THEN 'started_at is not a time in the years 1-9999: ' || {_shown("started_at")}
+        WHEN user_id IS NULL AND {_text("user_id")} <> ''
+            THEN 'user_id is not a 32-bit integer: ' || {_shown("user_id")}
+        WHEN user_id IS NULL THEN {_missing("user_id")}
+        WHEN title IS NULL THEN {_missing("title")}
     END"""
 # Whether the column `stored.text` keeps the whole field `given.text`.
 _KEEPS_ALL: Final = f"""CASE
+        WHEN key IN {_TIMES} AND {_is_absent("given.text")} THEN true
         WHEN key IN {_TIMES}
             THEN stored.text IS NOT NULL AND NOT regexp_matches(given.text, '\\.\\d*[1-9]')
         WHEN key = 'event_id' THEN TRY_CAST(given.text AS UUID)::VARCHAR = stored.text
@@ -68,10 +97,8 @@ _KEEPS_ALL: Final = f"""CASE
 def keys_query() -> str:
     """Return SQL that decodes what deduplication needs from the view `messages`.
 
-    `messages` has the columns of the writer's `MESSAGES`, plus `position` and
-    `unreadable`, which holds a body that is not UTF-8 with its invalid bytes escaped.
-    The query returns one row for each message. `fault` is the reason why a message is not
-    an event.
+    `messages` has the columns of `SCREENED`. The query returns one row for each message.
+    `fault` is the reason why a message is not an event.
     """
     return f"""
         SELECT position, sequence, subject, import_id, message_id, id::VARCHAR AS id,
@@ -137,39 +164,38 @@ def extra_query() -> str:
     Reads the view `messages` and returns (position, extra): fields that are unknown, do
     not fit their column or lose precision in it, and the members of the producer's `extra`.
     """
-    columns = ", ".join(
-        f"{quote_identifier(name)} := {quote_identifier(name)}"
-        for name in CONTENT_COLUMNS
-        if name != "extra"
-    )
+    names = [name for name in CONTENT_COLUMNS if name != "extra"]
+    keys = ", ".join(map(quote_literal, ["event_id", *names]))
+    texts = ", ".join(f"{quote_identifier(name)}::VARCHAR" for name in ("id", *names))
+    # A join with json_each would hold as many copies of a body as it has members.
     return f"""
         WITH foreign_events AS (
-            SELECT position, CASE WHEN json_valid(body) THEN body END AS body,
-                to_json(struct_pack(event_id := id, {columns})) AS columns
-            FROM ({content_query()}) JOIN (SELECT position, subject, body FROM messages)
-                USING (position)
-            WHERE NOT starts_with(subject, '{OWN_SUBJECTS}')
+            SELECT position, body FROM messages
+            WHERE NOT starts_with(subject, '{OWN_SUBJECTS}') AND json_valid(body)
         ),
         stored AS (
-            SELECT position, cell.key, cell.value ->> '$' AS text
-            FROM foreign_events, json_each(columns) AS cell
+            SELECT position, unnest([{keys}]) AS key, unnest([{texts}]) AS text
+            FROM ({content_query()}) WHERE position IN (SELECT position FROM foreign_events)
         ),
         given AS (
-            SELECT position, field.key, field.value, field.type, field.value ->> '$' AS text
-            FROM foreign_events, json_each(body) AS field
-            WHERE field.key <> 'schema_version' AND field.type <> 'NULL'
+            SELECT position, key, value, json_type(value) AS type, value ->> '$' AS text
+            FROM (SELECT position, {_members("body")} FROM foreign_events)
+            WHERE key <> 'schema_version' AND value <> 'null'
         ),
         kept AS (
             SELECT position, key, value FROM given LEFT JOIN stored USING (position, key)
             WHERE given.text <> '' AND NOT coalesce({_KEEPS_ALL}, false)
                 AND NOT (key = 'extra' AND type = 'OBJECT')
             UNION ALL
-            SELECT position, member.key, member.value
-            FROM (SELECT position, value FROM given WHERE key = 'extra' AND type = 'OBJECT') own,
-                json_each(own.value) AS member
+            SELECT position, {_members("value")} FROM given WHERE key = 'extra' AND type = 'OBJECT'
         )
         SELECT position, json_group_object(key, value) AS extra FROM kept GROUP BY position
     """
+
+
+def _members(json: str) -> str:
+    """Return SQL for one row for each member of a JSON object, as `key` and `value`."""
+    return f"unnest(json_keys({json})) AS key, unnest(json_extract({json}, '$.*')) AS value"
 
 
 def _utc(name: str) -> str:
@@ -180,6 +206,9 @@ def _utc(name: str) -> str:
         WHEN regexp_matches({text}, ':\\d\\d(\\.\\d+)? ?[+-]\\d\\d(:?\\d\\d)?$')
             THEN make_timestamp(epoch_us(TRY_CAST({text} AS TIMESTAMPTZ)))
         ELSE TRY_CAST(upper({text}) AS TIMESTAMP) END"""
-    # Keys and Python's `datetime` cannot represent other years.
-    first, last = "TIMESTAMP '0001-01-01'", "TIMESTAMP '9999-12-31 23:59:59.999999'"
+    # Keys and Python's `datetime` cannot represent other years. The first day of year 1 is how
+    # other producers write that there is no time.
+    first = f"""CASE WHEN starts_with(subject, '{OWN_SUBJECTS}')
+        THEN TIMESTAMP '0001-01-01' ELSE TIMESTAMP '0001-01-02' END"""
+    last = "TIMESTAMP '9999-12-31 23:59:59.999999'"
     return f"CASE WHEN {moment} BETWEEN {first} AND {last} THEN date_trunc('second', {moment}) END"

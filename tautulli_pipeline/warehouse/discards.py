@@ -32,8 +32,9 @@ _INSERT_LETTERS: Final = f"""
     INSERT INTO dead_letters (id, reason, origin, record, event_id, source_row_id, import_id,
         stream_id, stream_sequence, created_at)
     SELECT {_ID}, fault, i.subject, CASE
+            WHEN m.record IS NOT NULL THEN m.record
             WHEN json_valid(m.body) THEN m.body
-            ELSE to_json(coalesce(m.body, m.unreadable)) END,
+            ELSE to_json(m.body) END,
         i.message_id, i.source_row_id, i.import_id, $stream, i.sequence, $now
     FROM incoming i JOIN messages m USING (position) WHERE fault IS NOT NULL
     ON CONFLICT DO NOTHING

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -15,14 +15,17 @@ from tautulli_pipeline.warehouse.reading import (
     Listing,
     Page,
     fetch_dicts,
+    find_ids,
     find_row,
     list_found,
+    list_ids,
     list_page,
     parsed,
 )
-from tautulli_pipeline.warehouse.transaction import transaction
+from tautulli_pipeline.warehouse.schema import write_transaction
 
 KIND: Final = "duplicate"
+NO_FILTERS: Final[Mapping[str, object]] = {}
 
 _TABLE: Final = "dedupe_audit_log"
 _DETAIL_COLUMNS: Final = """
@@ -36,15 +39,41 @@ _LIST_COLUMNS: Final = f"""
     coalesce(discarded_payload ->> '$.friendly_name', discarded_payload ->> '$.username',
         discarded_payload ->> '$.user_id') AS user
 """
-# The content of a discarded event, decoded again from its message.
+# Duplicates to restore together: decoding needs many times the memory of their payloads.
+_PORTION_ROWS: Final = 1000
+_PORTION_BYTES: Final = 4 * 2**20
+_CHOSEN: Final = f"""
+    CREATE OR REPLACE TEMP TABLE chosen AS
+    SELECT a.*, row_number() OVER (ORDER BY stream_sequence, a.id) - 1 AS position,
+        e.id IS NULL AND row_number() OVER (
+            PARTITION BY discarded_event_id ORDER BY stream_sequence, a.id
+        ) = 1 AS missing
+    FROM {_TABLE} a LEFT JOIN playback_events e ON e.id = discarded_event_id
+    WHERE a.id IN (SELECT unnest($ids::VARCHAR[])::UUID)
+"""
+# The content of discarded events, decoded again from their messages.
 _CONTENT: Final = f"""
     WITH messages AS (
-        SELECT 0::BIGINT AS position, stream_sequence AS sequence, discarded_subject AS subject,
-            import_id, NULL::VARCHAR AS message_id, discarded_payload::VARCHAR AS body,
-            NULL::VARCHAR AS unreadable
-        FROM dedupe_audit_log WHERE id = $id::UUID
+        SELECT position, stream_sequence AS sequence, discarded_subject AS subject, import_id,
+            NULL::VARCHAR AS message_id, discarded_payload::VARCHAR AS body,
+            NULL::VARCHAR AS refusal
+        FROM chosen
     )
     {whole_content_query()}
+"""
+_INSERT: Final = """
+    INSERT INTO playback_events BY NAME
+    SELECT r.* EXCLUDE (position, sequence), stream_id, stream_sequence,
+        $now AS created_at, $now AS restored_at
+    FROM restored r JOIN chosen USING (position)
+"""
+_UNVERIFIED: Final = f"""
+    SELECT c.id::VARCHAR FROM chosen c LEFT JOIN (
+        SELECT position FROM restored r JOIN playback_events t ON t.id = r.id
+        WHERE t.restored_at = $now AND t.payload_hash = r.payload_hash
+            AND row({content_columns("t")}) IS NOT DISTINCT FROM row({content_columns("r")})
+    ) verified USING (position)
+    WHERE c.missing AND verified.position IS NULL LIMIT 1
 """
 _NEAR_MATCHES: Final = """
     SELECT * REPLACE (
@@ -78,11 +107,11 @@ def show_duplicate(connection: duckdb.DuckDBPyConnection, prefix: str) -> dict[s
     Raises:
         ConfigurationError: no id starts with `prefix`, or several do.
     """
-    details = _find(connection, prefix)
+    columns = f"{_DETAIL_COLUMNS}, discarded_payload"
+    details = find_row(connection, _TABLE, columns, prefix, KIND)
     payload = details.pop("discarded_payload")
-    (content,) = fetch_dicts(
-        connection, f"SELECT {content_columns('c')} FROM ({_CONTENT}) c", {"id": details["id"]}
-    )
+    connection.execute(_CHOSEN, {"ids": [details["id"]]})
+    (content,) = fetch_dicts(connection, f"SELECT {content_columns('c')} FROM ({_CONTENT}) c", {})
     stored = _stored(connection, details["matched_event_id"])
     differences = {
         name: {"discarded": content[name], "stored": row[name]}
@@ -97,16 +126,28 @@ def show_duplicate(connection: duckdb.DuckDBPyConnection, prefix: str) -> dict[s
     }
 
 
-def _stored(connection: duckdb.DuckDBPyConnection, event_id: str) -> list[dict[str, Any]]:
-    """Return the stored row of an event as a list of one dict, or an empty list."""
-    sql = f"SELECT {content_columns('t')} FROM playback_events t WHERE id = $id::UUID"
-    return fetch_dicts(connection, sql, {"id": event_id})
+def select(
+    connection: duckdb.DuckDBPyConnection, prefixes: Sequence[str], filters: Mapping[str, object]
+) -> list[str]:
+    """Return the ids that start with these prefixes; without prefixes, those that `filters` list.
+
+    Raises:
+        ConfigurationError: no id starts with a prefix, or several do.
+    """
+    if prefixes:
+        return find_ids(connection, _TABLE, prefixes, KIND)
+    return list_ids(connection, _TABLE, filters, [])
 
 
 def confirm(
-    connection: duckdb.DuckDBPyConnection, prefixes: Sequence[str], now: datetime
+    connection: duckdb.DuckDBPyConnection,
+    prefixes: Sequence[str],
+    now: datetime,
+    filters: Mapping[str, object] = NO_FILTERS,
 ) -> list[tuple[str, bool]]:
-    """Confirm that the events whose ids start with these prefixes are duplicates.
+    """Confirm that these events are duplicates; see `select`.
+
+    Without prefixes, restored ones are passed over.
 
     Returns:
         The id of each, and whether it was not confirmed before.
@@ -114,99 +155,137 @@ def confirm(
     Raises:
         ConfigurationError: there is no such duplicate, or it was restored.
     """
-    chosen = [_find(connection, prefix) for prefix in prefixes]
-    for row in chosen:
-        if row["status"] == "user_restored":
-            raise ConfigurationError(
-                f"cannot confirm the duplicate {row['id']}: it was restored and is in the table",
-                hint="`tautulli-pipeline duplicates show` shows the details; a restored play stays",
-            )
-    return [(row["id"], _confirm(connection, row["id"], now)) for row in chosen]
-
-
-def _confirm(connection: duckdb.DuckDBPyConnection, row_id: str, now: datetime) -> bool:
-    ((changed,),) = connection.execute(
+    ids = _allowed(
+        connection,
+        select(connection, prefixes, filters),
+        "status <> 'user_restored'",
+        "confirm the duplicate {}: it was restored and is in the table",
+        hint="`tautulli-pipeline duplicates show` shows the details; a restored play stays",
+        strict=bool(prefixes),
+    )
+    changed = connection.execute(
         f"UPDATE {_TABLE} SET status = 'user_confirmed', resolved_at = $now "
-        "WHERE id = $id::UUID AND status <> 'user_confirmed'",
-        {"now": now, "id": row_id},
+        "WHERE id IN (SELECT unnest($ids::VARCHAR[])::UUID) AND status <> 'user_confirmed' "
+        "RETURNING id::VARCHAR",
+        {"now": now, "ids": ids},
     ).fetchall()
-    return bool(changed)
+    return [(row_id, (row_id,) in set(changed)) for row_id in ids]
 
 
 def restore(
-    connection: duckdb.DuckDBPyConnection, prefixes: Sequence[str], now: datetime
+    connection: duckdb.DuckDBPyConnection,
+    prefixes: Sequence[str],
+    now: datetime,
+    filters: Mapping[str, object] = NO_FILTERS,
 ) -> list[tuple[str, bool]]:
-    """Add the discarded events whose ids start with these prefixes to the table.
+    """Add these discarded events to the table; see `select`.
 
     Reads each added row back to verify it. Safe to repeat: an event that is already in
     the table is not added again. A restored row may share its correlation key, or its
     item, user and start, with another row, so the two unique indexes do not cover it.
+
+    Without prefixes, duplicates with the id of a stored play are passed over.
 
     Returns:
         The id of each, and whether a row was added.
 
     Raises:
         ConfigurationError: there is no such duplicate, or it has the id of a stored play.
-        WarehouseError: the written row does not match the event.
+        WarehouseError: a written row does not match its event.
     """
-    chosen = [_find(connection, prefix) for prefix in prefixes]
-    for row in chosen:
-        if row["dedupe_reason"] == "event_id":
-            raise ConfigurationError(
-                f"cannot restore the duplicate {row['id']}: it has the same event id as the row "
-                "it matched, so it is the same play",
-                hint="`tautulli-pipeline duplicates show` shows how its content differs",
-            )
+    ids = _allowed(
+        connection,
+        select(connection, prefixes, filters),
+        "dedupe_reason <> 'event_id'",
+        "restore the duplicate {}: it has the same event id as the row it matched, "
+        "so it is the same play",
+        hint="`tautulli-pipeline duplicates show` shows how its content differs",
+        strict=bool(prefixes),
+    )
     log = WriteAheadLog(connection)
-    return [(row["id"], _restore(connection, log, row, now)) for row in chosen]
+    added: dict[str, bool] = {}
+    for portion, size_bytes in _portions(connection, ids):
+        added |= _restore(connection, log, portion, size_bytes, now)
+    return [(row_id, added[row_id]) for row_id in ids]
 
 
-def _find(connection: duckdb.DuckDBPyConnection, prefix: str) -> dict[str, Any]:
-    """Return the audit row whose id starts with `prefix`."""
-    return find_row(connection, _TABLE, f"{_DETAIL_COLUMNS}, discarded_payload", prefix, KIND)
+def _allowed(
+    connection: duckdb.DuckDBPyConnection,
+    ids: Sequence[str],
+    condition: str,
+    refusal: str,
+    *,
+    hint: str,
+    strict: bool,
+) -> list[str]:
+    """Return the ids of rows that meet the condition; if `strict`, refuse the others."""
+    found = connection.execute(
+        f"SELECT id::VARCHAR FROM {_TABLE} "
+        f"WHERE id IN (SELECT unnest($ids::VARCHAR[])::UUID) AND {condition}",
+        {"ids": list(ids)},
+    ).fetchall()
+    met = {row_id for (row_id,) in found}
+    for row_id in ids:
+        if strict and row_id not in met:
+            raise ConfigurationError(f"cannot {refusal.format(row_id)}", hint=hint)
+    return [row_id for row_id in ids if row_id in met]
+
+
+def _portions(
+    connection: duckdb.DuckDBPyConnection, ids: Sequence[str]
+) -> Iterator[tuple[list[str], int]]:
+    """Yield the ids in portions, with the size of their payloads."""
+    found = connection.execute(
+        f"SELECT id::VARCHAR, strlen(discarded_payload::VARCHAR) FROM {_TABLE} "
+        "WHERE id IN (SELECT unnest($ids::VARCHAR[])::UUID)",
+        {"ids": list(ids)},
+    )
+    sizes: dict[str, int] = dict(found.fetchall())
+    portion: list[str] = []
+    total = 0
+    for row_id in ids:
+        if portion and (len(portion) == _PORTION_ROWS or total + sizes[row_id] > _PORTION_BYTES):
+            yield portion, total
+            portion, total = [], 0
+        portion.append(row_id)
+        total += sizes[row_id]
+    if portion:
+        yield portion, total
 
 
 def _restore(
-    connection: duckdb.DuckDBPyConnection, log: WriteAheadLog, row: Mapping[str, Any], now: datetime
-) -> bool:
-    missing = not _stored(connection, row["discarded_event_id"])
-    if not missing and row["status"] == "user_restored":
-        return False
-    log.admit(int(missing), len(row["discarded_payload"].encode()))
-    with transaction(connection):
-        if missing:
-            _insert(connection, row["id"], now)
+    connection: duckdb.DuckDBPyConnection,
+    log: WriteAheadLog,
+    ids: Sequence[str],
+    size_bytes: int,
+    now: datetime,
+) -> dict[str, bool]:
+    """Restore a portion; return by id whether a row was added."""
+    connection.execute(_CHOSEN, {"ids": list(ids)})
+    missing = dict(connection.execute("SELECT id::VARCHAR, missing FROM chosen").fetchall())
+    # A play that was restored before keeps the time of that.
+    connection.execute("DELETE FROM chosen WHERE NOT missing AND status = 'user_restored'")
+    log.admit(sum(missing.values()), size_bytes)
+    with write_transaction(connection):
         connection.execute(
             f"UPDATE {_TABLE} SET status = 'user_restored', resolved_at = $now "
-            "WHERE id = $id::UUID",
-            {"now": now, "id": row["id"]},
+            "WHERE id IN (SELECT id FROM chosen)",
+            {"now": now},
         )
+        connection.execute("DELETE FROM chosen WHERE NOT missing")
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE restored AS {_CONTENT}")
+        connection.execute(_INSERT, {"now": now})
+        unverified = connection.execute(_UNVERIFIED, {"now": now}).fetchone()
+        if unverified:
+            raise WarehouseError(
+                f"cannot restore the duplicate {unverified[0]}: "
+                "the written row does not match the event",
+                hint="nothing was changed; check the disk for errors",
+            )
     return missing
 
 
-def _insert(connection: duckdb.DuckDBPyConnection, row_id: str, now: datetime) -> None:
-    """Add the event to the table, marked as restored, and verify the row."""
-    sql = f"CREATE OR REPLACE TEMP TABLE restored AS {_CONTENT}"
-    connection.execute(sql, {"id": row_id})
-    connection.execute(
-        """
-        INSERT INTO playback_events BY NAME
-        SELECT r.* EXCLUDE (position, sequence), a.stream_id, a.stream_sequence,
-            $now AS created_at, $now AS restored_at
-        FROM restored r, dedupe_audit_log a WHERE a.id = $id::UUID
-        """,
-        {"now": now, "id": row_id},
-    )
-    read_back = connection.execute(
-        f"""
-        SELECT 1 FROM restored r JOIN playback_events t ON t.id = r.id
-        WHERE t.restored_at = $now AND t.payload_hash = r.payload_hash
-            AND row({content_columns("t")}) IS NOT DISTINCT FROM row({content_columns("r")})
-        """,
-        {"now": now},
-    ).fetchall()
-    if len(read_back) != 1:
-        raise WarehouseError(
-            f"cannot restore the duplicate {row_id}: the written row does not match the event",
-            hint="nothing was changed; check the disk for errors",
-        )
+def _stored(connection: duckdb.DuckDBPyConnection, event_id: str) -> list[dict[str, Any]]:
+    """Return the stored row of an event as a list of one dict, or an empty list."""
+    sql = f"SELECT {content_columns('t')} FROM playback_events t WHERE id = $id::UUID"
+    return fetch_dicts(connection, sql, {"id": event_id})

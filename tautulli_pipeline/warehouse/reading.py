@@ -17,6 +17,7 @@ from tautulli_pipeline.events.identity import quote_identifier, quote_literal
 from tautulli_pipeline.warehouse.schema import SETTINGS, explained
 
 _IDS_NAMED: Final = 3
+_ID_LENGTH: Final = 36
 
 OpenWarehouse = duckdb.DuckDBPyConnection
 
@@ -91,9 +92,7 @@ def list_page(
     `filters` are required values by column, where None matches any value; `conditions` are
     further SQL conditions.
     """
-    wanted = {name: value for name, value in filters.items() if value is not None}
-    equal = [f"{quote_identifier(name)} = ${name}" for name in wanted]
-    where = " AND ".join([*equal, *conditions]) or "true"
+    where, wanted = _where(filters, conditions)
     count = f"SELECT count(*) FROM {table} WHERE {where}"
     ((total,),) = connection.execute(count, wanted).fetchall()
     # Find the page by the narrow columns, then read all columns of its rows only.
@@ -111,6 +110,29 @@ def list_page(
     return Listing(total, rows)
 
 
+def list_ids(
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    filters: Mapping[str, object],
+    conditions: Sequence[str],
+) -> list[str]:
+    """Return the ids of the rows that `list_page` would list, oldest first."""
+    where, wanted = _where(filters, conditions)
+    oldest = "created_at, stream_sequence, source_row_id, id"
+    found = connection.execute(
+        f"SELECT id::VARCHAR FROM {table} WHERE {where} ORDER BY {oldest}", wanted
+    ).fetchall()
+    return [row_id for (row_id,) in found]
+
+
+def _where(
+    filters: Mapping[str, object], conditions: Sequence[str]
+) -> tuple[str, dict[str, object]]:
+    wanted = {name: value for name, value in filters.items() if value is not None}
+    equal = [f"{quote_identifier(name)} = ${name}" for name in wanted]
+    return " AND ".join([*equal, *conditions]) or "true", wanted
+
+
 def list_found(connection: duckdb.DuckDBPyConnection, sql: str, page: Page) -> Listing:
     """Return one page of the result of a query, which runs once."""
     connection.execute(f"CREATE OR REPLACE TEMP TABLE found AS {sql}")
@@ -122,28 +144,52 @@ def list_found(connection: duckdb.DuckDBPyConnection, sql: str, page: Page) -> L
 def find_row(
     connection: duckdb.DuckDBPyConnection, table: str, columns: str, prefix: str, kind: str
 ) -> dict[str, Any]:
-    """Return these columns, one of them `id`, of the row whose id starts with `prefix`.
+    """Return these columns of the row whose id starts with `prefix`.
 
     Raises:
         ConfigurationError: there is no such row, or more than one.
     """
-    found, wanted = [], prefix.strip().lower()
-    if re.fullmatch(r"[0-9a-f-]+", wanted):
-        found = fetch_dicts(
-            connection,
-            f"SELECT {columns} FROM {table} WHERE starts_with({table}.id::VARCHAR, $prefix) "
-            f"ORDER BY {table}.id LIMIT {_IDS_NAMED + 1}",
-            {"prefix": wanted},
+    (row_id,) = find_ids(connection, table, [prefix], kind)
+    sql = f"SELECT {columns} FROM {table} WHERE {table}.id = $id::UUID"
+    return fetch_dicts(connection, sql, {"id": row_id})[0]
+
+
+def find_ids(
+    connection: duckdb.DuckDBPyConnection, table: str, prefixes: Sequence[str], kind: str
+) -> list[str]:
+    """Return the ids that start with these prefixes, in their order, each once.
+
+    Raises:
+        ConfigurationError: there is no such row for a prefix, or more than one.
+    """
+    wanted = {prefix: prefix.strip().lower() for prefix in prefixes}
+    valid = [text for text in wanted.values() if re.fullmatch(r"[0-9a-f-]+", text)]
+    found = connection.execute(
+        f"""
+        WITH given AS (SELECT DISTINCT unnest($given::VARCHAR[]) AS beginning),
+        ids AS (SELECT id::VARCHAR AS id FROM {table}),
+        matches AS (
+            SELECT beginning, id FROM given JOIN ids ON id = beginning
+            UNION ALL
+            SELECT beginning, id FROM (FROM given WHERE strlen(beginning) < {_ID_LENGTH})
+            JOIN ids ON starts_with(id, beginning)
         )
-    if not found:
-        raise no_such(kind, prefix)
-    if len(found) > 1:
-        named = ", ".join(row["id"] for row in found[:_IDS_NAMED])
-        more = ", ..." if len(found) > _IDS_NAMED else ""
-        raise ConfigurationError(
-            f"{prefix!r} matches several ids: {named}{more}", hint="enter more of the id"
-        )
-    return found[0]
+        SELECT beginning, list(id ORDER BY id)[:{_IDS_NAMED + 1}] FROM matches GROUP BY ALL
+        """,
+        {"given": valid},
+    )
+    matches: dict[str, list[str]] = dict(found.fetchall())
+    for prefix, text in wanted.items():
+        ids = matches.get(text, [])
+        if not ids:
+            raise no_such(kind, prefix)
+        if len(ids) > 1:
+            named = ", ".join(ids[:_IDS_NAMED])
+            more = ", ..." if len(ids) > _IDS_NAMED else ""
+            raise ConfigurationError(
+                f"{prefix!r} matches several ids: {named}{more}", hint="enter more of the id"
+            )
+    return list(dict.fromkeys(matches[text][0] for text in wanted.values()))
 
 
 def no_such(kind: str, prefix: str) -> ConfigurationError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -224,13 +224,29 @@ def set_memory_limit(connection: duckdb.DuckDBPyConnection, spare_bytes: int = 0
         connection.execute(f"SET memory_limit = '{limit_bytes}B'")
 
 
-def checkpoint(connection: duckdb.DuckDBPyConnection) -> None:
-    """Write the log into the file, with the memory that this may need."""
+@contextmanager
+def spare_memory(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Allow the memory that a checkpoint may need, or a commit after one."""
     set_memory_limit(connection, _CHECKPOINT_BYTES)
     try:
-        connection.execute("CHECKPOINT")
+        yield
     finally:
-        set_memory_limit(connection)
+        with suppress(duckdb.FatalException):  # the connection is of no more use
+            set_memory_limit(connection)
+
+
+@contextmanager
+def write_transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Commit everything in the block, or nothing; the commit has memory of its own."""
+    with ExitStack() as committing, transaction(connection):
+        yield
+        committing.enter_context(spare_memory(connection))
+
+
+def checkpoint(connection: duckdb.DuckDBPyConnection) -> None:
+    """Write the log into the file, with the memory that this may need."""
+    with spare_memory(connection):
+        connection.execute("CHECKPOINT")
 
 
 def warehouse_id(connection: duckdb.DuckDBPyConnection) -> str:

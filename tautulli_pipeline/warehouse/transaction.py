@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import duckdb
+
+
+class FailedCommitError(duckdb.TransactionException):
+    """A commit failed, so that the connection may no longer be written with."""
 
 
 @contextmanager
@@ -16,15 +20,20 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
     without rows in its unique indexes. Closing the file would store them, and no row
     could ever have these keys. So the file is not checkpointed after such a commit, and
     recovers as after a crash.
+
+    Raises:
+        FailedCommitError: the commit failed; the warehouse has to be reopened.
     """
     connection.begin()
     try:
         yield
     except BaseException:
-        connection.rollback()
+        with suppress(duckdb.Error):  # the connection is of no more use then
+            connection.rollback()
         raise
     try:
         connection.commit()
-    except duckdb.Error:
-        connection.execute("PRAGMA disable_checkpoint_on_shutdown")
-        raise
+    except duckdb.Error as error:
+        with suppress(duckdb.FatalException):  # closing writes nothing after a fatal error
+            connection.execute("PRAGMA disable_checkpoint_on_shutdown")
+        raise FailedCommitError(str(error)) from error

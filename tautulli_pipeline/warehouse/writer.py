@@ -6,8 +6,8 @@ rows and dead letters derive from it, so a redelivered message changes nothing.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
@@ -15,21 +15,36 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tautulli_pipeline.errors import WarehouseBrokenError
 from tautulli_pipeline.events.batch import CurrentBatch
 from tautulli_pipeline.events.identity import quote_literal
 from tautulli_pipeline.warehouse.cache import DedupCache, Match, PlayKeys
-from tautulli_pipeline.warehouse.decoder import (
-    OWN_SUBJECTS,
-    content_query,
-    keys_query,
-    whole_content_query,
+from tautulli_pipeline.warehouse.caution import (
+    Caution,
+    blamed,
+    is_broken,
+    is_fault_of_disk,
 )
+from tautulli_pipeline.warehouse.decoder import content_query, keys_query, whole_content_query
 from tautulli_pipeline.warehouse.dedup import find_duplicates
 from tautulli_pipeline.warehouse.discards import close_arrived, insert_audit, insert_dead_letters
 from tautulli_pipeline.warehouse.log import WriteAheadLog
 from tautulli_pipeline.warehouse.matching import match_query, started_near
-from tautulli_pipeline.warehouse.schema import HEADROOM_ROWS, checkpoint, set_memory_limit
-from tautulli_pipeline.warehouse.transaction import transaction
+from tautulli_pipeline.warehouse.schema import (
+    HEADROOM_ROWS,
+    checkpoint,
+    set_memory_limit,
+    write_transaction,
+)
+from tautulli_pipeline.warehouse.screening import (
+    OWN_SUBJECTS,
+    SCREENED,
+    portions,
+    renumbered,
+    screen,
+)
+
+_log = logging.getLogger(__name__)
 
 MESSAGES: Final = pa.schema(
     [
@@ -41,15 +56,6 @@ MESSAGES: Final = pa.schema(
     ]
 )
 
-_NUMBERED: Final = pa.schema(
-    [
-        *MESSAGES.remove(MESSAGES.get_field_index("body")),
-        ("body", pa.string()),
-        ("unreadable", pa.string()),
-        ("position", pa.int64()),
-    ]
-)
-TOO_LARGE: Final = "event does not fit in memory"
 # The columns of `incoming` that hold the fields of `PlayKeys`.
 _KEY_COLUMNS: Final = ("id", *PlayKeys._fields[1:])
 
@@ -68,14 +74,16 @@ class Writer:
         cache: DedupCache,
         stream_id: str,
         clock: Callable[[], datetime] = utc_now,
+        caution: Caution | None = None,
     ) -> None:
         self._connection = connection
         self._cache = cache
         self._stream_id = stream_id
         self._clock = clock
+        self._caution = caution or Caution()
         self._log = WriteAheadLog(connection)
         self._headroom_rows = 0
-        self._messages = CurrentBatch(_NUMBERED)
+        self._messages = CurrentBatch(SCREENED)
         connection.register("messages", self._messages)
         connection.execute(f"PREPARE decode_keys AS {keys_query()}")
         connection.execute(f"PREPARE insert_own AS {self._insert_query(content_query())}")
@@ -88,53 +96,85 @@ class Writer:
 
         Rows, audit rows, dead letters and the position in the stream are committed
         together; the messages may be acked once this returns.
-        """
-        with suppress(duckdb.OutOfMemoryException):
-            self._write_whole(messages)
-            return
-        # Huge texts: a checkpoint frees the memory of loose rows, and two halves fit where
-        # the whole does not. A message that does not fit by itself must not block the rest.
-        # Within an `except` block, the error would keep the results of the failed attempt.
-        checkpoint(self._connection)
-        half = messages.num_rows // 2
-        if half:
-            self.write(messages[:half])
-            self.write(messages[half:])
-            return
-        with suppress(duckdb.OutOfMemoryException):
-            self._write_whole(messages)
-            return
-        self._write(messages, near_in_time=True, fault=TOO_LARGE)
 
-    def _write_whole(self, messages: pa.Table) -> None:
+        Raises:
+            WarehouseBrokenError: the warehouse has to be reopened; write them again then.
+        """
+        for portion in portions(screen(messages), self._caution.most_rows):
+            self._write_portion(self._caution.without_blamed(portion))
+
+    def _write_portion(self, portion: pa.Table) -> None:
+        """Write a portion; if it fails, halve it down to the message that is to blame."""
+        if self._try(portion) is None:
+            return
+        # A checkpoint frees the memory of loose rows.
+        self._checkpoint(portion)
+        half = len(portion) // 2
+        if half:
+            self._write_portion(renumbered(portion[:half]))
+            self._write_portion(renumbered(portion[half:]))
+            return
+        error = self._try(portion)
+        if error is not None:
+            _log.warning("message %s cannot be stored: %r", portion["sequence"][0], error)
+            self._write(blamed(portion, error), near_in_time=True)
+
+    def _try(self, portion: pa.Table) -> Exception | None:
+        """Write a portion, and return the error if parts of it may still be written."""
         try:
-            self._write(messages, near_in_time=True)
+            self._write_whole(portion)
+        except Exception as error:  # whatever a message caused must not block the others
+            self._require_recoverable(error, portion)
+            # Its traceback would keep the results of the failed attempt in memory.
+            return error.with_traceback(None)
+        return None
+
+    def _checkpoint(self, portion: pa.Table) -> None:
+        try:
+            checkpoint(self._connection)
+        except duckdb.Error as error:
+            self._require_recoverable(error, portion)
+
+    def _require_recoverable(self, error: Exception, portion: pa.Table) -> None:
+        """Raise an error if it makes no sense to try parts of the portion.
+
+        Raises:
+            WarehouseBrokenError: DuckDB refuses all further work on this connection.
+        """
+        if is_fault_of_disk(error) or portion["refusal"].null_count == 0:
+            raise error
+        if is_broken(self._connection, error):
+            self._caution.blame(portion, error)
+            raise WarehouseBrokenError(
+                f"DuckDB failed on {len(portion)} messages: {str(error).splitlines()[0]}",
+                hint="run the command again",
+            ) from error
+
+    def _write_whole(self, portion: pa.Table) -> None:
+        try:
+            self._write(portion, near_in_time=True)
         except duckdb.ConstraintException:
             # A key equals one of a different time: search the whole table.
-            self._write(messages, near_in_time=False)
+            self._write(portion, near_in_time=False)
 
-    def _write(self, messages: pa.Table, *, near_in_time: bool, fault: str | None = None) -> None:
+    def _write(self, batch: pa.Table, *, near_in_time: bool) -> None:
         now = self._clock()
-        batch = self._messages.table = numbered(messages)
-        incoming = self._decode_keys()
-        if fault is not None:
-            faults = pa.repeat(fault, len(incoming))
-            incoming = incoming.drop_columns("fault").append_column("fault", faults)
-        self._incoming.table = incoming
+        self._messages.table = batch
+        incoming = self._incoming.table = self._decode_keys()
         events = incoming.filter(pc.is_null(incoming["fault"]))
         nearby = started_near(events)
         try:
             repeated = self._judge(events, nearby if near_in_time else "true")
             new = [p for p in events["position"].to_pylist() if p not in repeated]
             self._reserve_memory(len(new))
-            self._log.admit(len(new), messages.nbytes)
-            with transaction(self._connection):
+            self._log.admit(len(new), batch.nbytes)
+            with write_transaction(self._connection):
                 self._insert_events(batch, new, now)
                 self._insert_audit(batch, repeated, nearby, now)
                 if len(events) < len(batch):
                     insert_dead_letters(self._connection, self._stream_id, now)
                 close_arrived(self._connection, now)
-                self._advance(messages, now)
+                self._advance(batch, now)
         except BaseException:
             self._cache.forget_all()
             raise
@@ -207,27 +247,3 @@ class Writer:
 def _rows_of(batch: pa.Table, positions: Sequence[int]) -> pa.Table:
     """Return these rows of the batch, without a copy if they are all of it."""
     return batch if len(positions) == len(batch) else batch.take(positions)
-
-
-def numbered(messages: pa.Table) -> pa.Table:
-    """Return the messages with their bodies as text and their positions in the batch."""
-    texts, unreadable = _as_text(messages["body"])
-    position = pa.array(range(messages.num_rows), pa.int64())
-    envelope = messages.drop_columns("body").columns
-    return pa.Table.from_arrays([*envelope, texts, unreadable, position], schema=_NUMBERED)
-
-
-def _as_text(bodies: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
-    """Return the bodies as text and, separately, those that are not UTF-8, escaped."""
-    try:
-        return bodies.cast(pa.string()), pa.nulls(len(bodies), pa.string())
-    except pa.ArrowInvalid:
-        texts, unreadable = zip(*map(_utf8_or_escaped, bodies.to_pylist()), strict=True)
-        return pa.array(texts, pa.string()), pa.array(unreadable, pa.string())
-
-
-def _utf8_or_escaped(body: bytes) -> tuple[str | None, str | None]:
-    try:
-        return body.decode(), None
-    except UnicodeDecodeError:
-        return None, body.decode(errors="backslashreplace")

@@ -118,11 +118,11 @@ def test_times_are_stored_in_utc_and_fractions_in_extra(warehouse, text, keeps):
 @pytest.mark.parametrize(
     ("text", "moment"),
     [
-        ("0001-01-01T00:00:00Z", datetime(1, 1, 1)),
+        ("0001-01-02T00:00:00Z", datetime(1, 1, 2)),
         ("9999-12-31T23:59:59Z", datetime(9999, 12, 31, 23, 59, 59)),
     ],
 )
-def test_the_first_and_last_second_of_the_calendar_are_stored(warehouse, text, moment):
+def test_starts_at_the_ends_of_the_calendar_are_stored(warehouse, text, moment):
     row = stored(warehouse, foreign(started_at=text))
     assert row["started_at"] == moment
     assert row["correlation_key"].split(":", 5)[5] == f"{text[:-1]}:unknown"
@@ -203,16 +203,36 @@ FAULTS = {
         b"true",
         b"[" * 500 + b"]" * 500,
     ],
-    "missing event_id": [foreign(event_id=None), foreign(event_id=""), b"{}"],
-    "missing start": [
+    "missing event_id": [foreign(event_id=None), b"{}"],
+    'missing event_id: ""': [foreign(event_id="")],
+    "missing started_at": [foreign(started_at=None)],
+    "missing user_id": [foreign(user_id=None)],
+    "missing title": [foreign(title=None)],
+    'missing title: ""': [foreign(title="")],
+}
+# What producers in Go, .NET, PHP and others send if there is no time.
+ABSENT_TIMES = (
+    *("", 0, 0.0, "0", "0001-01-01T00:00:00Z", "0001-01-01T00:00:00", "0001-01-01 00:00:00+00"),
+    *("0000-00-00 00:00:00", "0001-01-01T00:00:00.000Z", "0001-01-01"),
+)
+NO_TIMES = (
+    *("soon", 1704103200, [], "infinity", "10000-01-01T00:00:00Z", "0000-12-31T23:59:59Z"),
+    *("290000-01-01", "2023-02-30", True),
+)
+NO_USERS = ("mira", 2**31, 1.5, True, [1], {}, 10**400)
+FAULTS |= {
+    f"missing started_at: {json.dumps(value)}": [foreign(started_at=value)]
+    for value in ABSENT_TIMES
+}
+FAULTS |= {
+    f"started_at is not a time in the years 1-9999: {json.dumps(value)}": [
         foreign(started_at=value)
-        for value in (None, "", "soon", 0, [], "infinity", "10000-01-01T00:00:00Z")
     ]
-    + [foreign(started_at=v) for v in ("0000-12-31T23:59:59Z", "290000-01-01", "2023-02-30")],
-    "missing user_id": [
-        foreign(user_id=value) for value in (None, "", "mira", 2**31, 1.5, True, [1], {}, 10**400)
-    ],
-    "missing title": [foreign(title=None), foreign(title="")],
+    for value in NO_TIMES
+}
+FAULTS |= {
+    f"user_id is not a 32-bit integer: {json.dumps(value)[:100]}": [foreign(user_id=value)]
+    for value in NO_USERS
 }
 
 
@@ -249,3 +269,14 @@ def test_a_deeply_nested_message_is_an_event_or_a_dead_letter(warehouse, field, 
     body = json.dumps(foreign(**{field: "DEEP"})).replace('"DEEP"', deep).encode()
     write(warehouse, ("playback.plex.movie", body))
     assert len(table(warehouse, "playback_events") + table(warehouse, "dead_letters")) == 1
+
+
+@pytest.mark.parametrize("value", ABSENT_TIMES)
+def test_an_absent_time_of_another_language_is_absent(warehouse, value):
+    row = stored(warehouse, foreign(stopped_at=value, timestamp=value))
+    assert (row.get("stopped_at"), row.get("timestamp"), row["extra"]) == (None, None, {})
+
+
+def test_our_own_plays_may_start_on_the_first_day_of_the_calendar(warehouse):
+    write(warehouse, ("playback.tautulli-import.movie", foreign(started_at="0001-01-01T00:00:00Z")))
+    assert table(warehouse, "playback_events")[0]["started_at"] == datetime(1, 1, 1)

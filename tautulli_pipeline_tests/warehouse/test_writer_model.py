@@ -37,9 +37,9 @@ class Model:
         if isinstance(event, bytes):
             self.dead[sequence] = "message is not JSON"
             return
-        for name, reason in (("started_at", "start"), ("user_id", "user_id"), ("title", "title")):
+        for name in ("started_at", "user_id", "title"):
             if name not in event:
-                self.dead[sequence] = f"missing {reason}"
+                self.dead[sequence] = f"missing {name}"
                 return
         found = self.duplicate_of(sequence, event)
         if found is None:
