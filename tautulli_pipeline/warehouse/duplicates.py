@@ -44,12 +44,11 @@ _PORTION_ROWS: Final = 1000
 _PORTION_BYTES: Final = 4 * 2**20
 _CHOSEN: Final = f"""
     CREATE OR REPLACE TEMP TABLE chosen AS
-    SELECT a.*, row_number() OVER (ORDER BY stream_sequence, a.id) - 1 AS position,
-        e.id IS NULL AND row_number() OVER (
-            PARTITION BY discarded_event_id ORDER BY stream_sequence, a.id
+    SELECT *, row_number() OVER (ORDER BY stream_sequence, id) - 1 AS position,
+        discarded_event_id NOT IN (SELECT id FROM playback_events) AND row_number() OVER (
+            PARTITION BY discarded_event_id ORDER BY stream_sequence, id
         ) = 1 AS missing
-    FROM {_TABLE} a LEFT JOIN playback_events e ON e.id = discarded_event_id
-    WHERE a.id IN (SELECT unnest($ids::VARCHAR[])::UUID)
+    FROM {_TABLE} WHERE id IN (SELECT unnest($ids::VARCHAR[])::UUID)
 """
 # The content of discarded events, decoded again from their messages.
 _CONTENT: Final = f"""
@@ -169,7 +168,7 @@ def confirm(
         "RETURNING id::VARCHAR",
         {"now": now, "ids": ids},
     ).fetchall()
-    return [(row_id, (row_id,) in set(changed)) for row_id in ids]
+    return _marked(ids, {row_id for (row_id,) in changed})
 
 
 def restore(
@@ -203,10 +202,18 @@ def restore(
         strict=bool(prefixes),
     )
     log = WriteAheadLog(connection)
-    added: dict[str, bool] = {}
+    added: set[str] = set()
     for portion, size_bytes in _portions(connection, ids):
         added |= _restore(connection, log, portion, size_bytes, now)
-    return [(row_id, added[row_id]) for row_id in ids]
+    return _marked(ids, added)
+
+
+def _marked(ids: Sequence[str], changed: set[str]) -> list[tuple[str, bool]]:
+    """Return each id with whether it was changed; one that is named twice is changed once."""
+    first = {row_id: place for place, row_id in reversed([*enumerate(ids)])}
+    return [
+        (row_id, row_id in changed and first[row_id] == place) for place, row_id in enumerate(ids)
+    ]
 
 
 def _allowed(
@@ -243,7 +250,7 @@ def _portions(
     sizes: dict[str, int] = dict(found.fetchall())
     portion: list[str] = []
     total = 0
-    for row_id in ids:
+    for row_id in dict.fromkeys(ids):
         if portion and (len(portion) == _PORTION_ROWS or total + sizes[row_id] > _PORTION_BYTES):
             yield portion, total
             portion, total = [], 0
@@ -259,13 +266,13 @@ def _restore(
     ids: Sequence[str],
     size_bytes: int,
     now: datetime,
-) -> dict[str, bool]:
-    """Restore a portion; return by id whether a row was added."""
+) -> set[str]:
+    """Restore a portion; return the ids for which a row was added."""
     connection.execute(_CHOSEN, {"ids": list(ids)})
-    missing = dict(connection.execute("SELECT id::VARCHAR, missing FROM chosen").fetchall())
+    missing = connection.execute("SELECT id::VARCHAR FROM chosen WHERE missing").fetchall()
     # A play that was restored before keeps the time of that.
     connection.execute("DELETE FROM chosen WHERE NOT missing AND status = 'user_restored'")
-    log.admit(sum(missing.values()), size_bytes)
+    log.admit(len(missing), size_bytes)
     with write_transaction(connection):
         connection.execute(
             f"UPDATE {_TABLE} SET status = 'user_restored', resolved_at = $now "
@@ -282,7 +289,7 @@ def _restore(
                 "the written row does not match the event",
                 hint="nothing was changed; check the disk for errors",
             )
-    return missing
+    return {row_id for (row_id,) in missing}
 
 
 def _stored(connection: duckdb.DuckDBPyConnection, event_id: str) -> list[dict[str, Any]]:

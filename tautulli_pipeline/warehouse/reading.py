@@ -157,7 +157,7 @@ def find_row(
 def find_ids(
     connection: duckdb.DuckDBPyConnection, table: str, prefixes: Sequence[str], kind: str
 ) -> list[str]:
-    """Return the ids that start with these prefixes, in their order, each once.
+    """Return the ids that start with these prefixes, in their order.
 
     Raises:
         ConfigurationError: there is no such row for a prefix, or more than one.
@@ -189,7 +189,7 @@ def find_ids(
             raise ConfigurationError(
                 f"{prefix!r} matches several ids: {named}{more}", hint="enter more of the id"
             )
-    return list(dict.fromkeys(matches[text][0] for text in wanted.values()))
+    return [matches[wanted[prefix]][0] for prefix in prefixes]
 
 
 def no_such(kind: str, prefix: str) -> ConfigurationError:
