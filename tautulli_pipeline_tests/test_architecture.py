@@ -18,14 +18,14 @@ import tautulli_pipeline
 PACKAGE = Path(tautulli_pipeline.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SUBPACKAGES = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists())
-TOP_LEVEL = {"errors", "settings", "memory", "supervision"}
+TOP_LEVEL = {"errors", "settings", "memory", "printable", "supervision"}
 # The modules of the package that each subpackage may import.
 ALLOWED = {
     "events": {"events"},
     "source": {"source", "events", "errors"},
     "stream": {"stream", "data_dir", "errors", "supervision"},
     "warehouse": {"warehouse", "events", "errors"},
-    "data_dir": {"data_dir", "errors", "settings"},
+    "data_dir": {"data_dir", "errors", "printable", "settings"},
     "imports": {
         *("imports", "data_dir", "source", "events", "stream", "warehouse"),
         *("errors", "settings", "memory"),
@@ -137,7 +137,7 @@ def test_the_guardian_of_the_stream_server_stays_small():
     subpackages = {f"{PACKAGE.name}.stream", f"{PACKAGE.name}.data_dir"}
     ours = {
         *(f"{PACKAGE.name}.stream.guardian", f"{PACKAGE.name}.data_dir.locks"),
-        f"{PACKAGE.name}.data_dir.logs",
+        *(f"{PACKAGE.name}.data_dir.logs", f"{PACKAGE.name}.printable"),
         f"{PACKAGE.name}.supervision",
     }
     assert set(done.stdout.split()) == subpackages | ours

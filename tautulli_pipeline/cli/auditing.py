@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
@@ -27,9 +26,9 @@ _SHORT_ID_LENGTH: Final = 8
 _REJECTED_SHOWN: Final = 20
 
 _ID = click.argument("given", metavar="ID")
-_IDS = click.argument("given", metavar="ID...", nargs=-1, required=True)
+_IDS = click.argument("given", metavar="[ID...]", nargs=-1)
 _FROM_IMPORT = click.option(
-    "--import", "import_id", metavar="IMPORT_ID", help="Show only those of this import."
+    "--import", "import_id", metavar="IMPORT_ID", help="Only those of this import."
 )
 
 
@@ -49,39 +48,61 @@ def letter_commands() -> None:
     """
 
 
-def _paged(command: Callable[..., None]) -> Callable[..., None]:
-    limit = click.IntRange(1, 100_000)
-    for option in (
-        click.option("--offset", type=click.IntRange(0), default=0, help="Number of rows to skip."),
-        click.option(
-            "--limit", type=limit, default=20, show_default=True, help="Number of rows to show."
-        ),
-    ):
-        command = option(command)
-    return command
+_Command = Callable[..., None]
+
+
+def _with(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
+    """Return a decorator that adds these options, in this order in the help."""
+
+    def decorate(command: _Command) -> _Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+_paged = _with(
+    click.option(
+        "--limit",
+        type=click.IntRange(1, 100_000),
+        default=20,
+        show_default=True,
+        help="Number of rows to show.",
+    ),
+    click.option("--offset", type=click.IntRange(0), default=0, help="Number of rows to skip."),
+)
+_duplicate_filters = _with(
+    click.option(
+        "--reason",
+        "dedupe_reason",
+        metavar="KEY",
+        type=click.Choice(REASONS),
+        help=f"Only those matched by this key: {', '.join(REASONS)}.",
+    ),
+    click.option(
+        "--layer",
+        "dedupe_layer",
+        type=click.Choice(LAYERS),
+        help="Only those found by this layer.",
+    ),
+    click.option(
+        "--status",
+        metavar="STATUS",
+        type=click.Choice(STATUSES),
+        help=f"Only those with this status: {', '.join(STATUSES)}.",
+    ),
+    _FROM_IMPORT,
+)
+_letter_filters = _with(
+    click.option("--reason", metavar="TEXT", help="Only those whose reason starts with TEXT."),
+    click.option("--origin", help="Only those of session_history, or of a stream subject."),
+    _FROM_IMPORT,
+)
 
 
 @duplicate_commands.command("list", short_help="List discarded duplicates, newest first.")
-@click.option(
-    "--reason",
-    "dedupe_reason",
-    metavar="KEY",
-    type=click.Choice(REASONS),
-    help=f"Show only those matched by this key: {', '.join(REASONS)}.",
-)
-@click.option(
-    "--layer",
-    "dedupe_layer",
-    type=click.Choice(LAYERS),
-    help="Show only those found by this layer.",
-)
-@click.option(
-    "--status",
-    metavar="STATUS",
-    type=click.Choice(STATUSES),
-    help=f"Show only those with this status: {', '.join(STATUSES)}.",
-)
-@_FROM_IMPORT
+@_duplicate_filters
 @click.option("--near", is_flag=True, help="List likely duplicates among the stored plays instead.")
 @_paged
 @output_options
@@ -141,67 +162,102 @@ def show_duplicate(*, given: str, as_json: bool) -> None:
 
 @duplicate_commands.command(short_help="Add discarded duplicates to the table.")
 @_IDS
+@_duplicate_filters
 @output_options
-def restore(*, given: tuple[str, ...], as_json: bool) -> None:
+def restore(
+    *,
+    given: tuple[str, ...],
+    as_json: bool,
+    **filters: Any,  # noqa: ANN401 - the options above define the types
+) -> None:
     """Add discarded duplicates to the table as separate plays.
 
-    They are marked as restored. A duplicate with the event id of a stored play
-    is that play and cannot be restored.
+    Choose them by their IDs, or with the options of the list. They are marked as
+    restored. A duplicate with the event id of a stored play is that play and
+    cannot be restored.
     """
     from tautulli_pipeline.warehouse import duplicates
 
-    outcomes = {True: "restored and verified", False: "is already in the table"}
-    _resolve(duplicates.restore, given, ("restored", "added"), outcomes, as_json=as_json)
+    words = _Resolved("restored", "added", "restored and verified", "already in the table")
+    _resolve(duplicates.restore, given, filters, words, as_json=as_json)
 
 
-@duplicate_commands.command()
+@duplicate_commands.command(short_help="Confirm that these are duplicates.")
 @_IDS
+@_duplicate_filters
 @output_options
-def confirm(*, given: tuple[str, ...], as_json: bool) -> None:
-    """Confirm that these are duplicates."""
+def confirm(
+    *,
+    given: tuple[str, ...],
+    as_json: bool,
+    **filters: Any,  # noqa: ANN401 - the options above define the types
+) -> None:
+    """Confirm that these are duplicates.
+
+    Choose them by their IDs, or with the options of the list.
+    """
     from tautulli_pipeline.warehouse import duplicates
 
-    outcomes = {True: "confirmed", False: "was already confirmed"}
-    _resolve(duplicates.confirm, given, ("confirmed", "changed"), outcomes, as_json=as_json)
+    words = _Resolved("confirmed", "changed", "confirmed", "already confirmed")
+    _resolve(duplicates.confirm, given, filters, words, as_json=as_json)
+
+
+class _Resolved(NamedTuple):
+    """How to print what became of duplicates: JSON names, and words for each outcome."""
+
+    list_name: str
+    flag_name: str
+    changed: str
+    unchanged: str
 
 
 def _resolve(
-    resolve: Callable[[OpenWarehouse, Sequence[str], datetime], list[tuple[str, bool]]],
+    resolve: Callable[..., list[tuple[str, bool]]],
     given: Sequence[str],
-    names: tuple[str, str],
-    outcomes: Mapping[bool, str],
+    filters: Mapping[str, object],
+    words: _Resolved,
     *,
     as_json: bool,
 ) -> None:
-    """Apply `resolve` to duplicates and print the outcome of each.
-
-    `names` are the JSON names of the list and of the flag of each item, `outcomes` the words
-    for each value of the flag.
-    """
+    """Apply `resolve` to the chosen duplicates and print the outcome of each."""
     from tautulli_pipeline.imports.curation import open_for_curation
     from tautulli_pipeline.warehouse.duplicates import KIND
     from tautulli_pipeline.warehouse.writer import utc_now
 
-    with open_for_curation(tidied(load_settings()), KIND, given) as connection:
-        resolved = resolve(connection, given, utc_now())
+    _require_one_choice(given, filters)
+    settings = tidied(load_settings())
+    resolved: list[tuple[str, bool]] = []
+    if given or settings.warehouse_path.exists():
+        with open_for_curation(settings, KIND, given) as connection:
+            resolved = resolve(connection, given, utc_now(), filters)
     if as_json:
-        list_name, flag_name = names
-        print_json({list_name: [{"id": row_id, flag_name: new} for row_id, new in resolved]})
+        facts = [{"id": row_id, words.flag_name: new} for row_id, new in resolved]
+        print_json({words.list_name: facts})
         return
-    for row_id, new in resolved:
-        print_line(f"{row_id}: {outcomes[new]}")
+    if given:
+        for row_id, new in resolved:
+            print_line(f"{row_id}: {words.changed if new else f'is {words.unchanged}'}")
+        return
+    changed = sum(new for _, new in resolved)
+    print_line(f"{changed:,} {words.changed}, {len(resolved) - changed:,} {words.unchanged}")
+
+
+def _require_one_choice(given: Sequence[str], filters: Mapping[str, object]) -> None:
+    chosen = any(value is not None for value in filters.values())
+    if given and chosen:
+        raise click.UsageError("IDs cannot be combined with other options that choose rows")
+    if not given and not chosen:
+        raise click.UsageError("no duplicates are chosen: name their IDs, or use --import ...")
 
 
 @letter_commands.command("list", short_help="List dead letters, newest first.")
-@click.option("--reason", metavar="TEXT", help="Show only reasons that start with TEXT.")
-@click.option("--origin", help="Show only those of session_history, or of a stream subject.")
-@_FROM_IMPORT
+@_letter_filters
 @click.option(
     "--state",
     type=click.Choice(("open", "closed", "all")),
     default="open",
     show_default=True,
-    help="Show only these; closed means that the play has arrived since.",
+    help="Only these; closed means that the play has arrived since.",
 )
 @_paged
 @output_options
@@ -242,11 +298,14 @@ def show_letter(*, given: str, as_json: bool) -> None:
         return
     record = facts.pop("record")
     print_fields(facts)
-    tables = record if isinstance(record, dict) else {"record": record}
-    for name, value in tables.items():
+    if not isinstance(record, dict):
+        record = {"record": record}
+    if not all(isinstance(value, dict) for value in record.values()):
+        record = {"record": record}
+    for name, value in record.items():
         print_line("")
         print_line(name)
-        print_fields(value if isinstance(value, dict) else {"": value})
+        print_fields(value)
 
 
 @letter_commands.command(short_help="Try to import dead letters again.")
@@ -257,9 +316,18 @@ def show_letter(*, given: str, as_json: bool) -> None:
     type=click.Path(path_type=Path, readable=False),
     help="Database with the corrected rows.",
 )
+@_letter_filters
 @output_options
-def replay(*, given: tuple[str, ...], database: Path | None, as_json: bool) -> None:
+def replay(
+    *,
+    given: tuple[str, ...],
+    database: Path | None,
+    as_json: bool,
+    **filters: Any,  # noqa: ANN401 - the options above define the types
+) -> None:
     """Try to import dead letters again: those with these IDs, or all open ones.
+
+    The options of the list choose some of the open ones.
 
     Rows are read from DB, or from IMPORT_DB_PATH if it is not given. Stream
     messages, and rows that no longer exist, are replayed from their saved copy.
@@ -270,12 +338,14 @@ def replay(*, given: tuple[str, ...], database: Path | None, as_json: bool) -> N
     from tautulli_pipeline.imports.curation import open_for_curation, replay_letters
     from tautulli_pipeline.warehouse import dead_letters
 
+    if given and any(value is not None for value in filters.values()):
+        raise click.UsageError("IDs cannot be combined with other options that choose rows")
     settings = tidied(load_settings())
     tried: Sequence[Any] = ()
     if given or settings.warehouse_path.exists():
         path = database_path(settings, database) if database else None
         with open_for_curation(settings, dead_letters.KIND, given) as connection:
-            tried = replay_letters(connection, settings, given, path)
+            tried = replay_letters(connection, settings, given, path, **filters)
     found = Counter(letter.outcome for letter in tried)
     counts = {outcome: found[outcome] for outcome in ("imported", "duplicate", "rejected")}
     if as_json:

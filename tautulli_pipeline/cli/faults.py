@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -15,9 +14,8 @@ import orjson
 from tautulli_pipeline.cli.lines import wrap_for
 from tautulli_pipeline.data_dir.logs import log_to_stderr
 from tautulli_pipeline.errors import ConfigurationError, PipelineError, StoppedError
+from tautulli_pipeline.printable import json_for, lines_without_controls, without_controls
 
-# Names in messages may contain line breaks, terminal control codes or invalid text.
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _UNEXPECTED_HINT: Final = "run it again with --debug and report the output"
 
 
@@ -48,21 +46,17 @@ def run_reporting_faults(application: click.Command, arguments: Sequence[str]) -
 
 def _report(error: PipelineError, *, as_json: bool, debug: bool) -> int:
     if debug:
-        traceback.print_exc()
+        sys.stderr.write(lines_without_controls(traceback.format_exc()))
     message = without_controls(error.message)
     if as_json:
-        _write(sys.stdout, orjson.dumps(error.facts | {"error": message}).decode())
+        facts = orjson.dumps(error.facts | {"error": message}).decode()
+        _write(sys.stdout, json_for(sys.stdout, facts))
     # Not `sys.stderr`: an abandoned thread may still be redirecting it to hide Dagster's output.
     stderr = sys.__stderr__ or sys.stderr
     _write(stderr, wrap_for(stderr, f"tautulli-pipeline: {message}"))
     if error.hint:
         _write(stderr, wrap_for(stderr, error.hint, indent="  "))
     return error.exit_code
-
-
-def without_controls(text: str) -> str:
-    """Return `text` with control characters and invalid text escaped."""
-    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def _write(stream: TextIO, line: str) -> None:

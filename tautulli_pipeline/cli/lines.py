@@ -9,13 +9,18 @@ from typing import TextIO
 import click
 from rich.console import Console
 
+from tautulli_pipeline.printable import without_controls
+
 
 def wrap_for(stream: TextIO, text: str, indent: str = "") -> str:
     """Return `text` as it should appear on `stream`, with `indent` in front of each line.
 
+    Codes that a terminal could obey are escaped.
+
     On a terminal, break it into lines between words. Words are never broken, even if they are
     wider than the terminal. Elsewhere, return a single line.
     """
+    text = without_controls(text)
     if not stream.isatty():
         return indent + text
     return textwrap.fill(

@@ -101,7 +101,7 @@ class ProgressView:
     def say(self, text: str) -> None:
         """Print a message, above the progress on a terminal."""
         if self._bar is None:
-            self._stream.write(f"{text}\n")
+            self._stream.write(f"{wrap_for(self._stream, text)}\n")
             self._stream.flush()
             return
         wrapped = wrap_for(self._stream, text)

@@ -9,8 +9,10 @@ from typing import Any, Final
 import orjson
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tautulli_pipeline.cli.lines import print_notice
+from tautulli_pipeline.printable import json_for, without_controls
 from tautulli_pipeline.source.damage import in_words
 
 # Times in the warehouse have no time zone.
@@ -20,7 +22,7 @@ TIMES_IN_UTC: Final = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 def print_json(facts: Mapping[str, Any]) -> None:
     """Print one JSON object on standard output; times are UTC."""
     text = orjson.dumps(facts, option=orjson.OPT_INDENT_2 | TIMES_IN_UTC).decode()
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{json_for(sys.stdout, text)}\n")
 
 
 def print_counts(
@@ -32,7 +34,7 @@ def print_counts(
     table.add_column(justify="right", no_wrap=True)
     for rows, style in ((parts, None), (total, "bold"), (other or {}, None)):
         for name, count in rows.items():
-            table.add_row(name, f"{count:,}", style=style)
+            table.add_row(Text(without_controls(name)), f"{count:,}", style=style)
     Console(highlight=False).print(table)
 
 

@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tautulli_pipeline.cli.faults import without_controls
 from tautulli_pipeline.cli.lines import print_line
 from tautulli_pipeline.cli.reporting import TIMES_IN_UTC
+from tautulli_pipeline.printable import without_controls
 
 if TYPE_CHECKING:
     from tautulli_pipeline.warehouse.reading import Listing, Page
+
+# Laying out a megabyte of text takes seconds, and nobody reads it.
+_CHARACTERS_SHOWN: Final = 2000
+_FIELDS_SHOWN: Final = 300
 
 
 @dataclass(frozen=True)
@@ -57,13 +61,15 @@ def print_page(listing: Listing, page: Page, columns: Mapping[str, Column], name
 
 def print_fields(fields: Mapping[str, Any]) -> None:
     """Print one line per field, without empty fields."""
-    shown = ((name, value) for name, value in fields.items() if value is not None and value != "")
+    shown = [(name, value) for name, value in fields.items() if value is not None and value != ""]
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in shown:
+    for name, value in shown[:_FIELDS_SHOWN]:
         table.add_row(_cell(name), _cell(value))
     Console(highlight=False).print(table)
+    if len(shown) > _FIELDS_SHOWN:
+        print_line(f"and {len(shown) - _FIELDS_SHOWN:,} more fields; --json shows all")
 
 
 def print_rows(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -83,4 +89,8 @@ def _cell(value: Any) -> Text:  # noqa: ANN401 - any value of a table, or JSON
         value = "yes" if value else "no"
     if isinstance(value, dict | list):
         value = orjson.dumps(value, option=TIMES_IN_UTC).decode()
-    return Text("-" if value is None else without_controls(str(value)))
+    text = "-" if value is None else str(value)
+    shown = without_controls(text[:_CHARACTERS_SHOWN])
+    if len(text) > _CHARACTERS_SHOWN:
+        shown += f"... ({len(text):,} characters; --json shows all)"
+    return Text(shown)

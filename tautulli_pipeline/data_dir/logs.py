@@ -12,11 +12,21 @@ from pathlib import Path
 from typing import Final, cast
 
 from tautulli_pipeline.data_dir.locks import open_private
+from tautulli_pipeline.printable import lines_without_controls
 
 LOGGER: Final = logging.getLogger("tautulli_pipeline")
 _MAX_BYTES: Final = 1_000_000
 _OLD_FILES: Final = 3
-_FORMATTER: Final = logging.Formatter(
+
+
+class _Formatter(logging.Formatter):
+    """Escapes what a terminal could obey: messages hold names from databases and files."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return lines_without_controls(super().format(record))
+
+
+_FORMATTER: Final = _Formatter(
     "%(asctime)s %(levelname)s [%(process)d] %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%SZ"
 )
 _FORMATTER.converter = time.gmtime

@@ -17,8 +17,8 @@ from tautulli_pipeline.imports.record import ImportLog
 from tautulli_pipeline.imports.replay import Tried, replay
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.source.opening import open_source
-from tautulli_pipeline.warehouse.dead_letters import KIND, TABLE, open_origins
-from tautulli_pipeline.warehouse.reading import find_row, no_such, open_to_read
+from tautulli_pipeline.warehouse.dead_letters import KIND, TABLE, open_ids, open_origins
+from tautulli_pipeline.warehouse.reading import find_ids, no_such, open_to_read
 from tautulli_pipeline.warehouse.schema import open_warehouse
 
 # Users do not want to wait for a consumer that keeps running.
@@ -30,6 +30,9 @@ def replay_letters(
     settings: Settings,
     given: Sequence[str],
     database: Path | None,
+    *,
+    reason: str | None = None,
+    **filters: object,
 ) -> tuple[Tried, ...]:
     """Replay the given dead letters, or all open ones if none is given.
 
@@ -38,15 +41,18 @@ def replay_letters(
         settings: name the source if `database` is None.
         given: ids or id prefixes.
         database: the source to read the rows from again.
+        reason: without ids, only letters whose reason starts with this.
+        filters: without ids, required values by column; None matches any value.
 
     Raises:
         ConfigurationError: there is no such dead letter.
         SourceError: the source cannot be read.
     """
-    columns = "id::VARCHAR AS id"
-    found = [find_row(connection, TABLE, columns, beginning, KIND) for beginning in given]
     origins = open_origins(connection)
-    ids = [letter["id"] for letter in found] or list(origins)
+    ids = find_ids(connection, TABLE, given, KIND) if given else list(origins)
+    if any(value is not None for value in (reason, *filters.values())):
+        chosen = set(open_ids(connection, filters, reason=reason))
+        ids = [letter_id for letter_id in ids if letter_id in chosen]
     path = database or settings.import_db_path
     with ExitStack() as stack:
         source = None

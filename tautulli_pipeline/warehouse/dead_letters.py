@@ -10,7 +10,14 @@ import duckdb
 
 from tautulli_pipeline.events import identity
 from tautulli_pipeline.events.columns import HISTORY
-from tautulli_pipeline.warehouse.reading import Listing, Page, find_row, list_page, parsed
+from tautulli_pipeline.warehouse.reading import (
+    Listing,
+    Page,
+    find_row,
+    list_ids,
+    list_page,
+    parsed,
+)
 
 KIND: Final = "dead letter"
 TABLE: Final = "dead_letters"
@@ -81,10 +88,21 @@ def list_letters(
 
     Their state is `state` (open, closed or all), and their reason starts with `reason`.
     """
-    conditions = [_STATES[state]]
-    if reason is not None:
-        conditions.append(f"starts_with(reason, {identity.quote_literal(reason)})")
+    conditions = _conditions(state, reason)
     return list_page(connection, TABLE, _LIST_COLUMNS, filters, page, conditions=conditions)
+
+
+def open_ids(
+    connection: duckdb.DuckDBPyConnection, filters: Mapping[str, object], *, reason: str | None
+) -> list[str]:
+    """Return the ids of the open letters that `list_letters` lists."""
+    return list_ids(connection, TABLE, filters, _conditions("open", reason))
+
+
+def _conditions(state: str, reason: str | None) -> list[str]:
+    if reason is None:
+        return [_STATES[state]]
+    return [_STATES[state], f"starts_with(reason, {identity.quote_literal(reason)})"]
 
 
 def show_letter(connection: duckdb.DuckDBPyConnection, prefix: str) -> dict[str, Any]:

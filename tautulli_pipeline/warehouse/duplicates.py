@@ -45,7 +45,7 @@ _PORTION_BYTES: Final = 4 * 2**20
 _CHOSEN: Final = f"""
     CREATE OR REPLACE TEMP TABLE chosen AS
     SELECT *, row_number() OVER (ORDER BY stream_sequence, id) - 1 AS position,
-        discarded_event_id NOT IN (SELECT id FROM playback_events) AND row_number() OVER (
+        NOT EXISTS (FROM playback_events e WHERE e.id = discarded_event_id) AND row_number() OVER (
             PARTITION BY discarded_event_id ORDER BY stream_sequence, id
         ) = 1 AS missing
     FROM {_TABLE} WHERE id IN (SELECT unnest($ids::VARCHAR[])::UUID)

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tautulli_pipeline import errors
-from tautulli_pipeline.cli.faults import run_reporting_faults, without_controls
+from tautulli_pipeline.cli.faults import run_reporting_faults
 from tautulli_pipeline.errors import PipelineError
+from tautulli_pipeline.printable import without_controls
 
 
 @pytest.fixture
