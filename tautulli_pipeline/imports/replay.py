@@ -6,11 +6,9 @@ a write, and the rows that it writes have the same keys as all other rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from itertools import accumulate, groupby
-from operator import itemgetter
 from typing import Any, Final
 
 import duckdb
@@ -23,7 +21,7 @@ from tautulli_pipeline.imports.rejected_rows import RejectedRow, RowSource, is_w
 from tautulli_pipeline.memory import release_memory
 from tautulli_pipeline.source.opening import OpenSource
 from tautulli_pipeline.warehouse.cache import DedupCache
-from tautulli_pipeline.warehouse.dead_letters import TABLE, Letter, fetch_letters
+from tautulli_pipeline.warehouse.dead_letters import TABLE, Letter, open_letters
 from tautulli_pipeline.warehouse.decoder import NOT_JSON, keys_query
 from tautulli_pipeline.warehouse.integrity import position_on
 from tautulli_pipeline.warehouse.schema import checkpoint, warehouse_id
@@ -44,11 +42,14 @@ _NOTED: Final = pa.schema(
 _NOTE: Final = f"""
     UPDATE {TABLE} SET replayed_at = $now,
         reason = coalesce(t.reason, {TABLE}.reason),
-        record = coalesce(t.record, {TABLE}.record::VARCHAR),
         closed_at = CASE WHEN t.event_id IS NOT NULL THEN $now END,
         closed_by = CASE WHEN t.event_id IS NOT NULL THEN 'replay' END,
         closed_event_id = t.event_id::UUID
     FROM tried t WHERE {TABLE}.id = t.id::UUID
+"""
+_NOTE_RECORD: Final = f"""
+    UPDATE {TABLE} SET record = t.record
+    FROM tried t WHERE {TABLE}.id = t.id::UUID AND t.record IS NOT NULL
 """
 # The row that holds the play of a message, and whether this message wrote it.
 _OUTCOMES: Final = f"""
@@ -126,26 +127,24 @@ def replay(
         rows = None
         if source is not None:
             rows = RowSource(stack.enter_context(source.open_reader()), source.schema)
-        for letters in _portions(connection, ids):
+        for letters in _portions(open_letters(connection, ids)):
             yield from _Portion(connection, letters).replay(rows, server_id)
             # The writers of the next portion start with an empty log.
             checkpoint(connection)
             release_memory()
 
 
-def _portions(connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> Iterator[list[Letter]]:
-    sizes: dict[str, int] = dict(
-        connection.execute(
-            f"SELECT id::VARCHAR, strlen(record::VARCHAR) FROM {TABLE} WHERE closed_at IS NULL"
-        ).fetchall()
-    )
-    left = [letter_id for letter_id in dict.fromkeys(ids) if letter_id in sizes]
-    ends = accumulate(sizes[letter_id] for letter_id in left)
-    portions = [
-        (number // _LETTERS_AT_A_TIME, end // _BYTES_AT_A_TIME) for number, end in enumerate(ends)
-    ]
-    for _, some in groupby(zip(portions, left, strict=True), itemgetter(0)):
-        yield fetch_letters(connection, [letter_id for _, letter_id in some])
+def _portions(letters: Iterable[Letter]) -> Iterator[list[Letter]]:
+    portion: list[Letter] = []
+    size_bytes = 0
+    for letter in letters:
+        size_bytes += len(letter.record)
+        if portion and (len(portion) == _LETTERS_AT_A_TIME or size_bytes > _BYTES_AT_A_TIME):
+            yield portion
+            portion, size_bytes = [], len(letter.record)
+        portion.append(letter)
+    if portion:
+        yield portion
 
 
 class _Portion:
@@ -231,6 +230,7 @@ class _Portion:
     def _note(self, tried: Sequence[Tried]) -> None:
         table = pa.Table.from_pylist([asdict(one) for one in tried], schema=_NOTED)
         self._query_over("tried", table, _NOTE, {"now": utc_now()})
+        self._query_over("tried", table, _NOTE_RECORD)
 
     def _query_over(
         self, view: str, table: pa.Table, sql: str, parameters: dict[str, Any] | None = None

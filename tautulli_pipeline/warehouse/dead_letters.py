@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -54,17 +54,22 @@ class Letter:
     stream_sequence: int | None
 
 
-def fetch_letters(connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> list[Letter]:
-    """Return the letters with these full ids, oldest first."""
-    found = connection.execute(
-        f"""
-        SELECT id::VARCHAR, origin, reason, record::VARCHAR, server_id, source_row_id, event_id,
-            stream_id, stream_sequence
-        FROM {TABLE} WHERE id IN (SELECT unnest($ids)::UUID) ORDER BY created_at, id
-        """,
-        {"ids": list(ids)},
-    ).fetchall()
-    return [Letter(*row) for row in found]
+def open_letters(connection: duckdb.DuckDBPyConnection, ids: Iterable[str]) -> Iterator[Letter]:
+    """Yield the letters with these full ids that are still open.
+
+    One by one: a query for several would read the records of their neighbours as well.
+    """
+    for letter_id in dict.fromkeys(ids):
+        found = connection.execute(
+            f"""
+            SELECT id::VARCHAR, origin, reason, record::VARCHAR, server_id, source_row_id,
+                event_id, stream_id, stream_sequence
+            FROM {TABLE} WHERE id = $id::UUID AND closed_at IS NULL
+            """,
+            {"id": letter_id},
+        ).fetchone()
+        if found is not None:
+            yield Letter(*found)
 
 
 def open_origins(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:

@@ -97,17 +97,22 @@ def list_page(
     ((total,),) = connection.execute(count, wanted).fetchall()
     # Find the page by the narrow columns, then read all columns of its rows only.
     newest = "created_at DESC, stream_sequence DESC, source_row_id DESC, id"
-    rows = fetch_dicts(
-        connection,
-        f"""
-        SELECT {columns} FROM {table} WHERE rowid IN (
-            SELECT rowid FROM {table} WHERE {where}
-            ORDER BY {newest} LIMIT {page.limit:d} OFFSET {page.offset:d}
-        ) ORDER BY {newest}
-        """,
-        wanted,
-    )
-    return Listing(total, rows)
+    chosen = f"""
+        SELECT id FROM {table} WHERE {where}
+        ORDER BY {newest} LIMIT {page.limit:d} OFFSET {page.offset:d}
+    """
+    try:
+        rows = fetch_dicts(
+            connection,
+            f"SELECT {columns} FROM {table} WHERE id IN ({chosen}) ORDER BY {newest}",
+            wanted,
+        )
+        return Listing(total, rows)
+    except duckdb.OutOfMemoryException:
+        ids = connection.execute(chosen, wanted).fetchall()
+    # Large records: the index finds one row without reading others.
+    one = f"SELECT {columns} FROM {table} WHERE id = $id"
+    return Listing(total, [fetch_dicts(connection, one, {"id": row_id})[0] for (row_id,) in ids])
 
 
 def list_ids(

@@ -37,13 +37,13 @@ KINDS: tuple[Callable[[int, int], bytes], ...] = (
 
 
 def hostile_messages(
-    seed: int, count: int, *, one_in: int, most_bytes: int = 800_000
+    seed: int, count: int, *, share: float, most_bytes: int = 800_000
 ) -> tuple[list[tuple[Any, ...]], list[int]]:
-    """Return messages, about one in `one_in` of them hostile, and the sequences of the others."""
+    """Return messages, this share of them hostile, and the sequences of the others."""
     dice = random.Random(seed)
     messages, good = [], []
     for number in range(1, count + 1):
-        if dice.randrange(one_in):
+        if dice.random() >= share:
             good.append(number)
             messages.append(message(number, event(number)))
             continue

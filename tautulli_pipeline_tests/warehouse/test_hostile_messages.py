@@ -129,7 +129,7 @@ def test_our_own_large_events_are_stored(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", [1, 4])
 def test_every_good_message_among_hostile_ones_is_stored(tmp_path: Path, seed: int) -> None:
-    messages, good = hostile_messages(seed, 1400, one_in=20)
+    messages, good = hostile_messages(seed, 1400, share=0.05)
     with warehouse_file(tmp_path) as connection:
         writer(connection).write(batch(messages))
         stored = sequences(connection)
