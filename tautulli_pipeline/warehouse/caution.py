@@ -38,9 +38,9 @@ class Caution:
 
     def without_blamed(self, portion: pa.Table) -> pa.Table:
         """Return the portion with refusals of the messages to blame."""
-        faults = (
-            [self.blamed.get(n) for n in portion["sequence"].to_pylist()] if self.blamed else []
-        )
+        if not self.blamed:
+            return portion
+        faults = [self.blamed.get(n) for n in portion["sequence"].to_pylist()]
         return refuse(portion, faults) if any(faults) else portion
 
 

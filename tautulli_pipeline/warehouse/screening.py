@@ -180,6 +180,11 @@ def _depth(body: bytes) -> int:
 
 def portions(screened: pa.Table, most_rows: int) -> Iterator[pa.Table]:
     """Cut messages into parts, each small and light enough for one transaction."""
+    total = pc.sum(screened["weight"], min_count=0).as_py()
+    if len(screened) <= most_rows and total <= _TRANSACTION_WEIGHT:
+        if len(screened):
+            yield screened
+        return
     first = weight = 0
     for place, added in enumerate(screened["weight"].to_pylist()):
         if place > first and (place - first == most_rows or weight + added > _TRANSACTION_WEIGHT):

@@ -12,6 +12,7 @@ import pytest
 from tautulli_pipeline.events.columns import EVENT_FIELDS
 from tautulli_pipeline.warehouse.cache import DedupCache
 from tautulli_pipeline.warehouse.schema import connect
+from tautulli_pipeline.warehouse.screening import BEGINNING_BYTES, MAX_FOREIGN_BYTES
 from tautulli_pipeline.warehouse.writer import MESSAGES, Writer
 from tautulli_pipeline_tests.warehouse.plays import event
 
@@ -172,8 +173,7 @@ def test_each_fuzzed_message_ends_up_in_exactly_one_table(tmp_path, make):
     connection.close()
 
 
-def test_a_message_that_does_not_fit_in_memory_does_not_block_others(tmp_path):
-    """Comparing a huge field of another producer with its column takes extra memory."""
+def test_messages_over_the_bound_do_not_block_others(tmp_path):
     connection = connect(tmp_path / "playback.duckdb", {})
     writer = Writer(connection, DedupCache(1e9, 5000), "S", lambda: NOW)
     sizes = {3: 7 * 2**20, 5: 2**19, 6: 5 * 2**20}
@@ -186,8 +186,17 @@ def test_a_message_that_does_not_fit_in_memory_does_not_block_others(tmp_path):
         "SELECT stream_sequence, reason, record::VARCHAR FROM dead_letters ORDER BY ALL"
     ).fetchall()
     bodies = {row[0]: row[4].decode() for row in rows}
-    too_large = "event does not fit in memory"
-    assert letters == [(n, too_large, bodies[n]) for n in (3, 6)]
+    assert letters == [
+        (
+            n,
+            f"message of {len(bodies[n])} bytes exceeds the limit of {MAX_FOREIGN_BYTES}",
+            json.dumps(
+                {"beginning": bodies[n][:BEGINNING_BYTES], "size_bytes": len(bodies[n])},
+                separators=(",", ":"),
+            ),
+        )
+        for n in (3, 6)
+    ]
     stored = connection.execute(
         "SELECT stream_sequence, strlen(summary) FROM playback_events ORDER BY ALL"
     ).fetchall()
