@@ -22,10 +22,10 @@ from tautulli_pipeline.memory import release_memory
 from tautulli_pipeline.source.opening import OpenSource
 from tautulli_pipeline.warehouse.cache import DedupCache
 from tautulli_pipeline.warehouse.dead_letters import TABLE, Letter, open_letters
-from tautulli_pipeline.warehouse.decoder import NOT_JSON, keys_query
+from tautulli_pipeline.warehouse.decoder import keys_query
 from tautulli_pipeline.warehouse.integrity import position_on
 from tautulli_pipeline.warehouse.schema import checkpoint, warehouse_id
-from tautulli_pipeline.warehouse.screening import NOT_UTF8, is_beginning, screen
+from tautulli_pipeline.warehouse.screening import NOT_JSON, NOT_UTF8, is_beginning, screen
 from tautulli_pipeline.warehouse.writer import MESSAGES, Writer, utc_now
 
 IMPORTED: Final = "imported"

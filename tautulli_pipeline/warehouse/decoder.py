@@ -10,10 +10,9 @@ import orjson
 from tautulli_pipeline.events import identity
 from tautulli_pipeline.events.columns import EVENT_FIELDS
 from tautulli_pipeline.events.identity import quote_identifier, quote_literal
-from tautulli_pipeline.warehouse.screening import OWN_SUBJECTS
+from tautulli_pipeline.warehouse.screening import NOT_JSON, OWN_SUBJECTS
 
 _TIMES: Final = ("timestamp", "started_at", "stopped_at")
-NOT_JSON: Final = "message is not JSON"
 
 # SQL for fields that a producer may omit or write in more than one way.
 _COMPUTED: Final = {

@@ -31,6 +31,7 @@ BEGINNING_BYTES: Final = 2**14
 BEGINNING: Final = "beginning"
 
 NOT_UTF8: Final = "message is not UTF-8"
+NOT_JSON: Final = "message is not JSON"
 TOO_DEEP: Final = f"message is nested deeper than {MAX_DEPTH} levels"
 
 # The memory that a transaction may need, in bytes of our own small events.
@@ -126,6 +127,8 @@ def _refusal(body: bytes, structure: bytes, limit: int) -> str | None:
         body.decode()
     except UnicodeDecodeError:
         return NOT_UTF8
+    if b"\x00" in body[:2]:
+        return NOT_JSON
     opened = structure.count(b"[") + structure.count(b"{")
     return TOO_DEEP if opened > MAX_DEPTH and _depth(body) > MAX_DEPTH else None
 
@@ -133,8 +136,9 @@ def _refusal(body: bytes, structure: bytes, limit: int) -> str | None:
 def _refused(body: bytes, reason: str) -> _Screened:
     """Return a message that is not parsed; a dead letter keeps at least its beginning."""
     beginning = body[:BEGINNING_BYTES].decode(errors="backslashreplace")
-    if pc.match_substring_regex(pa.scalar(beginning), SUSPICIOUS).as_py():
-        beginning = redact_any(beginning)
+    plain = beginning.replace("\x00", "")  # as UTF-16 has in every second byte
+    if pc.match_substring_regex(pa.scalar(plain), SUSPICIOUS).as_py():
+        beginning = redact_any(plain)
     if len(body) <= BEGINNING_BYTES:
         return _Screened(refusal=reason, record=_json(beginning))
     record = {BEGINNING: beginning, "size_bytes": len(body)}
