@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from types import SimpleNamespace
 
+import duckdb
 import pytest
 
 from tautulli_pipeline.data_dir.consumer_lock import consumer_lock
@@ -18,6 +19,7 @@ from tautulli_pipeline.imports.connections import stream_address
 from tautulli_pipeline.imports.consumer_protocol import Begin
 from tautulli_pipeline.imports.consumer_worker import serve
 from tautulli_pipeline.settings import Settings, load_settings
+from tautulli_pipeline.warehouse.writer import Writer
 from tautulli_pipeline_tests.cases import make_database, play
 from tautulli_pipeline_tests.command import query, wait_until
 from tautulli_pipeline_tests.holding import held_by_another_process
@@ -44,16 +46,21 @@ def consumer_dir(data_dir, monkeypatch):
     return data_dir
 
 
-@pytest.fixture(scope="module")
-def published(tmp_path_factory):
-    """A data directory whose stream holds an import of 25 plays in 3 partitions."""
-    folder = tmp_path_factory.mktemp("published")
+@contextmanager
+def published_in(folder):
+    """Yield a data directory whose stream holds an import of 25 plays in 3 partitions."""
     source = folder / "tautulli.db"
     make_database(source, plays=[*(play(n) for n in range(1, ROWS)), play(ROWS, title="")])
     (folder / "data").mkdir()
     with stream_address(Settings(pipeline_data_dir=folder / "data")) as address:
         Rounds(source, folder / "data", address, width=10).publish("import-1")
         yield folder / "data"
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    with published_in(tmp_path_factory.mktemp("published")) as data_dir:
+        yield data_dir
 
 
 class Replies(BytesIO):
@@ -247,3 +254,31 @@ def test_the_error_names_a_program_that_keeps_the_warehouse_open(published, monk
     assert {reply["kind"] for reply in waiting} == {"waiting"}
     assert (code, failed["exit_code"]) == (1, 6)
     assert f"process {process_id} " in failed["message"]
+
+
+def test_the_warehouse_is_reopened_after_a_message_that_breaks_it(consumer_dir, monkeypatch):
+    insert, broken = Writer._insert_events, []
+
+    def break_at_message_5(writer, batch, *given):
+        bodies = dict(zip(*(batch[n].to_pylist() for n in ("sequence", "body")), strict=True))
+        if bodies.get(5):
+            broken.append(len(batch))
+            writer._connection.close()
+            raise duckdb.FatalException("FATAL Error: Failed to rollback transaction")
+        insert(writer, batch, *given)
+
+    monkeypatch.setattr(Writer, "_insert_events", break_at_message_5)
+    replies = Replies()
+    with published_in(consumer_dir.parent), parent_of(replies) as (order, _, ended):
+        order(BEGIN, drain(ROWS - REJECTED))
+        wait_until(lambda: "drained" in replies.kinds)
+        order(FINISH)
+        assert ended() == 0
+    assert replies.kinds.count("ready") == 1
+    assert replies.kinds[-1] == "finished"
+    assert broken[0] > broken[-1] == 1
+    stored = query(consumer_dir, "SELECT stream_sequence FROM playback_events ORDER BY 1")
+    assert stored == [(n,) for n in range(1, ROWS) if n != 5]
+    reason = "message cannot be stored: FatalException: FATAL Error: Failed to rollback transaction"
+    letters = "SELECT stream_sequence, reason FROM dead_letters WHERE event_id IS NOT NULL"
+    assert query(consumer_dir, letters) == [(5, reason)]
