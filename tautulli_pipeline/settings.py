@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Annotated, Final
 
 from annotated_types import Ge, Le
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.errors import ConfigurationError
@@ -31,10 +30,10 @@ def _expanded(path: Path) -> Path:
 _Path = Annotated[Path, AfterValidator(_expanded)]
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """The settings from the environment, validated at start-up."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = ConfigDict(frozen=True)
 
     import_enabled: bool = False
     import_db_path: _Path | None = None
@@ -76,14 +75,16 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Read the environment.
+    """Read the environment; an empty variable counts as unset.
 
     Raises:
         ConfigurationError: a variable has an invalid value; the message contains the
             variable, its value and the allowed values.
     """
+    variables = {name.lower(): value for name, value in os.environ.items() if value}
+    given = {name: variables[name] for name in Settings.model_fields if name in variables}
     try:
-        return Settings()
+        return Settings.model_validate(given)
     except ValidationError as error:
         details = error.errors()[0]
         field = str(details["loc"][0])

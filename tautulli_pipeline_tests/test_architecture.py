@@ -45,7 +45,7 @@ DRIVERS = {
     "duckdb": {"source", "imports", "warehouse", "orchestration"},
     "click": {"cli"},
     "rich": {"cli"},
-    "pydantic_settings": {"settings.py"},
+    "pydantic_settings": set(),
 }
 ENVIRONMENT_READERS = {"settings.py", "memory.py", "orchestration/instance.py"}
 
