@@ -82,6 +82,26 @@ def status(*, as_json: bool) -> None:
     show_status(tidied(load_settings()), as_json=as_json)
 
 
+@application.command(short_help="Exit with 0 only if the last import completed.")
+@click.option(
+    "--max-age",
+    "max_age_hours",
+    type=click.FloatRange(0),
+    metavar="HOURS",
+    help="Also fail if it completed longer ago than this.",
+)
+@output_options
+def health(*, max_age_hours: float | None, as_json: bool) -> None:
+    """Exit with 0 if the last import completed, and with 1 and the reason if not.
+
+    While an import runs, the one before it counts. For monitoring: it takes a
+    fraction of a second and disturbs nothing.
+    """
+    from tautulli_pipeline.cli.status import show_health
+
+    show_health(load_settings(), max_age_hours, as_json=as_json)
+
+
 @application.command(short_help="Stop the running import after the current batch.")
 @output_options
 def stop(*, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""The `status` command, and the summary of an import."""
+"""The `status` and `health` commands, and the summary of an import."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from tautulli_pipeline.cli.lines import print_line
 from tautulli_pipeline.cli.progress import time_left
 from tautulli_pipeline.cli.reporting import print_counts, print_json
 from tautulli_pipeline.cli.tables import print_fields
+from tautulli_pipeline.imports.health import in_utc, last_completed_at
 from tautulli_pipeline.imports.record import (
     PENDING_SUMMARY,
     RUNNING,
@@ -38,6 +39,19 @@ def show_status(settings: Settings, *, as_json: bool) -> None:
             }
         )
         print_summary(record, settings.warehouse_path)
+
+
+def show_health(settings: Settings, max_age_hours: float | None, *, as_json: bool) -> None:
+    """Print when the last import completed.
+
+    Raises:
+        PipelineError: it did not complete, or too long ago.
+    """
+    completed_at = last_completed_at(settings.data_dir, max_age_hours)
+    if as_json:
+        print_json({"healthy": True, "last_completed_at": in_utc(completed_at)})
+    else:
+        print_line(f"the last import completed at {in_utc(completed_at)}")
 
 
 def _without_record(settings: Settings) -> str:

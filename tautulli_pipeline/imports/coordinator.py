@@ -260,7 +260,7 @@ def open_import(
         remove_stale_snapshots(layout.snapshots)
         claim = stack.enter_context(log.exclusive(request.source))
         stack.enter_context(stop.shared(log.lock, claim))
-        with stop.interruptible():
+        with log.noting_failure(), stop.interruptible():
             source = stack.enter_context(
                 open_with_survey_cache(
                     request.source, layout, salvaging=request.salvage, on_copied=on_copied

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -17,7 +17,7 @@ from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
 
 from tautulli_pipeline.data_dir.files import write_atomically
 from tautulli_pipeline.data_dir.layout import DataDir
-from tautulli_pipeline.errors import ConfigurationError, ImportRunningError
+from tautulli_pipeline.errors import ConfigurationError, ImportRunningError, in_one_line
 from tautulli_pipeline.imports.import_lock import Claim, ImportLock
 
 
@@ -74,6 +74,9 @@ class ImportRecord:
         error: why it failed.
         sent_records: rows of this attempt that are on the stream.
         checked_at: when a later import found nothing new, in UTC.
+        refused: why a later attempt could not begin.
+        status_before: the status of the attempt before this one; None if it is the first.
+        last_completed_at: when an import last completed, this one or an earlier one, in UTC.
     """
 
     import_id: str
@@ -99,6 +102,9 @@ class ImportRecord:
     error: str | None = None
     sent_records: int = 0
     checked_at: datetime | None = None
+    refused: str | None = None
+    status_before: Status | None = None
+    last_completed_at: datetime | None = None
 
     @classmethod
     def begin(
@@ -117,6 +123,33 @@ class ImportRecord:
             server_id=server_id,
         )
 
+    def ended(self, status: Status, error: str | None = None) -> ImportRecord:
+        """Return the record of this attempt, which ends now."""
+        now = datetime.now(UTC)
+        is_complete = status is Status.COMPLETED
+        completed_at = now if is_complete else self.last_completed_at
+        return replace(
+            self, status=status, error=error, ended_at=now, last_completed_at=completed_at
+        )
+
+    def after(self, last: ImportRecord | None) -> ImportRecord:
+        """Return this record with what it says about the attempt before it, which has ended."""
+        if last is None:
+            return self
+        failed = last.refused or last.status in RUNNING
+        status = Status.FAILED if failed else last.status
+        return replace(
+            self, status_before=status, last_completed_at=last.completed_at, refused=None
+        )
+
+    @property
+    def completed_at(self) -> datetime | None:
+        """When an import last completed."""
+        if self.status is Status.COMPLETED and self.last_completed_at is None:
+            # Version 0.1.0 did not store when an import ended.
+            return self.started_at + timedelta(seconds=self.elapsed_seconds)
+        return self.last_completed_at
+
     @property
     def resumable(self) -> bool:
         """Whether it can be resumed: it began and did not complete."""
@@ -125,6 +158,13 @@ class ImportRecord:
     def is_of(self, source: Path | str, server_id: str) -> bool:
         """Whether it imports this source of this server."""
         return self.source == str(source) and self.server_id in {"", server_id}
+
+    @property
+    def has_begun_only(self) -> bool:
+        """Whether nothing is stored about how it ended."""
+        # Version 0.1.0 could publish an import and leave consuming to a later run.
+        is_published_only = self.status is Status.PENDING and self.total_records > 0
+        return self.status in RUNNING or is_published_only
 
     def summary(self) -> dict[str, Any]:
         """Return the figures that users see."""
@@ -191,8 +231,30 @@ class ImportLog:
         Raises:
             ConfigurationError: the file is not a valid record.
         """
+        record = self._stored()
+        if record is None or not record.has_begun_only:
+            return record
+        if self.lock.is_held():
+            is_stopping = self.lock.is_stopping()
+            return replace(record, status=Status.STOPPING if is_stopping else Status.RUNNING)
+        again = self._stored()  # it may have ended in between
+        return self._killed(record) if again == record else again
+
+    def last(self) -> ImportRecord | None:
+        """Return the last import, which has failed also if the next one holds its lock already."""
+        record = self.read()
+        if record is None or record.status not in RUNNING or self.lock.has_recorded():
+            return record
+        again = self.read()  # it may have ended in between
+        return self._killed(record) if again == record else again
+
+    def _killed(self, record: ImportRecord) -> ImportRecord:
+        cause = f"process {record.process_id} ended unexpectedly"
+        return replace(record, status=Status.FAILED, error=record.error or cause)
+
+    def _stored(self) -> ImportRecord | None:
         try:
-            record = _STORED.validate_json(self._file.read_bytes())
+            return _STORED.validate_json(self._file.read_bytes())
         except FileNotFoundError:
             return None
         except ValidationError as error:
@@ -202,15 +264,6 @@ class ImportLog:
                 f"cannot read the saved progress in {self._file}: {cause}",
                 hint="run `tautulli-pipeline reset` to start over; the table is kept",
             ) from error
-        # Version 0.1.0 could publish an import and leave consuming to a later run.
-        is_published_only = record.status is Status.PENDING and record.total_records > 0
-        if record.status not in RUNNING and not is_published_only:
-            return record
-        if not self.lock.is_held():
-            cause = f"process {record.process_id} ended unexpectedly"
-            return replace(record, status=Status.FAILED, error=record.error or cause)
-        is_stopping = self.lock.is_stopping()
-        return replace(record, status=Status.STOPPING if is_stopping else Status.RUNNING)
 
     def current(self) -> ImportRecord | None:
         """Return the running import, or the last; without figures while it copies its source."""
@@ -225,8 +278,8 @@ class ImportLog:
         """Return the last import of `source` if it can be resumed, otherwise a new one."""
         last = self.read()
         if last and last.resumable and not fresh and last.is_of(source, server_id):
-            return last
-        return ImportRecord.begin(source, server_id, fresh=fresh)
+            return last.after(last)
+        return ImportRecord.begin(source, server_id, fresh=fresh).after(last)
 
     def settle(self, import_id: str, outcomes: Outcomes) -> bool:
         """Record the settled rows of an import that no process is running any more.
@@ -241,11 +294,21 @@ class ImportLog:
                 return False
             record = replace(record, outcomes=outcomes)
             if 0 < record.total_records <= outcomes.processed:
-                now = datetime.now(UTC)
-                record = replace(record, status=Status.COMPLETED, ended_at=now, error=None)
+                record = record.ended(Status.COMPLETED)
             self.write(record)
             return record.status is Status.COMPLETED
         return False
+
+    @contextmanager
+    def noting_failure(self) -> Iterator[None]:
+        """Note in the record of the last import, if there is one, that an attempt cannot begin."""
+        try:
+            yield
+        except Exception as error:
+            with suppress(OSError):
+                if (last := self.read()) is not None:
+                    self.write(replace(last, refused=in_one_line(error)))
+            raise
 
     def write(self, record: ImportRecord) -> None:
         """Replace the record atomically."""

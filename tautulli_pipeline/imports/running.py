@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from tautulli_pipeline.errors import StoppedError, in_one_line
@@ -99,7 +98,9 @@ class RunningImport:
         last, record = self._last, self._record
         is_same = last is not None and last.is_of(record.source, record.server_id)
         if not record.total_records and last and is_same and last.status is Status.COMPLETED:
-            self._log.write(replace(last, checked_at=record.ended_at, pending=record.pending))
+            checked_at = record.ended_at
+            last = last.after(record)
+            self._log.write(replace(last, checked_at=checked_at, pending=record.pending))
         _log.info("import %s is complete: %s", self._record.import_id, self._record.outcomes)
 
     @contextmanager
@@ -118,8 +119,7 @@ class RunningImport:
             raise
 
     def _end(self, status: Status, error: str | None = None) -> None:
-        ended_at = datetime.now(UTC)
-        self._change(lambda now: replace(now, status=status, ended_at=ended_at, error=error))
+        self._change(lambda now: now.ended(status, error))
 
     def _change(self, change: Callable[[ImportRecord], ImportRecord]) -> None:
         with self._changing:

@@ -291,7 +291,8 @@ def test_an_unfinished_import_of_the_same_source_is_resumed(log, last, fresh, co
         log.write(last)
     given = log.continue_or_begin(SOURCE, "default", fresh=fresh)
     if continued:
-        assert given == (killed() if last.status == "running" else last)
+        ended = killed() if last.status == "running" else last
+        assert given == replace(ended, status_before=ended.status)
     else:
         assert given.import_id != record().import_id
         assert given.source == str(SOURCE)
@@ -312,7 +313,11 @@ def assert_completed(log, before, outcomes):
     """Assert that the record shows the import as complete, with its end time."""
     found = log.read()
     assert found == replace(
-        before, status=Status.COMPLETED, outcomes=outcomes, ended_at=found.ended_at
+        before,
+        status=Status.COMPLETED,
+        outcomes=outcomes,
+        ended_at=found.ended_at,
+        last_completed_at=found.ended_at,
     )
     assert timedelta(0) <= datetime.now(UTC) - found.ended_at < timedelta(seconds=60)
     assert not found.resumable
@@ -386,7 +391,8 @@ def test_an_import_that_0_1_0_only_published_is_failed_and_can_be_resumed(log, t
     found = log.read()
     assert found == killed(pending=0, server_id="")
     assert found.resumable
-    assert log.continue_or_begin(SOURCE, "default", fresh=False) == found
+    resumed = log.continue_or_begin(SOURCE, "default", fresh=False)
+    assert resumed == replace(found, status_before=Status.FAILED)
 
 
 def test_an_import_that_0_1_0_only_published_is_completed_once_its_rows_are_settled(log, tmp_path):

@@ -285,7 +285,13 @@ def test_an_import_that_finds_nothing_new_keeps_the_figures_of_the_last_one(star
     second.complete()
     assert (second.record.total_records, second.record.unchanged) == (0, 7)
     checked_at = second.record.ended_at
-    assert log.read() == replace(last, checked_at=checked_at, pending=2)
+    assert log.read() == replace(
+        last,
+        checked_at=checked_at,
+        pending=2,
+        status_before=Status.COMPLETED,
+        last_completed_at=checked_at,
+    )
 
 
 @pytest.mark.parametrize(
