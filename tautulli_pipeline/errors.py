@@ -84,6 +84,11 @@ class WarehouseError(PipelineError):
 class WarehouseHeldError(WarehouseError):
     """Another program has the warehouse open."""
 
+    @property
+    def waiting(self) -> str:
+        """What to say while waiting for that program."""
+        return f"{self.message}; waiting for it to close the file"
+
 
 class WarehouseBrokenError(WarehouseError):
     """DuckDB refuses all work until the warehouse is reopened."""

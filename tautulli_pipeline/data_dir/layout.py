@@ -38,6 +38,9 @@ class DataDir:
     import_lock = _Below("import.lock")
     import_claim = _Below("import.claim")
 
+    # The id of the warehouse, and the file that has it.
+    known_warehouse = _Below("warehouse.json")
+
     # What the last survey of the source found, and private copies while they are in use.
     survey = _Below("survey.json")
     snapshots = _Below("snapshots")

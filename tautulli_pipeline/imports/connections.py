@@ -11,7 +11,7 @@ from duckdb import DuckDBPyConnection
 
 from tautulli_pipeline.data_dir.consumer_lock import consumer_lock
 from tautulli_pipeline.data_dir.logs import log_to
-from tautulli_pipeline.errors import PipelineError
+from tautulli_pipeline.errors import PipelineError, WarehouseHeldError
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.stream.address import StreamAddress
 from tautulli_pipeline.stream.limits import DEFAULT_MESSAGE_LIMIT, MessageLimit
@@ -103,7 +103,7 @@ def open_as_consumer(
     settings: Settings,
     *,
     wait_seconds: float,
-    on_wait: Callable[[str], None],
+    on_wait: Callable[[WarehouseHeldError], None],
     config: Mapping[str, Any] | None = None,
 ) -> Iterator[DuckDBPyConnection]:
     """Open the warehouse as the only consumer of this data directory.

@@ -7,13 +7,14 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Final, TypeVar
 
 from tautulli_pipeline.data_dir.logs import LOGGER
-from tautulli_pipeline.errors import PipelineError
+from tautulli_pipeline.errors import PipelineError, WarehouseHeldError
 from tautulli_pipeline.imports.consumer_protocol import (
     Begin,
     Cover,
@@ -22,6 +23,7 @@ from tautulli_pipeline.imports.consumer_protocol import (
     Failed,
     Finish,
     Finished,
+    Held,
     Order,
     Progress,
     Ready,
@@ -65,6 +67,7 @@ class ConsumerClient:
         stop: a request ends every wait for a reply.
         on_progress: receives what is settled so far; called from another thread.
         on_wait: receives what the consumer is waiting for; called from another thread.
+        on_held: receives, again and again, who holds the warehouse; like `on_wait`.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class ConsumerClient:
         *,
         on_progress: Callable[[Outcomes], None],
         on_wait: Callable[[str], None],
+        on_held: Callable[[str], None],
     ) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -83,25 +87,44 @@ class ConsumerClient:
         self._lines = process.stdout
         self._on_progress = on_progress
         self._on_wait = on_wait
+        self._on_held = on_held
         self._replies: queue.Queue[Order | Reply] = queue.Queue()
         self._failed: Failed | None = None
-        self._is_ready = False
+        self._held: WarehouseHeldError | None = None
+        self._held_since = 0.0
+        self._times_held = 0
+        self._ready: Ready | None = None
         self._listener = threading.Thread(target=self._listen, name="consumer", daemon=True)
         self._listener.start()
 
-    def begin(self, import_id: str, wait_seconds: float) -> None:
+    def begin(self, import_id: str) -> None:
         """Tell it to consume for that import; see `Begin`."""
-        self._order(Begin(import_id, wait_seconds))
+        self._order(Begin(import_id))
 
-    def await_ready(self) -> Ready:
+    def await_ready(self, wait_seconds: float) -> Ready:
         """Wait until the consumer has opened the warehouse and the stream.
 
         Raises:
+            WarehouseHeldError: another program still has it open after `wait_seconds`.
             PipelineError: see `require_running`.
         """
-        ready = self._await(Ready)
-        self._is_ready = True
-        return ready
+        deadline, seen = time.monotonic() + wait_seconds, self._times_held
+        while self._ready is None:
+            is_news, seen = seen != self._times_held, self._times_held
+            if is_news and self._held and time.monotonic() >= deadline:
+                raise self._held
+            with suppress(queue.Empty):
+                self._ready = self._next(Ready)
+        return self._ready
+
+    def require_not_held(self, wait_seconds: float) -> None:
+        """Raise an error if the consumer has been waiting for that long for the warehouse.
+
+        Raises:
+            WarehouseHeldError: another program has it open.
+        """
+        if self._held and time.monotonic() - self._held_since >= wait_seconds:
+            raise self._held
 
     def cover(self, partitions: Iterable[str]) -> None:
         """Tell it to count the settled rows of these partitions only."""
@@ -114,7 +137,9 @@ class ConsumerClient:
             PipelineError: see `require_running`.
         """
         self._order(Drain(last_sequence))
-        return self._await(Drained)
+        while True:
+            with suppress(queue.Empty):
+                return self._next(Drained)
 
     def finish(self, since: datetime | None) -> Arrivals | None:
         """End the consumer after its current batch and wait for it.
@@ -122,7 +147,7 @@ class ConsumerClient:
         Returns:
             What the warehouse received since then, if the consumer lived to report it.
         """
-        if not self._is_ready:  # it may be waiting for a lock, and has no batch
+        if self._ready is None:  # it may be waiting for a lock, and has no batch
             self.kill()
             return None
         self._order(Finish(since))
@@ -177,13 +202,19 @@ class ConsumerClient:
         if not self._orders.closed:
             send(self._orders, order)
 
-    def _await(self, kind: type[Awaited]) -> Awaited:
-        while True:
-            with suppress(queue.Empty):
-                reply = self._replies.get(timeout=_POLL_SECONDS)
-                assert isinstance(reply, kind), reply
-                return reply
+    def _next(self, kind: type[Awaited]) -> Awaited:
+        """Return the next reply.
+
+        Raises:
+            queue.Empty: there is none yet, and the consumer is running.
+        """
+        try:
+            reply = self._replies.get(timeout=_POLL_SECONDS)
+        except queue.Empty:
             self.require_running()
+            raise
+        assert isinstance(reply, kind), reply
+        return reply
 
     def _listen(self) -> None:
         failed = _ENDED
@@ -191,10 +222,18 @@ class ConsumerClient:
             if not line.endswith(b"\n"):
                 break  # it was killed in the middle of a reply
             reply = parse(line)
+            if not isinstance(reply, Held):
+                self._held = None
             if isinstance(reply, Progress):
                 self._on_progress(reply.outcomes)
             elif isinstance(reply, Waiting):
                 self._on_wait(reply.words)
+            elif isinstance(reply, Held):
+                if self._held is None:
+                    self._held_since = time.monotonic()
+                self._held = held = WarehouseHeldError(reply.message, hint=reply.hint)
+                self._times_held += 1
+                self._on_held(held.waiting)
             elif isinstance(reply, Failed):
                 failed = reply
             else:

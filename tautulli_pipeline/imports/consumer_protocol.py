@@ -19,14 +19,9 @@ from tautulli_pipeline.warehouse.arrivals import Arrivals
 
 @dataclass(frozen=True)
 class Begin:
-    """Consume for this import.
-
-    Attributes:
-        wait_seconds: how long to wait while another program holds the warehouse.
-    """
+    """Consume for this import, once no other program holds the warehouse."""
 
     import_id: str
-    wait_seconds: float
 
 
 @dataclass(frozen=True)
@@ -70,6 +65,14 @@ class Waiting:
 
 
 @dataclass(frozen=True)
+class Held:
+    """Another program has the warehouse open; sent again and again until it closes the file."""
+
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True)
 class Progress:
     """The rows that are settled so far."""
 
@@ -106,7 +109,7 @@ class Failed:
 
 
 Order = Begin | Cover | Drain | Finish
-Reply = Ready | Waiting | Progress | Drained | Finished | Failed
+Reply = Ready | Waiting | Held | Progress | Drained | Finished | Failed
 
 _KINDS: Final[dict[str, TypeAdapter[Any]]] = {
     kind.__name__.lower(): TypeAdapter(kind) for kind in (*get_args(Order), *get_args(Reply))

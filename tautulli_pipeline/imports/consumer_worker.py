@@ -5,6 +5,7 @@ If its input ends, that process is gone: the consumer finishes its current batch
 
 from __future__ import annotations
 
+import math
 import threading
 import traceback
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from io import FileIO
 from typing import IO
 
 from tautulli_pipeline.data_dir.directory import explained_faults
-from tautulli_pipeline.errors import PipelineError, StoppedError
+from tautulli_pipeline.errors import PipelineError, StoppedError, WarehouseHeldError
 from tautulli_pipeline.imports.connections import open_as_consumer
 from tautulli_pipeline.imports.consumer_protocol import (
     Begin,
@@ -24,6 +25,7 @@ from tautulli_pipeline.imports.consumer_protocol import (
     Failed,
     Finish,
     Finished,
+    Held,
     Progress,
     Ready,
     Waiting,
@@ -78,9 +80,16 @@ class _Import:
 
     def wait(self, words: str) -> None:
         """Report what the consumer is waiting for, unless it was stopped."""
+        self._wait(Waiting(words))
+
+    def wait_for(self, holder: WarehouseHeldError) -> None:
+        """Report who holds the warehouse; the import decides how long to wait."""
+        self._wait(Held(holder.message, holder.hint))
+
+    def _wait(self, reply: Waiting | Held) -> None:
         if self.stopped:
             raise StoppedError("the consumer was stopped")
-        send(self.replies, Waiting(words))
+        send(self.replies, reply)
 
     def report_ready(self, warehouse: str) -> None:
         """Report once that the warehouse and the stream are open."""
@@ -115,8 +124,7 @@ def consume(settings: Settings, running: _Import) -> Arrivals | None:
 
 
 def _consume(settings: Settings, running: _Import, caution: Caution) -> Arrivals | None:
-    wait_seconds = running.begin.wait_seconds
-    with open_as_consumer(settings, wait_seconds=wait_seconds, on_wait=running.wait) as connection:
+    with open_as_consumer(settings, wait_seconds=math.inf, on_wait=running.wait_for) as connection:
         with open_consumption(settings, connection, caution, on_wait=running.wait) as consumption:
             running.report_ready(warehouse_id(connection))
             consumption.run(running)

@@ -114,11 +114,16 @@ def consume_backlog(
         _settle_last_import(settings, consumption.ledger)
     stop.require_none()
     if backlog.is_awaited:
-        raise StoppedError(
-            "stopped because another consumer of this data directory is waiting",
-            hint="that consumer, or the next run, consumes what is left on the stream",
-        )
+        raise gave_way()
     return sum(map(len, consumption.unsettled.values()))
+
+
+def gave_way() -> StoppedError:
+    """Return the error of a consumer that ends because another one is waiting to begin."""
+    return StoppedError(
+        "stopped because another consumer of this data directory is waiting",
+        hint="that consumer, or the next run, consumes what is left on the stream",
+    )
 
 
 def _settle_last_import(settings: Settings, ledger: Ledger) -> None:

@@ -11,16 +11,17 @@ from __future__ import annotations
 import logging
 import subprocess
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
 from tautulli_pipeline.data_dir.directory import data_directory, explained_faults
 from tautulli_pipeline.data_dir.logs import log_to
-from tautulli_pipeline.errors import StreamError
+from tautulli_pipeline.errors import StreamError, WarehouseHeldError
 from tautulli_pipeline.imports.connections import check_login, stream_address
 from tautulli_pipeline.imports.consumer_client import ConsumerClient
+from tautulli_pipeline.imports.known_warehouse import KnownWarehouse
 from tautulli_pipeline.imports.messages import PartitionWork
 from tautulli_pipeline.imports.plan import Destination, Finished, Plan, make_plan
 from tautulli_pipeline.imports.publication import Publication
@@ -36,6 +37,7 @@ from tautulli_pipeline.source.private_folder import remove_stale_snapshots
 from tautulli_pipeline.source.snapshot import OnCopied
 from tautulli_pipeline.source.survey import PartitionContent
 from tautulli_pipeline.stream.session import PublishingSession, open_publishing
+from tautulli_pipeline.stream.standstill import FOR_CONSUMER
 
 _log = logging.getLogger(__name__)
 
@@ -94,11 +96,13 @@ class ImportRequest:
 
 @dataclass(kw_only=True)
 class Import:
-    """An import with its source, stream and consumer open; created by `open_import`.
+    """An import with its source and stream open; created by `open_import`.
 
     Attributes:
         contents: the first survey of the source, if there was one.
-        consumer: a consumer that has begun, for this import only.
+        warehouse: what is remembered about the warehouse.
+        consumer: a consumer for this import only; it begins when it is needed.
+        has_backlog: whether events or receipts of earlier imports wait for a consumer.
     """
 
     settings: Settings
@@ -107,18 +111,33 @@ class Import:
     contents: list[PartitionContent] | None
     running: RunningImport
     session: PublishingSession
+    warehouse: KnownWarehouse
     consumer: ConsumerClient
     stop: Stop
     say: Callable[[str], None]
+    has_backlog: bool = False
     _plan: Plan | None = None
+    _planned_for: str = ""
+    _chosen: Collection[str] | None = None
+    _has_begun: bool = False
+    _is_confirmed: bool = False
 
     @property
     def record(self) -> ImportRecord:
         """The current record."""
         return self.running.record
 
+    def begin_consumer(self) -> None:
+        """Let the consumer begin, unless it has."""
+        if not self._has_begun:
+            self.consumer.begin(self.record.import_id)
+            self._has_begun = True
+
     def prepare(self, history: PartitionHistory, chosen: Collection[str] | None = None) -> Plan:
         """Plan what to publish; a second call returns the same plan.
+
+        If the id of the warehouse is remembered, it is planned with, and the consumer confirms
+        it later. Otherwise the consumer has to open the warehouse first.
 
         Args:
             history: the finished partitions.
@@ -130,27 +149,59 @@ class Import:
             WarehouseError: the consumer cannot open the warehouse.
             StreamError: the consumer cannot use the stream.
         """
-        if self._plan is None:
-            grid = history.grid()
-            contents = self.contents
-            if contents is None or grid is not None:
-                with self.stop.interruptible():
-                    contents = self.source.survey(grid, self.settings.import_batch_size)
-            ready = self.consumer.await_ready()
-            record = self.record
-            self._plan = make_plan(
-                contents,
-                history.finished(),
-                Destination(self.request.server_id, ready.warehouse_id, self.session.identity),
-                record.import_id,
-                fresh=record.fresh,
-                chosen=chosen,
-            )
-            self._report_kept_batch_size(grid)
-            history.show(self._plan.versions)
-            self.running.cover(self._plan)
+        if self._plan is not None:
+            return self._plan
+        grid = history.grid()
+        if self.contents is None or grid is not None:
+            with self.stop.interruptible():
+                self.contents = self.source.survey(grid, self.settings.import_batch_size)
+        self._chosen = chosen
+        self._report_kept_batch_size(grid)
+        if self.warehouse.warehouse_id is None:
+            return self._confirmed(history, self.request.wait_seconds)
+        plan = self._make_plan(history, self.warehouse.warehouse_id)
+        if plan.work or not self._has_begun:
+            return plan
+        if not self._has_nothing_to_do(plan):
+            return self._confirmed(history, self.request.wait_seconds)
+        with suppress(WarehouseHeldError):
+            return self._confirmed(history, 0)
+        return plan
+
+    def _make_plan(self, history: PartitionHistory, warehouse_id: str) -> Plan:
+        assert self.contents is not None
+        record = self.record
+        self._planned_for = warehouse_id
+        self._plan = make_plan(
+            self.contents,
+            history.finished(),
+            Destination(self.request.server_id, warehouse_id, self.session.identity),
+            record.import_id,
+            fresh=record.fresh,
+            chosen=self._chosen,
+        )
+        history.show(self._plan.versions)
+        self.running.cover(self._plan)
+        if self._plan.covered:
+            self.begin_consumer()
+        if self._has_begun:
             self.consumer.cover(self._plan.covered)
         return self._plan
+
+    def _confirmed(self, history: PartitionHistory, wait_seconds: float) -> Plan:
+        """Return the plan for the warehouse that the consumer has opened."""
+        if not self._is_confirmed:
+            self.begin_consumer()
+            warehouse_id = self.consumer.await_ready(wait_seconds).warehouse_id
+            self.warehouse.opened(warehouse_id)
+            self._is_confirmed = True
+            if warehouse_id != self._planned_for:
+                return self._make_plan(history, warehouse_id)
+        assert self._plan is not None
+        return self._plan
+
+    def _has_nothing_to_do(self, plan: Plan) -> bool:
+        return not (plan.covered or self.has_backlog)
 
     def _report_kept_batch_size(self, grid: Grid | None) -> None:
         batch_size = self.settings.import_batch_size
@@ -169,10 +220,17 @@ class Import:
             PipelineError: the import failed; earlier partitions are finished.
         """
         plan = self.prepare(history)
+        if self._has_nothing_to_do(plan) and not self._is_confirmed:
+            self.running.complete()
+            return
         work, rounds, fewest = plan.work, 0, None
         while True:
             if work:
                 self._publish(work, plan, history)
+            confirmed = self._confirmed(history, self.request.wait_seconds)
+            if confirmed is not plan:  # it is another warehouse than the remembered one
+                plan, work = confirmed, confirmed.work
+                continue
             drained = self.consumer.drain(self.session.last_sequence())
             self.running.settled(drained.outcomes)
             work = plan.again(drained.unsettled)
@@ -192,12 +250,13 @@ class Import:
             self.consumer.require_running()
             self.say(f"{lost:,} events were lost on the stream; publishing them again")
         self.running.complete()
-        self._receipts().remove()
+        # Those of other imports are settled as well, and no import but the last is ever resumed.
+        ReceiptFolder(self.settings.layout.receipts).remove()
 
     def _publish(
         self, work: tuple[PartitionWork, ...], plan: Plan, history: PartitionHistory
     ) -> None:
-        folder = self._receipts()
+        folder = ReceiptFolder(self.settings.layout.receipts / self.record.import_id)
         with self.source.naming_damage(), ExitStack() as stack:
             with self.stop.interruptible():
                 reader = stack.enter_context(self.source.open_reader())
@@ -210,7 +269,7 @@ class Import:
                 self.source.salvage.unreadable,
             )
             # Errors raised while an unclosed generator is collected would be lost.
-            with closing(publication.publish(work)) as receipts:
+            with self._naming_holder(), closing(publication.publish(work)) as receipts:
                 for receipt in receipts:
                     folder.write(receipt)
                     key = receipt.partition_key
@@ -219,8 +278,14 @@ class Import:
                     self.running.published(receipt)
                     self.consumer.require_running()
 
-    def _receipts(self) -> ReceiptFolder:
-        return ReceiptFolder(self.settings.layout.receipts / self.record.import_id)
+    @contextmanager
+    def _naming_holder(self) -> Iterator[None]:
+        """Replace the error for a full stream if the consumer cannot make room."""
+        try:
+            yield
+        except StreamError:
+            self.consumer.require_not_held(0)
+            raise
 
 
 @contextmanager
@@ -252,7 +317,7 @@ def open_import(
             resumes it.
     """
     check_login(settings)
-    say = each_once(say)
+    on_held, say = each_once(say), each_once(say)
     log, layout = ImportLog(settings.data_dir), settings.layout
     with ExitStack() as stack:
         stack.enter_context(explained_faults(settings.data_dir))
@@ -278,14 +343,18 @@ def open_import(
             observe=show,
         )
         stack.enter_context(running.until_ended())
+        warehouse = KnownWarehouse(settings)
+        stack.enter_context(warehouse.left_complete())
         consumer = ConsumerClient(
-            consumer_process, stop, on_progress=running.progressed, on_wait=say
+            consumer_process, stop, on_progress=running.progressed, on_wait=say, on_held=on_held
         )
         stack.callback(consumer.finish, None)
         stack.enter_context(consumer.ended_after_failure())
 
         def wait(words: str) -> None:
             consumer.require_running()
+            if FOR_CONSUMER in words:
+                consumer.require_not_held(request.wait_seconds)
             say(words)
 
         with stop.interruptible():
@@ -293,15 +362,20 @@ def open_import(
         # Before the consumer, so that problems with the stream show within seconds.
         session = stack.enter_context(open_publishing(address, on_wait=wait))
         stop.require_none()
-        consumer.begin(running.record.import_id, request.wait_seconds)
-        yield Import(
+        opened = Import(
             settings=settings,
             request=request,
             source=source,
             contents=contents,
             running=running,
             session=session,
+            warehouse=warehouse,
             consumer=consumer,
             stop=stop,
             say=say,
+            has_backlog=bool(session.count_pending()) or any(layout.receipts.glob("*/*")),
         )
+        # Early if it is certainly needed: it opens the warehouse while Dagster loads.
+        if opened.has_backlog or request.fresh or not warehouse.is_untouched:
+            opened.begin_consumer()
+        yield opened

@@ -15,15 +15,16 @@ import dagster as dg
 import duckdb
 from dagster_duckdb import DuckDBResource
 
+from tautulli_pipeline.data_dir.consumer_lock import is_consumer_awaited
 from tautulli_pipeline.data_dir.directory import (
     explained_faults,
     make_data_dir,
     require_warehouse_folder,
 )
-from tautulli_pipeline.errors import ConfigurationError
+from tautulli_pipeline.errors import ConfigurationError, WarehouseHeldError
 from tautulli_pipeline.imports.connections import open_as_consumer
 from tautulli_pipeline.imports.consumer_client import spawned_consumer
-from tautulli_pipeline.imports.consuming import consume_backlog, reopening
+from tautulli_pipeline.imports.consuming import consume_backlog, gave_way, reopening
 from tautulli_pipeline.imports.coordinator import Import, ImportRequest, each_once, open_import
 from tautulli_pipeline.imports.stopping import Stop, import_stop
 from tautulli_pipeline.orchestration.history import last_materialized_at
@@ -99,10 +100,17 @@ class Warehouse(DuckDBResource):
             settings = load_settings()
             make_data_dir(settings)
             require_warehouse_folder(settings)
+            say = each_once(dg.get_dagster_logger().info)
+
+            def wait(held: WarehouseHeldError) -> None:
+                if is_consumer_awaited(settings.layout):
+                    raise gave_way()
+                say(held.waiting)
+
             with open_as_consumer(
                 settings,
                 wait_seconds=WAREHOUSE_WAIT_SECONDS,
-                on_wait=each_once(dg.get_dagster_logger().info),
+                on_wait=wait,
                 config={"custom_user_agent": "dagster", **self.connection_config},
             ) as connection:
                 yield connection
@@ -125,7 +133,10 @@ def consume_stream(context: dg.AssetExecutionContext, warehouse: Warehouse) -> d
         say = each_once(context.log.info)
 
         def consume(caution: Caution) -> tuple[int, Arrivals]:
-            with explained_faults(settings.data_dir), warehouse.get_connection() as connection:
+            with ExitStack() as stack:
+                stack.enter_context(explained_faults(settings.data_dir))
+                with stop.interruptible():  # another program may have it open for minutes
+                    connection = stack.enter_context(warehouse.get_connection())
                 lost = consume_backlog(settings, connection, caution, stop=stop, on_wait=say)
                 return lost, arrivals_since(connection, since)
 

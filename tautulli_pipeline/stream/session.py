@@ -52,6 +52,10 @@ class PublishingSession(_Session):
         """See `JetStream.cause_of_loss`."""
         return self._portal.call(self._stream.cause_of_loss)
 
+    def count_pending(self) -> int:
+        """Count the messages that the consumer has not acked, delivered or not."""
+        return unconsumed(self._portal.call(self._stream.ensure_consumer))
+
     def publish(self, messages: Sequence[Outgoing]) -> Future[PubAcks]:
         """Start publishing; at most one batch at a time. See `Publisher.publish`."""
         return self._portal.start_task_soon(self._publisher.publish, messages)

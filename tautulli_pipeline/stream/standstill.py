@@ -13,7 +13,9 @@ from tautulli_pipeline.stream.jetstream import JetStream, unconsumed
 from tautulli_pipeline.stream.limits import sizes_of
 
 _GRACE_SECONDS: Final = 5.0
-_FULL: Final = "the stream is full; waiting for the consumer to make room"
+# Only the consumer of the import can end these waits.
+FOR_CONSUMER: Final = "waiting for the consumer to make room"
+_FULL: Final = f"the stream is full; {FOR_CONSUMER}"
 _FULL_FOR_OTHERS: Final = (
     "the stream is full of messages that other consumers have not acked; waiting"
 )

@@ -11,6 +11,7 @@ from typing import Final
 from tautulli_pipeline.errors import StreamError
 from tautulli_pipeline.stream.jetstream import JetStream, unconsumed
 from tautulli_pipeline.stream.publisher import Outgoing, PubAcks, Publisher
+from tautulli_pipeline.stream.standstill import FOR_CONSUMER
 
 _POLL_SECONDS: Final = 0.05
 _REPORT_AFTER_SECONDS: Final = 5.0
@@ -71,7 +72,7 @@ class Throttle:
             if waited > self._stream.address.patience_seconds:
                 raise self._timeout_error(left)
             if waited > _REPORT_AFTER_SECONDS:
-                self._stream.on_wait("waiting for the consumer to make room on the stream")
+                self._stream.on_wait(f"{FOR_CONSUMER} on the stream")
             await asyncio.sleep(_POLL_SECONDS)
 
     def _timeout_error(self, left: int) -> StreamError:

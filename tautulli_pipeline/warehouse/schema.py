@@ -13,6 +13,7 @@ import duckdb
 
 from tautulli_pipeline.errors import WarehouseError, WarehouseHeldError
 from tautulli_pipeline.events.identity import quote_literal
+from tautulli_pipeline.warehouse.holders import held_by
 from tautulli_pipeline.warehouse.transaction import transaction
 
 # DuckDB compresses a transaction that fills a row group directly into the file, so the
@@ -90,7 +91,7 @@ def open_warehouse(
     config: Mapping[str, Any] | None = None,
     *,
     wait_seconds: float = 0.0,
-    on_wait: Callable[[str], None] = lambda _message: None,
+    on_wait: Callable[[WarehouseHeldError], None] = lambda _held: None,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open the only writing connection, with the schema up to date.
 
@@ -98,7 +99,7 @@ def open_warehouse(
         path: the DuckDB file; created if it does not exist.
         config: DuckDB settings that extend or override `SETTINGS`.
         wait_seconds: how long to wait for another program to close the file.
-        on_wait: called with a message that names that program; may raise to end the wait.
+        on_wait: called with the error that names that program; may raise to end the wait.
 
     Raises:
         WarehouseHeldError: another process still has the file open.
@@ -112,7 +113,7 @@ def open_warehouse(
         except WarehouseHeldError as error:
             if time.monotonic() >= deadline:
                 raise
-            on_wait(f"{error.message}; waiting for it to close the file")
+            on_wait(error)
         time.sleep(_POLL_SECONDS)
     with connection, explained(path, "write"):
         try:
@@ -256,13 +257,8 @@ def warehouse_id(connection: duckdb.DuckDBPyConnection) -> str:
 
 
 def _warehouse_error(path: Path, operation: str, cause: str) -> WarehouseError:
-    holder = re.search(r"lock is held in (.+?) \(PID (\d+)\)", cause)
-    if holder:
-        return WarehouseHeldError(
-            f"cannot {operation} the warehouse {path}: "
-            f"process {holder[2]} ({holder[1]}) has it open",
-            hint="close that program, or set DUCKDB_PATH to another file",
-        )
+    if held := held_by(path, operation, cause):
+        return held
     hint = "set DUCKDB_PATH to a DuckDB file, or to a new file in a folder you can write to"
     if operation == "write":
         hint = "check that its folder is writable and has free space, then import again to resume"

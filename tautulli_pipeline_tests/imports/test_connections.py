@@ -124,8 +124,8 @@ def test_it_waits_for_another_consumer_and_then_fails(settings, monkeypatch):
 def test_it_waits_for_a_program_that_holds_the_warehouse_until_it_is_told_to_stop(settings):
     received = []
 
-    def give_up(words):
-        received.append(words)
+    def give_up(held):
+        received.append(held.waiting)
         raise StoppedError("the consumer was stopped")
 
     with held_by_another_process(settings.warehouse_path) as process_id:

@@ -15,6 +15,7 @@ from tautulli_pipeline.errors import (
     StoppedError,
     StreamError,
     WarehouseError,
+    WarehouseHeldError,
 )
 from tautulli_pipeline.imports.consumer_protocol import Drained, Ready
 from tautulli_pipeline.imports.coordinator import (
@@ -23,6 +24,7 @@ from tautulli_pipeline.imports.coordinator import (
     each_once,
     open_import,
 )
+from tautulli_pipeline.imports.known_warehouse import KnownWarehouse
 from tautulli_pipeline.imports.plan import Destination, Finished
 from tautulli_pipeline.imports.receipts import ReceiptFolder
 from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Outcomes, Status
@@ -47,15 +49,29 @@ class Consumer:
     lost: list[dict[str, list[int]]] = field(default_factory=list)
     fault: PipelineError | None = None
     covered: set[str] = field(default_factory=set)
+    warehouse_id: str = "warehouse-1"
+    held: WarehouseHeldError | None = None
+    begun: int = 0
+    waited: list[float] = field(default_factory=list)
+
+    def begin(self, _import_id):
+        self.begun += 1
+
+    def require_not_held(self, _wait_seconds):
+        if self.held is not None:
+            raise self.held
 
     def require_running(self):
         self.stop.require_none()
         if self.fault is not None:
             raise self.fault
 
-    def await_ready(self):
+    def await_ready(self, wait_seconds):
+        assert self.begun == 1
         self.require_running()
-        return Ready("warehouse-1")
+        self.waited.append(wait_seconds)
+        self.require_not_held(wait_seconds)
+        return Ready(self.warehouse_id)
 
     def cover(self, partitions):
         self.covered = set(partitions)
@@ -140,6 +156,7 @@ def harness(tmp_path, database, address):
             contents=None,
             running=running,
             session=session,
+            warehouse=KnownWarehouse(settings),
             consumer=harness.consumer,
             stop=harness.stop,
             say=harness.said.append,
@@ -261,6 +278,99 @@ def test_a_repeated_wait_message_is_reported_once_until_it_changes():
     for words in ("unreachable", "unreachable", "full", "unreachable"):
         say(words)
     assert received == ["unreachable", "full", "unreachable"]
+
+
+HELD = WarehouseHeldError("process 7 has it open")
+
+
+@pytest.fixture
+def remembering(harness):
+    """The import, which remembers its warehouse."""
+    harness.settings.warehouse_path.touch()
+    KnownWarehouse(harness.settings).opened("warehouse-1")
+    harness.opened.warehouse = KnownWarehouse(harness.settings)
+    return harness
+
+
+def finish_all(harness, warehouse_id="warehouse-1"):
+    """Let every partition be finished for a warehouse."""
+    destination = replace(harness.destination(), warehouse_id=warehouse_id)
+    contents = harness.opened.source.survey(Grid(WIDTH), WIDTH)
+    harness.history.known = {
+        content.key: Finished("before", destination.version(content)) for content in contents
+    }
+
+
+def test_a_remembered_warehouse_is_published_for_before_it_can_be_opened(remembering):
+    remembering.consumer.held = HELD
+    assert len(remembering.opened.prepare(remembering.history).work) == len(KEYS)
+    with pytest.raises(WarehouseHeldError):
+        remembering.opened.publish(remembering.history)
+    assert keys_of(remembering.history.recorded) == KEYS
+    assert remembering.consumer.waited == [remembering.opened.request.wait_seconds]
+    assert sorted(path.name for path in remembering.receipts.path.iterdir()) == KEYS
+
+
+def test_a_warehouse_that_is_not_remembered_is_waited_for_first(harness):
+    harness.consumer.held = HELD
+    with pytest.raises(WarehouseHeldError):
+        harness.opened.publish(harness.history)
+    assert harness.history.recorded == []
+
+
+def test_another_warehouse_than_the_remembered_one_is_planned_for_again(remembering):
+    remembering.consumer.warehouse_id = "warehouse-2"
+    remembering.opened.publish(remembering.history)
+    published = remembering.history.recorded
+    assert keys_of(published) == KEYS * 2
+    remembering.history.known = {key: finished for key, _, finished in published[3:]}
+    again = replace(remembering.destination(), warehouse_id="warehouse-2")
+    for content in remembering.opened.source.survey(Grid(WIDTH), WIDTH):
+        assert remembering.history.known[content.key].version == again.version(content)
+    assert KnownWarehouse(remembering.settings).warehouse_id == "warehouse-2"
+    assert remembering.running.record.status is Status.COMPLETED
+
+
+def test_if_nothing_is_due_for_another_warehouse_either_nothing_is_published(remembering):
+    finish_all(remembering, "warehouse-2")
+    remembering.consumer.warehouse_id = "warehouse-2"
+    remembering.opened.warehouse.warehouse_id = "warehouse-2"
+    remembering.opened.publish(remembering.history)
+    assert remembering.history.recorded == []
+
+
+def test_a_repeat_with_nothing_new_does_not_open_the_warehouse(remembering):
+    finish_all(remembering)
+    remembering.opened.publish(remembering.history)
+    record = remembering.running.record
+    assert (record.status, record.total_records, record.unchanged) == (Status.COMPLETED, 0, ROWS)
+    assert (remembering.consumer.begun, remembering.consumer.waited) == (0, [])
+
+
+def test_a_repeat_with_nothing_new_does_not_wait_for_a_changed_warehouse(remembering):
+    finish_all(remembering)
+    remembering.opened.begin_consumer()
+    remembering.consumer.held = HELD
+    remembering.opened.publish(remembering.history)
+    assert remembering.running.record.status is Status.COMPLETED
+    assert remembering.consumer.waited == [0]
+
+
+def test_a_changed_warehouse_is_confirmed_before_anything_is_planned_for_it(remembering):
+    finish_all(remembering)
+    remembering.opened.begin_consumer()
+    remembering.consumer.warehouse_id = "warehouse-2"
+    assert len(remembering.opened.prepare(remembering.history).work) == len(KEYS)
+
+
+def test_a_repeat_waits_for_the_warehouse_if_events_are_left_on_the_stream(remembering):
+    finish_all(remembering)
+    remembering.opened.has_backlog = True
+    remembering.opened.begin_consumer()
+    remembering.consumer.held = HELD
+    with pytest.raises(WarehouseHeldError):
+        remembering.opened.publish(remembering.history)
+    assert remembering.consumer.waited == [remembering.opened.request.wait_seconds]
 
 
 @pytest.fixture

@@ -1,0 +1,87 @@
+"""Remembers the id of the warehouse, so that an import can be planned while others hold the file.
+
+A file is recognized by its device and inode. The consumer confirms the id when it opens the file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from tautulli_pipeline.data_dir.files import write_atomically
+from tautulli_pipeline.settings import Settings
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """A warehouse and its file.
+
+    Attributes:
+        left_as: the size and the time of the last change when an import left it complete; None
+            since another import opened it.
+    """
+
+    warehouse_id: str
+    device: int
+    inode: int
+    left_as: tuple[int, int] | None = None
+
+
+_STORED: Final = TypeAdapter(_Memory)
+
+
+class KnownWarehouse:
+    """What a data directory remembers about its warehouse.
+
+    Attributes:
+        warehouse_id: the id; None if it is not known, or if there is another file now.
+        is_untouched: whether nothing was written to the file since an import left it complete.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._memory = settings.layout.known_warehouse
+        self._path = settings.warehouse_path
+        self._is_open = False
+        known, found = self._recall(), self._look()
+        same = known and found and (known.device, known.inode) == (found.st_dev, found.st_ino)
+        self.warehouse_id = known.warehouse_id if known and same else None
+        self.is_untouched = bool(known and found and same and known.left_as == _state(found))
+
+    def opened(self, warehouse_id: str) -> None:
+        """Remember the id that the consumer found in the file."""
+        self.warehouse_id, self._is_open = warehouse_id, True
+        self._remember(is_complete=False)
+
+    @contextmanager
+    def left_complete(self) -> Iterator[None]:
+        """Remember how the file looks if the context opens it and succeeds; closed by then."""
+        yield
+        if self._is_open:
+            self._remember(is_complete=True)
+
+    def _remember(self, *, is_complete: bool) -> None:
+        found = self._look()
+        if found is not None and self.warehouse_id is not None:
+            left_as = _state(found) if is_complete else None
+            memory = _Memory(self.warehouse_id, found.st_dev, found.st_ino, left_as)
+            with suppress(OSError):  # the next import opens the warehouse first
+                write_atomically(self._memory, _STORED.dump_json(memory))
+
+    def _recall(self) -> _Memory | None:
+        with suppress(OSError, ValidationError):
+            return _STORED.validate_json(self._memory.read_bytes())
+        return None
+
+    def _look(self) -> os.stat_result | None:
+        with suppress(OSError):
+            return self._path.stat()
+        return None
+
+
+def _state(found: os.stat_result) -> tuple[int, int]:
+    return found.st_size, found.st_mtime_ns
