@@ -14,7 +14,9 @@ import psutil
 from tautulli_pipeline.errors import WarehouseHeldError
 
 _CONSUMER: Final = ("-m", "tautulli_pipeline.imports.consumer_main")
-_WORKER: Final = ("execute_run", "tautulli_pipeline.definitions")
+# A run is a child of the code server of Dagster.
+_WORKER: Final = "--multiprocessing-fork"
+_CODE_SERVER: Final = frozenset({"dagster", "tautulli_pipeline.definitions"})
 _COMMANDS: Final = frozenset({"tautulli-pipeline", "tautulli_pipeline"})
 
 
@@ -43,15 +45,22 @@ def held_by(path: Path, operation: str, cause: str) -> WarehouseHeldError | None
 def _doing_of(process_id: int) -> str:
     """Return what a process of this pipeline is doing; '' for any other process."""
     with suppress(psutil.Error):
-        return doing_of(psutil.Process(process_id).cmdline())
+        process = psutil.Process(process_id)
+        parent = process.parent()
+        return doing_of(process.cmdline(), parent.cmdline() if parent else ())
     return ""
 
 
-def doing_of(command: Sequence[str]) -> str:
-    """Return what this command line of the pipeline does; '' for any other program."""
+def doing_of(command: Sequence[str], parent: Sequence[str] = ()) -> str:
+    """Return what a process of this pipeline does; '' for any other program.
+
+    Args:
+        command: its command line.
+        parent: the command line of its parent.
+    """
     if _CONSUMER in pairwise(command):
         return "an import is running"
-    if all(any(word in part for part in command) for word in _WORKER):
+    if _WORKER in command and {*parent} >= _CODE_SERVER:
         return "a run of Dagster is storing events"
     # The command itself, or the interpreter that runs it.
     if {Path(part).name for part in command[:3]} & _COMMANDS:

@@ -32,8 +32,6 @@ time.sleep(60)
         ("python -m tautulli_pipeline.imports.consumer_main --debug", "an import is running"),
         ("/v/bin/python /v/bin/tautulli-pipeline duplicates list", "another command of this"),
         ("/v/bin/python -m tautulli_pipeline demo", "another command of this pipeline"),
-        ("python -m dagster api execute_run {tautulli_pipeline.definitions}", "a run of Dagster"),
-        ("python -m dagster api execute_run {other.definitions}", ""),
         ("python /home/me/tautulli_pipeline/notebook.py", ""),
         ("duckdb /home/me/tautulli_pipeline/data/playback.duckdb", ""),
         ("less tautulli_pipeline.imports.consumer_main", ""),
@@ -44,6 +42,18 @@ def test_processes_of_the_pipeline_are_known_by_their_command_line(command, doin
     found = doing_of(command.split())
     assert found.startswith(doing)
     assert bool(found) == bool(doing)
+
+
+def test_a_run_of_dagster_is_known_by_its_parent():
+    worker = [
+        "python",
+        "-c",
+        "from multiprocessing.spawn import spawn_main",
+        "--multiprocessing-fork",
+    ]
+    server = ["python", "-m", "dagster", "api", "grpc", "-m", "tautulli_pipeline.definitions"]
+    assert doing_of(worker, server) == "a run of Dagster is storing events"
+    assert doing_of(worker, [*server[:-1], "other.definitions"]) == doing_of(worker) == ""
 
 
 @pytest.mark.parametrize(
