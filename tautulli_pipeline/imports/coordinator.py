@@ -203,6 +203,13 @@ class Import:
     def _has_nothing_to_do(self, plan: Plan) -> bool:
         return not (plan.covered or self.has_backlog)
 
+    @property
+    def needs_warehouse(self) -> bool:
+        """Whether it waits, or will have to wait, for a program that holds the warehouse."""
+        is_known, plan = self.warehouse.warehouse_id is not None, self._plan
+        is_needed = not self._has_nothing_to_do(plan) if plan else not is_known
+        return is_needed and self.request.wait_seconds > 0
+
     def _report_kept_batch_size(self, grid: Grid | None) -> None:
         batch_size = self.settings.import_batch_size
         was_set = "import_batch_size" in self.settings.model_fields_set
@@ -317,7 +324,7 @@ def open_import(
             resumes it.
     """
     check_login(settings)
-    on_held, say = each_once(say), each_once(say)
+    name, say = each_once(say), each_once(say)
     log, layout = ImportLog(settings.data_dir), settings.layout
     with ExitStack() as stack:
         stack.enter_context(explained_faults(settings.data_dir))
@@ -345,8 +352,13 @@ def open_import(
         stack.enter_context(running.until_ended())
         warehouse = KnownWarehouse(settings)
         stack.enter_context(warehouse.left_complete())
+
+        def name_holder(words: str) -> None:
+            if opened.needs_warehouse:
+                name(words)
+
         consumer = ConsumerClient(
-            consumer_process, stop, on_progress=running.progressed, on_wait=say, on_held=on_held
+            consumer_process, stop, on_progress=running.progressed, on_wait=say, on_held=name_holder
         )
         stack.callback(consumer.finish, None)
         stack.enter_context(consumer.ended_after_failure())

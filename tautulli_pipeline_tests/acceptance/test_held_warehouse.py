@@ -137,7 +137,9 @@ def test_a_repeat_with_nothing_new_ignores_what_a_notebook_wrote(
     with duckdb.connect(data_dir / "playback.duckdb") as notebook:
         notebook.execute("CREATE TABLE mine AS SELECT 1 AS one")
     with held(data_dir, "read-write"):
-        assert outcomes(imported(source, "--wait", 0, data_dir=data_dir)) == {"unchanged": ROWS}
+        outcome = run("import", source, "--json", data_dir=data_dir)
+    assert (outcome.exit_code, outcome.stderr) == (0, "")
+    assert outcomes(outcome.json) == {"unchanged": ROWS}
 
 
 def test_another_warehouse_in_the_same_file_is_noticed(source: Path, data_dir: Path) -> None:
