@@ -1,0 +1,1 @@
+"""Random damaged inputs for the real program, in the suite and for as long as you like."""
