@@ -6,7 +6,7 @@ READY := .venv/ready
 # worker, which creates their shared fixtures once. The slowest files start first.
 PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-slow coverage chromium check bench bench-small lock clean
+.PHONY: demo test test-slow coverage chromium fuzz check bench bench-small lock clean
 
 demo: $(READY)
 	$(BIN)/tautulli-pipeline demo
@@ -24,6 +24,10 @@ coverage: $(READY)
 	$(MAKE) test MEASURED="--cov --cov-report="
 	$(MAKE) test-slow MEASURED="--cov --cov-append --cov-report="
 	$(BIN)/coverage report --fail-under=90 --skip-covered
+
+# Random damaged databases, archives and messages for ten minutes, or for MINUTES.
+fuzz: $(READY)
+	$(BIN)/python -m tautulli_pipeline_tests.fuzz --minutes $(or $(MINUTES),10)
 
 # The tests that need a browser are skipped without it. Installing it needs root and Debian.
 chromium:

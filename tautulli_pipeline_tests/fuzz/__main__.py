@@ -12,7 +12,7 @@ from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
-from tautulli_pipeline_tests.fuzz.trials import TRIALS
+from tautulli_pipeline_tests.fuzz.trials import KINDS, problems_with
 from tautulli_pipeline_tests.fuzz.worker import open_worker
 
 # Messages are tried by the hundred.
@@ -23,7 +23,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="fuzz", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, help="the first seed; random by default")
-    parser.add_argument("--kind", choices=[*TRIALS], help="try only this kind of input")
+    parser.add_argument("--kind", choices=KINDS, help="try only this kind of input")
     parser.add_argument("--once", action="store_true", help="try only the first seed")
     parser.add_argument("--keep", type=Path, default=Path("build/fuzz"), help="for bad inputs")
     return parser.parse_args()
@@ -33,7 +33,7 @@ def main() -> int:
     """Return 1 if an input did something wrong; it is kept, and the seed repeats it."""
     options = _arguments()
     seed = random.randrange(10**9) if options.seed is None else options.seed
-    kinds = [options.kind] if options.kind else [*TRIALS]
+    kinds = [options.kind] if options.kind else [*KINDS]
     deadline = time.monotonic() + options.minutes * 60
     tried: Counter[str] = Counter()
     failed = 0
@@ -45,7 +45,7 @@ def main() -> int:
             kind = dice.choices(kinds, [_WEIGHTS[name] for name in kinds])[0]
             folder = place / "trial"
             folder.mkdir()
-            problems = list(TRIALS[kind](worker, folder, seed))
+            problems = problems_with(kind, worker, folder, seed)
             tried[kind] += 1
             if problems:
                 failed += 1

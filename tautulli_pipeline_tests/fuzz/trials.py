@@ -11,7 +11,7 @@ from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.stream.publisher import Outgoing
 from tautulli_pipeline.stream.session import open_publishing
 from tautulli_pipeline_tests.cases import make_database, play
-from tautulli_pipeline_tests.command import query
+from tautulli_pipeline_tests.command import nothing_runs, query
 from tautulli_pipeline_tests.fuzz.archives import damaged_archive
 from tautulli_pipeline_tests.fuzz.databases import damaged_database
 from tautulli_pipeline_tests.warehouse.test_fuzzed_messages import SUBJECT_PARTS, mixed
@@ -26,10 +26,12 @@ CPU_SECONDS: Final = 20.0
 PEAK_MIB: Final = 600
 MESSAGES: Final = 400
 _IMPORTED_ONE_IN: Final = 12
+_LARGE: Final = 0.02
+_LARGEST_BYTES: Final = 1_000_000
 _TABLES: Final = ("playback_events", "dead_letters", "dedupe_audit_log")
 
 
-def try_database(worker: Worker, folder: Path, seed: int) -> Iterator[str]:
+def _try_database(worker: Worker, folder: Path, seed: int) -> Iterator[str]:
     """Read a damaged database; yield what is wrong."""
     dice = random.Random(seed)
     path = folder / "tautulli.db"
@@ -37,7 +39,7 @@ def try_database(worker: Worker, folder: Path, seed: int) -> Iterator[str]:
     yield from _read_by_all(worker, path, dice)
 
 
-def try_archive(worker: Worker, folder: Path, seed: int) -> Iterator[str]:
+def _try_archive(worker: Worker, folder: Path, seed: int) -> Iterator[str]:
     """Read a damaged zip archive; yield what is wrong."""
     dice = random.Random(seed)
     path = folder / "tautulli.zip"
@@ -45,7 +47,7 @@ def try_archive(worker: Worker, folder: Path, seed: int) -> Iterator[str]:
     yield from _read_by_all(worker, path, dice)
 
 
-def try_messages(worker: Worker, folder: Path, seed: int) -> Iterator[str]:
+def _try_messages(worker: Worker, folder: Path, seed: int) -> Iterator[str]:
     """Consume messages of hostile producers; yield what is wrong."""
     dice = random.Random(seed)
     data_dir, path = folder / "data", folder / "tautulli.db"
@@ -67,7 +69,16 @@ def try_messages(worker: Worker, folder: Path, seed: int) -> Iterator[str]:
             yield f"{len(sequences)} messages have {len(stored)} places"
 
 
-TRIALS: Final = {"databases": try_database, "archives": try_archive, "messages": try_messages}
+_KINDS: Final = {"databases": _try_database, "archives": _try_archive, "messages": _try_messages}
+KINDS: Final = tuple(_KINDS)
+
+
+def problems_with(kind: str, worker: Worker, folder: Path, seed: int) -> list[str]:
+    """Make the input of this kind and seed in `folder`, read it, and return what is wrong."""
+    problems = list(_KINDS[kind](worker, folder, seed))
+    if not nothing_runs(folder / "data"):
+        problems.append("processes kept running")
+    return problems
 
 
 def _read_by_all(worker: Worker, path: Path, dice: random.Random) -> Iterator[str]:
@@ -129,7 +140,10 @@ def _hostile_messages(dice: random.Random) -> Iterator[Outgoing]:
         headers = {"Nats-Msg-Id": f"hostile-{number}"}
         if dice.random() < 0.2:
             headers["Import-Id"] = dice.choice(("x", "null", "é🎬", "0" * 500))
-        yield Outgoing(subject, mixed(dice, number), headers)
+        body = mixed(dice, number)
+        if dice.random() < _LARGE:
+            body = dice.choice((b"\xff", b"[", b"x", body)) * dice.choice((10_000, 200_000))
+        yield Outgoing(subject, body[:_LARGEST_BYTES], headers)
 
 
 def _publish(data_dir: Path, messages: list[Outgoing]) -> list[int]:
