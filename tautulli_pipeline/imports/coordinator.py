@@ -206,8 +206,11 @@ class Import:
     @property
     def needs_warehouse(self) -> bool:
         """Whether it waits, or will have to wait, for a program that holds the warehouse."""
-        is_known, plan = self.warehouse.warehouse_id is not None, self._plan
-        is_needed = not self._has_nothing_to_do(plan) if plan else not is_known
+        plan = self._plan
+        if plan is None:
+            is_needed = self.has_backlog or self.request.fresh or not self.warehouse.warehouse_id
+        else:
+            is_needed = not self._has_nothing_to_do(plan)
         return is_needed and self.request.wait_seconds > 0
 
     def _report_kept_batch_size(self, grid: Grid | None) -> None:
