@@ -87,6 +87,9 @@ async def connect(
             f"cannot reach the stream server at {address.shown_url}: {cause}",
             hint=connection_hint(address, cause),
         ) from error
+    except asyncio.CancelledError:
+        await client.close()
+        raise
     try:
         yield stream
     finally:
