@@ -25,7 +25,8 @@ from tautulli_pipeline.stream.session import ConsumingSession, open_consuming, o
 from tautulli_pipeline.warehouse.cache import DedupCache, Match
 from tautulli_pipeline.warehouse.decoder import content_query
 from tautulli_pipeline.warehouse.schema import ROWS_PER_TRANSACTION, connect
-from tautulli_pipeline.warehouse.writer import Writer, numbered
+from tautulli_pipeline.warehouse.screening import screen
+from tautulli_pipeline.warehouse.writer import Writer
 
 _EVERYTHING: Final = IdRange(1, LARGEST_ID)
 _PULL_BYTES: Final = 32 * 2**20
@@ -71,7 +72,7 @@ class _TimedWriter(Writer):
 
     def decode_contents(self, messages: pa.Table) -> None:
         """Decode the whole `messages` as the INSERT does, but store nothing."""
-        self._messages.table = numbered(messages)
+        self._messages.table = screen(messages)
         self._connection.execute("EXECUTE decode_contents").fetchall()
 
 

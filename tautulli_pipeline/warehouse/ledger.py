@@ -151,7 +151,8 @@ class Ledger:
         close_arrived(self._connection, span, now)
         self._connection.execute(_WRITE_LINES, {"now": now})
         unsettled: Unsettled = {}
-        for import_id, key, row_id in self._connection.execute(missing).fetchall():
+        lost = self._connection.execute(f"{missing} ORDER BY ALL").fetchall()
+        for import_id, key, row_id in lost:
             unsettled.setdefault((import_id, key), []).append(row_id)
         return unsettled
 

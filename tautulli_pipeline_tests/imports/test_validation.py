@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import socket
 import sqlite3
@@ -27,7 +28,11 @@ NOTHING = {"event_id": 0, "correlation_key": 0, "rating_key_user_started": 0}
 @pytest.fixture
 def findings_of(tmp_path, data_dir):
     def findings_of(database, warehouse=None, **options):
-        settings = Settings(pipeline_data_dir=data_dir, duckdb_path=warehouse)
+        settings = Settings(
+            pipeline_data_dir=data_dir,
+            duckdb_path=warehouse,
+            nats_url=os.environ.get("NATS_URL"),
+        )
         with open_source(database, settings.layout.snapshots) as source:
             return validate(source, settings, **options)
 

@@ -208,7 +208,7 @@ def test_nothing_is_spilled_to_the_current_directory(path, monkeypatch, tmp_path
 @pytest.mark.parametrize(
     ("text", "cause"),
     [
-        ("IO Error: Could not set lock on file", "Could not set lock on file"),
+        ("IO Error: Cannot open file", "Cannot open file"),
         ("IO Error: one\nmore of it", "one"),
         ("TransactionContext Error: Failed to commit: Out of Memory Error: too much", "too much"),
         (
