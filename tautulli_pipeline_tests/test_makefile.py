@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -37,8 +38,16 @@ def python(folder: Path, name: str, *, is_old: bool = False, pip_code: int = 0) 
 
 
 def make(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    # As if it was not started by another make.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
     return subprocess.run(
-        ["make", *arguments], cwd=checkout, capture_output=True, text=True, check=False, timeout=60
+        ["make", *arguments],
+        cwd=checkout,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
 
 

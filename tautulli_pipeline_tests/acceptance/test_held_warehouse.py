@@ -36,7 +36,9 @@ connection = duckdb.connect(sys.argv[1], read_only=sys.argv[2] == "read-only")
 print(connection.execute("SELECT count(*) FROM playback_events").fetchall(), flush=True)
 sys.stdin.read()
 """
-MODES = pytest.mark.parametrize("mode", ["read-only", "read-write"])
+MODES = pytest.mark.parametrize(
+    "mode", ["read-only", pytest.param("read-write", marks=pytest.mark.slow)]
+)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ A list with a window of message ids simulates the stream; everything else is rea
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from itertools import product
 
@@ -33,6 +34,7 @@ from tautulli_pipeline_tests.warehouse.plays import (
     STREAM,
     batch,
     event,
+    memory_warehouse,
     message,
     rows,
     uuid_of,
@@ -63,21 +65,17 @@ def produced_by(source, number):
     )
 
 
-class CrashError(Exception):
-    """Simulates the death of the process."""
+class CrashError(BaseException):
+    """Simulates the death of the process, which no code can handle."""
 
 
 class Lifecycle(RuleBasedStateMachine):
     """Each distinct play is stored once, plus the restored ones."""
 
-    def __init__(self, warehouse):
+    def __init__(self):
         super().__init__()
-        self.warehouse = warehouse
-        for table in (
-            *("playback_events", "dedupe_audit_log", "dead_letters"),
-            *("stream_positions", "import_ledger"),
-        ):
-            self.warehouse.execute(f"DELETE FROM {table}")
+        self.opened = ExitStack()
+        self.warehouse = self.opened.enter_context(memory_warehouse())
         self.seconds = 0.0
         self.stream = []
         self.message_ids = {}
@@ -85,6 +83,9 @@ class Lifecycle(RuleBasedStateMachine):
         self.receipts = {}
         self.restored = set()
         self.restart()
+
+    def teardown(self):
+        self.opened.close()
 
     @rule()
     def restart(self):
@@ -255,9 +256,9 @@ def _play(content):
     return content["rating_key"], content["user_id"], int(content["started_at"][-2])
 
 
-def test_each_distinct_play_is_stored_once(shared_warehouse):
+def test_each_distinct_play_is_stored_once():
     run_state_machine_as_test(
-        lambda: Lifecycle(shared_warehouse),
+        Lifecycle,
         settings=settings(
             max_examples=12,
             stateful_step_count=25,
