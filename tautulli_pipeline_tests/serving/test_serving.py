@@ -90,7 +90,7 @@ def no_run_is_active(served: Served) -> bool:
 
 def every_partition(served: Served) -> dict[str, str]:
     """Return the tags of a run that publishes every partition again."""
-    keys = partitions(served)
+    keys = wait_until(lambda: partitions(served), WAITS_SECONDS, pause_seconds=0.5)
     return {
         "dagster/asset_partition_range_start": keys[0],
         "dagster/asset_partition_range_end": keys[-1],
@@ -137,7 +137,8 @@ def test_a_stop_is_answered_at_once(tmp_path: Path):
         assert served.process.stderr.readline() == "stopping the services\n"
         assert time.monotonic() - began_at < 3
     assert served.process.returncode == 130
-    assert nothing_runs(tmp_path / "data")
+    # A code server that was just starting ends by itself.
+    wait_until(lambda: nothing_runs(tmp_path / "data"), WAITS_SECONDS, pause_seconds=0.5)
 
 
 def test_a_killed_child_is_restarted(served: Served) -> None:
