@@ -67,7 +67,7 @@ class ConsumerClient:
         stop: a request ends every wait for a reply.
         on_progress: receives what is settled so far; called from another thread.
         on_wait: receives what the consumer is waiting for; called from another thread.
-        on_held: receives, again and again, who holds the warehouse; like `on_wait`.
+        on_held: receives who holds the warehouse, at each attempt to open it; like `on_wait`.
     """
 
     def __init__(

@@ -66,7 +66,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Held:
-    """Another program has the warehouse open; sent again and again until it closes the file."""
+    """Another program has the warehouse open; sent at each attempt to open it."""
 
     message: str
     hint: str

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from pathlib import Path
 
 import dagster as dg
 import uvicorn
@@ -16,7 +16,7 @@ from dagster_webserver.app import create_app_from_workspace_process_context
 
 from tautulli_pipeline.serving.same_origin import SameOrigin
 
-_DEFINITIONS = ModuleTarget("tautulli_pipeline.definitions", None, os.getcwd(), None)  # noqa: PTH109
+_DEFINITIONS = ModuleTarget("tautulli_pipeline.definitions", None, str(Path.cwd()), None)
 
 
 def main(host: str, port: int) -> None:

@@ -1,6 +1,6 @@
 """Opens private copies with SQLite. Each query can be interrupted, and its time is limited.
 
-A damaged or hostile file can make a query run for ever: pages can refer to each other in
+A damaged or hostile file can make a query run endlessly: pages can refer to each other in
 circles, and a cell can claim to be larger than the file.
 """
 

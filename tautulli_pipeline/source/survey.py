@@ -211,7 +211,7 @@ class Survey:
         return ends
 
     def require_ends(self) -> None:
-        """Read what the reader scans as a whole: pages in a circle would keep it busy for ever."""
+        """Read what the reader scans as a whole: it would never finish pages in a circle."""
         self._require_lookups()
         for table in HISTORY_TABLES:
             if table == HISTORY or (
