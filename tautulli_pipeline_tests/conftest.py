@@ -9,6 +9,11 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings as hypothesis_settings
+
+# Other processes of the suite can delay any example.
+hypothesis_settings.register_profile("suite", deadline=None)
+hypothesis_settings.load_profile("suite")
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

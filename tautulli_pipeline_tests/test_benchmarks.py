@@ -162,6 +162,7 @@ def demo(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_dagsters_recording_is_measured_with_every_partition(demo, tmp_path, monkeypatch):
     folder = tmp_path / "recording"
     found, run = worker.measure(worker.RECORDING, demo, folder)

@@ -246,6 +246,7 @@ def assert_no_step_was_skipped(served: Served) -> None:
         assert "ExecutionStepSkippedEvent" not in kinds, run["jobName"]
 
 
+@pytest.mark.slow
 def test_a_backfill_of_two_ranges_imports_only_these(served: Served) -> None:
     # Before the first import, the sensor has already added the partitions.
     keys = wait_until(lambda: served.ask(PARTITIONS)["partitionKeys"], 0.5)
@@ -276,6 +277,7 @@ def test_an_import_is_complete_when_its_last_row_is_stored(
     assert_no_step_was_skipped(served)
 
 
+@pytest.mark.slow
 def test_an_import_reports_and_waits_for_a_server_that_is_away(
     begin: Callable[..., Started], served: Served, server: ExternalServer
 ) -> None:
@@ -345,6 +347,7 @@ def test_stop_while_publishing_keeps_finished_ranges(
     assert_whole(served)
 
 
+@pytest.mark.slow
 def test_stop_while_draining(begin: Callable[..., Started], served: Served) -> None:
     started = begin()
     wait_until(lambda: started.is_published(1), 0.001)
@@ -358,6 +361,7 @@ def test_stop_while_draining(begin: Callable[..., Started], served: Served) -> N
     assert_whole(served)
 
 
+@pytest.mark.slow
 def test_lost_rows_are_published_again(
     begin: Callable[..., Started], served: Served, server: ExternalServer
 ) -> None:
@@ -402,6 +406,7 @@ def test_a_second_start_is_refused_with_the_progress_of_the_first(
     assert_whole(served)
 
 
+@pytest.mark.slow
 def test_fresh_covers_every_row_again(begin: Callable[..., Started], served: Served) -> None:
     assert begin().ended().status == COMPLETED
     assert begin().ended().status == COMPLETED
@@ -414,6 +419,7 @@ def test_fresh_covers_every_row_again(begin: Callable[..., Started], served: Ser
     assert_whole(served)
 
 
+@pytest.mark.slow
 def test_salvage_imports_what_is_readable(
     begin: Callable[..., Started], served: Served, tmp_path: Path
 ) -> None:
@@ -431,6 +437,7 @@ def test_salvage_imports_what_is_readable(
     assert stored == (ROWS - status["errors"],)
 
 
+@pytest.mark.slow
 def test_an_import_names_and_waits_for_a_program_that_holds_the_warehouse(
     begin: Callable[..., Started], served: Served
 ) -> None:

@@ -137,7 +137,8 @@ def test_an_import_waits_for_a_frozen_server(many: Path, data_dir: Path, tmp_pat
     assert outcome.stderr.splitlines().count(SERVER_AWAY) == 1
 
 
-@pytest.mark.parametrize("how", ["killed", pytest.param("frozen", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["killed", "frozen"])
 def test_an_import_fails_if_the_server_stays_away_and_resumes_later(
     how: str, many: Path, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +172,7 @@ def python_with_short_timeout(folder: Path) -> str:
     return str(script)
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_an_import_that_waits_for_its_server(
     many: Path, data_dir: Path, tmp_path: Path
 ) -> None:
@@ -209,6 +211,7 @@ def test_a_small_stream_that_drops_old_messages_loses_nothing(
     assert EVENTS_LOST not in outcome.stderr
 
 
+@pytest.mark.slow
 def test_events_that_expire_before_they_are_consumed_are_published_again(
     many: Path, data_dir: Path, server: ExternalServer
 ) -> None:
@@ -236,6 +239,7 @@ def test_an_import_waits_until_a_full_stream_has_room(
     assert outcome.stderr.splitlines().count(waits) == 1
 
 
+@pytest.mark.slow
 def test_an_import_fails_if_the_stream_stays_full_and_resumes_once_it_has_room(
     few: Path, data_dir: Path, server: ExternalServer
 ) -> None:
@@ -253,6 +257,7 @@ def test_an_import_fails_if_the_stream_stays_full_and_resumes_once_it_has_room(
     assert all_imported(imported(few, data_dir=data_dir, NATS_URL=server.url), data_dir, FEW)
 
 
+@pytest.mark.slow
 def test_events_purged_before_they_are_consumed_are_published_again(
     many: Path, data_dir: Path, server: ExternalServer
 ) -> None:
@@ -266,6 +271,7 @@ def test_events_purged_before_they_are_consumed_are_published_again(
     assert EVENTS_LOST in outcome.stderr
 
 
+@pytest.mark.slow
 def test_a_durable_consumer_deleted_during_an_import_is_recreated(
     many: Path, data_dir: Path, server: ExternalServer
 ) -> None:
@@ -278,7 +284,9 @@ def test_a_durable_consumer_deleted_during_an_import_is_recreated(
     assert all_imported(outcome.json, data_dir, MANY)
 
 
-@pytest.mark.parametrize("recreated", [False, True], ids=["deleted", "recreated"])
+@pytest.mark.parametrize(
+    "recreated", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["deleted", "recreated"]
+)
 def test_deleting_the_stream_fails_the_import_and_the_next_one_imports_the_rest(
     recreated: bool, many: Path, data_dir: Path, server: ExternalServer
 ) -> None:

@@ -144,6 +144,7 @@ def test_a_repeat_with_nothing_new_ignores_what_a_notebook_wrote(
     assert outcomes(outcome.json) == {"unchanged": ROWS}
 
 
+@pytest.mark.slow
 def test_another_warehouse_in_the_same_file_is_noticed(source: Path, data_dir: Path) -> None:
     """A restored backup overwrites the file in place: same device and inode."""
     imported(source, data_dir=data_dir)
@@ -157,6 +158,7 @@ def test_another_warehouse_in_the_same_file_is_noticed(source: Path, data_dir: P
     assert count_stored(data_dir) == [(ROWS, ROWS)]
 
 
+@pytest.mark.slow
 def test_a_warehouse_that_is_another_one_after_all_gets_everything(
     source: Path, data_dir: Path
 ) -> None:

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import pytest
 
 from tautulli_pipeline.definitions import defs
 from tautulli_pipeline.orchestration.instance import open_instance
@@ -133,6 +134,7 @@ def test_dagster_imports_and_consumes_without_the_command_line(
     assert imported(database, data_dir=data_dir)["unchanged"] == 25
 
 
+@pytest.mark.slow
 def test_a_partition_range_publishes_only_its_partitions(database: Path, data_dir: Path) -> None:
     imported(database, "--batch-size", 10, data_dir=data_dir)
     execute(

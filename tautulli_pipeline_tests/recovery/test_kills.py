@@ -135,6 +135,7 @@ def test_an_import_killed_three_times_stores_every_row_exactly_once(
     assert set(after.values()) == {1}
 
 
+@pytest.mark.slow
 def test_an_import_survives_kills_of_its_stream_server(database: Path, data_dir: Path) -> None:
     process = start("import", database, *OPTIONS, data_dir=data_dir)
     for moment in (has_begun, is_a_third_done, is_two_thirds_done):

@@ -102,6 +102,7 @@ def test_a_signal_while_surveying(attempt: str, database: Path, data_dir: Path) 
         assert ImportLog(data_dir).read().status is Status.STOPPED
 
 
+@pytest.mark.slow
 def test_a_signal_while_the_consumer_starts(
     importing: subprocess.Popen[str], data_dir: Path
 ) -> None:
@@ -115,6 +116,7 @@ def test_a_signal_while_the_consumer_starts(
     assert run("status", "--json", data_dir=data_dir).json["status"] == "stopped"
 
 
+@pytest.mark.slow
 def test_a_signal_while_the_stream_server_does_not_answer(
     importing: subprocess.Popen[str], data_dir: Path
 ) -> None:
@@ -138,6 +140,7 @@ def test_a_signal_while_publishing(importing: subprocess.Popen[str], data_dir: P
     assert left["processed"] < left["total_records"] == ROWS
 
 
+@pytest.mark.slow
 def test_a_signal_while_draining(importing: subprocess.Popen[str], data_dir: Path) -> None:
     wait_until(lambda: published(data_dir), pause_seconds=0.001)
     running = consumer(data_dir)
@@ -189,6 +192,7 @@ def test_a_closed_terminal_stops_it(database: Path, data_dir: Path) -> None:
     assert run("status", "--json", data_dir=data_dir).json["status"] == "stopped"
 
 
+@pytest.mark.slow
 def test_an_import_under_nohup_survives_a_closed_terminal(database: Path, data_dir: Path) -> None:
     importing = subprocess.Popen(
         ["nohup", sys.executable, "-m", "tautulli_pipeline", "import", database],

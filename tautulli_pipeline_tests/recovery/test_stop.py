@@ -91,6 +91,7 @@ def test_stop_ends_a_running_import_and_reset_makes_the_next_one_start_over(
     assert query(data_dir, of_this, again["import_id"]) == [(999,)]
 
 
+@pytest.mark.slow
 def test_terminating_the_run_in_dagster_stops_an_import_of_the_command_line(
     database: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +127,7 @@ def test_stop_while_the_source_is_copied_leaves_nothing_behind(
     assert not list(data_dir.glob("import.*.stop"))
 
 
+@pytest.mark.slow
 def test_two_data_directories_can_import_at_the_same_time(data_dir: Path) -> None:
     sizes = {data_dir: 2000, data_dir.with_name("second"): 3000}
     both = [start("demo", "--rows", rows, "--json", data_dir=at) for at, rows in sizes.items()]
@@ -158,6 +160,7 @@ reset.reset_progress(settings, lambda: forget_history(settings.data_dir))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_reset_is_completed_by_the_next_one(data_dir: Path) -> None:
     source = data_dir.with_name("small.db")
     make_demo_database(source, 50)

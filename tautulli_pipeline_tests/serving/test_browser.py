@@ -98,7 +98,13 @@ def foreign_site() -> Iterator[int]:
             thread.join()
 
 
-@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])  # the same site, another site
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("127.0.0.1", marks=pytest.mark.slow, id="same site"),
+        pytest.param("localhost", id="another site"),
+    ],
+)
 def test_a_foreign_page_starts_and_reads_nothing(served: Served, opened: Browser, name: str):
     before = len(served.runs())
     with foreign_site() as port:
@@ -156,6 +162,7 @@ def test_the_page_of_a_queued_run_follows_it_to_its_end_without_a_reload(
     page.close()
 
 
+@pytest.mark.slow
 def test_an_import_of_the_command_line_is_on_the_page_of_its_job_and_on_the_timeline(
     served: Served, opened: Browser
 ):
@@ -186,6 +193,7 @@ def test_a_launchpad_shows_only_options_that_somebody_would_set(
     page.close()
 
 
+@pytest.mark.slow
 def test_a_partition_typed_by_hand_is_refused_and_nothing_fails(served: Served):
     run_id = served.launch("import_job", **{"dagster/partition": "foo"})
     assert served.ended(run_id) == "CANCELED"
@@ -199,6 +207,7 @@ def test_a_partition_typed_by_hand_is_refused_and_nothing_fails(served: Served):
     assert node["assetPartitionStatuses"]["failedPartitions"] == []
 
 
+@pytest.mark.slow
 def test_a_failed_run_names_its_cause_in_one_line(served: Served):
     config = {"ops": {"publish_partitions": {"config": {"source": "/nowhere/tautulli.db"}}}}
     run_id = served.launch("import_job", config)

@@ -68,6 +68,7 @@ def test_a_backfill_of_all_partitions_from_the_ui_fills_the_table(served: Served
     assert query(served.data_dir, f"{counts} FROM playback_events") == [(ROWS, ROWS, ROWS)]
 
 
+@pytest.mark.slow
 def test_an_import_stopped_from_the_ui_is_resumed_by_the_command_line(served: Served) -> None:
     run_id = served.launch("import_job", **every_partition(served))
     wait_until(lambda: list(served.data_dir.glob("receipts/*/0*")), pause_seconds=0.001)

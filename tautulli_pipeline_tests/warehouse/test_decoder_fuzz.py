@@ -91,7 +91,9 @@ def test_each_of_2000_random_messages_ends_up_in_exactly_one_table(outcomes):
     assert len(outcomes["dead_letters"]) > 300
 
 
-@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "America/St_Johns"])
+@pytest.mark.parametrize(
+    "zone", [pytest.param("Pacific/Kiritimati", marks=pytest.mark.slow), "America/St_Johns"]
+)
 def test_the_time_zone_of_the_machine_changes_nothing(tmp_path, zone):
     code = (
         "import json, pathlib, sys; "

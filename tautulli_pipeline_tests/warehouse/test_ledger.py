@@ -269,6 +269,7 @@ def test_a_failure_leaves_no_line_and_no_dead_letter(warehouse, ledger):
     assert totals(ledger) == {"rejected": 1}
 
 
+@pytest.mark.slow
 def test_rejected_rows_that_exceed_memory_are_settled(tmp_path):
     """Settle 90 MB of raw records; the warehouse has 136 MiB of memory."""
     record = '{"summary":"%s"}' % ("x" * 6000)

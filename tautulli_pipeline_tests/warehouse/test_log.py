@@ -82,6 +82,7 @@ def play_of(number: int) -> dict[str, object]:
     return event(number, source="tautulli-import", summary="x" * 1_000_000)
 
 
+@pytest.mark.slow
 def test_loose_rows_with_huge_texts_do_not_exhaust_memory(tmp_path: Path) -> None:
     """Ten transactions of 28 MB each; DuckDB keeps loose rows until a checkpoint."""
     with closing(connect(tmp_path / "playback.duckdb", {})) as connection:
