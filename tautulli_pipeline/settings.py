@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Annotated, Final
 
 from annotated_types import Ge, Le
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
 
 from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.errors import ConfigurationError
@@ -27,7 +35,14 @@ def _expanded(path: Path) -> Path:
         raise ValueError(str(error)) from error
 
 
+def _listed(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    return tuple(name.strip().lower() for name in text.split(",") if name.strip())
+
+
 _Path = Annotated[Path, AfterValidator(_expanded)]
+_Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 
 class Settings(BaseModel):
@@ -44,6 +59,8 @@ class Settings(BaseModel):
 
     pipeline_data_dir: _Path = Path("data")
     duckdb_path: _Path | None = None
+    pipeline_password_file: _Path | None = None
+    pipeline_allowed_hosts: _Names = ()
 
     nats_url: str | None = None
     nats_stream: Annotated[str, Field(pattern=_NAME)] = "MEDIA_EVENTS"
@@ -67,6 +84,30 @@ class Settings(BaseModel):
     def layout(self) -> DataDir:
         """The paths in the data directory."""
         return DataDir(self.data_dir)
+
+    @property
+    def password(self) -> str | None:
+        """The password of the web UI; None if there is none.
+
+        Raises:
+            ConfigurationError: the file cannot be read, or holds no password.
+        """
+        path = self.pipeline_password_file
+        if path is None:
+            return None
+        try:
+            password = path.read_text(encoding="utf-8").strip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise ConfigurationError(
+                f"cannot read PIPELINE_PASSWORD_FILE={path}: {why}",
+                hint="write the password into it, or unset the variable",
+            ) from error
+        if not password:
+            raise ConfigurationError(
+                f"PIPELINE_PASSWORD_FILE={path} is empty", hint="write the password into it"
+            )
+        return password
 
     @property
     def warehouse_path(self) -> Path:

@@ -43,6 +43,7 @@ DRIVERS = {
     "sqlite3": {"source", "demo"},
     "pandas": set(),
     "duckdb": {"source", "imports", "warehouse", "orchestration"},
+    "fastapi": {"serving"},
     "click": {"cli"},
     "rich": {"cli"},
     "pydantic_settings": set(),

@@ -134,8 +134,15 @@ def reset(*, as_json: bool) -> None:
     show_default=True,
     help="Port of Dagster's UI.",
 )
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="Address to listen on. Others than loopback need a password.",
+)
 @DEBUG
-def up(*, port: int) -> None:
+def up(*, port: int, host: str) -> None:
     """Run Dagster's UI on this machine, with its daemon and the stream server.
 
     Ctrl-C stops all of them. Unfinished work can be resumed.
@@ -147,7 +154,7 @@ def up(*, port: int) -> None:
     with stop.heard():
         from tautulli_pipeline.serving.up import Serving
 
-        Serving(settings, port, stop, print_notice).run()
+        Serving(settings, port, stop, print_notice, host).run()
     stop.require_none()
 
 

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict
 from functools import partial
-from typing import Final
 
 from tautulli_pipeline.cli.lines import print_line, print_notice
 from tautulli_pipeline.cli.reporting import print_json
-from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.imports.import_lock import Claim
 from tautulli_pipeline.imports.record import PENDING_SUMMARY, ImportLog, ImportRecord, Status
 from tautulli_pipeline.imports.reset import NOTHING, reset_progress
+from tautulli_pipeline.imports.stopping import STOP_WAIT_SECONDS, stop_running_import
 from tautulli_pipeline.settings import Settings
 
-# How long `stop` waits for the current batch. After that, the request remains in effect.
-_WAITS_SECONDS: Final = 30.0
-_POLL_SECONDS: Final = 0.1
 
-
-def run_stop(settings: Settings, *, as_json: bool, waits_seconds: float = _WAITS_SECONDS) -> None:
+def run_stop(
+    settings: Settings, *, as_json: bool, waits_seconds: float = STOP_WAIT_SECONDS
+) -> None:
     """Ask the running import to stop, and wait up to `waits_seconds` for it."""
     log = ImportLog(settings.data_dir)
-    claim = log.lock.holder()
-    if claim is not None and claim.source:
-        _request(log, claim)
-        deadline = time.monotonic() + waits_seconds
-        while log.lock.holder() == claim and time.monotonic() < deadline:
-            time.sleep(_POLL_SECONDS)
+    claim = stop_running_import(log, waits_seconds, print_notice)
     record = log.current()
     if as_json:
         summary = record.summary() if record else PENDING_SUMMARY
@@ -39,19 +30,6 @@ def run_stop(settings: Settings, *, as_json: bool, waits_seconds: float = _WAITS
         print_line(f"no import is running; status of the last one: {record.status}")
     else:
         print_line(_answer(record, claim))
-
-
-def _request(log: ImportLog, claim: Claim) -> None:
-    try:
-        log.lock.request_stop(claim)
-    except FileNotFoundError:
-        return  # the import has ended and its data directory is gone
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot ask process {claim.process_id} to stop: {error.strerror}",
-            hint="make the data directory writable, or press Ctrl-C where the import runs",
-        ) from error
-    print_notice(f"asked process {claim.process_id} to stop after the current batch")
 
 
 def _answer(record: ImportRecord, claim: Claim) -> str:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from tautulli_pipeline.errors import StoppedError
+from tautulli_pipeline.errors import ConfigurationError, StoppedError
 from tautulli_pipeline.imports.import_lock import Claim, ImportLock
+from tautulli_pipeline.imports.record import ImportLog
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _CHECK_EVERY_SECONDS: Final = 0.2
+# How long to wait for the current batch. After that, the request remains in effect.
+STOP_WAIT_SECONDS: Final = 30.0
 
 
 class Stop:
@@ -153,3 +157,35 @@ class Stop:
 def import_stop() -> Stop:
     """Return the `Stop` of an import."""
     return Stop("the import was stopped", hint="import again to resume it")
+
+
+def stop_running_import(
+    log: ImportLog,
+    wait_seconds: float = STOP_WAIT_SECONDS,
+    say: Callable[[str], None] = lambda _words: None,
+) -> Claim | None:
+    """Ask the running import to stop, and wait for it.
+
+    Returns:
+        The claim of the import that ran; None if none did.
+
+    Raises:
+        ConfigurationError: the data directory is not writable.
+    """
+    claim = log.lock.holder()
+    if claim is None or not claim.source:
+        return None
+    try:
+        log.lock.request_stop(claim)
+    except FileNotFoundError:
+        return claim  # the import has ended and its data directory is gone
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot ask process {claim.process_id} to stop: {error.strerror}",
+            hint="make the data directory writable, or press Ctrl-C where the import runs",
+        ) from error
+    say(f"asked process {claim.process_id} to stop after the current batch")
+    deadline = time.monotonic() + wait_seconds
+    while log.lock.holder() == claim and time.monotonic() < deadline:
+        time.sleep(_CHECK_EVERY_SECONDS)
+    return claim

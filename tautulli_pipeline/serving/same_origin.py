@@ -10,12 +10,14 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 
+from tautulli_pipeline.serving.paths import LOGIN
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK_NAMES: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-_POLICY_VIOLATION: Final = 1008  # RFC 6455, 7.4.1
+POLICY_VIOLATION: Final = 1008  # RFC 6455, 7.4.1
 
 
 class SameOrigin:
@@ -24,8 +26,8 @@ class SameOrigin:
     A browser sends requests on behalf of every page that it shows, also to loopback addresses.
     The `Host` header reveals a foreign name that resolves to this machine (DNS rebinding). The
     `Origin` and `Sec-Fetch-Site` headers reveal a foreign page. Requests that change something
-    need the content type JSON, which a foreign page cannot send without asking first, and
-    GraphQL is not executed by GET.
+    need the content type JSON, which a foreign page cannot send without asking first (all but the
+    login form), and GraphQL is not executed by GET.
     """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str] = LOOPBACK_NAMES) -> None:
@@ -43,7 +45,7 @@ class SameOrigin:
             if refusal is None:
                 await self._app(scope, receive, send)
             else:
-                await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+                await send({"type": "websocket.close", "code": POLICY_VIOLATION})
             return
         refusal = refusal or _unsafe(connection)
         if refusal is not None:
@@ -86,7 +88,8 @@ def _unsafe(connection: HTTPConnection) -> PlainTextResponse | None:
             return _refuse(405, "GraphQL requests must use POST", Allow="POST")
         return None
     kind = connection.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
+    is_login = connection.url.path == LOGIN and kind == "application/x-www-form-urlencoded"
+    if kind != "application/json" and not is_login:
         return _refuse(415, "requests that change something must have the content type JSON")
     return None
 

@@ -33,13 +33,15 @@ from tautulli_pipeline.orchestration.workers import (
     fail_orphaned_runs,
     has_unfinished_runs,
 )
-from tautulli_pipeline.serving.webserver import answers, start_import
+from tautulli_pipeline.serving.same_origin import LOOPBACK_NAMES
+from tautulli_pipeline.serving.webserver import Webserver
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.supervision import Restarts, end_processes
 
 _log = logging.getLogger(__name__)
 
-HOST: Final = "127.0.0.1"
+LOOPBACK: Final = "127.0.0.1"
+_EVERY_ADDRESS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - only with a password
 _WEBSERVER: Final = "tautulli_pipeline.serving.web"
 _DEFINITIONS: Final = ("-m", "tautulli_pipeline.definitions", "--log-level", "warning")
 _MAX_QUICK_RESTARTS: Final = 5
@@ -114,12 +116,14 @@ class Serving:
     port: int
     stop: Stop
     say: Callable[[str], None]
+    host: str = LOOPBACK
     mark: str = field(default_factory=lambda: secrets.token_hex(16))
 
     @property
     def url(self) -> str:
-        """The address of the web UI."""
-        return f"http://{HOST}:{self.port}"
+        """The address of the web UI, as this machine reaches it."""
+        host = LOOPBACK if self.host in _EVERY_ADDRESS else self.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     def run(self) -> None:
         """Start all services, print the address, and keep them running.
@@ -131,12 +135,14 @@ class Serving:
             PipelineError: a child keeps exiting.
         """
         check_login(self.settings)
+        webserver = Webserver(self.url, self.settings.password)
+        self._require_protection()
         with ExitStack() as stack:
             stack.enter_context(explained_faults(self.settings.data_dir))
             stack.enter_context(data_directory(self.settings, self.say))
             stack.enter_context(self._exclusive())
             stack.enter_context(log_to(self.settings.layout.log("up")))
-            _require_free(self.port)
+            _require_free(self.host, self.port)
             self._require_database()
             stack.enter_context(stream_address(self.settings))
             # Before the children start: opening new storage concurrently, both would try to
@@ -150,13 +156,35 @@ class Serving:
             stack.callback(self.say, "stopping the services")
             for service in services:
                 service.start()
-            self._await_answer(services)
+            self._await_answer(webserver, services)
             if self.stop.is_requested:
                 return
             self.say(f"{self.url}  (Ctrl-C to stop; logs are in {services[0].log.parent})")
-            self._start_import(instance)
+            self._start_import(webserver, instance)
             while not self.stop.wait(_POLL_SECONDS):
                 self._keep_running(services)
+
+    def _require_protection(self) -> None:
+        """Raise a `ConfigurationError` if others could reach the UI without a password."""
+        if self.host in LOOPBACK_NAMES:
+            return
+        missing = [
+            name
+            for name, value in (
+                ("PIPELINE_PASSWORD_FILE", self.settings.pipeline_password_file),
+                ("PIPELINE_ALLOWED_HOSTS", self.settings.pipeline_allowed_hosts),
+            )
+            if not value
+        ]
+        if missing:
+            raise ConfigurationError(
+                f"cannot serve {self.host} without {' and '.join(missing)}",
+                hint="others can reach that address: set a file with a password, and the names "
+                "under which people open it, such as nas.local",
+            )
+        self.say(
+            "the password is sent unencrypted: use a trusted network, or a proxy that adds TLS"
+        )
 
     def _require_database(self) -> None:
         """Raise a `SourceError` if sensors could not read IMPORT_DB_PATH."""
@@ -170,7 +198,7 @@ class Serving:
         environment = {**dagster_home(self.settings.data_dir), _MARK: self.mark}
         python = sys.executable
         commands = {
-            "webserver": (python, "-m", _WEBSERVER, HOST, str(self.port)),
+            "webserver": (python, "-m", _WEBSERVER, self.host, str(self.port)),
             "daemon": (python, "-m", "dagster._daemon", "run", *_DEFINITIONS),
         }
         return [
@@ -182,16 +210,16 @@ class Serving:
         for service in services:
             service.keep_running(self.say)
 
-    def _await_answer(self, services: Sequence[_Service]) -> None:
+    def _await_answer(self, webserver: Webserver, services: Sequence[_Service]) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_SECONDS
-        while not self.stop.wait(_POLL_SECONDS) and not answers(self.url):
+        while not self.stop.wait(_POLL_SECONDS) and not webserver.answers():
             self._keep_running(services)
             if time.monotonic() > deadline:
                 raise PipelineError(
                     f"the webserver does not answer at {self.url}", hint=f"see {services[0].log}"
                 )
 
-    def _start_import(self, instance: dg.DagsterInstance) -> None:
+    def _start_import(self, webserver: Webserver, instance: dg.DagsterInstance) -> None:
         if not self.settings.import_auto_start:
             return
         if not self.settings.import_enabled:
@@ -204,7 +232,8 @@ class Serving:
         ):
             self.say("an import is already running")
         else:
-            run_id = start_import(self.url)
+            with self.stop.interruptible():
+                run_id = webserver.start_import()
             self.say(f"import started: {self.url}/runs/{run_id}")
 
     @contextmanager
@@ -250,20 +279,21 @@ def _end_children(mark: str) -> None:
         for process in psutil.process_iter(["cmdline", "environ"])
         if (process.info["environ"] or {}).get(_MARK) == mark
         and any(
-            part == _WEBSERVER or part.partition(".")[0] == "dagster"
+            part in {_WEBSERVER, "validate"} or part.partition(".")[0] == "dagster"
             for part in process.info["cmdline"] or ()
         )
     ]
     end_processes(marked, _END_TIMEOUT_SECONDS)
 
 
-def _require_free(port: int) -> None:
-    with socket.socket() as probe:
+def _require_free(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind((host, port))
         except OSError as error:
             raise ConfigurationError(
-                f"cannot listen on {HOST}:{port}: {(error.strerror or str(error)).lower()}",
+                f"cannot listen on {host}:{port}: {(error.strerror or str(error)).lower()}",
                 hint="choose another port with --port",
             ) from error

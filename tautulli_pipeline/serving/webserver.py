@@ -1,64 +1,62 @@
-"""Requests to Dagster's webserver."""
+"""Requests to the own webserver."""
 
 from __future__ import annotations
 
+from base64 import b64encode
+from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any, Final
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import orjson
 
 from tautulli_pipeline.errors import PipelineError
+from tautulli_pipeline.serving.paths import API
 
 _TIMEOUT_SECONDS: Final = 60.0
-_LAUNCH: Final = """
-mutation Launch($selector: JobOrPipelineSelector!) {
-  launchRun(executionParams: {selector: $selector, runConfigData: {}}) {
-    __typename
-    ... on LaunchRunSuccess { run { runId } }
-    ... on PythonError { message }
-  }
-}
-"""
 _LOADED: Final = """
 query { repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }
 """
-_SELECTOR: Final = {
-    "repositoryLocationName": "tautulli_pipeline.definitions",
-    "repositoryName": "__repository__",
-    "pipelineName": "import_job",
-}
 
 
-def answers(url: str) -> bool:
-    """Whether the webserver answers and has loaded the pipeline's definitions."""
-    try:
-        found = _ask(url, _LOADED, {})["repositoriesOrError"]
-    except (OSError, HTTPException):  # it is starting or has exited
-        return False
-    return bool(found.get("nodes"))
+@dataclass(frozen=True)
+class Webserver:
+    """The webserver at `url`."""
 
+    url: str
+    password: str | None = None
 
-def start_import(url: str) -> str:
-    """Launch `import_job` as the UI does; return the run id.
+    def answers(self) -> bool:
+        """Whether it answers and has loaded the pipeline's definitions."""
+        try:
+            found = self._ask("/graphql", {"query": _LOADED})["data"]["repositoriesOrError"]
+        except (OSError, HTTPException):  # it is starting or has exited
+            return False
+        return bool(found.get("nodes"))
 
-    Raises:
-        PipelineError: the webserver refused to launch it.
-    """
-    answer = _ask(url, _LAUNCH, {"selector": _SELECTOR})["launchRun"]
-    if answer["__typename"] != "LaunchRunSuccess":
-        raise PipelineError(
-            f"cannot start the import: {answer.get('message', answer['__typename'])}",
-            hint=f"start import_job at {url}",
+    def start_import(self) -> str:
+        """Start an import; return its run id.
+
+        Raises:
+            PipelineError: it cannot be started.
+        """
+        try:
+            return str(self._ask(f"{API}/import/tautulli", {})["run_id"])
+        except HTTPError as error:
+            fault = orjson.loads(error.read())
+            raise PipelineError(
+                f"cannot start the import: {fault['error']}", hint=fault["hint"]
+            ) from error
+
+    def _ask(self, path: str, question: dict[str, Any]) -> dict[str, Any]:
+        headers = {"Content-Type": "application/json"}
+        if self.password is not None:
+            login = b64encode(f":{self.password}".encode()).decode()
+            headers["Authorization"] = f"Basic {login}"
+        request = Request(  # noqa: S310 - our own address
+            f"{self.url}{path}", data=orjson.dumps(question), headers=headers
         )
-    return str(answer["run"]["runId"])
-
-
-def _ask(url: str, query: str, variables: dict[str, Any]) -> dict[str, Any]:
-    body = orjson.dumps({"query": query, "variables": variables})
-    request = Request(  # noqa: S310 - a local address
-        f"{url}/graphql", data=body, headers={"Content-Type": "application/json"}
-    )
-    with urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310 - a local address
-        facts: dict[str, Any] = orjson.loads(answer.read())["data"]
-    return facts
+        with urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310 - our own address
+            facts: dict[str, Any] = orjson.loads(answer.read())
+        return facts

@@ -23,14 +23,18 @@ BAD = {
     "IMPORT_AUTO_START": ("y e s", "true or false"),
     "PIPELINE_DATA_DIR": ("~nobody-here/data", HOME),
     "DUCKDB_PATH": ("~nobody-here/playback.duckdb", HOME),
+    "PIPELINE_PASSWORD_FILE": ("~nobody-here/password", HOME),
     "NATS_STREAM": ("two words", NAME),
     "NATS_DURABLE_NAME": ("a.b", NAME),
     "NATS_DUPLICATE_WINDOW_SECONDS": ("0", "a number from 0.1 to 86400"),
     "DEDUP_WINDOW_SECONDS": ("inf", "a number from 0 to 86400"),
     "DEDUP_MAX_ENTRIES": ("many", "a whole number from 0 to 10000000"),
 }
-# These accept any text. Only the server can reject it.
-ANY_TEXT = {"IMPORT_SERVER_ID", "NATS_URL", "NATS_USER", "NATS_PASSWORD", "NATS_TOKEN"}
+# These accept any text. Only a server can reject it.
+ANY_TEXT = {
+    *("IMPORT_SERVER_ID", "NATS_URL", "NATS_USER", "NATS_PASSWORD", "NATS_TOKEN"),
+    "PIPELINE_ALLOWED_HOSTS",
+}
 FILES = {"NATS_CREDS", "NATS_TLS_CA"}
 
 

@@ -36,6 +36,6 @@ def webserver(status: int, body: object, *, length: int | None = None):
             thread.join()
 
 
-def launched(run_id: str) -> dict:
-    """Return the webserver's answer after launching a run."""
-    return {"data": {"launchRun": {"__typename": "LaunchRunSuccess", "run": {"runId": run_id}}}}
+def started(run_id: str) -> dict:
+    """Return the answer after starting an import."""
+    return {"status": "running", "run_id": run_id}

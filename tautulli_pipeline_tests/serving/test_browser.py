@@ -13,7 +13,7 @@ import pytest
 
 from tautulli_pipeline.demo.database import make_demo_database
 from tautulli_pipeline_tests.browser import browser, needs_chromium
-from tautulli_pipeline_tests.command import nothing_runs, run_process
+from tautulli_pipeline_tests.command import nothing_runs, run_process, wait_until
 from tautulli_pipeline_tests.served import LAUNCH, LOCATION, PARTITIONS, Served, serving
 
 if TYPE_CHECKING:
@@ -217,3 +217,31 @@ def test_a_failed_run_names_its_cause_in_one_line(served: Served):
         "cannot read '/nowhere/tautulli.db': it does not exist. check the path of the "
         "Tautulli database"
     ) in messages
+
+
+@pytest.mark.slow
+def test_a_password_is_asked_for_once(tmp_path_factory: pytest.TempPathFactory, opened: Browser):
+    folder = tmp_path_factory.mktemp("locked")
+    make_demo_database(folder / "tautulli.db", 50)
+    (folder / "password").write_text("open sesame\n")
+    variables = {
+        "PIPELINE_PASSWORD_FILE": folder / "password",
+        "IMPORT_ENABLED": "true",
+        "IMPORT_AUTO_START": "true",  # `up` has to log in to its own server
+    }
+    with serving(folder / "data", folder / "tautulli.db", **variables) as served:
+        page = opened.new_page()
+        sockets: list[int] = []
+        page.on("websocket", lambda s: s.on("framereceived", lambda _: sockets.append(1)))
+        page.goto(f"{served.url}/jobs")
+        page.get_by_label("Password").fill("open barley")
+        page.get_by_role("button").click()
+        page.get_by_text("This is not the password.").wait_for()
+        page.get_by_label("Password").fill("open sesame")
+        page.get_by_role("button").click()
+        page.goto(f"{served.url}/runs")
+        page.get_by_text("import_job").first.wait_for(timeout=60_000)
+        page.get_by_text("import_job").first.click()
+        wait_until(lambda: sockets, 60)
+        wait_until(lambda: served.status()["status"] == "completed", 60)
+        page.close()

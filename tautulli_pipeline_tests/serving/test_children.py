@@ -16,9 +16,10 @@ from tautulli_pipeline.imports.record import ImportLog
 from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.serving import up as serving
 from tautulli_pipeline.serving.up import Serving, _Service
+from tautulli_pipeline.serving.webserver import Webserver
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline_tests.served import free_port
-from tautulli_pipeline_tests.serving.answering import launched, webserver
+from tautulli_pipeline_tests.serving.answering import started, webserver
 
 
 @pytest.fixture(autouse=True)
@@ -185,9 +186,9 @@ def test_a_port_in_use_is_reported():
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError) as caught:
-            serving._require_free(port)
+            serving._require_free("127.0.0.1", port)
     assert caught.value.message == f"cannot listen on 127.0.0.1:{port}: address already in use"
-    serving._require_free(port)
+    serving._require_free("127.0.0.1", port)
 
 
 def test_a_webserver_that_never_answers_is_an_error_that_names_its_log(tmp_path, service):
@@ -195,11 +196,11 @@ def test_a_webserver_that_never_answers_is_an_error_that_names_its_log(tmp_path,
     child = service("exec sleep 600")
     child.start()
     with pytest.raises(PipelineError) as caught:
-        up._await_answer([child])
+        up._await_answer(Webserver(up.url), [child])
     assert caught.value.message == f"the webserver does not answer at {up.url}"
     assert str(child.log) in caught.value.hint
     up.stop.request()
-    up._await_answer([child])  # returns at once after a stop request
+    up._await_answer(Webserver(up.url), [child])  # returns at once after a stop request
 
 
 @pytest.mark.parametrize(
@@ -218,7 +219,7 @@ def test_a_webserver_that_never_answers_is_an_error_that_names_its_log(tmp_path,
 )
 def test_auto_start_needs_import_enabled_and_a_database(tmp_path, settings, expected):
     up, messages = serving_of(tmp_path, **settings)
-    up._start_import(None)  # the instance is not used
+    up._start_import(None, None)  # neither is used
     assert messages == expected
 
 
@@ -233,15 +234,15 @@ def test_auto_start_skips_a_running_import(tmp_path):
     up, messages = auto_starting(tmp_path)
     with dg.DagsterInstance.ephemeral() as instance:
         with ImportLog(tmp_path).exclusive(tmp_path / "tautulli.db"):
-            up._start_import(instance)
+            up._start_import(Webserver(up.url), instance)
         instance.add_run(dg.DagsterRun("import_job", status=dg.DagsterRunStatus.STARTED))
-        up._start_import(instance)
+        up._start_import(Webserver(up.url), instance)
     assert messages == ["an import is already running"] * 2
 
 
 def test_auto_start_launches_one_import_and_prints_its_run(tmp_path):
-    with webserver(200, launched("run-1")) as (url, asked), dg.DagsterInstance.ephemeral() as empty:
+    with webserver(200, started("run-1")) as (url, asked), dg.DagsterInstance.ephemeral() as empty:
         up, messages = auto_starting(tmp_path, urlsplit(url).port)
-        up._start_import(empty)
+        up._start_import(Webserver(url), empty)
     assert messages == [f"import started: {url}/runs/run-1"]
     assert len(asked) == 1

@@ -6,10 +6,13 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from tautulli_pipeline.demo.database import make_demo_database
+from tautulli_pipeline.imports.record import ImportLog
 from tautulli_pipeline_tests.command import (
+    held_up,
     nothing_runs,
     outcomes,
     processes_of,
@@ -18,6 +21,7 @@ from tautulli_pipeline_tests.command import (
     wait_until,
 )
 from tautulli_pipeline_tests.served import PARTITIONS, TERMINATE, Served, free_port, serving
+from tautulli_pipeline_tests.serving.sites import Answer, send
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,6 +100,43 @@ def every_partition(served: Served) -> dict[str, str]:
         "dagster/asset_partition_range_start": keys[0],
         "dagster/asset_partition_range_end": keys[-1],
     }
+
+
+def test_other_programs_start_stop_resume_and_reset_an_import_over_http(served: Served) -> None:
+    wait_until(lambda: partitions(served), WAITS_SECONDS, pause_seconds=0.5)
+
+    def ask(method: str, path: str, body: str | None = None) -> Answer:
+        return send(served.port, method, f"/api/v1/import{path}", body)
+
+    started = ask("POST", "/tautulli", '{"resume": false}')
+    assert (started.status, started.json["status"]) == (200, "running")
+    with held_up(psutil.Process(ImportLog(served.data_dir).lock.holder().process_id)):
+        again = ask("POST", "/tautulli")
+        assert (again.status, again.json["progress"]["status"]) == (409, "running")
+        assert again.json["progress"]["import_id"] == started.json["import_id"]
+        assert ask("DELETE", "/progress").status == 409
+        assert ask("GET", "/status").json["status"] == "running"
+    stopped = ask("DELETE", "")
+    assert (stopped.status, stopped.json["status"]) == (200, "stopped")
+    wait_until(lambda: no_run_is_active(served), WAITS_SECONDS, 0.3)
+    assert ask("DELETE", "").status == 409
+    resumed = ask("POST", "/tautulli")
+    assert resumed.status == 200, resumed.text
+    assert resumed.json["import_id"] == started.json["import_id"]
+    wait_until(lambda: ask("GET", "/status").json["status"] == "completed", WAITS_SECONDS, 0.3)
+    # The sensor starts `consume_job`, which records the table.
+    recorded = {"pipelineName": "consume_job", "statuses": ["SUCCESS"]}
+    wait_until(lambda: served.runs(**recorded), WAITS_SECONDS, 0.3)
+    wait_until(lambda: no_run_is_active(served), WAITS_SECONDS, 0.3)
+    assert query(served.data_dir, "SELECT count(*) FROM playback_events") == [(ROWS,)]
+    reset = ask("DELETE", "/progress")
+    assert (reset.status, reset.json["status"]) == (200, "pending")
+
+
+def test_other_addresses_than_loopback_need_a_password(tmp_path: Path) -> None:
+    refused = run("up", "--host", "0.0.0.0", "--port", free_port(), data_dir=tmp_path)
+    assert refused.exit_code == 2
+    assert "PIPELINE_PASSWORD_FILE and PIPELINE_ALLOWED_HOSTS" in " ".join(refused.stderr.split())
 
 
 def test_a_data_directory_or_port_in_use_is_reported(served: Served) -> None:

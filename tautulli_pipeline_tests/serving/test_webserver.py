@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tautulli_pipeline.errors import PipelineError
-from tautulli_pipeline.serving.webserver import answers, start_import
-from tautulli_pipeline_tests.served import LOCATION, free_port
-from tautulli_pipeline_tests.serving.answering import launched, webserver
+from tautulli_pipeline.serving.webserver import Webserver
+from tautulli_pipeline_tests.served import free_port
+from tautulli_pipeline_tests.serving.answering import started, webserver
 
 
 def loaded(**found):
@@ -24,7 +24,7 @@ def loaded(**found):
 )
 def test_a_webserver_is_ready_once_it_has_loaded_the_definitions(body, ready):
     with webserver(200, body) as (url, asked):
-        assert answers(url) is ready
+        assert Webserver(url).answers() is ready
     ((path, kind, question),) = asked
     assert (path, kind) == ("/graphql", "application/json")
     assert "repositoriesOrError" in question["query"]
@@ -40,31 +40,23 @@ def test_a_webserver_is_ready_once_it_has_loaded_the_definitions(body, ready):
 )
 def test_a_failing_webserver_is_not_ready(status, body, length):
     with webserver(status, body, length=length) as (url, _):
-        assert not answers(url)
+        assert not Webserver(url).answers()
 
 
 def test_a_closed_port_is_not_ready():
-    assert not answers(f"http://127.0.0.1:{free_port()}")
+    assert not Webserver(f"http://127.0.0.1:{free_port()}").answers()
 
 
-def test_start_import_launches_import_job_and_returns_its_run_id():
-    with webserver(200, launched("r-1")) as (url, asked):
-        assert start_import(url) == "r-1"
-    ((_, _, question),) = asked
-    selector = question["variables"]["selector"]
-    assert selector == {**LOCATION, "pipelineName": "import_job"}
+def test_start_import_posts_to_the_api_and_returns_its_run_id():
+    with webserver(200, started("r-1")) as (url, asked):
+        assert Webserver(url).start_import() == "r-1"
+    ((path, kind, question),) = asked
+    assert (path, kind, question) == ("/api/v1/import/tautulli", "application/json", {})
 
 
-@pytest.mark.parametrize(
-    ("answer", "why"),
-    [
-        ({"__typename": "PythonError", "message": "no such thing"}, "no such thing"),
-        ({"__typename": "RunConfigValidationInvalid"}, "RunConfigValidationInvalid"),
-    ],
-)
-def test_a_refused_launch_is_an_error_with_the_address_of_the_ui(answer, why):
-    with webserver(200, {"data": {"launchRun": answer}}) as (url, _):
+def test_a_refused_import_is_an_error_with_its_hint():
+    with webserver(400, {"error": "no database given", "hint": "name it"}) as (url, _):
         with pytest.raises(PipelineError) as caught:
-            start_import(url)
-        assert caught.value.message == f"cannot start the import: {why}"
-        assert caught.value.hint == f"start import_job at {url}"
+            Webserver(url).start_import()
+        assert caught.value.message == "cannot start the import: no database given"
+        assert caught.value.hint == "name it"
