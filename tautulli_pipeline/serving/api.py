@@ -40,6 +40,8 @@ from tautulli_pipeline.serving.paths import API
 from tautulli_pipeline.settings import Settings, load_settings
 
 _BEGINS_WITHIN_SECONDS: Final = 30.0
+# For the run of an import that has ended or was stopped.
+_ENDS_WITHIN_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.1
 _STATUSES: Final[Mapping[type[PipelineError], HTTPStatus]] = {
     ImportRunningError: HTTPStatus.CONFLICT,
@@ -193,8 +195,7 @@ def create_api(runs: ImportRuns, forget_partitions: Callable[[], int]) -> FastAP
             )
         log = ImportLog(settings.data_dir)
         with starting:
-            if log.lock.holder() or runs.is_any_unfinished():
-                raise log.running()
+            _require_no_other(log, runs)
             require_readable(source, settings.layout.snapshots)
             before = log.read()
             run_id = runs.launch(
@@ -250,6 +251,22 @@ def _source(settings: Settings, options: _Request) -> Path:
     if settings.import_db_path is None:
         raise ConfigurationError("no database given", hint="name it as `source`")
     return settings.import_db_path
+
+
+def _require_no_other(log: ImportLog, runs: ImportRuns) -> None:
+    """Raise an `ImportRunningError` if another import runs or is queued."""
+    deadline = time.monotonic() + _ENDS_WITHIN_SECONDS
+    while log.lock.holder() is None:
+        if not runs.is_any_unfinished():
+            return
+        if time.monotonic() > deadline:
+            raise ImportRunningError(
+                "another import is about to begin",
+                hint="wait for it, or cancel its run in the UI",
+                progress=_summary(log),
+            )
+        time.sleep(_POLL_SECONDS)
+    raise log.running()
 
 
 def _await_begin(log: ImportLog, has_ended: Callable[[], bool]) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Status
+from tautulli_pipeline.serving import api
 from tautulli_pipeline.serving.api import create_api
 from tautulli_pipeline.serving.same_origin import SameOrigin
 from tautulli_pipeline_tests.cases import make_database, play
@@ -140,9 +141,13 @@ def test_a_start_is_refused_with_the_progress_of_the_running_import(site: Site) 
     assert site.runs.launched == []
 
 
-def test_a_start_is_refused_while_another_one_is_queued(site: Site) -> None:
+def test_a_start_is_refused_while_another_one_is_queued(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "_ENDS_WITHIN_SECONDS", 0.2)
     site.runs.unfinished = True
-    assert site.send(START, {}).status == 409
+    answer = site.send(START, {})
+    assert (answer.status, answer.json["error"]) == (409, "another import is about to begin")
 
 
 def test_an_import_that_cannot_begin_is_a_fault_that_names_its_run(site: Site) -> None:
