@@ -6,7 +6,7 @@ READY := .venv/ready
 # worker, which creates their shared fixtures once. The slowest files start first.
 PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-slow coverage chromium fuzz check bench bench-small lock clean
+.PHONY: demo test test-slow coverage chromium fuzz check dist bench bench-small lock clean
 
 demo: $(READY)
 	$(BIN)/tautulli-pipeline demo
@@ -48,6 +48,12 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $(READY)
 
+# Builds the wheel and the sdist in dist/.
+dist: $(READY)
+	rm -rf dist && mkdir dist
+	$(BIN)/python -c "from flit_core.buildapi import build_sdist, build_wheel; \
+	    build_wheel('dist'); build_sdist('dist')"
+
 bench: $(READY)
 	$(BIN)/python -m benchmarks --rows 100000 1000000
 
@@ -62,4 +68,4 @@ lock:
 	    --no-strip-extras --no-header --no-annotate --group dev pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf .venv build
+	rm -rf .venv build dist

