@@ -63,9 +63,11 @@ bench-small: $(READY)
 	    --results build/bench-small.md
 
 # Pins exact versions for every platform. Requires uv.
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+    --no-strip-extras --no-header --no-annotate pyproject.toml
 lock:
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
-	    --no-strip-extras --no-header --no-annotate --group dev pyproject.toml -o requirements.lock
+	$(COMPILE) --upgrade --group dev -o requirements.lock
+	$(COMPILE) --constraint requirements.lock -o deploy/requirements.lock
 
 clean:
 	rm -rf .venv build dist
