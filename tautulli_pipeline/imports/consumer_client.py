@@ -153,12 +153,19 @@ class ConsumerClient:
         self._order(Finish(since))
         self._close_orders()
         try:
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(_END_TIMEOUT_SECONDS)
+            self._await_end()
         finally:
             self.kill()
         last = [reply for reply in self._replies.queue if isinstance(reply, Finished)]
         return last[0].arrivals if last else None
+
+    def _await_end(self) -> None:
+        """Wait for its last batch, unless a second signal asks to end immediately."""
+        deadline = time.monotonic() + _END_TIMEOUT_SECONDS
+        while not self._stop.is_urgent and time.monotonic() < deadline:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_POLL_SECONDS)
+                return
 
     @contextmanager
     def ended_after_failure(self) -> Iterator[None]:

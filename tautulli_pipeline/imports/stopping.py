@@ -32,7 +32,10 @@ class Stop:
     def __init__(self, message: str, *, hint: str = "") -> None:
         self._message = message
         self._hint = hint
-        self._requested = threading.Event()
+        # No locks, not even those of `threading.Event`: a signal handler could wait for one that
+        # the code it interrupts holds.
+        self._is_requested = False
+        self._is_urgent = False
         self._ignored: set[signal.Signals] = set()
         self._listens = False
         self._is_interruptible = False
@@ -41,11 +44,23 @@ class Stop:
     @property
     def is_requested(self) -> bool:
         """Whether a stop was requested."""
-        return self._requested.is_set()
+        return self._is_requested
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether a second signal asked to end immediately.
+
+        Check this in long waits: Python ignores the `KeyboardInterrupt` of the second signal
+        if it is raised while an object is being deallocated.
+        """
+        return self._is_urgent
 
     def wait(self, seconds: float) -> bool:
         """Wait for a request; return whether there is one."""
-        return self._requested.wait(seconds)
+        deadline = time.monotonic() + seconds
+        while not self._is_requested and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, _CHECK_EVERY_SECONDS))
+        return self._is_requested
 
     def require_none(self) -> None:
         """Raise if a stop was requested.
@@ -60,6 +75,11 @@ class Stop:
         """Return the error that a stop raises."""
         return StoppedError(self._message, hint=self._hint)
 
+    def noted(self) -> StoppedError:
+        """Return the error for a first signal that a library handled."""
+        self._is_requested = True
+        return self.error()
+
     def request(self) -> None:
         """Request a stop from any thread, with the same effect as a signal."""
         if self._listens:
@@ -67,7 +87,7 @@ class Stop:
             number = next(number for number in SIGNALS if number not in self._ignored)
             signal.pthread_kill(threading.main_thread().ident or 0, number)
         else:
-            self._requested.set()
+            self._is_requested = True
 
     @contextmanager
     def heard(self) -> Iterator[None]:
@@ -146,9 +166,10 @@ class Stop:
             thread.join()
 
     def _on_signal(self, _number: int, _frame: object) -> None:
-        if self.is_requested:
+        if self._is_requested:
+            self._is_urgent = True
             raise KeyboardInterrupt
-        self._requested.set()
+        self._is_requested = True
         if self._is_interruptible:
             self._has_interrupted = True
             raise self.error()

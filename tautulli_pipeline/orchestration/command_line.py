@@ -81,7 +81,7 @@ def _execute(
             tags=dict(tags),
         )
     except dg.DagsterExecutionInterruptedError as error:
-        raise stop.error() from error
+        raise stop.noted() from error
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import subprocess
+import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 
 import psutil
@@ -267,6 +269,37 @@ def test_an_interrupt_kills_the_consumer_without_waiting_for_its_batch():
             raise KeyboardInterrupt
         assert time.monotonic() - began_at < 5
         assert has_ended(client)
+
+
+def interrupted_twice_in_a_deallocation(stop):
+    signal.raise_signal(signal.SIGINT)
+    with suppress(KeyboardInterrupt):  # Python ignores it there
+        signal.raise_signal(signal.SIGINT)
+    stop.require_none()
+
+
+def test_an_interrupt_that_python_ignores_kills_the_consumer_as_well():
+    with consumer(saying(READY) + "exec sleep 30") as (client, received), received.stop.heard():
+        client.await_ready(0)
+        began_at = time.monotonic()
+        with pytest.raises(StoppedError), client.ended_after_failure():
+            interrupted_twice_in_a_deallocation(received.stop)
+        assert time.monotonic() - began_at < 5
+        assert has_ended(client)
+
+
+def test_a_second_signal_ends_the_wait_for_a_batch():
+    with consumer(saying(READY) + "exec sleep 30") as (client, received), received.stop.heard():
+        client.await_ready(0)
+        received.stop.request()
+        again = threading.Timer(0.2, received.stop.request)
+        again.start()
+        began_at = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            client.finish(None)
+        assert time.monotonic() - began_at < 5
+        assert has_ended(client)
+        again.join()
 
 
 def test_a_spawned_consumer_ends_when_its_parent_goes_away(tmp_path, monkeypatch):

@@ -42,8 +42,10 @@ def test_the_first_signal_requests_a_stop_and_the_second_ends_the_work_immediate
         with pytest.raises(StoppedError) as caught:
             stop.require_none()
         assert stopped(caught)
+        assert not stop.is_urgent
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(number)
+        assert stop.is_urgent
 
 
 def test_a_signal_interrupts_interruptible_work(stop):
@@ -91,7 +93,7 @@ def test_a_stop_that_a_library_wraps_in_its_own_error_is_raised_as_a_stop(stop):
 
 def test_an_error_that_no_signal_caused_is_raised_unchanged(stop):
     def fail_after_a_request():
-        stop._requested.set()
+        stop._is_requested = True
         raise SourceError("page 7 is torn")
 
     with stop.heard(), pytest.raises(SourceError, match="torn"), stop.interruptible():
