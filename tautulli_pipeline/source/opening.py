@@ -17,7 +17,7 @@ from tautulli_pipeline.source.salvage import NOTHING_LOST, Salvage, salvage
 from tautulli_pipeline.source.schema import SourceSchema, read_schema, require_tables
 from tautulli_pipeline.source.snapshot import OnCopied, Snapshot, take_snapshot
 from tautulli_pipeline.source.survey import PartitionContent, Survey, open_survey, with_unreadable
-from tautulli_pipeline.source.tidying import forget_secrets, number_rows
+from tautulli_pipeline.source.tidying import forget_secrets, index_ids, number_rows
 
 
 @dataclass(frozen=True)
@@ -172,10 +172,12 @@ def open_source(
             number_rows(snapshot.path, named=snapshot.source)
             schema = read_schema(snapshot.path, named=snapshot.source)
             if not salvaging:
+                index_ids(snapshot.path, schema)
                 return Copied(snapshot, schema)
             # The salvaged copy replaces the damaged one.
             sound_copy = snapshot.path.with_name("salvaged.db")
             found = salvage(snapshot.path, schema, sound_copy, named=snapshot.source)
+            index_ids(sound_copy, schema)
             snapshot.path.unlink()
             return Copied(replace(snapshot, path=sound_copy), schema, found)
 

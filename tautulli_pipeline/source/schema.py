@@ -61,11 +61,11 @@ class SourceSchema:
 
     def has_id_within(self, table: str, column: str) -> str:
         """Return SQL for ids from ?1 to ?2; non-integer ids count as the largest id."""
-        within = f"{column} BETWEEN ?1 AND ?2"
-        if table in self.keyed:
-            return within
-        integer = self.has_integer(table, column)
-        return f"({integer} AND {within} OR NOT {integer} AND ?2 = {LARGEST_ID})"
+        return f"{self.place(table, column)} BETWEEN ?1 AND ?2"
+
+    def place(self, table: str, column: str) -> str:
+        """Return SQL for the id that counts, which the private copy has an index for."""
+        return column if table in self.keyed else place_of(column)
 
     def has_integer(self, table: str, column: str) -> str:
         """Return SQL for ids that are integers."""
@@ -88,6 +88,14 @@ class SourceSchema:
             f"LEFT JOIN ({newest}) newest_{alias} ON newest_{alias}.id = h.id "
             f"LEFT JOIN {table} {alias} ON {alias}.rowid = newest_{alias}.row"
         )
+
+
+def place_of(column: str) -> str:
+    """Return SQL for an id of a table without an integer key: the largest id if it is no integer.
+
+    SQLite uses an index on this expression only if queries repeat it as it is.
+    """
+    return f"(CASE WHEN typeof({column}) = 'integer' THEN {column} ELSE {LARGEST_ID} END)"
 
 
 def read_schema(database: Path, *, named: Path) -> SourceSchema:

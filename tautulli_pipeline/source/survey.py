@@ -139,8 +139,8 @@ class Survey:
         return [*found, OTHER] if outside else found
 
     def _on_grid(self, grid: Grid) -> Iterator[Partition]:
-        integer = self._schema.has_integer(HISTORY, "id")
-        first_from = f"SELECT min(id) FROM {HISTORY} WHERE {integer} AND id >= ?"
+        place = self._schema.place(HISTORY, "id")
+        first_from = f"SELECT min({place}) FROM {HISTORY} WHERE {place} >= ?"
         next_id = 1
         while (row_id := self._one(first_from, next_id)[0]) is not None:
             partition = grid.partition_of(row_id)

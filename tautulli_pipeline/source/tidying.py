@@ -11,7 +11,13 @@ from tautulli_pipeline.errors import SourceError
 from tautulli_pipeline.events.columns import HISTORY_TABLES
 from tautulli_pipeline.events.identity import quote_identifier
 from tautulli_pipeline.source.queries import explained, open_copy
-from tautulli_pipeline.source.schema import TABLES, has_row_numbers, is_id_key
+from tautulli_pipeline.source.schema import (
+    TABLES,
+    SourceSchema,
+    has_row_numbers,
+    is_id_key,
+    place_of,
+)
 
 _PRAGMAS: Final = (
     *("journal_mode = MEMORY", "synchronous = OFF", "secure_delete = ON"),
@@ -59,6 +65,26 @@ def number_rows(database: Path, *, named: Path) -> None:
         for table in TABLES:
             if not has_row_numbers(connection, table):
                 _rebuild(connection, table)
+
+
+def index_ids(database: Path, schema: SourceSchema) -> None:
+    """Make an index of each history table whose `id` is not its key.
+
+    Otherwise, SQLite would scan the table once for each partition. A file that is too damaged
+    for an index is left as it is.
+    """
+    columns = schema.history_columns
+    unkeyed = [table for table in HISTORY_TABLES if columns[table] and table not in schema.keyed]
+    if not unkeyed:
+        return
+    with (
+        suppress(SourceError),
+        open_copy(database, mode="rw") as connection,
+        explained(connection, "cannot index the copy"),
+    ):
+        _prepare(connection)
+        for table in unkeyed:
+            connection.execute(f"CREATE INDEX place_in_{table} ON {table} ({place_of('id')})")
 
 
 def _prepare(connection: sqlite3.Connection) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tautulli_pipeline.errors import SourceError
 from tautulli_pipeline.events.columns import HISTORY, HISTORY_TABLES, MEDIA_INFO, METADATA
 from tautulli_pipeline.source.opening import open_source
-from tautulli_pipeline.source.reader import IdRange
+from tautulli_pipeline.source.reader import IdRange, _batch_query
 from tautulli_pipeline.source.schema import LARGEST_ID, SMALLEST_ID
 from tautulli_pipeline.source.tidying import forget_secrets
 from tautulli_pipeline_tests.cases import make_database, play
@@ -149,3 +149,28 @@ def test_a_file_that_cannot_be_changed_is_left_alone(tmp_path):
     path.write_bytes(b"SQLite format 3\0" + bytes(9000))
     forget_secrets(path)
     assert path.stat().st_size == 9016
+
+
+def rebuild_without_key(path):
+    for table in HISTORY_TABLES:
+        change(
+            path,
+            f"CREATE TABLE new AS SELECT * FROM {table}",
+            f"DROP TABLE {table}",
+            f"ALTER TABLE new RENAME TO {table}",
+        )
+
+
+@pytest.mark.parametrize("salvaging", [False, True])
+def test_tables_without_a_primary_key_are_searched_by_an_index(database, tmp_path, salvaging):
+    before = read(database, tmp_path / "snapshots")
+    rebuild_without_key(database)
+    assert read(database, tmp_path / "snapshots") == before
+    with open_source(database, tmp_path / "snapshots", salvaging=salvaging) as source:
+        query = _batch_query(source.schema)
+        with closing(sqlite3.connect(source.snapshot.path)) as connection:
+            plan = connection.execute(f"EXPLAIN QUERY PLAN {query}", (1, 5)).fetchall()
+    searched = [step for *_, step in plan if step.startswith("SEARCH")]
+    for table in HISTORY_TABLES:
+        assert any(f"USING INDEX place_in_{table} " in step for step in searched), plan
+    assert not [step for *_, step in plan if step.startswith(("SCAN h", "SCAN session"))]
