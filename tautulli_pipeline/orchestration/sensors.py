@@ -7,9 +7,11 @@ tried again, with longer and longer pauses.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Final
+from functools import wraps
+from typing import Final, ParamSpec, TypeVar
 
 import dagster as dg
 import orjson
@@ -30,6 +32,26 @@ from tautulli_pipeline.stream.session import count_pending
 
 _NO_DATABASE: Final = "IMPORT_DB_PATH is not set, so there is no database to watch"
 
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+def _skipping_on_error(
+    evaluate: Callable[Parameters, Result],
+) -> Callable[Parameters, Result | dg.SkipReason]:
+    """Skip with the message of a `PipelineError`, such as one about an invalid setting."""
+
+    @wraps(evaluate)
+    def evaluate_or_skip(
+        *args: Parameters.args, **kwargs: Parameters.kwargs
+    ) -> Result | dg.SkipReason:
+        try:
+            return evaluate(*args, **kwargs)
+        except PipelineError as error:
+            return dg.SkipReason(in_one_line(error))
+
+    return evaluate_or_skip
+
 
 @dg.sensor(
     job=import_job,
@@ -37,12 +59,10 @@ _NO_DATABASE: Final = "IMPORT_DB_PATH is not set, so there is no database to wat
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Adds partitions for new plays. Also starts import_job if IMPORT_ENABLED=true.",
 )
+@_skipping_on_error
 def new_history_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """Read the database only if its files have changed."""
-    try:
-        return _check_database(context, load_settings())
-    except PipelineError as error:
-        return dg.SensorResult(skip_reason=in_one_line(error))
+    return _check_database(context, load_settings())
 
 
 @dg.sensor(
@@ -52,12 +72,10 @@ def new_history_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     description="While no import is running, starts consume_job if events are pending on the "
     "stream, or if the last import added rows that playback_events has not recorded yet.",
 )
+@_skipping_on_error
 def stream_backlog_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """Check the pending count of the durable consumer."""
-    try:
-        return _check_backlog(context, load_settings())
-    except PipelineError as error:
-        return dg.SensorResult(skip_reason=in_one_line(error))
+    return _check_backlog(context, load_settings())
 
 
 @dg.schedule(
@@ -66,12 +84,10 @@ def stream_backlog_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResul
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Imports new and changed plays daily at 04:00 UTC if IMPORT_ENABLED=true.",
 )
+@_skipping_on_error
 def import_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Request an import. The import itself determines what is due, including edits and deletes."""
-    try:
-        reason = _import_skip_reason(load_settings())
-    except PipelineError as error:
-        reason = in_one_line(error)
+    reason = _import_skip_reason(load_settings())
     if reason is None and has_unfinished_runs(context.instance, import_job.name):
         reason = "an import is queued or running"
     return dg.SkipReason(reason) if reason else dg.RunRequest()
@@ -83,12 +99,10 @@ def import_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Marks new and changed partitions daily at 04:00 UTC unless IMPORT_ENABLED=true.",
 )
+@_skipping_on_error
 def dry_run_schedule(_context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Request a dry run, so that the UI shows what is due although no import may start."""
-    try:
-        settings = load_settings()
-    except PipelineError as error:
-        return dg.SkipReason(in_one_line(error))
+    settings = load_settings()
     if settings.import_enabled:
         return dg.SkipReason("IMPORT_ENABLED is true, so import_schedule imports what is due")
     return dg.RunRequest() if settings.import_db_path else dg.SkipReason(_NO_DATABASE)
