@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import dagster as dg
 
 from tautulli_pipeline.orchestration.assets import (
@@ -23,6 +25,9 @@ from tautulli_pipeline.orchestration.sensors import (
     new_history_sensor,
     stream_backlog_sensor,
 )
+
+# Files of `dagster dev` and its runs are private to their owner too, as those of `up`.
+os.umask(0o077)
 
 defs = dg.Definitions(
     assets=[tautulli_database, playback_stream, playback_events],
