@@ -36,7 +36,9 @@ MISSING_START: Final = "missing start"
 _TOKEN_CHARACTERS: Final = 32
 _SHOWN_CHARACTERS: Final = 100
 # A raw record of a larger row contains only the beginnings of its long cells.
-_RECORD_CHARACTERS: Final = 2**15
+_RECORD_BYTES: Final = 2**15
+# A character can take four bytes.
+_CUT_CHARACTERS: Final = 2**14
 CUT: Final = "cut"
 
 
@@ -136,12 +138,12 @@ def record_query(columns: Mapping[str, Sequence[str]]) -> str:
     lengths = [f"{{'k': {quote_literal(n)}, 'v': length({cell})}}" for n, cell in named.items()]
     size = f"coalesce(list_sum([{', '.join(f'strlen({cell})' for cell in named.values())}]), 0)"
     # Half of the space is for cells of at most this length, the other half for longer ones.
-    short = _RECORD_CHARACTERS // 2 // len(named)
-    kept = f"greatest({short}, {_RECORD_CHARACTERS // 2} // greatest(len(long_cells), 1))"
+    short = _CUT_CHARACTERS // 2 // len(named)
+    kept = f"greatest({short}, {_CUT_CHARACTERS // 2} // greatest(len(long_cells), 1))"
     cut = "map_from_entries(list_filter(long_cells, lambda c: c.v > kept))"
     return f"""
         SELECT {_row_id()} AS source_row_id,
-            CASE WHEN {size} <= {_RECORD_CHARACTERS} THEN {_record(cells, "{}")}
+            CASE WHEN {size} <= {_RECORD_BYTES} THEN {_record(cells, "{}")}
                 ELSE {_record(cells, "left({}, kept)", f"{CUT} := {cut}")} END AS record
         FROM (SELECT *, {kept} AS kept FROM (
             SELECT *, list_filter([{", ".join(lengths)}], lambda c: c.v > {short}) AS long_cells

@@ -13,9 +13,11 @@ import pyarrow.compute as pc
 
 from tautulli_pipeline.warehouse.reading import fetch_dicts
 from tautulli_pipeline.warehouse.row_letters import close_arrived, insert_rejected
+from tautulli_pipeline.warehouse.schema import checkpoint
 from tautulli_pipeline.warehouse.transaction import transaction
 
 _PORTION_BYTES: Final = 8 * 2**20
+_SLICES_PER_CHECKPOINT: Final = 4
 
 # Ids of source rows by import and partition.
 Unsettled = dict[tuple[str, str], list[int]]
@@ -130,16 +132,29 @@ class Ledger:
         """
         unsettled: Unsettled = {}
         for rows in _in_portions(map(_labeled, entries)):
+            rejected = list(_slices(rows.filter(pc.equal(rows["outcome"], "rejected"))))
+            # Too many for one transaction. A crash in between leaves letters that are found again.
+            while len(rejected) > 1:
+                with transaction(self._connection):
+                    self._insert_rejected(rejected.pop(), now)
+                if len(rejected) % _SLICES_PER_CHECKPOINT == 1:
+                    checkpoint(self._connection)  # frees the memory of the letters
             with transaction(self._connection):
+                for few in rejected:
+                    self._insert_rejected(few, now)
                 unsettled.update(self._settle(rows, now))
         return unsettled
+
+    def _insert_rejected(self, rows: pa.Table, now: datetime) -> None:
+        self._connection.register("receipt_rows", rows)
+        try:
+            insert_rejected(self._connection, _span(rows), now)
+        finally:
+            self._connection.unregister("receipt_rows")
 
     def _settle(self, rows: pa.Table, now: datetime) -> Unsettled:
         span = _span(rows)
         try:
-            for some in _slices(rows.filter(pc.equal(rows["outcome"], "rejected"))):
-                self._connection.register("receipt_rows", some)
-                insert_rejected(self._connection, _span(some), now)
             self._connection.register("receipt_rows", rows.drop_columns(["reason", "record"]))
             self._connection.execute(_OUTCOMES, span)
         finally:

@@ -319,10 +319,14 @@ def test_totals_cover_only_the_given_partitions(ledger):
     assert ledger.totals("import-1", ()) == NO_COUNTS
 
 
-def test_a_partition_of_rejected_rows_with_the_largest_records_is_settled(tmp_path):
-    """A raw record has at most 2**15 characters of cells."""
+@pytest.mark.slow  # 10 s
+def test_thousands_of_rejected_rows_with_the_largest_records_are_settled(tmp_path):
+    """A raw record has at most 2**15 bytes of cells, or 2**14 characters if it is cut."""
     record = '{"session_history": {"user": "%s"}, "id": "%d"}'
-    many = [Row(n, REJECTED, record=record % (chr(97 + n % 26) * 2**15, n)) for n in range(1, 1001)]
+    texts = [chr(0x4E00 + n) * 2**14 for n in range(26)]
+    many = [Row(n, REJECTED, record=record % (texts[n % 26], n)) for n in range(1, 3001)]
     with closing(connect(tmp_path / "playback.duckdb", {})) as warehouse:
         assert Ledger(warehouse).settle([entry(*many)], SETTLED_AT) == {}
-        assert totals(Ledger(warehouse)) == {"rejected": 1000}
+        assert totals(Ledger(warehouse)) == {"rejected": 3000}
+        letters = warehouse.execute("SELECT count(*), count(closed_at) FROM dead_letters")
+        assert letters.fetchall() == [(3000, 0)]
