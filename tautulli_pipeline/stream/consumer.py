@@ -19,6 +19,7 @@ _ACK: Final = b"+ACK"
 # Statuses of a pull that will never be answered.
 _NO_RESPONDERS: Final = b"503"
 _DELETED: Final = b"Consumer Deleted"
+_TOO_LARGE: Final = b"Message Size Exceeds MaxBytes"
 _PAUSE_SECONDS: Final = 0.25
 
 
@@ -44,6 +45,7 @@ class DurableConsumer:
         self._wanted = 0
         self._last_wanted_sequence: int | None = None
         self._is_consumer_gone = False
+        self._is_next_too_large = False
         self._reconnects = stream.client.stats["reconnects"]
         address = stream.address
         self._pull_subject = f"$JS.API.CONSUMER.MSG.NEXT.{address.stream}.{address.durable_name}"
@@ -52,6 +54,7 @@ class DurableConsumer:
         """Handle a message, or the server's notice that a pull has ended."""
         if not frame.reply.startswith(b"$JS.ACK."):
             self._is_consumer_gone = _reports_missing_consumer(frame)
+            self._is_next_too_large = _TOO_LARGE in frame.header and not self._arrived
             self._enough.set()
             return
         delivered = _delivered(frame)
@@ -72,7 +75,8 @@ class DurableConsumer:
         Args:
             max_messages: the maximum batch size, not counting late deliveries of an
                 earlier pull.
-            max_bytes: the server ends the batch before it reaches this size.
+            max_bytes: the server ends the batch before it reaches this size. A message that
+                exceeds it is pulled alone.
             linger_seconds: how long to wait for the batch to fill.
             last_wanted_sequence: return as soon as this message arrives.
 
@@ -88,11 +92,11 @@ class DurableConsumer:
             self._enough.clear()
         self._wanted = max_messages
         self._last_wanted_sequence = last_wanted_sequence
-        request = {
-            "batch": max_messages,
-            "max_bytes": max_bytes,
-            "expires": int(linger_seconds * 1e9),
-        }
+        request = {"expires": int(linger_seconds * 1e9)}
+        if self._is_next_too_large:
+            self._is_next_too_large, request["batch"] = False, 1
+        else:
+            request |= {"batch": max_messages, "max_bytes": max_bytes}
         try:
             await self._client.publish(self._pull_subject, orjson.dumps(request), reply=self._inbox)
         except OutboundBufferLimitError:

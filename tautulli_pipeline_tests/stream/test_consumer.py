@@ -82,6 +82,18 @@ def test_a_batch_is_limited_by_messages_and_bytes(address):
     asyncio.run(check())
 
 
+def test_a_message_larger_than_a_batch_is_pulled_alone(address):
+    async def check():
+        async with prepared(address) as stream, open_consumer(stream) as consumer:
+            await publish(stream, 0)
+            await publish(stream, 1, payload=bytes(50_000))
+            await publish(stream, 2, 3)
+            batches = [await pull(consumer, max_bytes=10_000) for _ in range(4)]
+        assert [sequences(batch) for batch in batches if batch] == [[1], [2], [3, 4]]
+
+    asyncio.run(check())
+
+
 def test_a_full_batch_or_the_last_wanted_message_ends_the_pull(address):
     async def check():
         async with prepared(address) as stream, open_consumer(stream) as consumer:
