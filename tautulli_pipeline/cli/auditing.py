@@ -17,13 +17,20 @@ from tautulli_pipeline.cli.options import output_options, tidied
 from tautulli_pipeline.cli.reporting import print_json
 from tautulli_pipeline.cli.tables import Column, print_fields, print_page, print_rows
 from tautulli_pipeline.settings import load_settings
-from tautulli_pipeline.warehouse.audit_words import LAYERS, REASONS, STATUSES
+from tautulli_pipeline.warehouse.audit_words import (
+    LAYERS,
+    REASONS,
+    REASONS_IN_WORDS,
+    STATUSES,
+    STATUSES_IN_WORDS,
+)
 
 if TYPE_CHECKING:
     from tautulli_pipeline.warehouse.reading import Listing, OpenWarehouse, Page
 
 _SHORT_ID_LENGTH: Final = 8
 _REJECTED_SHOWN: Final = 20
+_DIFFERENCES_NAMED: Final = 4
 
 _ID = click.argument("given", metavar="ID")
 _IDS = click.argument("given", metavar="[ID...]", nargs=-1)
@@ -127,10 +134,12 @@ def list_duplicates(
     page = Page(limit, offset)
     if near:
         query = partial(duplicates.list_near_matches, page=page)
-        _print_list("near_matches", query, page, _NEAR_COLUMNS, as_json=as_json)
+        hint = "these plays are all in the table; nothing was changed"
+        _print_list("near_matches", query, page, _NEAR_COLUMNS, hint=hint, as_json=as_json)
     else:
         query = partial(duplicates.list_duplicates, filters=filters, page=page)
-        _print_list("duplicates", query, page, _DUPLICATE_COLUMNS, as_json=as_json)
+        hint = "`tautulli-pipeline duplicates show ID` compares one with the row it matched"
+        _print_list("duplicates", query, page, _DUPLICATE_COLUMNS, hint=hint, as_json=as_json)
 
 
 @duplicate_commands.command("show", short_help="Show a duplicate and the row it matched.")
@@ -278,10 +287,9 @@ def list_letters(
     query = partial(
         dead_letters.list_letters, filters=filters, page=page, state=state, reason=reason
     )
-    closed_by = {"closed by": Column(itemgetter("closed_by"))}
-    columns = _LETTER_COLUMNS | ({} if state == "open" else closed_by)
     title = "dead letters" if state == "all" else f"{state} dead letters"
-    _print_list("dead_letters", query, page, columns, title, as_json=as_json)
+    hint = "`tautulli-pipeline dead-letters show ID` shows one whole; `replay` tries them again"
+    _print_list("dead_letters", query, page, _LETTER_COLUMNS, title, hint=hint, as_json=as_json)
 
 
 @letter_commands.command("show", short_help="Show a dead letter and its raw record.")
@@ -303,6 +311,8 @@ def show_letter(*, given: str, as_json: bool) -> None:
     if not all(isinstance(value, dict) for value in record.values()):
         record = {"record": record}
     for name, value in record.items():
+        if not any(value.values()):
+            continue
         print_line("")
         print_line(name)
         print_fields(value)
@@ -372,26 +382,77 @@ def _short_id(row: Mapping[str, Any]) -> str:
     return str(row["id"])[:_SHORT_ID_LENGTH]
 
 
+def _start(row: Mapping[str, Any]) -> str | None:
+    started_at = row.get("started_at") or row.get("first_started_at")
+    return f"{started_at:%Y-%m-%d %H:%M}" if started_at else None
+
+
+def _play(row: Mapping[str, Any]) -> str:
+    """Return the title, after the title of its show or artist."""
+    names = (row.get("show") or row.get("grandparent_title"), row["title"])
+    return " - ".join(name for name in names if name) or "(no title)"
+
+
+def _duplicate_lines(row: Mapping[str, Any]) -> tuple[str, ...]:
+    status = STATUSES_IN_WORDS[row["status"]]
+    return (
+        _play(row),
+        _joined(_on(row["player"]), _difference(row["differs_in"])),
+        _joined(REASONS_IN_WORDS.get(row["dedupe_reason"], row["dedupe_reason"]), status),
+    )
+
+
+def _near_lines(row: Mapping[str, Any]) -> tuple[str, ...]:
+    first, second = (
+        f"{row[f'{side}_source']} {_on(row[f'{side}_player'])}".strip()
+        for side in ("first", "second")
+    )
+    sources = f"both {first}" if first == second else f"{first}, {second}"
+    others = [name for name in row["differs_in"] if name not in {"timestamp", "started_at"}]
+    return (_play(row), f"{row['seconds_apart']} s apart; {sources}", _difference(others))
+
+
+def _letter_lines(row: Mapping[str, Any]) -> tuple[str, ...]:
+    number = row["source_row_id"]
+    origin = f"from {row['origin']}" if number is None else f"row {number} of {row['origin']}"
+    closed = f"closed by {row['closed_by']}" if row["closed_by"] else ""
+    return (_play(row), _joined(_on(row["player"]), origin), _joined(row["reason"], closed))
+
+
+def _on(player: str | None) -> str:
+    return f"on {player}" if player else ""
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)
+
+
+def _difference(names: Sequence[str] | None) -> str:
+    if names is None:
+        return "the row it matched is not in the table"
+    if not names:
+        return "no differences"
+    shown = ", ".join(names[:_DIFFERENCES_NAMED])
+    more = len(names) - _DIFFERENCES_NAMED
+    return f"differs in {shown}" + (f" and {more} more" if more > 0 else "")
+
+
 _DUPLICATE_COLUMNS: Final = {
     "id": Column(_short_id),
-    "play": Column(itemgetter("title"), flexible=True),
-    "user": Column(itemgetter("user"), at_most=10),
-    "matched by": Column(itemgetter("dedupe_reason")),
-    "status": Column(itemgetter("status")),
+    "started (UTC)": Column(_start),
+    "user": Column(itemgetter("user"), at_most=12),
+    "play": Column(_duplicate_lines, flexible=True),
 }
 _NEAR_COLUMNS: Final = {
-    "play": Column(itemgetter("title"), flexible=True),
-    "user": Column(lambda row: row["user"] or row["user_id"], at_most=10),
-    "started": Column(lambda row: f"{row['first_started_at']:%Y-%m-%d %H:%M}"),
-    "apart": Column(lambda row: f"{row['seconds_apart']} s"),
-    "sources": Column(lambda row: f"{row['first_source']}, {row['second_source']}"),
+    "started (UTC)": Column(_start),
+    "user": Column(lambda row: row["user"] or row["user_id"], at_most=12),
+    "play": Column(_near_lines, flexible=True),
 }
 _LETTER_COLUMNS: Final = {
     "id": Column(_short_id),
-    "origin": Column(itemgetter("origin"), at_most=15),
-    "row": Column(itemgetter("source_row_id")),
-    "play": Column(itemgetter("title"), at_most=14),
-    "reason": Column(itemgetter("reason"), flexible=True),
+    "started (UTC)": Column(_start),
+    "user": Column(itemgetter("user"), at_most=12),
+    "play": Column(_letter_lines, flexible=True),
 }
 
 
@@ -402,6 +463,7 @@ def _print_list(
     columns: Mapping[str, Column],
     title: str | None = None,
     *,
+    hint: str,
     as_json: bool,
 ) -> None:
     """Print the page that `query` returns; without a warehouse, the list is empty."""
@@ -415,7 +477,7 @@ def _print_list(
         facts = {"total": listing.total, "limit": page.limit, "offset": page.offset}
         print_json(facts | {name: listing.rows})
     else:
-        print_page(listing, page, columns, title or name.replace("_", " "))
+        print_page(listing, page, columns, title or name.replace("_", " "), hint)
 
 
 @contextmanager

@@ -19,9 +19,12 @@ from tautulli_pipeline.printable import without_controls
 if TYPE_CHECKING:
     from tautulli_pipeline.warehouse.reading import Listing, Page
 
+TIME_FORMAT: Final = "%Y-%m-%d %H:%M:%S"
+
 # Laying out a megabyte of text takes seconds, and nobody reads it.
 _CHARACTERS_SHOWN: Final = 2000
 _FIELDS_SHOWN: Final = 300
+_CHARACTERS_LISTED: Final = 100
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,9 @@ class Column:
     """A column of a table.
 
     Attributes:
-        value: Returns the value for a row.
+        value: Returns the value for a row; a tuple is shown as one line for each member.
         at_most: The maximum width in characters.
-        flexible: Whether it takes the remaining width.
+        flexible: Whether it takes the remaining width and wraps at words.
     """
 
     value: Callable[[Mapping[str, Any]], Any]
@@ -39,24 +42,31 @@ class Column:
     flexible: bool = False
 
 
-def print_page(listing: Listing, page: Page, columns: Mapping[str, Column], name: str) -> None:
-    """Print one line per row, and the position of these rows in the whole list."""
+def print_page(
+    listing: Listing, page: Page, columns: Mapping[str, Column], name: str, hint: str = ""
+) -> None:
+    """Print the rows, their position in the whole list, how to see more, and a hint."""
     if not listing.rows:
         beyond = f" at offset {page.offset:,}; the total is {listing.total:,}"
         print_line(f"no {name}{beyond if listing.total else ''}")
         return
     table = Table(box=None, pad_edge=False, expand=True)
     for title, column in columns.items():
-        ratio = 1 if column.flexible else None
         table.add_column(
-            title, no_wrap=True, overflow="ellipsis", max_width=column.at_most, ratio=ratio
+            title,
+            no_wrap=not column.flexible,
+            overflow="fold" if column.flexible else "ellipsis",
+            max_width=column.at_most,
+            ratio=1 if column.flexible else None,
         )
     for row in listing.rows:
-        table.add_row(*(_cell(column.value(row)) for column in columns.values()))
+        table.add_row(*(_lines(column.value(row)) for column in columns.values()))
     Console(highlight=False).print(table)
     last = page.offset + len(listing.rows)
     more = f"; continue with --offset {last}" if last < listing.total else ""
     print_line(f"{page.offset + 1:,} to {last:,} of {listing.total:,} {name}{more}")
+    if hint:
+        print_line(hint)
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:
@@ -82,9 +92,17 @@ def print_rows(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     Console(highlight=False).print(table)
 
 
+def _lines(value: Any) -> Text:  # noqa: ANN401 - any value of a table
+    """Return a cell of a list, with long lines cut."""
+    lines = [_cell(line) for line in (value if isinstance(value, tuple) else (value,))]
+    for line in lines:
+        line.truncate(_CHARACTERS_LISTED, overflow="ellipsis")
+    return Text("\n").join(lines)
+
+
 def _cell(value: Any) -> Text:  # noqa: ANN401 - any value of a table, or JSON
     if isinstance(value, datetime):
-        value = f"{value.isoformat()}Z"
+        value = f"{value:{TIME_FORMAT}} UTC"
     if isinstance(value, bool):
         value = "yes" if value else "no"
     if isinstance(value, dict | list):

@@ -13,4 +13,9 @@ REASONS_IN_WORDS: Final = {
 }
 REASONS: Final = tuple(REASONS_IN_WORDS)
 LAYERS: Final = ("cache", "database")
-STATUSES: Final = ("auto_dedupe", "user_confirmed", "user_restored")
+STATUSES_IN_WORDS: Final = {
+    "auto_dedupe": "",
+    "user_confirmed": "confirmed",
+    "user_restored": "restored",
+}
+STATUSES: Final = tuple(STATUSES_IN_WORDS)

@@ -18,19 +18,15 @@ from tautulli_pipeline.warehouse.reading import (
     list_page,
     parsed,
 )
+from tautulli_pipeline.warehouse.summaries import play_of_record
 
 KIND: Final = "dead letter"
 TABLE: Final = "dead_letters"
 
-_DETAIL_COLUMNS: Final = """
-    id::VARCHAR AS id, reason, origin, source_row_id, server_id, import_id,
-    event_id AS message_id, stream_id, stream_sequence, created_at, replayed_at, closed_at,
-    closed_by, closed_event_id::VARCHAR AS closed_event_id
-"""
-_LIST_COLUMNS: Final = f"""
-    {_DETAIL_COLUMNS}, coalesce(
-        nullif(record ->> '$.session_history_metadata.title', ''), record ->> '$.title'
-    ) AS title
+_COLUMNS: Final = f"""
+    id::VARCHAR AS id, {play_of_record("record", "origin")}, reason, origin, source_row_id,
+    server_id, import_id, event_id AS message_id, stream_id, stream_sequence, created_at,
+    replayed_at, closed_at, closed_by, closed_event_id::VARCHAR AS closed_event_id
 """
 _STATES: Final = {"open": "closed_at IS NULL", "closed": "closed_at IS NOT NULL", "all": "true"}
 
@@ -94,7 +90,7 @@ def list_letters(
     Their state is `state` (open, closed or all), and their reason starts with `reason`.
     """
     conditions = _conditions(state, reason)
-    return list_page(connection, TABLE, _LIST_COLUMNS, filters, page, conditions=conditions)
+    return list_page(connection, TABLE, _COLUMNS, filters, page, conditions=conditions)
 
 
 def open_ids(
@@ -111,12 +107,12 @@ def _conditions(state: str, reason: str | None) -> list[str]:
 
 
 def show_letter(connection: duckdb.DuckDBPyConnection, prefix: str) -> dict[str, Any]:
-    """Return one dead letter with its raw record.
+    """Return one dead letter with its play and its raw record.
 
     Raises:
         ConfigurationError: no id starts with `prefix`, or several do.
     """
-    details = find_row(connection, TABLE, f"{_DETAIL_COLUMNS}, record", prefix, KIND)
+    details = find_row(connection, TABLE, f"{_COLUMNS}, record", prefix, KIND)
     return details | {"record": parsed(details["record"])}
 
 

@@ -145,7 +145,7 @@ def _value(name: str) -> str:
     if name in _COMPUTED:
         return _COMPUTED[name]
     if name in _TIMES:
-        return _utc(name)
+        return utc(column)
     return f"nullif({column}, '')" if EVENT_FIELDS[name] == "VARCHAR" else column
 
 
@@ -197,9 +197,13 @@ def _members(json: str) -> str:
     return f"unnest(json_keys({json})) AS key, unnest(json_extract({json}, '$.*')) AS value"
 
 
-def _utc(name: str) -> str:
-    """Return SQL for a UTC TIMESTAMP in whole seconds, as in every key; no offset means UTC."""
-    text = quote_identifier(name)
+def utc(text: str, subject: str = "subject") -> str:
+    """Return SQL for a UTC TIMESTAMP in whole seconds, as in every key; no offset means UTC.
+
+    Args:
+        text: SQL for the time as the producer wrote it.
+        subject: SQL for the subject of the message.
+    """
     moment = f"""CASE
         WHEN {text} LIKE '%Z' THEN TRY_CAST({text} AS TIMESTAMP)
         WHEN regexp_matches({text}, ':\\d\\d(\\.\\d+)? ?[+-]\\d\\d(:?\\d\\d)?$')
@@ -207,7 +211,7 @@ def _utc(name: str) -> str:
         ELSE TRY_CAST(upper({text}) AS TIMESTAMP) END"""
     # Keys and Python's `datetime` cannot represent other years. The first day of year 1 is how
     # other producers write that there is no time.
-    first = f"""CASE WHEN starts_with(subject, '{OWN_SUBJECTS}')
+    first = f"""CASE WHEN starts_with({subject}, '{OWN_SUBJECTS}')
         THEN TIMESTAMP '0001-01-01' ELSE TIMESTAMP '0001-01-02' END"""
     last = "TIMESTAMP '9999-12-31 23:59:59.999999'"
     return f"CASE WHEN {moment} BETWEEN {first} AND {last} THEN date_trunc('second', {moment}) END"

@@ -9,7 +9,12 @@ from typing import Any, Final
 import duckdb
 
 from tautulli_pipeline.errors import ConfigurationError, WarehouseError
-from tautulli_pipeline.warehouse.decoder import content_columns, whole_content_query
+from tautulli_pipeline.events.identity import quote_identifier, quote_literal
+from tautulli_pipeline.warehouse.decoder import (
+    CONTENT_COLUMNS,
+    content_columns,
+    whole_content_query,
+)
 from tautulli_pipeline.warehouse.log import WriteAheadLog
 from tautulli_pipeline.warehouse.reading import (
     Listing,
@@ -23,21 +28,18 @@ from tautulli_pipeline.warehouse.reading import (
     parsed,
 )
 from tautulli_pipeline.warehouse.schema import write_transaction
+from tautulli_pipeline.warehouse.summaries import play_of_event
 
 KIND: Final = "duplicate"
 NO_FILTERS: Final[Mapping[str, object]] = {}
 
 _TABLE: Final = "dedupe_audit_log"
-_DETAIL_COLUMNS: Final = """
-    id::VARCHAR AS id, discarded_event_id::VARCHAR AS discarded_event_id, discarded_source,
+_COLUMNS: Final = f"""
+    id::VARCHAR AS id, {play_of_event("discarded_payload", "discarded_subject")},
+    discarded_event_id::VARCHAR AS discarded_event_id, discarded_source,
     discarded_subject, matched_event_id::VARCHAR AS matched_event_id, matched_source,
     dedupe_layer, dedupe_reason, content_differs, status, source_row_id, import_id,
     stream_id, stream_sequence, created_at, resolved_at
-"""
-_LIST_COLUMNS: Final = f"""
-    {_DETAIL_COLUMNS}, discarded_payload ->> '$.title' AS title,
-    coalesce(discarded_payload ->> '$.friendly_name', discarded_payload ->> '$.username',
-        discarded_payload ->> '$.user_id') AS user
 """
 # Duplicates to restore together: decoding needs many times the memory of their payloads.
 _PORTION_ROWS: Final = 1000
@@ -74,21 +76,60 @@ _UNVERIFIED: Final = f"""
     ) verified USING (position)
     WHERE c.missing AND verified.position IS NULL LIMIT 1
 """
-_NEAR_MATCHES: Final = """
-    SELECT * REPLACE (
-        first_event_id::VARCHAR AS first_event_id, second_event_id::VARCHAR AS second_event_id
-    )
-    FROM near_matches ORDER BY first_started_at DESC, first_event_id, second_event_id
-"""
 # Keys of the row itself: they differ between any two rows.
 _ROW_KEYS: Final = frozenset({"session_key", "correlation_key", "source_row_id"})
+
+
+def _names_where(differs: str) -> str:
+    """Return SQL for the names of the columns for which the condition over `{}` is true."""
+    names = [name for name in CONTENT_COLUMNS if name not in _ROW_KEYS]
+    cases = ", ".join(
+        f"CASE WHEN {differs.format(quote_identifier(name))} THEN {quote_literal(name)} END"
+        for name in names
+    )
+    return f"list_filter([{cases}], lambda name: name IS NOT NULL)"
+
+
+_DIFFERENCES: Final = f"""
+    SELECT chosen.id::VARCHAR, {_names_where("c.{0} IS DISTINCT FROM t.{0}")}
+    FROM chosen JOIN ({_CONTENT}) c USING (position)
+    JOIN playback_events t ON t.id = chosen.matched_event_id
+"""
+_NEAR_MATCHES: Final = f"""
+    SELECT n.* REPLACE (
+            first_event_id::VARCHAR AS first_event_id, second_event_id::VARCHAR AS second_event_id
+        ),
+        a.player AS first_player, b.player AS second_player,
+        {_names_where("a.{0} <> b.{0}")} AS differs_in
+    FROM near_matches n
+    JOIN playback_events a ON a.id = n.first_event_id
+    JOIN playback_events b ON b.id = n.second_event_id
+    ORDER BY n.first_started_at DESC, n.first_event_id, n.second_event_id
+"""
 
 
 def list_duplicates(
     connection: duckdb.DuckDBPyConnection, filters: Mapping[str, object], page: Page
 ) -> Listing:
-    """Return discarded events, newest first, without their payloads; see `list_page`."""
-    return list_page(connection, _TABLE, _LIST_COLUMNS, filters, page)
+    """Return discarded events, newest first, without their payloads; see `list_page`.
+
+    `differs_in` names the columns in which an event differs from the row it matched, without
+    keys; None if that row is not in the table.
+    """
+    listing = list_page(connection, _TABLE, _COLUMNS, filters, page)
+    differences = _differences(connection, [row["id"] for row in listing.rows])
+    for row in listing.rows:
+        row["differs_in"] = differences.get(row["id"])
+    return listing
+
+
+def _differences(connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> dict[str, list[str]]:
+    """Return the names of the differing columns of these duplicates whose match is stored."""
+    found: dict[str, list[str]] = {}
+    for portion, _ in _portions(connection, ids):
+        connection.execute(_CHOSEN, {"ids": portion})
+        found.update(connection.execute(_DIFFERENCES).fetchall())
+    return found
 
 
 def list_near_matches(connection: duckdb.DuckDBPyConnection, page: Page) -> Listing:
@@ -100,13 +141,13 @@ def show_duplicate(connection: duckdb.DuckDBPyConnection, prefix: str) -> dict[s
     """Return everything known about one discarded event.
 
     Returns:
-        Its audit columns, its `payload`, `in_table`, and `differences`: by column, its value
-        and the value of the matched row; None if that row is not in the table.
+        Its play, its audit columns, its `payload`, `in_table`, and `differences`: by column,
+        its value and the value of the matched row; None if that row is not in the table.
 
     Raises:
         ConfigurationError: no id starts with `prefix`, or several do.
     """
-    columns = f"{_DETAIL_COLUMNS}, discarded_payload"
+    columns = f"{_COLUMNS}, discarded_payload"
     details = find_row(connection, _TABLE, columns, prefix, KIND)
     payload = details.pop("discarded_payload")
     connection.execute(_CHOSEN, {"ids": [details["id"]]})

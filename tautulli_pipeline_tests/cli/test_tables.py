@@ -60,6 +60,12 @@ def test_the_last_page_shows_no_next_offset(shown):
     assert shown()[-1] == "4 to 5 of 5 plays"
 
 
+def test_a_page_ends_with_a_hint_what_to_do_next(shown):
+    print_page(Listing(1, [row(1)]), Page(1), COLUMNS, "plays", "show one with `show ID`")
+    print_page(Listing(0, []), Page(1), COLUMNS, "plays", "show one with `show ID`")
+    assert shown()[-3:] == ["1 to 1 of 1 plays", "show one with `show ID`", "no plays"]
+
+
 def test_a_page_beyond_the_end_differs_from_an_empty_list(shown):
     print_page(Listing(0, []), Page(3), COLUMNS, "plays")
     print_page(Listing(1_200, []), Page(3, 2_000), COLUMNS, "plays")
@@ -71,12 +77,22 @@ def test_long_cells_are_shortened_to_fit_the_terminal(shown, width, columns):
     width(columns)
     listing = Listing(1, [row(1, title="x" * 500, user="a-name-longer-than-ten")])
     print_page(listing, Page(1), COLUMNS, "plays")
-    _, line, _ = shown()
-    assert len(line.rstrip()) <= columns
+    _, line, *more, _ = shown()
+    assert max(len(one.rstrip()) for one in (line, *more)) <= columns
     number, title, user = line.split()
     assert number == "1"
-    assert title.endswith("…")
+    title += "".join(one.strip() for one in more)
+    assert title == "x" * 99 + "…"
     assert (user, len(user)) == ("a-name-lo…", 10)
+
+
+def test_a_cell_of_several_lines_wraps_at_words(shown):
+    columns = COLUMNS | {"play": Column(lambda row: (row["title"], "on Chrome"), flexible=True)}
+    title = "A title that does not fit on a line, because it has so many words that it wraps"
+    print_page(Listing(1, [row(1, title)]), Page(1), columns, "plays")
+    first, second, third = (line.strip() for line in shown()[1:-1])
+    assert f"{first.removeprefix('1').removesuffix('mira').strip()} {second}" == title
+    assert third == "on Chrome"
 
 
 def test_empty_fields_are_omitted_but_zero_is_shown(shown):
@@ -97,7 +113,7 @@ def test_values_are_formatted_for_reading(shown):
     }
     print_fields(fields)
     assert [line.split(maxsplit=1)[1].rstrip() for line in shown()] == [
-        "2026-01-02T03:04:05Z",
+        "2026-01-02 03:04:05 UTC",
         "yes",
         '{"b":[1,null]}',
         "[red]a\\x1b[2J\\nb[/red] :heart:",
@@ -128,7 +144,7 @@ def test_nested_times_are_shown_as_utc(capsys):
     }
     print_fields({"at": at, "deep": {"at": at}})
     shown = " ".join(capsys.readouterr().out.split())
-    assert shown == 'at 2026-01-02T00:00:00Z deep {"at":"2026-01-02T00:00:00Z"}'
+    assert shown == 'at 2026-01-02 00:00:00 UTC deep {"at":"2026-01-02T00:00:00Z"}'
 
 
 @settings(

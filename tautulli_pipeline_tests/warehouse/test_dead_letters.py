@@ -183,11 +183,35 @@ def test_lists_show_open_letters_and_their_reasons(warehouse, imports):
     assert listed(reason="%'") == []
 
 
+def test_a_list_names_the_plays_of_rows_and_of_messages(warehouse, imports):
+    imports.reject(record(1, user="mira", player="TV", user_id=""), 1)
+    imports.reject(record(2, started=str(2**62)), 2)
+    named = {"username": "jo", "grandparent_title": "Severance", "player": "Web"}
+    start = {"started_at": "2024-05-01T02:00:01+02:00"}
+    unreadable = [message(1, event(1, user_id=None, **named, **start)), message(2, b"[" * 9)]
+    writer(warehouse, entries=0).write(batch(unreadable))
+    found = list_letters(warehouse, {}, Page(9), state="open", reason=None).rows
+    names = ("title", "show", "user", "started_at", "player")
+    started_at = datetime(2024, 5, 1, 0, 0, 1)
+    shown = {(n["source_row_id"], n["stream_sequence"]): [n[k] for k in names] for n in found}
+    assert shown == {
+        (1, None): [None, None, "mira", started_at, "TV"],
+        (2, None): [None, None, "7", None, None],
+        (None, 1): ["Film 1", "Severance", "jo", started_at, "Web"],
+        (None, 2): [None] * 5,
+    }
+
+
 def test_a_letter_is_shown_with_its_record(warehouse, imports):
     imports.reject(record())
     (row_id,) = rows(warehouse, "SELECT id FROM dead_letters")[0]
     assert show_letter(warehouse, row_id[:10]) == {
         "id": row_id,
+        "title": None,
+        "show": None,
+        "user": "7",
+        "started_at": datetime(2024, 5, 1, 0, 0, 1),
+        "player": None,
         "reason": "missing title",
         "origin": "session_history",
         "source_row_id": 1,

@@ -213,6 +213,11 @@ def test_show_returns_all_details_and_differences(warehouse):
     }
     assert shown == {
         "id": row_id,
+        "title": "Film 1",
+        "show": None,
+        "user": "7",
+        "started_at": datetime(2024, 5, 1, 0, 0, 1),
+        "player": None,
         "discarded_event_id": uuid_of(2),
         "discarded_source": "jellyfin",
         "discarded_subject": "playback.jellyfin.movie",
@@ -232,6 +237,25 @@ def test_show_returns_all_details_and_differences(warehouse):
     }
     warehouse.execute("DELETE FROM playback_events")
     assert show_duplicate(warehouse, row_id)["differences"] is None
+    assert list_duplicates(warehouse, {}, Page(1)).rows[0]["differs_in"] is None
+
+
+def test_a_list_names_the_plays_and_in_what_they_differ(warehouse):
+    named = {"grandparent_title": "Severance", "friendly_name": "Mira", "player": "Living Room"}
+    offset = {"started_at": "2024-05-01T02:00:01+02:00", "username": "m"}
+    write(warehouse, FIRST, FIRST, TWIN | named | offset)
+    other, same = list_duplicates(warehouse, {}, Page(9)).rows
+    names = ("title", "show", "user", "started_at", "player", "differs_in")
+    started_at = datetime(2024, 5, 1, 0, 0, 1)
+    assert [same[name] for name in names] == ["Film 1", None, "7", started_at, None, []]
+    differs_in = other.pop("differs_in")
+    assert [other[name] for name in names[:-1]] == [
+        *("Film 1", "Severance", "Mira"),
+        *(started_at, "Living Room"),
+    ]
+    shown = show_duplicate(warehouse, other["id"])["differences"]
+    assert differs_in == list(shown)
+    assert {"source", "username", "grandparent_title", "player", "machine_id"} <= set(differs_in)
 
 
 def test_lists_are_filtered_and_paged_newest_first(warehouse):
