@@ -15,8 +15,8 @@ from tautulli_pipeline.imports.record import (
     RUNNING,
     ImportLog,
     ImportRecord,
-    Status,
 )
+from tautulli_pipeline.imports.results import counts_of, counts_outside, headline
 from tautulli_pipeline.settings import Settings
 
 
@@ -63,25 +63,10 @@ def _without_record(settings: Settings) -> str:
 def print_summary(record: ImportRecord, warehouse: Path) -> None:
     """Print what an import did: a sentence, the counts that are not zero, and where to look."""
     outcomes = record.outcomes
-    print_line(_headline(record))
-    others = {
-        "duplicates found by the stream": outcomes.duplicates_stream,
-        "duplicates found by the cache": outcomes.duplicates_cache,
-        "duplicates already in the table": outcomes.duplicates_database,
-        "rejected": outcomes.rejected,
-        "unreadable": outcomes.errors,
-    }
-    outside = {
-        "unchanged since an earlier import": record.unchanged,
-        "not imported yet": record.pending,
-    }
-    if outcomes.processed and any([*others.values(), *outside.values()]):
-        rows = {name: count for name, count in others.items() if count}
-        print_counts(
-            {"imported": outcomes.imported} | rows,
-            {"plays in this import": record.total_records},
-            {name: count for name, count in outside.items() if count},
-        )
+    print_line(_progress(record) if record.status in RUNNING else headline(record))
+    counts, outside = counts_of(record), counts_outside(record)
+    if outcomes.processed and (len(counts) > 1 or outside):
+        print_counts(counts, {"plays in this import": record.total_records}, outside)
     if outcomes.duplicates_cache or outcomes.duplicates_database:
         print_line("list the duplicates with `tautulli-pipeline duplicates list`")
     if outcomes.rejected:
@@ -89,28 +74,10 @@ def print_summary(record: ImportRecord, warehouse: Path) -> None:
     print_line(f"the plays are in the table playback_events of {warehouse}")
 
 
-def _headline(record: ImportRecord) -> str:
-    summary, outcomes = record.summary(), record.outcomes
+def _progress(record: ImportRecord) -> str:
+    summary = record.summary()
     speed = f"{summary['records_per_second']:,.0f} plays/s"
-    if record.status in RUNNING:
-        return f"{record.status}: {summary['progress']} %, {speed}, {time_left(summary)} left"
-    after = f"{record.elapsed_seconds:,.1f} s"
-    if record.status is Status.COMPLETED:
-        if outcomes.imported:
-            return f"imported {_plays(outcomes.imported)} from {record.source} in {after} ({speed})"
-        if record.total_records:
-            return f"no new plays among {_plays(record.total_records)} of {record.source} ({after})"
-        if record.unchanged:
-            return f"nothing new: {_plays(record.unchanged)} of {record.source} are unchanged"
-        return f"there are no plays in {record.source}"
-    parts = [f"the import {record.status} after {after}"]
-    parts += [f"{outcomes.processed:,} of {_plays(record.total_records)} are done"]
-    parts += ["import again to resume it"] if record.resumable else []
-    return "; ".join(parts) + (f" ({record.error})" if record.error else "")
-
-
-def _plays(count: int) -> str:
-    return f"{count:,} play{'' if count == 1 else 's'}"
+    return f"{record.status}: {summary['progress']} %, {speed}, {time_left(summary)} left"
 
 
 def _shown(moment: datetime | None) -> str | None:

@@ -29,6 +29,11 @@ from tautulli_pipeline.warehouse.screening import NOT_JSON, NOT_UTF8, is_beginni
 from tautulli_pipeline.warehouse.writer import MESSAGES, Writer, utc_now
 
 IMPORTED: Final = "imported"
+OUTCOMES_IN_WORDS: Final = {
+    IMPORTED: "imported",
+    DUPLICATE: "already in the table",
+    REJECTED: "still dead letters",
+}
 # The reason of 0.1.0 for whole messages that are stored as a JSON string.
 _TOO_LARGE: Final = "event does not fit in memory"
 

@@ -7,6 +7,7 @@ from typing import Final
 import dagster as dg
 
 from tautulli_pipeline.errors import StoppedError
+from tautulli_pipeline.imports.results import headline
 from tautulli_pipeline.orchestration import column_schemas
 from tautulli_pipeline.orchestration.column_schemas import DATABASE_KEY, HISTORY_KEY, STREAM_KEY
 from tautulli_pipeline.orchestration.history import (
@@ -18,7 +19,7 @@ from tautulli_pipeline.orchestration.history import (
 from tautulli_pipeline.orchestration.inspection import report_inspection
 from tautulli_pipeline.orchestration.options import ImportOptions
 from tautulli_pipeline.orchestration.resources import Consuming, Importing, Warehouse
-from tautulli_pipeline.orchestration.run_tables import source_metadata
+from tautulli_pipeline.orchestration.run_tables import import_metadata, source_metadata
 from tautulli_pipeline.orchestration.stops import fault_as_failure, stop_as_cancellation
 from tautulli_pipeline.settings import load_settings
 
@@ -78,11 +79,9 @@ def _import(context: dg.OpExecutionContext, config: ImportOptions, importing: Im
         version = {DATA_VERSION: described["fingerprint"]}
         context.log_event(dg.AssetObservation(DATABASE_KEY, metadata=described, tags=version))
         opened.publish(history)
-        done = history.published
-        with opened.source.open_survey() as survey:
-            months = survey.plays_by_month(done.partitions)
-        metadata = done.metadata(months, plan.unchanged)
-        summary = f"{len(done.partitions):,} ranges published, {plan.unchanged:,} plays unchanged."
+        summary = headline(opened.record)
+        context.log.info(summary)
+        metadata = import_metadata(opened.record, len(history.published))
         context.log_event(dg.AssetObservation(STREAM_KEY, metadata=metadata, description=summary))
 
 

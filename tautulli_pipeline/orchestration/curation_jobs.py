@@ -1,41 +1,26 @@
 """Dagster jobs for curating the audit log and the dead letters.
 
-Run config takes ids of duplicates or dead letters, or unique prefixes of ids.
+Run config chooses the rows like the command line: by ids, or by the filters of the lists.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import dagster as dg
-from pydantic import Field
 
+from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.imports.curation import replay_letters
+from tautulli_pipeline.imports.replay import OUTCOMES_IN_WORDS, Tried
+from tautulli_pipeline.orchestration.options import DeadLetters, Duplicates
 from tautulli_pipeline.orchestration.resources import Warehouse
+from tautulli_pipeline.orchestration.run_tables import table
 from tautulli_pipeline.settings import load_settings
 from tautulli_pipeline.warehouse.duplicates import confirm, restore
 from tautulli_pipeline.warehouse.writer import utc_now
 
-
-class Duplicates(dg.Config):
-    """The duplicates to process."""
-
-    ids: list[str] = Field(
-        description="Ids from dedupe_audit_log, or unique prefixes of them.", min_length=1
-    )
-
-
-class DeadLetters(dg.Config):
-    """The dead letters to replay, and the database with the corrected rows."""
-
-    ids: list[str] = Field(
-        default=[],
-        description="Ids from dead_letters, or unique prefixes of them. Leave empty to replay all "
-        "open dead letters.",
-    )
-    database: str | None = Field(
-        default=None,
-        description="Path of the Tautulli database with the corrected rows. Defaults to "
-        "IMPORT_DB_PATH.",
-    )
+# More would make the page of a run slow.
+_ROWS_LISTED: Final = 100
 
 
 @dg.op(pool="duckdb")
@@ -44,9 +29,9 @@ def restore_plays(
 ) -> None:
     """Add discarded duplicates to the table as separate plays."""
     with warehouse.get_connection() as connection:
-        resolved = restore(connection, config.ids, utc_now())
-    outcome = {True: "restored", False: "already in the table"}
-    context.add_output_metadata({row_id: outcome[added] for row_id, added in resolved})
+        _require_choice(config)
+        resolved = restore(connection, config.ids, utc_now(), config.filters())
+    _report(context, resolved, "restored and verified", "already in the table")
 
 
 @dg.op(pool="duckdb")
@@ -55,36 +40,97 @@ def confirm_decisions(
 ) -> None:
     """Confirm that these are duplicates."""
     with warehouse.get_connection() as connection:
-        resolved = confirm(connection, config.ids, utc_now())
-    context.add_output_metadata({"confirmed": [row_id for row_id, _ in resolved]})
+        _require_choice(config)
+        resolved = confirm(connection, config.ids, utc_now(), config.filters())
+    _report(context, resolved, "confirmed", "already confirmed")
 
 
 @dg.op(pool="duckdb")
 def replay_rejected(
     context: dg.OpExecutionContext, config: DeadLetters, warehouse: dg.ResourceParam[Warehouse]
 ) -> None:
-    """Replay dead letters: rows that are now valid are added to the table once."""
+    """Replay dead letters: records that are valid now are added to the table once."""
     settings = load_settings()
-    database = Path(config.database) if config.database else None
+    database = Path(config.database).expanduser() if config.database else None
     with warehouse.get_connection() as connection:
-        tried = replay_letters(connection, settings, config.ids, database)
+        _require_one_way(config)
+        tried = replay_letters(connection, settings, config.ids, database, **config.filters())
+    _report_replay(context, tried)
+
+
+def _require_choice(config: Duplicates) -> None:
+    _require_one_way(config)
+    if not config.ids and not config.has_filters:
+        raise ConfigurationError(
+            "no duplicates are chosen",
+            hint="fill in `ids`, or a filter such as `import_id`, in the launchpad",
+        )
+
+
+def _require_one_way(config: Duplicates | DeadLetters) -> None:
+    if config.ids and config.has_filters:
+        raise ConfigurationError(
+            "`ids` cannot be combined with filters", hint="use only one of them"
+        )
+
+
+def _report(
+    context: dg.OpExecutionContext,
+    resolved: Sequence[tuple[str, bool]],
+    changed: str,
+    unchanged: str,
+) -> None:
+    """Record how many duplicates were changed, and the first of them."""
+    count = sum(new for _, new in resolved)
+    counts = {changed: count, unchanged: len(resolved) - count}
+    _record(context, counts, [(row_id, changed if new else unchanged) for row_id, new in resolved])
+
+
+def _report_replay(context: dg.OpExecutionContext, tried: Sequence[Tried]) -> None:
+    """Record how many letters had each outcome, and the first of them."""
     outcomes = [one.outcome for one in tried]
-    context.add_output_metadata({name: outcomes.count(name) for name in sorted(set(outcomes))})
+    counts = {words: outcomes.count(name) for name, words in OUTCOMES_IN_WORDS.items()}
+    _record(context, counts, [(n.id, n.reason or OUTCOMES_IN_WORDS[n.outcome]) for n in tried])
+
+
+def _record(
+    context: dg.OpExecutionContext, counts: dict[str, int], rows: Sequence[tuple[str, str]]
+) -> None:
+    context.log.info(", ".join(f"{count:,} {name}" for name, count in counts.items()))
+    if len(rows) > _ROWS_LISTED:
+        rows = [*rows[:_ROWS_LISTED], (f"and {len(rows) - _ROWS_LISTED:,} more", "")]
+    summary = table([*counts.items(), ("together", sum(counts.values()))], ("this run", "rows"))
+    context.add_output_metadata(
+        {
+            "summary": dg.MetadataValue.md(summary),
+            **{name.replace(" ", "_"): count for name, count in counts.items()},
+            **({"rows": dg.MetadataValue.md(table(rows, ("id", "outcome")))} if rows else {}),
+        }
+    )
 
 
 @dg.job(executor_def=dg.in_process_executor)
 def restore_duplicates_job() -> None:
-    """Add discarded duplicates to the table as separate plays."""
+    """Adds discarded duplicates to the table as separate plays, like `duplicates restore`.
+
+    The run's `summary` counts them. `tautulli-pipeline duplicates list` shows what there is.
+    """
     restore_plays()
 
 
 @dg.job(executor_def=dg.in_process_executor)
 def confirm_duplicates_job() -> None:
-    """Mark duplicates as confirmed in the audit log."""
+    """Marks duplicates as confirmed in the audit log, like `duplicates confirm`.
+
+    The run's `summary` counts them. `tautulli-pipeline duplicates list` shows what there is.
+    """
     confirm_decisions()
 
 
 @dg.job(executor_def=dg.in_process_executor)
 def replay_dead_letters_job() -> None:
-    """Replay dead letters after the source or the mapping was fixed."""
+    """Tries to import dead letters again, like `dead-letters replay`.
+
+    Run it after the source or the mapping was fixed. The run's `summary` counts the outcomes.
+    """
     replay_rejected()

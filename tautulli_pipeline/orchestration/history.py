@@ -16,7 +16,6 @@ from tautulli_pipeline.imports.receipts import Receipt
 from tautulli_pipeline.orchestration.column_schemas import HISTORY_KEY, STREAM_KEY, TABLE_KEY
 from tautulli_pipeline.orchestration.instance import open_instance
 from tautulli_pipeline.orchestration.run_tables import (
-    Published,
     history_metadata,
     stream_metadata,
 )
@@ -47,7 +46,7 @@ class DagsterHistory:
     def __init__(self, instance: dg.DagsterInstance, log_event: LogEvent | None = None) -> None:
         self._instance = instance
         self._log_event = log_event or instance.report_runless_asset_event
-        self.published = Published()
+        self.published: set[Partition] = set()
 
     def grid(self) -> Grid | None:
         """Return the grid of this data directory; None before its first import."""
@@ -106,9 +105,8 @@ class DagsterHistory:
 
     def record(self, receipt: Receipt, content: PartitionContent, finished: Finished) -> None:
         """Record a published partition of both assets."""
-        facts = stream_metadata(receipt, content)
         # A partition that is published again, because events were lost, counts once.
-        self.published.partitions.setdefault(content.partition, facts)
+        self.published.add(content.partition)
         self._log_event(
             dg.AssetMaterialization(
                 HISTORY_KEY,
@@ -121,7 +119,7 @@ class DagsterHistory:
             dg.AssetMaterialization(
                 STREAM_KEY,
                 partition=content.key,
-                metadata=facts,
+                metadata=stream_metadata(receipt, content),
                 tags={DATA_VERSION: str(finished)},
             )
         )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -13,11 +11,12 @@ from typing import Any, Final
 import dagster as dg
 
 from tautulli_pipeline.imports.receipts import DUPLICATE, PUBLISHED, REJECTED, UNREADABLE, Receipt
+from tautulli_pipeline.imports.record import ImportRecord
+from tautulli_pipeline.imports.results import counts_of, counts_outside
 from tautulli_pipeline.imports.validation import Findings
 from tautulli_pipeline.orchestration.column_schemas import SCHEMA
 from tautulli_pipeline.source.damage import in_words
 from tautulli_pipeline.source.opening import OpenSource
-from tautulli_pipeline.source.partitions import Partition
 from tautulli_pipeline.source.survey import PartitionContent
 from tautulli_pipeline.warehouse.arrivals import Arrivals
 from tautulli_pipeline.warehouse.audit_words import REASONS_IN_WORDS
@@ -29,14 +28,6 @@ Months = Sequence[tuple[str, int]]
 _MAX_CHART_LINES: Final = 36
 _MAX_BAR_LENGTH: Final = 30
 _RANGES_SHOWN: Final = 20
-# Entries of `stream_metadata` that a run's summary adds up, with their labels.
-_COUNTED: Final = {
-    "rows_read": "plays read",
-    "published": "published",
-    "duplicate_acks": "already on the stream",
-    "rejected": "rejected (see `dead_letters`)",
-    "unreadable": "unreadable",
-}
 
 
 def table(rows: Iterable[tuple[str, object]], heading: tuple[str, str]) -> str:
@@ -120,28 +111,24 @@ def stream_metadata(receipt: Receipt, content: PartitionContent) -> dict[str, An
     }
 
 
-@dataclass
-class Published:
-    """The partitions a run has published so far, with their `stream_metadata`."""
+def import_metadata(record: ImportRecord, ranges: int) -> dict[str, Any]:
+    """Return the metadata of the observation that summarizes the import of a run.
 
-    partitions: dict[Partition, Mapping[str, Any]] = field(default_factory=dict)
-    began_at: float = field(default_factory=time.monotonic)
-
-    def metadata(self, months: Months, unchanged: int) -> dict[str, Any]:
-        """Return the metadata of the observation that summarizes the run."""
-        seconds = time.monotonic() - self.began_at
-        counts = {name: sum(p[name] for p in self.partitions.values()) for name in _COUNTED}
-        rows: list[tuple[str, object]] = [
-            ("ranges", len(self.partitions)),
-            *((label, counts[name]) for name, label in _COUNTED.items()),
-            ("unchanged since an earlier import", unchanged),
-            ("seconds", f"{seconds:,.1f}"),
-            ("plays per second", f"{counts['rows_read'] / seconds:,.0f}"),
-        ]
-        return {
-            "summary": dg.MetadataValue.md(table(rows, ("this run", ""))),
-            "plays_by_month": dg.MetadataValue.md(chart_of_plays(months)),
-        }
+    Args:
+        record: the import, which has ended.
+        ranges: the number of ranges that the run published.
+    """
+    rows: list[tuple[str, object]] = [
+        *counts_of(record).items(),
+        ("plays in this import", record.total_records),
+        *counts_outside(record).items(),
+        ("ranges published by this run", ranges),
+        ("seconds", f"{record.elapsed_seconds:,.1f}"),
+    ]
+    return {
+        "summary": dg.MetadataValue.md(table(rows, ("this import", "plays"))),
+        "import_id": record.import_id,
+    }
 
 
 def arrival_metadata(arrivals: Arrivals, warehouse: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -117,18 +116,6 @@ class Survey:
             for end in ("min", "max")
         )
         return None if first is None else (first, last)
-
-    def plays_by_month(self, partitions: Iterable[Partition]) -> list[tuple[str, int]]:
-        """Count the plays of `partitions` by the month of their start (UTC), sorted by month."""
-        sql = (
-            f"SELECT strftime('%Y-%m', started, 'unixepoch') AS month, count(*) FROM {HISTORY} "
-            f"WHERE {self._schema.has_id_within(HISTORY, 'id')} AND {_HAS_START.format('started')} "
-            "AND month IS NOT NULL GROUP BY 1"
-        )
-        counted: Counter[str] = Counter()
-        for ids in chain.from_iterable(partition.ranges for partition in partitions):
-            counted.update(dict(self._all(sql, ids.first, ids.last)))
-        return sorted(counted.items())
 
     def with_rows(self, grid: Grid) -> list[Partition]:
         """Return the partitions of `grid` that have rows, in key order, without digests."""

@@ -10,16 +10,16 @@ import duckdb
 
 _MONTHS: Final = """
     SELECT strftime(started_at, '%Y-%m'), count(*) FROM playback_events
-    WHERE created_at >= ? GROUP BY ALL ORDER BY ALL
+    GROUP BY ALL ORDER BY ALL
 """
 _DISCARDED: Final = """
     SELECT dedupe_layer, dedupe_reason, count(*)
     FROM dedupe_audit_log WHERE created_at >= ? GROUP BY ALL ORDER BY ALL
 """
 _FIGURES: Final = """
-    SELECT min(started_at), max(started_at), (SELECT count(*) FROM playback_events),
+    SELECT count(*) FILTER (created_at >= $1), min(started_at), max(started_at), count(*),
         (SELECT count(*) FROM dead_letters WHERE created_at >= $1)
-    FROM playback_events WHERE created_at >= $1
+    FROM playback_events
 """
 
 
@@ -28,12 +28,14 @@ class Arrivals:
     """Counts of stored plays, discarded duplicates and new dead letters.
 
     Attributes:
-        months: stored plays by month of their start, in UTC.
-        span: the first and last start of the stored plays; None if nothing was stored.
+        stored: plays that were added to the table.
         discarded: discarded duplicates by layer and reason.
         row_count: all plays in the table.
+        months: all plays in the table by month of their start, in UTC.
+        span: the first and last start of all plays in the table; None if it is empty.
     """
 
+    stored: int
     months: tuple[tuple[str, int], ...]
     span: tuple[datetime, datetime] | None
     discarded: tuple[tuple[str, str, int], ...]
@@ -45,11 +47,6 @@ class Arrivals:
         """Whether anything was stored, discarded or kept as a dead letter."""
         return bool(self.stored or self.discarded or self.dead_letters)
 
-    @property
-    def stored(self) -> int:
-        """Number of plays added to the table."""
-        return sum(plays for _, plays in self.months)
-
 
 def arrivals_since(connection: duckdb.DuckDBPyConnection, moment: datetime) -> Arrivals:
     """Return the counts since `moment`, which is in UTC without a time zone."""
@@ -57,9 +54,10 @@ def arrivals_since(connection: duckdb.DuckDBPyConnection, moment: datetime) -> A
     def rows(sql: str) -> list[Any]:
         return connection.execute(sql, [moment]).fetchall()
 
-    ((first, last, row_count, dead_letters),) = rows(_FIGURES)
+    ((stored, first, last, row_count, dead_letters),) = rows(_FIGURES)
     return Arrivals(
-        months=tuple(rows(_MONTHS)),
+        stored=stored,
+        months=tuple(connection.execute(_MONTHS).fetchall()),
         span=(first, last) if first else None,
         discarded=tuple(rows(_DISCARDED)),
         dead_letters=dead_letters,

@@ -35,6 +35,7 @@ FAILED = {
 FINISHED = {
     "kind": "finished",
     "arrivals": {
+        "stored": 3,
         "months": [["2024-01", 3]],
         "span": ["2024-01-02T03:04:05", "2024-01-05T00:00:00"],
         "discarded": [["cache", "event_id", 2]],
@@ -224,6 +225,7 @@ def test_a_ready_consumer_ends_after_its_batch_and_reports_arrivals():
     with consumer(f"{saying(READY)} read order; sleep 0.05; {saying(FINISHED)}") as (client, _):
         client.await_ready(0)
         assert client.finish(SINCE) == Arrivals(
+            stored=3,
             months=(("2024-01", 3),),
             span=(datetime(2024, 1, 2, 3, 4, 5), datetime(2024, 1, 5)),
             discarded=(("cache", "event_id", 2),),

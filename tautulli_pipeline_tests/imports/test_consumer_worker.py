@@ -187,7 +187,7 @@ def test_an_import_is_consumed_settled_and_reported(published, monkeypatch):
         counts = {name: n for name, n in drained["outcomes"].items() if n}
         assert counts == {"published": ROWS - 1, "imported": ROWS - 1, "rejected": REJECTED}
     assert finished["kind"] == "finished"
-    assert sum(plays for _, plays in finished["arrivals"]["months"]) == ROWS - REJECTED
+    assert finished["arrivals"]["stored"] == ROWS - REJECTED
     assert finished["arrivals"]["row_count"] == ROWS - REJECTED
     assert finished["arrivals"]["dead_letters"] == REJECTED
     ((known,),) = query(published, "SELECT warehouse_id::VARCHAR FROM warehouse_identity")

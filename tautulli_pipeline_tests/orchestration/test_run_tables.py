@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,11 +14,12 @@ from hypothesis import strategies as st
 
 from tautulli_pipeline.events.columns import HISTORY_TABLES
 from tautulli_pipeline.imports.receipts import ROWS, Receipt
+from tautulli_pipeline.imports.record import ImportRecord, Outcomes
 from tautulli_pipeline.orchestration.run_tables import (
-    Published,
     arrival_metadata,
     chart_of_plays,
     history_metadata,
+    import_metadata,
     ranges_table,
     source_metadata,
     stream_metadata,
@@ -38,11 +38,19 @@ CONTENT = PartitionContent(PARTITION, 5, "digest", (1_700_000_000, 1_700_086_400
 WAREHOUSE = Path("/data/playback.duckdb")
 ENDS = ("first", "last")
 ARRIVALS = Arrivals(
+    stored=1_234,
     months=(("2024-01", 1_200), ("2024-02", 34)),
     span=(datetime(2024, 1, 2, 3, 4, 5), datetime(2024, 2, 3, 4, 5, 6)),
     discarded=(("cache", "event_id", 2), ("database", "a_new_reason", 1_000)),
     dead_letters=3,
     row_count=56_789,
+)
+RECORD = replace(
+    ImportRecord.begin(Path("/media/tautulli.db"), "default", fresh=False),
+    total_records=1_234,
+    unchanged=1_500,
+    elapsed_seconds=2.5,
+    outcomes=Outcomes(imported=1_200, duplicates_database=30, rejected=4),
 )
 TWO_MONTHS = [("2024-01", 60), ("2024-03", 15)]
 
@@ -164,34 +172,30 @@ def test_a_row_without_an_id_does_not_hide_the_ids_of_its_range():
     assert facts["dagster/partition_row_count"] == 2
 
 
-def test_a_run_adds_up_its_ranges():
-    published = Published(began_at=time.monotonic() - 2)
-    for partition, rows in (
-        (PARTITION, [(1, "published"), (2, "rejected")]),
-        (SECOND, [(11, "duplicate"), (12, "unreadable")]),
-    ):
-        published.partitions[partition] = stream_metadata(receipt(*rows), CONTENT)
-    found = published.metadata([("2024-01", 1)], 1_500)
-    counts = dict(cells_of(found["summary"].value))
-    assert counts.pop("seconds") == "2.0"
-    assert counts.pop("plays per second") in {"1", "2"}
+def test_a_run_is_summarized_by_the_outcomes_of_its_import():
+    found = import_metadata(RECORD, 2)
+    assert found["import_id"] == RECORD.import_id
+    assert cells_of(found["summary"].value) == [
+        ["imported", "1,200"],
+        ["duplicates already in the table", "30"],
+        ["rejected", "4"],
+        ["plays in this import", "1,234"],
+        ["unchanged since an earlier import", "1,500"],
+        ["ranges published by this run", "2"],
+        ["seconds", "2.5"],
+    ]
+
+
+def test_a_run_that_published_nothing_imported_nothing():
+    record = replace(RECORD, total_records=0, outcomes=Outcomes())
+    counts = dict(cells_of(import_metadata(record, 0)["summary"].value))
     assert counts == {
-        "ranges": "2",
-        "plays read": "3",
-        "published": "1",
-        "already on the stream": "1",
-        "rejected (see `dead_letters`)": "1",
-        "unreadable": "1",
+        "imported": "0",
+        "plays in this import": "0",
         "unchanged since an earlier import": "1,500",
+        "ranges published by this run": "0",
+        "seconds": "2.5",
     }
-    assert "| 2024-01 | 1 |" in found["plays_by_month"].value
-
-
-def test_a_run_that_published_nothing_counts_zero():
-    found = Published(began_at=time.monotonic() - 1).metadata([], 7)
-    counts = dict(cells_of(found["summary"].value))
-    assert (counts["ranges"], counts["plays read"], counts["plays per second"]) == ("0", "0", "0")
-    assert counts["unchanged since an earlier import"] == "7"
 
 
 def test_arrivals_are_counted_by_layer_and_reason():
@@ -209,8 +213,8 @@ def test_arrivals_are_counted_by_layer_and_reason():
     assert (f"{first:%F %T}", f"{last:%F %T}") == ("2024-01-02 03:04:05", "2024-02-03 04:05:06")
 
 
-def test_a_run_without_arrivals_has_no_first_and_last_play():
-    found = arrival_metadata(Arrivals((), None, (), 0, 10), WAREHOUSE)
+def test_an_empty_table_has_no_first_and_last_play():
+    found = arrival_metadata(Arrivals(0, (), None, (), 0, 10), WAREHOUSE)
     assert (found["inserted"], found["dagster/row_count"]) == (0, 10)
     assert not {"first_play", "last_play"} & found.keys()
 
@@ -240,7 +244,7 @@ def test_dagster_accepts_the_metadata(database, tmp_path):
         described(database, tmp_path),
         history_metadata(receipt((1, "published")), CONTENT),
         stream_metadata(receipt((1, "published")), CONTENT),
-        Published().metadata([], 0),
+        import_metadata(RECORD, 0),
         arrival_metadata(ARRIVALS, WAREHOUSE),
     ]
     for metadata in accepted:

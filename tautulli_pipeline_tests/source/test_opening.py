@@ -9,7 +9,7 @@ import pytest
 
 from tautulli_pipeline.errors import SourceError
 from tautulli_pipeline.source.opening import KnownContents, OpenSource, open_source
-from tautulli_pipeline.source.partitions import MAX_PARTITIONS, OTHER, Grid
+from tautulli_pipeline.source.partitions import MAX_PARTITIONS, Grid
 from tautulli_pipeline_tests.cases import make_database, play
 
 
@@ -25,23 +25,6 @@ def folder(tmp_path_factory):
 def source(folder, tmp_path):
     with open_source(folder / "tautulli.db", tmp_path / "snapshots") as source:
         yield source
-
-
-def test_plays_are_counted_by_month_in_the_given_partitions(source):
-    partitions = [Grid(10).partition_of(1), Grid(10).partition_of(11)]
-    with source.open_survey() as survey:
-        assert survey.plays_by_month(partitions) == [("2023-11", 5)]
-        assert survey.plays_by_month(partitions[1:]) == [("2023-11", 2)]
-        assert survey.plays_by_month([OTHER]) == []
-        assert survey.plays_by_month([]) == []
-
-
-def test_plays_of_both_ranges_of_other_are_counted_by_month(tmp_path):
-    path = tmp_path / "tautulli.db"
-    make_database(path, plays=[play(n, started=1_700_000_000) for n in (-5, 5, 10**10)])
-    with open_source(path, tmp_path / "snapshots") as source, source.open_survey() as survey:
-        assert survey.plays_by_month([OTHER]) == [("2023-11", 2)]
-        assert survey.plays_by_month([OTHER, Grid(10).partition_of(5)]) == [("2023-11", 3)]
 
 
 @pytest.mark.parametrize(
