@@ -1,8 +1,9 @@
-"""Text that is safe to show: names and titles may hold codes that a terminal obeys."""
+"""Text for people: times in one format, and names and titles without codes for a terminal."""
 
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Final, TextIO
 
 # Control characters, line and paragraph separators, marks that change the direction of text or
@@ -13,6 +14,11 @@ _UNSAFE: Final = (
 )
 _UNSAFE_CHARACTER: Final = re.compile(f"[{_UNSAFE}]")
 _UNSAFE_IN_LINES: Final = re.compile(rf"(?![\n\t])[{_UNSAFE}]")
+
+
+def time_in_words(moment: datetime) -> str:
+    """Return a UTC time for people, such as `2026-01-31 04:00:00 UTC`."""
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def without_controls(text: str) -> str:

@@ -28,7 +28,7 @@ ALLOWED = {
     "data_dir": {"data_dir", "errors", "printable", "settings"},
     "imports": {
         *("imports", "data_dir", "source", "events", "stream", "warehouse"),
-        *("errors", "settings", "memory"),
+        *("errors", "settings", "memory", "printable"),
     },
     "demo": {"demo", "errors"},
     "orchestration": {*SUBPACKAGES, *TOP_LEVEL, "definitions"} - {"serving", "cli"},

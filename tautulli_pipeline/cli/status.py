@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 
 from tautulli_pipeline.cli.lines import print_line
@@ -17,6 +16,7 @@ from tautulli_pipeline.imports.record import (
     ImportRecord,
 )
 from tautulli_pipeline.imports.results import counts_of, counts_outside, headline
+from tautulli_pipeline.printable import time_in_words
 from tautulli_pipeline.settings import Settings
 
 
@@ -33,9 +33,9 @@ def show_status(settings: Settings, *, as_json: bool) -> None:
                 "status": record.status.value,
                 "database": record.source,
                 "server": record.server_id or None,
-                "started": _shown(record.started_at),
-                "ended": _shown(record.ended_at),
-                "nothing new at": _shown(record.checked_at),
+                "started": record.started_at,
+                "ended": record.ended_at,
+                "nothing new at": record.checked_at,
             }
         )
         print_summary(record, settings.warehouse_path)
@@ -51,7 +51,7 @@ def show_health(settings: Settings, max_age_hours: float | None, *, as_json: boo
     if as_json:
         print_json({"healthy": True, "last_completed_at": in_utc(completed_at)})
     else:
-        print_line(f"the last import completed at {in_utc(completed_at)}")
+        print_line(f"the last import completed at {time_in_words(completed_at)}")
 
 
 def _without_record(settings: Settings) -> str:
@@ -78,7 +78,3 @@ def _progress(record: ImportRecord) -> str:
     summary = record.summary()
     speed = f"{summary['records_per_second']:,.0f} plays/s"
     return f"{record.status}: {summary['progress']} %, {speed}, {time_left(summary)} left"
-
-
-def _shown(moment: datetime | None) -> str | None:
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC" if moment else None

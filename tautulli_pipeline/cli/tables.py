@@ -14,12 +14,10 @@ from rich.text import Text
 
 from tautulli_pipeline.cli.lines import print_line
 from tautulli_pipeline.cli.reporting import TIMES_IN_UTC
-from tautulli_pipeline.printable import without_controls
+from tautulli_pipeline.printable import time_in_words, without_controls
 
 if TYPE_CHECKING:
     from tautulli_pipeline.warehouse.reading import Listing, Page
-
-TIME_FORMAT: Final = "%Y-%m-%d %H:%M:%S"
 
 # Laying out a megabyte of text takes seconds, and nobody reads it.
 _CHARACTERS_SHOWN: Final = 2000
@@ -102,7 +100,7 @@ def _lines(value: Any) -> Text:  # noqa: ANN401 - any value of a table
 
 def _cell(value: Any) -> Text:  # noqa: ANN401 - any value of a table, or JSON
     if isinstance(value, datetime):
-        value = f"{value:{TIME_FORMAT}} UTC"
+        value = time_in_words(value)
     if isinstance(value, bool):
         value = "yes" if value else "no"
     if isinstance(value, dict | list):

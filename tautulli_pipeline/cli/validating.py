@@ -17,6 +17,7 @@ from tautulli_pipeline.cli.tables import print_fields
 from tautulli_pipeline.imports.record import ImportRecord, Outcomes, Status
 from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.imports.validation import Findings, validate
+from tautulli_pipeline.printable import time_in_words
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.source.opening import open_source
 
@@ -80,11 +81,11 @@ def _as_record(findings: Findings, server_id: str, elapsed_seconds: float) -> Im
 
 
 def _print_source(findings: Findings) -> None:
-    facts = findings.facts()
     print_line(f"{findings.source}")
     span = "none"
-    if findings.total_records and findings.first_started_at:
-        span = f"{facts['first_started_at']} to {facts['last_started_at']}"
+    if findings.first_started_at and findings.last_started_at:
+        first, last = map(time_in_words, (findings.first_started_at, findings.last_started_at))
+        span = f"{first} to {last}"
     rows = {
         "Tautulli version": findings.tautulli_version or "unknown",
         "plays": f"{findings.total_records:,}",

@@ -8,6 +8,7 @@ from typing import Final
 
 from tautulli_pipeline.errors import ConfigurationError, PipelineError
 from tautulli_pipeline.imports.record import RUNNING, ImportLog, ImportRecord, Status
+from tautulli_pipeline.printable import time_in_words
 
 _ENDED: Final[dict[Status | None, str]] = {
     Status.FAILED: "failed",
@@ -40,14 +41,14 @@ def last_completed_at(data_dir: Path, max_age_hours: float | None = None) -> dat
     if max_age_hours is not None and age > timedelta(hours=max_age_hours):
         raise PipelineError(
             f"the last import completed {age / timedelta(hours=1):,.1f} hours ago, "
-            f"at {in_utc(completed_at)}, which is more than {max_age_hours:g}",
+            f"at {time_in_words(completed_at)}, which is more than {max_age_hours:g}",
             hint="check what starts the imports; the schedule needs `up` and IMPORT_ENABLED=true",
         )
     return completed_at
 
 
 def in_utc(moment: datetime) -> str:
-    """Return a UTC time as text."""
+    """Return a UTC time in RFC 3339, for JSON."""
     return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 

@@ -1,12 +1,13 @@
 """The asset graph: tautulli_database -> session_history -> playback_stream -> playback_events."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Final
 
 import dagster as dg
 
-from tautulli_pipeline.errors import StoppedError
+from tautulli_pipeline.errors import ConfigurationError, StoppedError
 from tautulli_pipeline.imports.results import headline
 from tautulli_pipeline.orchestration import column_schemas
 from tautulli_pipeline.orchestration.column_schemas import DATABASE_KEY, HISTORY_KEY, STREAM_KEY
@@ -21,18 +22,31 @@ from tautulli_pipeline.orchestration.options import ImportOptions
 from tautulli_pipeline.orchestration.resources import Consuming, Importing, Warehouse
 from tautulli_pipeline.orchestration.run_tables import import_metadata, source_metadata
 from tautulli_pipeline.orchestration.stops import fault_as_failure, stop_as_cancellation
-from tautulli_pipeline.settings import load_settings
+from tautulli_pipeline.settings import Settings, load_settings
 
 GROUP: Final = "tautulli"
 OWNERS: Final = ("team:tautulli",)
 
 
+def _place(of: Callable[[Settings], Path | None], otherwise: str) -> str:
+    """Return a path from the settings for a description, or other words if there is none."""
+    try:
+        path = of(load_settings())
+    except ConfigurationError:  # the runs report it
+        path = None
+    return f"`{path}`" if path else otherwise
+
+
+_SOURCE: Final = _place(lambda settings: settings.import_db_path, "(set IMPORT_DB_PATH)")
+_FILE: Final = _place(lambda settings: settings.warehouse_path, "that DUCKDB_PATH names")
+
+
 tautulli_database = dg.AssetSpec(
     DATABASE_KEY,
-    description="The Tautulli database file. The pipeline reads a private copy and never writes "
-    "to the file. Each import and dry run records an observation of it: its path, size, version, "
-    "number of plays, and which ranges are due.\n\nNext: start `import_job` to import what is due, "
-    "or `dry_run_job` to look without importing.",
+    description=f"Tautulli's own database: {_SOURCE}. The pipeline reads a private copy and never "
+    "writes to it. Each import and each dry run records here how many plays it has, from when to "
+    "when, its size and its Tautulli version.\n\n**Next:** start `import_job` to import what is "
+    "new, or `dry_run_job` to see what it would do.",
     group_name=GROUP,
     owners=OWNERS,
     kinds={"sqlite"},
@@ -126,20 +140,25 @@ playback_stream = dg.AssetsDefinition.from_op(
     backfill_policy=dg.BackfillPolicy.single_run(),
     group_name=GROUP,
     descriptions_by_output_name={
-        "session_history": "Plays from Tautulli's history with their metadata and media info, "
-        "read in ranges of ids as Arrow tables.",
-        "playback_stream": "One event per play on the JetStream stream, published in ranges of "
-        "ids. A range is finished when all of its events are acknowledged.",
+        "session_history": "The plays in Tautulli's history, in ranges of ids. A range that is "
+        "missing has new plays, and one that is unsynced has changed.\n\n**Next:** start "
+        "`import_job` to import them all, or materialize some of the ranges.",
+        "playback_stream": "One event per play on the JetStream stream, in ranges of ids. A range "
+        "is finished when the stream has confirmed all of its events. The latest observation says "
+        "what became of every play of the last import.\n\n**Next:** the plays are in "
+        "`playback_events`.",
     },
 ).map_asset_specs(_with_attributes)
 
 
 @dg.asset(
     deps=[dg.AssetDep(STREAM_KEY, partition_mapping=dg.AllPartitionMapping())],
-    description="One row per distinct play, in the DuckDB file that the latest materialization "
-    "names as `path`. Duplicates are kept in `dedupe_audit_log`; rows that could not become events "
-    "are kept in `dead_letters`.\n\nNext: query the file with DuckDB while no import runs, or list "
-    "what was dropped with `tautulli-pipeline duplicates list` and `dead-letters list`.",
+    description="Your whole play history: one row per play, in the table `playback_events` of the "
+    f"DuckDB file {_FILE}. Below are the number of plays, the first and the last one, and a chart. "
+    "Duplicates are in `dedupe_audit_log`, and what could not be imported is in `dead_letters`."
+    "\n\n**Next:** query the file with DuckDB while no import runs. "
+    "`tautulli-pipeline duplicates list` and `tautulli-pipeline dead-letters list` show what is "
+    "not in the table.",
     group_name=GROUP,
     owners=[*OWNERS],
     kinds={"duckdb"},

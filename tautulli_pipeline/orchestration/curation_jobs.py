@@ -113,7 +113,14 @@ def _record(
 def restore_duplicates_job() -> None:
     """Adds discarded duplicates to the table as separate plays, like `duplicates restore`.
 
-    The run's `summary` counts them. `tautulli-pipeline duplicates list` shows what there is.
+    `tautulli-pipeline duplicates list` shows what there is. Choose by `ids`, or by filters:
+
+    ```yaml
+    ops:
+      restore_plays:
+        config:
+          reason: rating_key_user_started
+    ```
     """
     restore_plays()
 
@@ -122,7 +129,14 @@ def restore_duplicates_job() -> None:
 def confirm_duplicates_job() -> None:
     """Marks duplicates as confirmed in the audit log, like `duplicates confirm`.
 
-    The run's `summary` counts them. `tautulli-pipeline duplicates list` shows what there is.
+    `tautulli-pipeline duplicates list` shows what there is. Choose by `ids`, or by filters:
+
+    ```yaml
+    ops:
+      confirm_decisions:
+        config:
+          ids: [3f2a91bc]
+    ```
     """
     confirm_decisions()
 
@@ -131,6 +145,14 @@ def confirm_duplicates_job() -> None:
 def replay_dead_letters_job() -> None:
     """Tries to import dead letters again, like `dead-letters replay`.
 
-    Run it after the source or the mapping was fixed. The run's `summary` counts the outcomes.
+    `tautulli-pipeline dead-letters list` shows what there is. Without options it tries all open
+    ones, with the rows that the database has now. Another database may have the corrected rows:
+
+    ```yaml
+    ops:
+      replay_rejected:
+        config:
+          database: /var/lib/tautulli/tautulli.db
+    ```
     """
     replay_rejected()

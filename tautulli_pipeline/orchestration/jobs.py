@@ -8,16 +8,19 @@ from tautulli_pipeline.orchestration.options import SourceOptions
 import_job = dg.define_asset_job(
     "import_job",
     selection=["session_history", "playback_stream"],
-    description="Imports the partitions of the Tautulli history that are missing or stale. The "
-    "run succeeds when the last of their plays is stored.",
+    description="Imports what is new or changed in the Tautulli history. The run succeeds when the "
+    "last play is stored, and records on `playback_stream` what became of every play.\n\nIt needs "
+    "no options. The launchpad can name another database, or import everything again:"
+    "\n\n```yaml\nops:\n  publish_partitions:\n    config:\n"
+    "      source: /var/lib/tautulli/tautulli.db\n      fresh: true\n```",
     executor_def=dg.in_process_executor,
 )
 
 consume_job = dg.define_asset_job(
     "consume_job",
     selection=["playback_events"],
-    description="Consumes the pending events on the stream and records the rows that were added "
-    "to the table.",
+    description="Stores events of other producers, and records on `playback_events` how many plays "
+    "the table has and how many were added. A sensor starts it when it is needed.",
     executor_def=dg.in_process_executor,
 )
 
@@ -29,8 +32,9 @@ def judge_plays(context: dg.OpExecutionContext, config: SourceOptions) -> None:
 
 
 @dg.job(
-    description="Compares the database with the table and counts the plays that an import would "
-    "add, discard as duplicates (by key) or reject. Publishes nothing.",
+    description="Counts the plays that an import would add, discard as duplicates (by key) or "
+    "reject, and marks changed ranges. It changes no play. The result is the latest observation of "
+    "`playback_events`.",
     executor_def=dg.in_process_executor,
 )
 def dry_run_job() -> None:

@@ -11,6 +11,7 @@ import dagster as dg
 from tautulli_pipeline.errors import ConfigurationError, SourceError
 from tautulli_pipeline.orchestration.instance import COMMAND_LINE_TAGS
 from tautulli_pipeline.orchestration.stops import EXIT_CODE
+from tautulli_pipeline.printable import time_in_words
 
 _FIRST_PAUSE: Final = timedelta(minutes=1)
 _LONGEST_PAUSE: Final = timedelta(hours=1)
@@ -42,12 +43,12 @@ class Failures:
 
     def skip_reason(self, now: datetime, *, cause_changed: bool = True) -> str | None:
         """Return why the job must not be tried again yet; None if it may."""
-        failed = f"{self.job_name} failed at {self.ended_at:%H:%M:%S} UTC"
+        failed = f"{self.job_name} failed at {time_in_words(self.ended_at)}"
         if self.exit_code in _UNTIL_CHANGED and not cause_changed:
             return f"{failed}; it is tried again when the database or the settings change"
         if now >= self.retry_at:
             return None
-        return f"{failed}; it is tried again at {self.retry_at:%H:%M:%S} UTC"
+        return f"{failed}; it is tried again at {time_in_words(self.retry_at)}"
 
 
 def latest_failures(instance: dg.DagsterInstance, job_name: str) -> Failures | None:

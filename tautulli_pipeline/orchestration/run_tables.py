@@ -24,9 +24,9 @@ from tautulli_pipeline.warehouse.audit_words import REASONS_IN_WORDS
 # Pairs of month (YYYY-MM) and number of plays, in order.
 Months = Sequence[tuple[str, int]]
 
-# Longer histories are charted by year.
-_MAX_CHART_LINES: Final = 36
-_MAX_BAR_LENGTH: Final = 30
+# Longer histories are charted by year. Dagster shows a text of 1,000 characters only on request.
+_MAX_CHART_LINES: Final = 18
+_MAX_BAR_LENGTH: Final = 20
 _RANGES_SHOWN: Final = 20
 
 
@@ -41,7 +41,10 @@ def _formatted(value: object) -> str:
 
 
 def chart_of_plays(months: Months) -> str:
-    """Return a Markdown table with a bar per month, or per year if the history is long."""
+    """Return a Markdown table with a bar per month, or per year if the history is long.
+
+    If there are too many years, the first lines are left out.
+    """
     if not months:
         return "No plays."
     unit, counted = "month", Counter(dict(months))
@@ -49,10 +52,11 @@ def chart_of_plays(months: Months) -> str:
         unit, counted = "year", Counter()
         for month, plays in months:
             counted[month.rpartition("-")[0]] += plays
-    highest = max(counted.values())
+    shown = [*counted.items()][-_MAX_CHART_LINES:]
+    highest = max(plays for _, plays in shown)
     lines = [
         f"| {name} | {plays:,} | {'█' * max(1, round(_MAX_BAR_LENGTH * plays / highest))} |"
-        for name, plays in counted.items()
+        for name, plays in shown
     ]
     return "\n".join([f"| {unit} | plays | |", "|:--|--:|:--|", *lines])
 

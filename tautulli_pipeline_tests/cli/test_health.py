@@ -56,7 +56,8 @@ def test_it_follows_the_imports_and_needs_no_warehouse(source: Path, data_dir: P
     ago = datetime.now(UTC) - datetime.fromisoformat(outcome.json["last_completed_at"])
     assert timedelta() <= ago < timedelta(minutes=5)
     said = run("health", data_dir=data_dir)
-    assert said.stdout == f"the last import completed at {outcome.json['last_completed_at']}\n"
+    completed_at = datetime.fromisoformat(outcome.json["last_completed_at"])
+    assert said.stdout == f"the last import completed at {completed_at:%Y-%m-%d %H:%M:%S} UTC\n"
 
     content = source.read_bytes()
     source.write_bytes(b"nothing" * 100)

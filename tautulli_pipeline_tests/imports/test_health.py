@@ -154,7 +154,7 @@ def test_the_age_is_limited(attempts, log, tmp_path):
     assert problem(tmp_path) == problem(tmp_path, 30.1) == ""
     said = problem(tmp_path, 24)
     assert said.startswith("the last import completed 30.0 hours ago, at ")
-    assert said.endswith("Z, which is more than 24")
+    assert said.endswith(" UTC, which is more than 24")
 
 
 def test_an_import_that_a_later_consumer_completed_counts(attempts, log, tmp_path):
