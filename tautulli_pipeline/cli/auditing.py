@@ -389,8 +389,8 @@ def _start(row: Mapping[str, Any]) -> str | None:
 
 def _play(row: Mapping[str, Any]) -> str:
     """Return the title, after the title of its show or artist."""
-    names = (row.get("show") or row.get("grandparent_title"), row["title"])
-    return " - ".join(name for name in names if name) or "(no title)"
+    names = (row.get("show") or row.get("grandparent_title"), row["title"] or "(no title)")
+    return " - ".join(name for name in names if name)
 
 
 def _duplicate_lines(row: Mapping[str, Any]) -> tuple[str, ...]:

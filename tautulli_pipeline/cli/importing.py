@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from tautulli_pipeline.cli.lines import print_notice
+from tautulli_pipeline.cli.lines import print_line, print_notice
 from tautulli_pipeline.cli.options import database_path
 from tautulli_pipeline.cli.progress import open_progress
 from tautulli_pipeline.cli.reporting import print_json, report_unreadable
@@ -87,6 +87,8 @@ def run_demo(settings: Settings, rows: int, *, as_json: bool) -> None:
             make_demo_database(unfinished, rows)
         unfinished.replace(path)
     run_import(settings, path, as_json=as_json)
+    if not as_json:
+        print_line("import your own plays with `tautulli-pipeline import /path/to/tautulli.db`")
 
 
 def _require_no_other_import(settings: Settings) -> None:

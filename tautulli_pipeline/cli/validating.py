@@ -94,7 +94,7 @@ def _print_source(findings: Findings) -> None:
         "media types": ", ".join(f"{name} {n:,}" for name, n in findings.media_types.items()),
         "live TV": f"{findings.live:,}",
         "missing columns": _shortened(findings.missing_columns),
-        "largest event": findings.largest_event(),
+        "event size limit": findings.largest_event(),
     }
     print_fields(rows)
     print_line("")
@@ -108,6 +108,8 @@ def _shortened(names: Sequence[str]) -> str:
 
 def _print_outcomes(findings: Findings) -> None:
     """Print the expected outcomes and the table they were compared with."""
-    print_counts(findings.verdicts(), {"plays in the database": findings.total_records})
+    new, *others = findings.verdicts().items()
+    shown = dict([new, *((name, count) for name, count in others if count)])
+    print_counts(shown, {"plays in the database": findings.total_records})
     for line in findings.compared_with():
         print_line(line)

@@ -130,7 +130,7 @@ def import_metadata(record: ImportRecord, ranges: int) -> dict[str, Any]:
         ("seconds", f"{record.elapsed_seconds:,.1f}"),
     ]
     return {
-        "summary": dg.MetadataValue.md(table(rows, ("this import", "plays"))),
+        "summary": dg.MetadataValue.md(table(rows, ("this import", ""))),
         "import_id": record.import_id,
     }
 

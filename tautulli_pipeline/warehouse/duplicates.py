@@ -203,12 +203,15 @@ def confirm(
         hint="`tautulli-pipeline duplicates show` shows the details; a restored play stays",
         strict=bool(prefixes),
     )
+    unconfirmed = "id IN (SELECT unnest($ids::VARCHAR[])::UUID) AND status <> 'user_confirmed'"
     changed = connection.execute(
-        f"UPDATE {_TABLE} SET status = 'user_confirmed', resolved_at = $now "
-        "WHERE id IN (SELECT unnest($ids::VARCHAR[])::UUID) AND status <> 'user_confirmed' "
-        "RETURNING id::VARCHAR",
-        {"now": now, "ids": ids},
+        f"SELECT id::VARCHAR FROM {_TABLE} WHERE {unconfirmed}", {"ids": ids}
     ).fetchall()
+    # RETURNING would read and write every column of these rows, with their payloads.
+    connection.execute(
+        f"UPDATE {_TABLE} SET status = 'user_confirmed', resolved_at = $now WHERE {unconfirmed}",
+        {"now": now, "ids": ids},
+    )
     return _marked(ids, {row_id for (row_id,) in changed})
 
 

@@ -1,6 +1,7 @@
 """Duplicates written by the real writer are listed, shown, confirmed and restored."""
 
 import json
+import time
 from datetime import datetime
 from itertools import pairwise
 
@@ -164,6 +165,24 @@ def test_a_confirmed_duplicate_can_still_be_restored(warehouse):
     assert statuses(warehouse) == [("user_restored", LATER)]
     with pytest.raises(ConfigurationError, match="it was restored and is in the table"):
         confirm(warehouse, [row_id], LATER)
+
+
+def test_thousands_of_large_duplicates_are_confirmed_without_reading_them(warehouse):
+    write(warehouse, FIRST, TWIN)
+    warehouse.execute(
+        """
+        INSERT INTO dedupe_audit_log
+        SELECT a.* REPLACE (
+            gen_random_uuid() AS id, json_object('text', repeat('x', 5000)) AS discarded_payload
+        )
+        FROM dedupe_audit_log a, range(5000)
+        """
+    )
+    ids = audit_ids(warehouse)
+    began_at = time.process_time()
+    assert confirm(warehouse, ids, NOW) == [(row_id, True) for row_id in ids]
+    assert time.process_time() - began_at < 2
+    assert set(statuses(warehouse)) == {("user_confirmed", NOW)}
 
 
 def test_a_duplicate_named_twice_is_changed_once(warehouse):
