@@ -41,7 +41,17 @@ def _listed(text: object) -> object:
     return tuple(name.strip().lower() for name in text.split(",") if name.strip())
 
 
+def is_address(text: str) -> bool:
+    """Whether a source is the address of a running Tautulli, not a path."""
+    return text.strip().lower().startswith(("http://", "https://"))
+
+
+def _path_or_address(value: object) -> object:
+    return Path(value) if isinstance(value, str) and not is_address(value) else value
+
+
 _Path = Annotated[Path, AfterValidator(_expanded)]
+_Source = Annotated[_Path | str, BeforeValidator(_path_or_address)]
 _Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 
@@ -51,11 +61,16 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     import_enabled: bool = False
-    import_db_path: _Path | None = None
+    import_db_path: _Source | None = None
     import_batch_size: Annotated[int, Field(ge=1, le=100_000)] = 1000
     import_dry_run: bool = False
     import_auto_start: bool = False
     import_server_id: Annotated[str, Field(min_length=1)] = "default"
+
+    tautulli_api_key: SecretStr | None = None
+    tautulli_api_key_file: _Path | None = None
+    tautulli_tls_ca: _Path | None = None
+    tautulli_max_age_hours: Annotated[float, Field(ge=0, le=8_760)] = 24
 
     pipeline_data_dir: _Path = Path("data")
     duckdb_path: _Path | None = None

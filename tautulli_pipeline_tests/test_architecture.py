@@ -32,7 +32,7 @@ ALLOWED = {
     },
     "demo": {"demo", "errors"},
     "orchestration": {*SUBPACKAGES, *TOP_LEVEL, "definitions"} - {"serving", "cli"},
-    "serving": {"serving", "orchestration", "imports", "data_dir", *TOP_LEVEL},
+    "serving": {"serving", "orchestration", "imports", "source", "data_dir", *TOP_LEVEL},
     "cli": {*SUBPACKAGES, *TOP_LEVEL, "definitions"} - {"events", "stream"},
 }
 DRIVERS = {
@@ -46,6 +46,7 @@ DRIVERS = {
     "fastapi": {"serving"},
     "click": {"cli"},
     "rich": {"cli"},
+    "urllib3": {"source"},
     "pydantic_settings": set(),
 }
 ENVIRONMENT_READERS = {"settings.py", "memory.py", "orchestration/instance.py"}

@@ -8,12 +8,12 @@ from typing import Any
 import click
 
 from tautulli_pipeline.cli.auditing import duplicate_commands, letter_commands
-from tautulli_pipeline.cli.options import DEBUG, output_options, tidied
+from tautulli_pipeline.cli.options import DEBUG, SourceParameter, output_options, tidied
 from tautulli_pipeline.settings import WAREHOUSE_WAIT_SECONDS, load_demo_settings, load_settings
 
 # The source module checks whether the file is readable: that has its own exit code.
 _DATABASE = click.argument(
-    "database", metavar="[DB]", required=False, type=click.Path(path_type=Path, readable=False)
+    "database", metavar="[DB]", required=False, type=SourceParameter(path_type=Path, readable=False)
 )
 
 
@@ -55,12 +55,15 @@ def application(context: click.Context, *, version: bool, as_json: bool) -> None
 @output_options
 def import_command(
     *,
-    database: Path | None,
+    database: Path | str | None,
     batch_size: int | None,
     dry_run: bool,
     **options: Any,  # noqa: ANN401 - the options above define the types
 ) -> None:
     """Import DB: a tautulli.db, a plexpy.db or a .zip backup made by Tautulli.
+
+    DB can also be the address of a running Tautulli, such as http://nas:8181. Its
+    key is read from TAUTULLI_API_KEY, or from the file TAUTULLI_API_KEY_FILE.
 
     DB defaults to IMPORT_DB_PATH. If the last import was stopped or killed,
     this one resumes it.
@@ -76,7 +79,7 @@ def import_command(
 @application.command(short_help="Report what an import would do; write nothing.")
 @_DATABASE
 @output_options
-def validate(*, database: Path | None, as_json: bool) -> None:
+def validate(*, database: Path | str | None, as_json: bool) -> None:
     """Read all of DB and report what an import would do; write nothing.
 
     DB defaults to IMPORT_DB_PATH.

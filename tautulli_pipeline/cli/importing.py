@@ -19,7 +19,7 @@ from tautulli_pipeline.settings import WAREHOUSE_WAIT_SECONDS, Settings
 
 def run_import(
     settings: Settings,
-    database: Path | None,
+    database: Path | str | None,
     *,
     as_json: bool,
     dry_run: bool = False,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import click
 
 from tautulli_pipeline.cli.lines import print_notice
 from tautulli_pipeline.errors import ConfigurationError
-from tautulli_pipeline.settings import Settings
+from tautulli_pipeline.imports.sources import resolve_source
+from tautulli_pipeline.settings import Settings, is_address
+from tautulli_pipeline.source.address import Source
 from tautulli_pipeline.source.private_folder import remove_stale_snapshots
 
 # `faults` looks for it in the arguments: a command can fail before its options are parsed.
@@ -34,15 +37,27 @@ def tidied(settings: Settings) -> Settings:
     return settings
 
 
-def database_path(settings: Settings, given: Path | None) -> Path:
-    """Return the given path, or that of IMPORT_DB_PATH; raise if there is neither."""
-    path = given or settings.import_db_path
-    if path is None:
+class SourceParameter(click.Path):
+    """A path, or the address of a running Tautulli as it is."""
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:  # noqa: ANN401 - as in click
+        """Return a `Path`, or an address as text."""
+        if isinstance(value, str) and is_address(value):
+            return value
+        return super().convert(value, param, ctx)
+
+
+def database_path(settings: Settings, given: Path | str | None) -> Source:
+    """Return the given source, or that of IMPORT_DB_PATH; raise if there is neither."""
+    source = given or settings.import_db_path
+    if source is None:
         raise ConfigurationError(
             "no database given",
             hint="pass its path, as in `import tautulli.db`, or set IMPORT_DB_PATH",
         )
-    # `~name` is a file name if there is no such user.
-    with suppress(RuntimeError):
-        return path.expanduser()
-    return path
+    return resolve_source(settings, source)

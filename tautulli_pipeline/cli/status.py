@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 from tautulli_pipeline.cli.lines import print_line
@@ -17,7 +18,7 @@ from tautulli_pipeline.imports.record import (
 )
 from tautulli_pipeline.imports.results import counts_of, counts_outside, headline
 from tautulli_pipeline.printable import time_in_words
-from tautulli_pipeline.settings import Settings
+from tautulli_pipeline.settings import Settings, is_address
 
 
 def show_status(settings: Settings, *, as_json: bool) -> None:
@@ -36,6 +37,7 @@ def show_status(settings: Settings, *, as_json: bool) -> None:
                 "started": record.started_at,
                 "ended": record.ended_at,
                 "nothing new at": record.checked_at,
+                "corrections up to": _downloaded_at(settings, record),
             }
         )
         print_summary(record, settings.warehouse_path)
@@ -72,6 +74,15 @@ def print_summary(record: ImportRecord, warehouse: Path) -> None:
     if outcomes.rejected:
         print_line("list the rejected plays with `tautulli-pipeline dead-letters list`")
     print_line(f"the plays are in the table playback_events of {warehouse}")
+
+
+def _downloaded_at(settings: Settings, record: ImportRecord) -> datetime | None:
+    """Return when the database of a running Tautulli was downloaded: later edits are not here."""
+    if not is_address(record.source):
+        return None
+    from tautulli_pipeline.imports.survey_cache import downloaded_at
+
+    return downloaded_at(settings.layout)
 
 
 def _progress(record: ImportRecord) -> str:

@@ -19,12 +19,13 @@ from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.imports.validation import Findings, validate
 from tautulli_pipeline.printable import time_in_words
 from tautulli_pipeline.settings import Settings
+from tautulli_pipeline.source.address import Source
 from tautulli_pipeline.source.opening import open_source
 
 _NAMES_SHOWN: Final = 8
 
 
-def run_validate(settings: Settings, database: Path | None, *, as_json: bool) -> None:
+def run_validate(settings: Settings, database: Path | str | None, *, as_json: bool) -> None:
     """Report what `database` contains and what an import of it would do."""
     findings = _validate(settings, database_path(settings, database))
     if as_json:
@@ -34,7 +35,7 @@ def run_validate(settings: Settings, database: Path | None, *, as_json: bool) ->
         _print_outcomes(findings)
 
 
-def run_dry_run(settings: Settings, path: Path, *, salvaging: bool, as_json: bool) -> None:
+def run_dry_run(settings: Settings, path: Source, *, salvaging: bool, as_json: bool) -> None:
     """Report the outcome counts of an import of the database at `path`."""
     began_at = time.monotonic()
     findings = _validate(settings, path, salvaging=salvaging)
@@ -47,7 +48,7 @@ def run_dry_run(settings: Settings, path: Path, *, salvaging: bool, as_json: boo
         _print_outcomes(findings)
 
 
-def _validate(settings: Settings, path: Path, *, salvaging: bool = False) -> Findings:
+def _validate(settings: Settings, path: Source, *, salvaging: bool = False) -> Findings:
     stop = Stop("stopped; nothing was written")
     with (
         stop.heard(),

@@ -13,7 +13,6 @@ import subprocess
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Protocol
 
 from tautulli_pipeline.data_dir.directory import data_directory, explained_faults
@@ -31,6 +30,7 @@ from tautulli_pipeline.imports.running import RunningImport
 from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.imports.survey_cache import open_with_survey_cache
 from tautulli_pipeline.settings import WAREHOUSE_WAIT_SECONDS, Settings
+from tautulli_pipeline.source.address import Source, name_of
 from tautulli_pipeline.source.opening import OpenSource
 from tautulli_pipeline.source.partitions import Grid
 from tautulli_pipeline.source.private_folder import remove_stale_snapshots
@@ -80,14 +80,14 @@ class ImportRequest:
     """What to import, and how.
 
     Attributes:
-        source: a database or a zipped backup of one.
+        source: a database, a zipped backup of one, or a running Tautulli.
         server_id: identifies its Plex server in keys and rows.
         fresh: cover every partition, including finished ones.
         salvage: import what is readable in a damaged file.
         wait_seconds: how long to wait while another program holds the warehouse.
     """
 
-    source: Path
+    source: Source
     server_id: str
     fresh: bool = False
     salvage: bool = False
@@ -180,6 +180,12 @@ class Import:
             fresh=record.fresh,
             chosen=self._chosen,
         )
+        if self._plan.work and self.source.may_have_changed:
+            # What is published must be what was planned.
+            with self.stop.interruptible():
+                self.source.look_again()
+                self.contents = self.source.survey(history.grid(), self.settings.import_batch_size)
+            return self._make_plan(history, warehouse_id)
         history.show(self._plan.versions)
         self.running.cover(self._plan)
         if self._plan.covered:
@@ -216,7 +222,9 @@ class Import:
     def _report_kept_batch_size(self, grid: Grid | None) -> None:
         batch_size = self.settings.import_batch_size
         was_set = "import_batch_size" in self.settings.model_fields_set
-        if grid is not None and was_set and not self.source.fits(grid, batch_size):
+        if grid is None or not was_set or self.source.may_have_changed:
+            return
+        if not self.source.fits(grid, batch_size):
             self.say(
                 f"the batch size stays at {grid.width} records, as set by the first import of "
                 f"{self.settings.data_dir}; run `tautulli-pipeline reset` to use {batch_size}"
@@ -333,12 +341,17 @@ def open_import(
         stack.enter_context(explained_faults(settings.data_dir))
         stack.enter_context(data_directory(settings, say))
         remove_stale_snapshots(layout.snapshots)
-        claim = stack.enter_context(log.exclusive(request.source))
+        claim = stack.enter_context(log.exclusive(name_of(request.source)))
         stack.enter_context(stop.shared(log.lock, claim))
         with log.noting_failure(), stop.interruptible():
             source = stack.enter_context(
                 open_with_survey_cache(
-                    request.source, layout, salvaging=request.salvage, on_copied=on_copied
+                    request.source,
+                    layout,
+                    salvaging=request.salvage,
+                    fresh=request.fresh,
+                    max_age_hours=settings.tautulli_max_age_hours,
+                    on_copied=on_copied,
                 )
             )
             # Leave no files behind unless the source is readable.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Final
 
 from duckdb import DuckDBPyConnection
@@ -15,7 +14,9 @@ from tautulli_pipeline.errors import WarehouseError
 from tautulli_pipeline.events.columns import HISTORY
 from tautulli_pipeline.imports.record import ImportLog
 from tautulli_pipeline.imports.replay import Tried, replay
+from tautulli_pipeline.imports.sources import configured_source
 from tautulli_pipeline.settings import Settings
+from tautulli_pipeline.source.address import Source
 from tautulli_pipeline.source.opening import open_source
 from tautulli_pipeline.warehouse.dead_letters import KIND, TABLE, open_ids, open_origins
 from tautulli_pipeline.warehouse.reading import find_ids, no_such, open_to_read
@@ -29,7 +30,7 @@ def replay_letters(
     connection: DuckDBPyConnection,
     settings: Settings,
     given: Sequence[str],
-    database: Path | None,
+    database: Source | None,
     *,
     reason: str | None = None,
     **filters: object,
@@ -53,7 +54,7 @@ def replay_letters(
     if any(value is not None for value in (reason, *filters.values())):
         chosen = set(open_ids(connection, filters, reason=reason))
         ids = [letter_id for letter_id in ids if letter_id in chosen]
-    path = database or settings.import_db_path
+    path = database or configured_source(settings)
     with ExitStack() as stack:
         source = None
         if path is not None and HISTORY in map(origins.get, ids):

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 from tautulli_pipeline.data_dir.files import write_atomically
 from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.data_dir.locks import is_free
+from tautulli_pipeline.source.address import Named
 from tautulli_pipeline.source.faults import spelled_out
 
 # A status query holds the lock for a moment.
@@ -32,7 +33,7 @@ class Claim:
     Attributes:
         attempt: identifies the attempt and the requests to stop it, so that a stale request
             does not stop a later attempt.
-        source: the path as given; '' for a holder that only blocks imports.
+        source: the path or address as given; '' for a holder that only blocks imports.
     """
 
     attempt: str
@@ -54,7 +55,7 @@ class ImportLock:
         self._lock = FileLock(self._paths.import_lock, mode=0o600)
 
     @contextmanager
-    def hold(self, source: Path | None) -> Iterator[Claim]:
+    def hold(self, source: Named | None) -> Iterator[Claim]:
         """Hold the lock as the only import of this data directory.
 
         Raises:

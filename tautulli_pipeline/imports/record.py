@@ -19,6 +19,7 @@ from tautulli_pipeline.data_dir.files import write_atomically
 from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.errors import ConfigurationError, ImportRunningError, in_one_line
 from tautulli_pipeline.imports.import_lock import Claim, ImportLock
+from tautulli_pipeline.source.address import Named
 
 
 class Status(StrEnum):
@@ -108,7 +109,7 @@ class ImportRecord:
 
     @classmethod
     def begin(
-        cls, source: Path, server_id: str, *, fresh: bool, dry_run: bool = False
+        cls, source: Named, server_id: str, *, fresh: bool, dry_run: bool = False
     ) -> ImportRecord:
         """Create the record of a new import of `source`."""
         now = datetime.now(UTC)
@@ -155,7 +156,7 @@ class ImportRecord:
         """Whether it can be resumed: it began and did not complete."""
         return self.status is not Status.COMPLETED and not self.dry_run
 
-    def is_of(self, source: Path | str, server_id: str) -> bool:
+    def is_of(self, source: Named | str, server_id: str) -> bool:
         """Whether it imports this source of this server."""
         return self.source == str(source) and self.server_id in {"", server_id}
 
@@ -274,7 +275,7 @@ class ImportLog:
             "", holder.source, False, Status.RUNNING, holder.started_at, holder.process_id
         )
 
-    def continue_or_begin(self, source: Path, server_id: str, *, fresh: bool) -> ImportRecord:
+    def continue_or_begin(self, source: Named, server_id: str, *, fresh: bool) -> ImportRecord:
         """Return the last import of `source` if it can be resumed, otherwise a new one."""
         last = self.read()
         if last and last.resumable and not fresh and last.is_of(source, server_id):
@@ -319,7 +320,7 @@ class ImportLog:
         self._file.unlink(missing_ok=True)
 
     @contextmanager
-    def exclusive(self, source: Path | None) -> Iterator[Claim]:
+    def exclusive(self, source: Named | None) -> Iterator[Claim]:
         """Hold the lock as the only import; without a source, only block other imports.
 
         Raises:

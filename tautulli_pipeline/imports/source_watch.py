@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from tautulli_pipeline.source.address import Source, Tautulli
 from tautulli_pipeline.source.opening import open_source
 from tautulli_pipeline.source.original import locate, observe
 from tautulli_pipeline.source.partitions import Grid
+from tautulli_pipeline.source.tautulli_api import Newest, look
 
 
 @dataclass(frozen=True)
@@ -30,20 +32,29 @@ class SourceState:
         return (self.rows, self.last_id) != before
 
 
-def fingerprint(path: Path) -> str:
+def fingerprint(path: Source) -> str:
     """Return a fingerprint of the files at `path`, from their times, sizes and headers only.
+
+    That of a running Tautulli changes with new plays only.
 
     Raises:
         SourceError: there is no file.
     """
+    if isinstance(path, Tautulli):
+        return named_by(path, look(path))
     original = locate(path)
     return observe(original).name_at(original)
 
 
+def named_by(tautulli: Tautulli, newest: Newest) -> str:
+    """Return the fingerprint of a Tautulli after a look at it."""
+    return f"{newest.plays} plays to {newest.row_id} {tautulli.address}"
+
+
 def read_source_state(
-    path: Path, snapshots_dir: Path, files: str, grid: Grid | None, batch_size: int
+    path: Source, snapshots_dir: Path, files: str, grid: Grid | None, batch_size: int
 ) -> tuple[SourceState, list[str]]:
-    """Count the plays in a private copy of the database.
+    """Count the plays in a private copy of the database, or ask a running Tautulli for them.
 
     Args:
         path: the database.
@@ -58,6 +69,10 @@ def read_source_state(
     Raises:
         SourceError: there is no readable Tautulli database.
     """
+    if isinstance(path, Tautulli):  # a download only to count would be repeated by the import
+        newest = look(path)
+        keys = [grid.partition_of(newest.row_id).key] if grid and newest.row_id else []
+        return SourceState(named_by(path, newest), newest.plays, newest.row_id), keys
     with open_source(path, snapshots_dir) as source, source.open_survey() as survey:
         _, last_id = survey.id_range() or (0, 0)
         state = SourceState(files, survey.count_rows(), last_id)
@@ -65,11 +80,16 @@ def read_source_state(
         return state, [partition.key for partition in survey.with_rows(fitting)]
 
 
-def require_readable(path: Path, snapshots_dir: Path) -> None:
+def require_readable(path: Source, snapshots_dir: Path) -> None:
     """Check that a private copy of the database can be made and has Tautulli's tables.
+
+    A running Tautulli is only asked for its newest play.
 
     Raises:
         SourceError: there is no readable Tautulli database.
     """
+    if isinstance(path, Tautulli):
+        look(path)
+        return
     with open_source(path, snapshots_dir) as source:
         _ = source.schema

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Final
 
 import duckdb
@@ -17,6 +16,7 @@ from tautulli_pipeline.imports.mapper import Mapper
 from tautulli_pipeline.imports.messages import payload_bytes
 from tautulli_pipeline.memory import release_memory
 from tautulli_pipeline.settings import Settings
+from tautulli_pipeline.source.address import Named
 from tautulli_pipeline.source.opening import OpenSource
 from tautulli_pipeline.source.partitions import LAST_GRID_ID, OTHER
 from tautulli_pipeline.source.reader import IdRange
@@ -65,7 +65,7 @@ class Findings:
         unreadable: the unreadable parts, by table, as `Damage.facts` returns them.
     """
 
-    source: Path
+    source: Named
     tautulli_version: str | None
     missing_columns: tuple[str, ...]
     total_records: int

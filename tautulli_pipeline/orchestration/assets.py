@@ -28,7 +28,7 @@ GROUP: Final = "tautulli"
 OWNERS: Final = ("team:tautulli",)
 
 
-def _place(of: Callable[[Settings], Path | None], otherwise: str) -> str:
+def _place(of: Callable[[Settings], Path | str | None], otherwise: str) -> str:
     """Return a path from the settings for a description, or other words if there is none."""
     try:
         path = of(load_settings())
@@ -89,9 +89,10 @@ def _import(context: dg.OpExecutionContext, config: ImportOptions, importing: Im
         opened = stack.enter_context(importing(context, config))
         history = DagsterHistory(context.instance, context.log_event)
         plan = opened.prepare(history, chosen)
-        described = source_metadata(opened.source, plan.contents.values())
-        version = {DATA_VERSION: described["fingerprint"]}
-        context.log_event(dg.AssetObservation(DATABASE_KEY, metadata=described, tags=version))
+        if not opened.source.may_have_changed:  # to describe it, it would be downloaded
+            described = source_metadata(opened.source, plan.contents.values())
+            version = {DATA_VERSION: described["fingerprint"]}
+            context.log_event(dg.AssetObservation(DATABASE_KEY, metadata=described, tags=version))
         opened.publish(history)
         summary = headline(opened.record)
         context.log.info(summary)

@@ -14,6 +14,7 @@ _Reason = Enum("Reason", [(name, name) for name in REASONS])  # type: ignore[mis
 _Layer = Enum("Layer", [(name, name) for name in LAYERS])  # type: ignore[misc]
 _Status = Enum("Status", [(name, name) for name in STATUSES])  # type: ignore[misc]
 
+_ADDRESS_EXAMPLE: Final = "http://nas:8181"
 _EXAMPLE: Final = "/var/lib/tautulli/tautulli.db"
 
 
@@ -23,8 +24,9 @@ class SourceOptions(dg.Config):
     source: str | None = Field(
         default=None,
         description="Path of a tautulli.db, a plexpy.db or a .zip backup made by Tautulli, such "
-        f"as {_EXAMPLE}. Defaults to IMPORT_DB_PATH.",
-        examples=[_EXAMPLE],
+        f"as {_EXAMPLE}, or the address of a running Tautulli, such as {_ADDRESS_EXAMPLE}. "
+        "Defaults to IMPORT_DB_PATH.",
+        examples=[_EXAMPLE, _ADDRESS_EXAMPLE],
     )
     salvage: bool = Field(
         default=False, description="If the database is damaged, use the rows that are readable."

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -26,6 +25,7 @@ from tautulli_pipeline.imports.connections import open_as_consumer
 from tautulli_pipeline.imports.consumer_client import spawned_consumer
 from tautulli_pipeline.imports.consuming import consume_backlog, gave_way, reopening
 from tautulli_pipeline.imports.coordinator import Import, ImportRequest, each_once, open_import
+from tautulli_pipeline.imports.sources import resolve_source
 from tautulli_pipeline.imports.stopping import Stop, import_stop
 from tautulli_pipeline.orchestration.history import last_materialized_at
 from tautulli_pipeline.orchestration.options import ImportOptions
@@ -33,6 +33,7 @@ from tautulli_pipeline.orchestration.run_tables import arrival_metadata
 from tautulli_pipeline.orchestration.stops import fault_as_failure
 from tautulli_pipeline.orchestration.workers import fail_orphaned_runs
 from tautulli_pipeline.settings import WAREHOUSE_WAIT_SECONDS, Settings, load_settings
+from tautulli_pipeline.source.address import Source
 from tautulli_pipeline.warehouse.arrivals import Arrivals, arrivals_since
 from tautulli_pipeline.warehouse.caution import Caution
 
@@ -66,19 +67,19 @@ def import_by_settings(context: dg.OpExecutionContext, options: ImportOptions) -
         )
 
 
-def source_path(settings: Settings, named: str | None) -> Path:
-    """Return the path of the database that a run reads.
+def source_path(settings: Settings, named: str | None) -> Source:
+    """Return the source that a run reads.
 
     Raises:
         ConfigurationError: neither the run config nor the environment specifies one.
     """
-    path = Path(named).expanduser() if named else settings.import_db_path
-    if path is None:
+    source = named or settings.import_db_path
+    if source is None:
         raise ConfigurationError(
             "no database to read",
             hint="set IMPORT_DB_PATH for the Dagster processes, or `source` in the run's config",
         )
-    return path
+    return resolve_source(settings, source)
 
 
 class Warehouse(DuckDBResource):

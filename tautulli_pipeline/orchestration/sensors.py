@@ -23,6 +23,7 @@ from tautulli_pipeline.errors import PipelineError, in_one_line
 from tautulli_pipeline.imports.connections import stream_address
 from tautulli_pipeline.imports.record import ImportLog
 from tautulli_pipeline.imports.source_watch import SourceState, fingerprint, read_source_state
+from tautulli_pipeline.imports.sources import configured_source
 from tautulli_pipeline.orchestration.history import PARTITIONS, DagsterHistory, last_materialized_at
 from tautulli_pipeline.orchestration.jobs import consume_job, dry_run_job, import_job
 from tautulli_pipeline.orchestration.retries import latest_failures
@@ -144,7 +145,7 @@ _CURSOR: Final = TypeAdapter(_Cursor)
 
 
 def _check_database(context: dg.SensorEvaluationContext, settings: Settings) -> dg.SensorResult:
-    path, history = settings.import_db_path, DagsterHistory(context.instance)
+    path, history = configured_source(settings), DagsterHistory(context.instance)
     if path is None:
         return dg.SensorResult(skip_reason=_NO_DATABASE)
     cursor = _Cursor.parse(context.cursor)
@@ -186,7 +187,10 @@ def _why_not_import(
         is_same = cursor.asked is not None and cursor.asked.files == cursor.seen.files
         return failures.skip_reason(
             datetime.now(UTC),
-            cause_changed=not is_same or cursor.settings != settings.model_dump_json(),
+            # A Tautulli that did not answer may answer now.
+            cause_changed=not is_same
+            or isinstance(settings.import_db_path, str)
+            or cursor.settings != settings.model_dump_json(),
         )
     if cursor.seen.has_new_plays_since(cursor.asked):
         return None

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from importlib.metadata import version
-from pathlib import Path
 from typing import Annotated, Any, Final, Protocol
 
 import orjson
@@ -35,9 +34,11 @@ from tautulli_pipeline.errors import (
 from tautulli_pipeline.imports.record import PENDING_SUMMARY, ImportLog, Status
 from tautulli_pipeline.imports.reset import reset_progress
 from tautulli_pipeline.imports.source_watch import require_readable
+from tautulli_pipeline.imports.sources import resolve_source
 from tautulli_pipeline.imports.stopping import stop_running_import
 from tautulli_pipeline.serving.paths import API
 from tautulli_pipeline.settings import Settings, load_settings
+from tautulli_pipeline.source.address import Source
 
 _BEGINS_WITHIN_SECONDS: Final = 30.0
 # For the run of an import that has ended or was stopped.
@@ -245,12 +246,11 @@ def create_api(runs: ImportRuns, forget_partitions: Callable[[], int]) -> FastAP
     return app
 
 
-def _source(settings: Settings, options: _Request) -> Path:
-    if options.source is not None:
-        return Path(options.source)
-    if settings.import_db_path is None:
+def _source(settings: Settings, options: _Request) -> Source:
+    source = options.source or settings.import_db_path
+    if source is None:
         raise ConfigurationError("no database given", hint="name it as `source`")
-    return settings.import_db_path
+    return resolve_source(settings, source)
 
 
 def _require_no_other(log: ImportLog, runs: ImportRuns) -> None:
@@ -287,7 +287,7 @@ def _progress(log: ImportLog, **more: object) -> Progress:
     return Progress.model_validate(_summary(log) | more)
 
 
-def _findings(source: Path) -> dict[str, Any]:
+def _findings(source: Source) -> dict[str, Any]:
     """Validate in a process of its own, which gives back its memory."""
     command = (sys.executable, "-m", "tautulli_pipeline", "validate", "--json", "--", str(source))
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)

@@ -26,6 +26,7 @@ from tautulli_pipeline.errors import ConfigurationError, PipelineError
 from tautulli_pipeline.imports.connections import check_login, stream_address
 from tautulli_pipeline.imports.record import ImportLog
 from tautulli_pipeline.imports.source_watch import require_readable
+from tautulli_pipeline.imports.sources import configured_source
 from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.orchestration.instance import dagster_home, open_instance
 from tautulli_pipeline.orchestration.workers import (
@@ -188,7 +189,7 @@ class Serving:
 
     def _require_database(self) -> None:
         """Raise a `SourceError` if sensors could not read IMPORT_DB_PATH."""
-        path = self.settings.import_db_path
+        path = configured_source(self.settings)
         if path is not None:
             with self.stop.interruptible():
                 require_readable(path, self.settings.layout.snapshots)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from tautulli_pipeline.errors import SourceError
+from tautulli_pipeline.source.address import Named
 from tautulli_pipeline.source.faults import read_faults, refused
 from tautulli_pipeline.source.original import SQLITE_MAGIC, open_regular
 
@@ -57,7 +58,7 @@ def extract_database(
     archive: Path,
     target: Path,
     *,
-    named: Path,
+    named: Named,
     on_copied: Callable[[int], None] = lambda _count: None,
 ) -> None:
     """Write the only database in a copied archive to the new file `target`.
@@ -78,7 +79,7 @@ def extract_database(
 
 
 @contextmanager
-def _opened(archive: Path, named: Path) -> Iterator[zipfile.ZipFile]:
+def _opened(archive: Path, named: Named) -> Iterator[zipfile.ZipFile]:
     try:
         with open_regular(archive) as file, zipfile.ZipFile(_LimitedReads(file)) as opened:
             yield opened
@@ -106,7 +107,7 @@ class _LimitedReads:
         return self._file.read(size)
 
 
-def _find_database(opened: zipfile.ZipFile, named: Path) -> zipfile.ZipInfo:
+def _find_database(opened: zipfile.ZipFile, named: Named) -> zipfile.ZipInfo:
     members = [member for member in opened.infolist() if not member.filename.endswith("/")]
     if len(members) > _MAX_MEMBERS:
         raise refused(named, f"the zip archive contains {len(members):,} files", _UNZIP)
@@ -125,7 +126,7 @@ def _find_database(opened: zipfile.ZipFile, named: Path) -> zipfile.ZipInfo:
     return databases[0]
 
 
-def _require_safe(member: zipfile.ZipInfo, named: Path) -> None:
+def _require_safe(member: zipfile.ZipInfo, named: Named) -> None:
     name = _quoted_name(member)
     kind = stat.S_IFMT(member.external_attr >> 16)
     if _UNSAFE_NAME.match(member.orig_filename):
@@ -145,7 +146,7 @@ def _is_database(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
 
 
 def _require_importable(
-    database: zipfile.ZipInfo, members: Sequence[zipfile.ZipInfo], named: Path
+    database: zipfile.ZipInfo, members: Sequence[zipfile.ZipInfo], named: Named
 ) -> None:
     if database.file_size > _MAX_DATABASE_BYTES:
         size, most = (f"{n / 2**30:,.0f} GiB" for n in (database.file_size, _MAX_DATABASE_BYTES))
@@ -174,6 +175,6 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _MAX_TEXT_CHARS else f"{text[:_MAX_TEXT_CHARS]}..."
 
 
-def _damaged(named: Path, reason: str) -> SourceError:
+def _damaged(named: Named, reason: str) -> SourceError:
     hint = f"if it is still being written, wait; otherwise {_USE_ANOTHER}"
     return refused(named, f"it is a damaged zip archive ({_shortened(reason)})", hint)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from tautulli_pipeline.errors import SourceDamagedError
+from tautulli_pipeline.source.address import Named
 
 SALVAGE_HINT: Final = (
     "`import --salvage` imports what is readable; a Tautulli backup may be complete"
@@ -49,7 +49,7 @@ def in_words(facts: Mapping[str, Any]) -> str:
     return f"{counted} of {table}, id {shown}{more} ({facts['cause']})"
 
 
-def damaged(named: Path, damages: Sequence[Damage]) -> SourceDamagedError:
+def damaged(named: Named, damages: Sequence[Damage]) -> SourceDamagedError:
     """Return an error that lists all damage."""
     words = "; ".join(in_words(damage.facts()) for damage in damages)
     return SourceDamagedError(f"cannot read all of {named}: {words}", hint=SALVAGE_HINT)

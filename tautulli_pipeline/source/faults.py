@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tautulli_pipeline.errors import SourceError
+from tautulli_pipeline.source.address import Address, Named
 
 _PERMISSION_ERRORS = frozenset({errno.EACCES, errno.EPERM})
 
@@ -32,7 +33,7 @@ def unreadable(path: Path, error: OSError) -> SourceError:
     return refused(path, cause(error), hint)
 
 
-def refused(path: Path, reason: str, hint: str = "") -> SourceError:
+def refused(path: Named, reason: str, hint: str = "") -> SourceError:
     """Return the error for a file that cannot be read as a database."""
     return SourceError(f"cannot read {shown(path)}: {reason}", hint=hint)
 
@@ -42,11 +43,13 @@ def cause(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def shown(path: Path) -> str:
+def shown(path: Named) -> str:
     """Return the path quoted and escaped: it may contain line breaks."""
     return repr(str(path))
 
 
-def spelled_out(path: Path) -> Path:
+def spelled_out(path: Named) -> Named:
     """Return the path as valid UTF-8: file names are bytes in any encoding."""
+    if isinstance(path, Address):
+        return path
     return Path(os.fsencode(path).decode(errors="backslashreplace"))

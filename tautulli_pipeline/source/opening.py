@@ -9,7 +9,9 @@ from functools import cached_property
 from pathlib import Path
 
 from tautulli_pipeline.errors import SourceDamagedError
+from tautulli_pipeline.source.address import Address, Named, Source, Tautulli
 from tautulli_pipeline.source.damage import damaged
+from tautulli_pipeline.source.download import take_download
 from tautulli_pipeline.source.header import accept_length, require_whole
 from tautulli_pipeline.source.partitions import Grid
 from tautulli_pipeline.source.reader import HistoryReader, open_reader
@@ -24,7 +26,7 @@ from tautulli_pipeline.source.tidying import forget_secrets, index_ids, number_r
 class KnownContents:
     """The partitions of `grid` that have rows, if the source is the same as at its last survey."""
 
-    source: Path
+    source: Named
     grid: Grid
     contents: tuple[PartitionContent, ...]
 
@@ -77,9 +79,19 @@ class OpenSource:
         return NOTHING_LOST if self._known else self.copied.salvage
 
     @property
-    def path(self) -> Path:
-        """The path of the original: links resolved, bytes that are not UTF-8 escaped."""
+    def path(self) -> Named:
+        """The address, or the path with links resolved and bytes that are not UTF-8 escaped."""
         return self._known.source if self._known else self.snapshot.source
+
+    @property
+    def may_have_changed(self) -> bool:
+        """Whether a copy made now may differ from the known contents, as of a Tautulli."""
+        return self._known is not None and isinstance(self._known.source, Address)
+
+    def look_again(self) -> None:
+        """Copy the source now, and forget what is known of it."""
+        self._known = None
+        self.copied  # noqa: B018 - raises if it cannot be copied
 
     def survey(self, grid: Grid | None, batch_size: int) -> list[PartitionContent]:
         """Return the partitions that have rows, readable or not.
@@ -143,7 +155,7 @@ class OpenSource:
 
 @contextmanager
 def open_source(
-    path: Path,
+    path: Source,
     snapshots_dir: Path,
     *,
     salvaging: bool = False,
@@ -152,6 +164,8 @@ def open_source(
     on_copied: OnCopied = lambda _done, _total: None,
 ) -> Iterator[OpenSource]:
     """Copy the database at `path` to a temporary folder in `snapshots_dir` and read its schema.
+
+    If `path` is a running Tautulli, its database is downloaded.
 
     With `salvaging`, accept a damaged file and read what is readable. `on_copied`
     receives the bytes that are copied and in total.
@@ -164,7 +178,9 @@ def open_source(
 
         def copy() -> Copied:
             snapshot = stack.enter_context(
-                take_snapshot(path, snapshots_dir, prepare=prepare, on_copied=on_copied)
+                take_download(path, snapshots_dir, prepare=prepare, on_copied=on_copied)
+                if isinstance(path, Tautulli)
+                else take_snapshot(path, snapshots_dir, prepare=prepare, on_copied=on_copied)
             )
             if not salvaging:  # writing to a damaged file could damage more of it
                 forget_secrets(snapshot.path)

@@ -25,6 +25,7 @@ from tautulli_pipeline.events.columns import (
     USERNAME_LOOKUP,
 )
 from tautulli_pipeline.events.identity import quote_identifier, quote_literal
+from tautulli_pipeline.source.address import Named
 from tautulli_pipeline.source.damage import BACKUP_HINT
 from tautulli_pipeline.source.schema import SourceSchema
 
@@ -65,7 +66,7 @@ class HistoryReader:
         self,
         connection: duckdb.DuckDBPyConnection,
         schema: SourceSchema,
-        named: Path,
+        named: Named,
         *,
         splitting: bool,
     ) -> None:
@@ -157,7 +158,7 @@ def _with_replacements(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
 
 
 @contextmanager
-def open_reader(database: Path, schema: SourceSchema, *, named: Path) -> Iterator[HistoryReader]:
+def open_reader(database: Path, schema: SourceSchema, *, named: Named) -> Iterator[HistoryReader]:
     """Open the private copy `database`; messages name `named`, the user's path."""
     with duckdb.connect(config={"threads": 1}) as connection:
         load_sqlite_scanner(connection)

@@ -17,6 +17,7 @@ from typing import Final
 from tautulli_pipeline.errors import ConfigurationError, SourceDamagedError
 from tautulli_pipeline.events.columns import HISTORY, METADATA
 from tautulli_pipeline.events.identity import quote_literal
+from tautulli_pipeline.source.address import Named
 from tautulli_pipeline.source.damage import BACKUP_HINT, Damage
 from tautulli_pipeline.source.queries import (
     CopyConnection,
@@ -45,7 +46,7 @@ class Salvage:
 NOTHING_LOST: Final = Salvage((), ())
 
 
-def salvage(database: Path, schema: SourceSchema, target: Path, *, named: Path) -> Salvage:
+def salvage(database: Path, schema: SourceSchema, target: Path, *, named: Named) -> Salvage:
     """Copy everything readable from the private copy `database` to a new file `target`.
 
     The copy has the tables of `schema`. Of the small tables it has only the columns in use.

@@ -11,6 +11,7 @@ from typing import Final
 
 from tautulli_pipeline.errors import SourceError
 from tautulli_pipeline.events.columns import COPIED, HISTORY, HISTORY_TABLES, METADATA
+from tautulli_pipeline.source.address import Named
 from tautulli_pipeline.source.queries import CopyConnection, explained, open_copy
 
 _REQUIRED = {
@@ -98,7 +99,7 @@ def place_of(column: str) -> str:
     return f"(CASE WHEN typeof({column}) = 'integer' THEN {column} ELSE {LARGEST_ID} END)"
 
 
-def read_schema(database: Path, *, named: Path) -> SourceSchema:
+def read_schema(database: Path, *, named: Named) -> SourceSchema:
     """Read the schema of a private copy; messages name `named`, the user's path.
 
     Raises:
@@ -111,7 +112,7 @@ def read_schema(database: Path, *, named: Path) -> SourceSchema:
         return SourceSchema(tables, _version(connection, tables), keyed)
 
 
-def require_tables(database: Path, *, named: Path) -> None:
+def require_tables(database: Path, *, named: Named) -> None:
     """Refuse views, which can run any query for any time, and tables of SQLite's extensions.
 
     Raises:
@@ -131,7 +132,7 @@ def require_tables(database: Path, *, named: Path) -> None:
             )
 
 
-def _explained_schema(connection: CopyConnection, named: Path) -> AbstractContextManager[None]:
+def _explained_schema(connection: CopyConnection, named: Named) -> AbstractContextManager[None]:
     hint = "nothing can be salvaged without the schema; restore a Tautulli backup"
     return explained(connection, f"cannot read the schema of {named}", hint=hint)
 
@@ -164,7 +165,7 @@ def is_id_key(connection: sqlite3.Connection, table: str) -> bool:
     return [(name.lower(), kind.upper()) for name, kind in rows] == [("id", "INTEGER")]
 
 
-def _require_tautulli(tables: Mapping[str, tuple[str, ...]], named: Path) -> None:
+def _require_tautulli(tables: Mapping[str, tuple[str, ...]], named: Named) -> None:
     for table, columns in _REQUIRED.items():
         present = {c.lower() for c in tables[table]}
         missing = [c for c in columns if c not in present]

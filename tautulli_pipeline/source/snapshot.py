@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tautulli_pipeline.errors import ConfigurationError, SourceChangedError
+from tautulli_pipeline.source.address import Named
 from tautulli_pipeline.source.archive import archived_bytes, extract_database, is_archive
 from tautulli_pipeline.source.faults import cause, refused, shown, spelled_out
 from tautulli_pipeline.source.original import (
@@ -37,7 +38,7 @@ from tautulli_pipeline.source.sqlite_locks import await_unlocked, lock_holder
 
 OnCopied = Callable[[int, int], None]
 
-_COPY_NAME = "tautulli.db"
+COPY_NAME = "tautulli.db"
 _SUPER_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -48,7 +49,7 @@ class Snapshot:
 
     path: Path
     """The copy, rolled back or checkpointed: it has no WAL or journal."""
-    source: Path
+    source: Named
     """The original, with links resolved and bytes that are not UTF-8 escaped."""
     size_bytes: int
     """Size of the original's main file."""
@@ -93,8 +94,8 @@ def take_snapshot(
     snapshots_dir = snapshots_dir.absolute()
     remove_stale_snapshots(snapshots_dir)
     with ExitStack() as stack:
-        with _copy_faults(original, snapshots_dir, needed_bytes):
-            if _free_bytes(snapshots_dir) < needed_bytes:
+        with copy_faults(original, snapshots_dir, needed_bytes):
+            if free_bytes(snapshots_dir) < needed_bytes:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             folder = stack.enter_context(private_folder(snapshots_dir))
             progress = _Progress(on_copied, needed_bytes)
@@ -108,7 +109,7 @@ def take_snapshot(
             )
             _unpack(snapshot, progress)
             prepare(snapshot)
-            _settle(snapshot)
+            settle(snapshot)
         yield snapshot
 
 
@@ -180,11 +181,11 @@ def _copy_once(original: Path, folder: Path, progress: _Progress) -> Snapshot:
         raise SourceChangedError("it disappeared")
     digests = {
         suffix: copy_file(
-            sidecar(original, suffix), sidecar(folder / _COPY_NAME, suffix), file, progress.add
+            sidecar(original, suffix), sidecar(folder / COPY_NAME, suffix), file, progress.add
         )
         for suffix, file in before.files.items()
     }
-    _require_no_super_journal(sidecar(folder / _COPY_NAME, "-journal"))
+    _require_no_super_journal(sidecar(folder / COPY_NAME, "-journal"))
     for suffix, file in before.files.items():
         if suffix != "-wal" and file and not file.settled_at(began_ns):
             require_digest(sidecar(original, suffix), file.size, digests[suffix])
@@ -192,7 +193,7 @@ def _copy_once(original: Path, folder: Path, progress: _Progress) -> Snapshot:
     if holder := lock_holder(original):
         raise SourceChangedError(f"{holder} locked it")
     return Snapshot(
-        path=folder / _COPY_NAME,
+        path=folder / COPY_NAME,
         source=spelled_out(original),
         size_bytes=before.database.size,
         fingerprint=hashlib.sha256(repr(digests).encode()).hexdigest(),
@@ -239,7 +240,7 @@ def _unpack(snapshot: Snapshot, progress: _Progress) -> None:
     archive.unlink()
 
 
-def _settle(snapshot: Snapshot) -> None:
+def settle(snapshot: Snapshot) -> None:
     """Open the copy to roll back its journal or checkpoint its WAL, and leave WAL mode."""
     failed = f"cannot open a copy of {shown(snapshot.source)}"
     with (
@@ -258,20 +259,22 @@ def _settle(snapshot: Snapshot) -> None:
     sidecar(snapshot.path, "-journal").unlink(missing_ok=True)
 
 
-def _free_bytes(folder: Path) -> int:
+def free_bytes(folder: Path) -> int:
+    """Return the free space where a folder is, or will be."""
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     return shutil.disk_usage(existing).free
 
 
 @contextmanager
-def _copy_faults(original: Path, snapshots_dir: Path, needed_bytes: int) -> Iterator[None]:
+def copy_faults(original: Named, snapshots_dir: Path, needed_bytes: int) -> Iterator[None]:
+    """Replace system errors while a copy is written."""
     try:
         yield
     except OSError as error:
         reason, hint = cause(error), "copies are made in PIPELINE_DATA_DIR: make it writable"
         if error.errno in _NO_SPACE:
-            free_bytes = _free_bytes(snapshots_dir)
-            reason = f"it needs {_megabytes(needed_bytes)}, but {_megabytes(free_bytes)} are free"
+            free = free_bytes(snapshots_dir)
+            reason = f"it needs {_megabytes(needed_bytes)}, but {_megabytes(free)} are free"
             hint = "free up space, or set PIPELINE_DATA_DIR to a folder on a larger disk"
         raise ConfigurationError(
             f"cannot copy {shown(original)} to {shown(snapshots_dir)}: {reason}", hint=hint

@@ -13,6 +13,7 @@ from typing import Any, Final
 from tautulli_pipeline.errors import SourceDamagedError
 from tautulli_pipeline.events.columns import COPIED, HISTORY, HISTORY_TABLES, MEDIA_INFO, METADATA
 from tautulli_pipeline.events.identity import quote_identifier
+from tautulli_pipeline.source.address import Named
 from tautulli_pipeline.source.damage import SALVAGE_HINT
 from tautulli_pipeline.source.partitions import LAST_GRID_ID, OTHER, Grid, Partition
 from tautulli_pipeline.source.queries import CopyConnection, explained, open_copy
@@ -59,7 +60,7 @@ class PartitionContent:
         return self.partition.key
 
 
-def out_of_order(named: Path) -> SourceDamagedError:
+def out_of_order(named: Named) -> SourceDamagedError:
     """Return the error for rows that cannot be found by their ids."""
     return SourceDamagedError(
         f"cannot read all of {named}: rows of {HISTORY} are out of order", hint=SALVAGE_HINT
@@ -85,7 +86,7 @@ def with_unreadable(
 class Survey:
     """Computes counts and digests; rows that cannot be read raise a `SourceDamagedError`."""
 
-    def __init__(self, connection: CopyConnection, schema: SourceSchema, named: Path) -> None:
+    def __init__(self, connection: CopyConnection, schema: SourceSchema, named: Named) -> None:
         self._connection = connection
         self._schema = schema
         self._named = named
@@ -244,7 +245,7 @@ class _Digest:
 
 
 @contextmanager
-def open_survey(database: Path, schema: SourceSchema, *, named: Path) -> Iterator[Survey]:
+def open_survey(database: Path, schema: SourceSchema, *, named: Named) -> Iterator[Survey]:
     """Open the private copy `database`; messages name `named`, the user's path."""
     with open_copy(database) as connection:
         yield Survey(connection, schema, named)

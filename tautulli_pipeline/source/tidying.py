@@ -10,6 +10,7 @@ from typing import Final
 from tautulli_pipeline.errors import SourceError
 from tautulli_pipeline.events.columns import HISTORY_TABLES
 from tautulli_pipeline.events.identity import quote_identifier
+from tautulli_pipeline.source.address import Named
 from tautulli_pipeline.source.queries import explained, open_copy
 from tautulli_pipeline.source.schema import (
     TABLES,
@@ -53,7 +54,7 @@ def forget_secrets(database: Path) -> None:
             )
 
 
-def number_rows(database: Path, *, named: Path) -> None:
+def number_rows(database: Path, *, named: Named) -> None:
     """Rebuild each table of ours that is WITHOUT ROWID, in the order of its primary key.
 
     Raises:

@@ -1,0 +1,55 @@
+"""The source that a person or a setting names: a file, or a running Tautulli with its key."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from tautulli_pipeline.errors import ConfigurationError
+from tautulli_pipeline.settings import Settings, is_address
+from tautulli_pipeline.source.address import Address, Source, Tautulli
+
+
+def resolve_source(settings: Settings, given: Path | str) -> Source:
+    """Return the source at a path or an address.
+
+    Raises:
+        ConfigurationError: the address is not usable, or there is no key for it.
+    """
+    if isinstance(given, Path) or not is_address(given):
+        path = Path(given)
+        # `~name` is a file name if there is no such user.
+        with suppress(RuntimeError):
+            return path.expanduser()
+        return path
+    address = Address.parse(given)
+    return Tautulli(address, _key_for(settings, address), settings.tautulli_tls_ca)
+
+
+def configured_source(settings: Settings) -> Source | None:
+    """Return the source that `IMPORT_DB_PATH` names; None if it is not set."""
+    if settings.import_db_path is None:
+        return None
+    return resolve_source(settings, settings.import_db_path)
+
+
+def _key_for(settings: Settings, address: Address) -> str:
+    if settings.tautulli_api_key is not None:
+        return settings.tautulli_api_key.get_secret_value()
+    file = settings.tautulli_api_key_file
+    if file is None:
+        raise ConfigurationError(
+            f"there is no API key for {address}",
+            hint="copy it from Tautulli's Settings > Web Interface to TAUTULLI_API_KEY, or to a "
+            "file that TAUTULLI_API_KEY_FILE names",
+        )
+    try:
+        key = file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        cause = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ConfigurationError(
+            f"cannot read the API key in {file}: {cause}", hint="check TAUTULLI_API_KEY_FILE"
+        ) from None
+    if not key:
+        raise ConfigurationError(f"{file} has no API key", hint="check TAUTULLI_API_KEY_FILE")
+    return key
