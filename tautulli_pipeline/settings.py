@@ -47,11 +47,11 @@ def is_address(text: str) -> bool:
 
 
 def _path_or_address(value: object) -> object:
-    return Path(value) if isinstance(value, str) and not is_address(value) else value
+    return _expanded(Path(value)) if isinstance(value, str) and not is_address(value) else value
 
 
 _Path = Annotated[Path, AfterValidator(_expanded)]
-_Source = Annotated[_Path | str, BeforeValidator(_path_or_address)]
+_Source = Annotated[Path | str, BeforeValidator(_path_or_address)]
 _Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 

@@ -21,6 +21,9 @@ BAD = {
     "IMPORT_BATCH_SIZE": ("100001", "a whole number from 1 to 100000"),
     "IMPORT_DRY_RUN": ("2", "true or false"),
     "IMPORT_AUTO_START": ("y e s", "true or false"),
+    "TAUTULLI_API_KEY_FILE": ("~nobody-here/key", HOME),
+    "TAUTULLI_TLS_CA": ("~nobody-here/ca.pem", HOME),
+    "TAUTULLI_MAX_AGE_HOURS": ("a day", "a number from 0 to 8760"),
     "PIPELINE_DATA_DIR": ("~nobody-here/data", HOME),
     "DUCKDB_PATH": ("~nobody-here/playback.duckdb", HOME),
     "PIPELINE_PASSWORD_FILE": ("~nobody-here/password", HOME),
@@ -33,7 +36,7 @@ BAD = {
 # These accept any text. Only a server can reject it.
 ANY_TEXT = {
     *("IMPORT_SERVER_ID", "NATS_URL", "NATS_USER", "NATS_PASSWORD", "NATS_TOKEN"),
-    "PIPELINE_ALLOWED_HOSTS",
+    *("PIPELINE_ALLOWED_HOSTS", "TAUTULLI_API_KEY"),
 }
 FILES = {"NATS_CREDS", "NATS_TLS_CA"}
 

@@ -33,6 +33,7 @@ from tautulli_pipeline.stream.publisher import Outgoing
 from tautulli_pipeline.stream.session import open_publishing
 from tautulli_pipeline_tests.cases import play
 from tautulli_pipeline_tests.orchestration.ended_runs import run_job
+from tautulli_pipeline_tests.tautulli_server import KEY, send_error, serving_tautulli
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,15 +67,15 @@ class Ticking:
     def __init__(self, sensor: dg.SensorDefinition, instance: dg.DagsterInstance) -> None:
         self._sensor = sensor
         self._instance = instance
-        self._cursor: str | None = None
+        self.cursor: str | None = None
 
     def __call__(self) -> str:
         """Run one tick and add the requested partitions; return the skip reason, '' if none."""
         context = dg.build_sensor_context(
-            instance=self._instance, cursor=self._cursor, definitions=defs
+            instance=self._instance, cursor=self.cursor, definitions=defs
         )
         data = self._sensor.evaluate_tick(context)
-        self._cursor = data.cursor
+        self.cursor = data.cursor
         for request in data.dynamic_partitions_requests:
             self._instance.add_dynamic_partitions(
                 request.partitions_def_name, request.partition_keys
@@ -101,6 +102,28 @@ def test_without_import_enabled_partitions_are_added_and_nothing_starts(
     # Unchanged files are not copied again; copying would fail now.
     (data_dir / "snapshots").write_text("in the way")
     assert tick() == "IMPORT_ENABLED is not true, so imports only start by hand"
+
+
+@pytest.mark.usefixtures("_enabled")
+def test_a_running_tautulli_is_watched_without_downloads(
+    instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance.add_dynamic_partitions("history_ranges", KEYS[:1])
+    with serving_tautulli(tmp_path / "tautulli.db") as server:
+        monkeypatch.setenv("IMPORT_DB_PATH", server.url)
+        tick = Ticking(new_history_sensor, instance)
+        assert tick().startswith(f"there is no API key for {server.url}")
+        monkeypatch.setenv("TAUTULLI_API_KEY", KEY)
+        server.fault = lambda handler, _command: send_error(handler, 400, "API not enabled")
+        assert "its API is switched off" in tick()
+        server.fault = lambda _handler, _command: False
+        assert tick() == ""
+        assert known(instance) == KEYS[:2]  # the partition of the newest play was added
+        assert tick() == "the database has not changed"
+        write(tmp_path, "DELETE FROM session_history WHERE id = 12")
+        assert tick() == ""
+        assert server.downloads() == 0
+        assert KEY not in (tick.cursor or "")
 
 
 @pytest.mark.usefixtures("_enabled")
