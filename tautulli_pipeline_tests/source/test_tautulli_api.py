@@ -145,7 +145,11 @@ def test_a_redirect_that_leads_elsewhere_is_refused(server, tmp_path, location, 
         ),
         (lambda h: h.connection.shutdown(socket.SHUT_RDWR) or True, "the connection was cut"),
     ],
-    ids=str,
+    ids=[
+        *("switched off", "switched off as 404", "another error", "other JSON", "no history"),
+        *("a failing proxy", "a login page", "another file", "nothing", "a beginning"),
+        *("cut off", "closed"),
+    ],
 )
 def test_an_answer_that_is_not_the_database_is_explained(server, tmp_path, answer, reason):
     server.fault = lambda handler, _command: answer(handler)
