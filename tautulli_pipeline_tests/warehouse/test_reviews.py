@@ -103,6 +103,9 @@ def test_each_pair_is_listed_once_and_restored_plays_are_excluded(warehouse):
             "seconds_apart": 45,
             "overlap_seconds": 60,
             "same_rating_key": True,
+            "first_player": None,
+            "second_player": None,
+            "differs_in": ["source", "started_at", "stopped_at", "play_duration"],
         }
     ]
     assert list_near_matches(warehouse, Page(5, 1)).total == 1
