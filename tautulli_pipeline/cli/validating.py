@@ -109,8 +109,6 @@ def _shortened(names: Sequence[str]) -> str:
 
 def _print_outcomes(findings: Findings) -> None:
     """Print the expected outcomes and the table they were compared with."""
-    new, *others = findings.verdicts().items()
-    shown = dict([new, *((name, count) for name, count in others if count)])
-    print_counts(shown, {"plays in the database": findings.total_records})
+    print_counts(findings.verdicts(), {"plays in the database": findings.total_records})
     for line in findings.compared_with():
         print_line(line)

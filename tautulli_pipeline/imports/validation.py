@@ -85,14 +85,15 @@ class Findings:
     unreadable: tuple[dict[str, Any], ...] = ()
 
     def verdicts(self) -> dict[str, int]:
-        """Return the number of plays for each outcome, in words; they add up to all plays."""
+        """Return the number of plays for each outcome that has any; they add up to all plays."""
         duplicates = self.duplicates.items()
-        return {
-            "would be imported": self.new,
+        others = {
             **{f"duplicates, {REASONS_IN_WORDS[key]}": plays for key, plays in duplicates},
             **{f"rejected, {reason}": plays for reason, plays in self.rejected_reasons.items()},
-            **({"unreadable": self.errors} if self.errors else {}),
+            "unreadable": self.errors,
         }
+        counted = {words: plays for words, plays in others.items() if plays}
+        return {"would be imported": self.new} | counted
 
     def largest_event(self) -> str:
         """Describe the largest event that the stream takes."""

@@ -81,7 +81,6 @@ def test_a_dry_run_counts_plays_lists_ranges_and_marks_changed_ones_as_stale(
         assert counts.pop("verdict").splitlines()[2:] == [
             "| would be imported | 1 |",
             "| duplicates, same event | 23 |",
-            "| duplicates, same correlation key | 0 |",
             "| duplicates, same item, user and start | 1 |",
             "| rejected, missing title | 1 |",
             "| plays in the database | 26 |",
