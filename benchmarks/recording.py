@@ -15,6 +15,7 @@ import pyarrow as pa
 from tautulli_pipeline.imports.coordinator import PartitionHistory
 from tautulli_pipeline.imports.plan import Destination, Finished, Plan, make_plan
 from tautulli_pipeline.imports.receipts import PUBLISHED, ROWS, Receipt
+from tautulli_pipeline.imports.record import ImportRecord, Status
 from tautulli_pipeline.source.opening import OpenSource, open_source
 from tautulli_pipeline.source.survey import PartitionContent
 
@@ -41,6 +42,12 @@ class FinishedImport:
             )
             history.show(self._plan.versions)
         return self._plan
+
+    @property
+    def record(self) -> ImportRecord:
+        """The record of an import that completed."""
+        begun = ImportRecord.begin(self.source.path, "default", fresh=False)
+        return begun.ended(Status.COMPLETED)
 
     def publish(self, history: PartitionHistory) -> None:
         """Record each partition that is due."""
