@@ -6,7 +6,7 @@ import signal
 import sqlite3
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -34,8 +34,9 @@ def _short_limit(monkeypatch):
     monkeypatch.setattr(queries, "_LEAST_CPU_SECONDS", 0.2)
 
 
-@pytest.fixture
-def _interrupted_soon():
+@contextmanager
+def interrupted_soon():
+    """Send Ctrl-C to this process after a moment in the context."""
     timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
     timer.start()
     yield
@@ -53,19 +54,18 @@ def test_a_query_that_never_ends_is_refused_but_not_called_damaged(copy):
     assert not isinstance(caught.value, SourceDamagedError)
 
 
-@pytest.mark.usefixtures("_interrupted_soon")
 def test_a_signal_interrupts_a_query_at_once(copy):
     began_at = time.monotonic()
     with (
         pytest.raises(KeyboardInterrupt),
         open_copy(copy) as connection,
         explained(connection, "cannot read it"),
+        interrupted_soon(),
     ):
         connection.execute(ENDLESS)
     assert time.monotonic() - began_at < 3
 
 
-@pytest.mark.usefixtures("_interrupted_soon")
 def test_a_stop_interrupts_a_query_at_once(copy):
     stop = Stop("stopped")
     with (
@@ -74,6 +74,7 @@ def test_a_stop_interrupts_a_query_at_once(copy):
         stop.interruptible(),
         open_copy(copy) as connection,
         explained(connection, "cannot read it"),
+        interrupted_soon(),
     ):
         connection.execute(ENDLESS)
 
