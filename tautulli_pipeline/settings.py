@@ -107,27 +107,33 @@ class Settings(BaseModel):
         Raises:
             ConfigurationError: the file cannot be read, or holds no password.
         """
-        path = self.pipeline_password_file
-        if path is None:
-            return None
-        try:
-            password = path.read_text(encoding="utf-8").strip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise ConfigurationError(
-                f"cannot read PIPELINE_PASSWORD_FILE={path}: {why}",
-                hint="write the password into it, or unset the variable",
-            ) from error
-        if not password:
-            raise ConfigurationError(
-                f"PIPELINE_PASSWORD_FILE={path} is empty", hint="write the password into it"
-            )
-        return password
+        file = self.pipeline_password_file
+        return read_secret(file, "password", "PIPELINE_PASSWORD_FILE") if file else None
 
     @property
     def warehouse_path(self) -> Path:
         """Absolute path of the DuckDB file."""
         return (self.duckdb_path or self.layout.warehouse).absolute()
+
+
+def read_secret(file: Path, what: str, variable: str) -> str:
+    """Return the only line of the file that a variable names.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or is empty.
+    """
+    try:
+        secret = file.read_text(encoding="utf-8").strip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigurationError(
+            f"cannot read the {what} in {file}: {why}", hint=f"check {variable}"
+        ) from None
+    if not secret.strip():
+        raise ConfigurationError(
+            f"the {what} in {file} is empty", hint=f"write it into the file, or unset {variable}"
+        )
+    return secret
 
 
 def load_settings() -> Settings:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tautulli_pipeline.errors import ConfigurationError
-from tautulli_pipeline.settings import Settings, is_address
+from tautulli_pipeline.settings import Settings, is_address, read_secret
 from tautulli_pipeline.source.address import Address, Source, Tautulli
 
 
@@ -43,13 +43,4 @@ def _key_for(settings: Settings, address: Address) -> str:
             hint="copy it from Tautulli's Settings > Web Interface to TAUTULLI_API_KEY, or to a "
             "file that TAUTULLI_API_KEY_FILE names",
         )
-    try:
-        key = file.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        cause = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise ConfigurationError(
-            f"cannot read the API key in {file}: {cause}", hint="check TAUTULLI_API_KEY_FILE"
-        ) from None
-    if not key:
-        raise ConfigurationError(f"{file} has no API key", hint="check TAUTULLI_API_KEY_FILE")
-    return key
+    return read_secret(file, "API key", "TAUTULLI_API_KEY_FILE").strip()

@@ -4,7 +4,6 @@ Run config chooses the rows like the command line: by ids, or by the filters of 
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 import dagster as dg
@@ -12,6 +11,7 @@ import dagster as dg
 from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.imports.curation import replay_letters
 from tautulli_pipeline.imports.replay import OUTCOMES_IN_WORDS, Tried
+from tautulli_pipeline.imports.sources import resolve_source
 from tautulli_pipeline.orchestration.options import DeadLetters, Duplicates
 from tautulli_pipeline.orchestration.resources import Warehouse
 from tautulli_pipeline.orchestration.run_tables import table
@@ -51,7 +51,7 @@ def replay_rejected(
 ) -> None:
     """Replay dead letters: records that are valid now are added to the table once."""
     settings = load_settings()
-    database = Path(config.database).expanduser() if config.database else None
+    database = resolve_source(settings, config.database) if config.database else None
     with warehouse.get_connection() as connection:
         _require_one_way(config)
         tried = replay_letters(connection, settings, config.ids, database, **config.filters())

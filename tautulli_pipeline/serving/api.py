@@ -29,7 +29,6 @@ from tautulli_pipeline.errors import (
     SourceError,
     StreamError,
     WarehouseError,
-    in_one_line,
 )
 from tautulli_pipeline.imports.record import PENDING_SUMMARY, ImportLog, Status
 from tautulli_pipeline.imports.reset import reset_progress
@@ -291,6 +290,8 @@ def _findings(source: Source) -> dict[str, Any]:
     """Validate in a process of its own, which gives back its memory."""
     command = (sys.executable, "-m", "tautulli_pipeline", "validate", "--json", "--", str(source))
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if not done.stdout:
+        raise PipelineError(f"the validation of {source} was killed", hint="try it again")
     facts: dict[str, Any] = orjson.loads(done.stdout)
     if done.returncode == 0:
         return facts
@@ -315,5 +316,5 @@ def _report_bad_request(_request: Request, error: Exception) -> JSONResponse:
 
 def _report_no_route(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    fault = {"error": in_one_line(error), "hint": f"see {API}/openapi.json"}
-    return _Answer(fault | {"error": error.detail}, error.status_code, headers=error.headers)
+    fault = {"error": error.detail, "hint": f"see {API}/openapi.json"}
+    return _Answer(fault, error.status_code, headers=error.headers)

@@ -112,6 +112,6 @@ def _refusal(connection: HTTPConnection) -> Response:
     if is_page and connection.scope["method"] == "GET":
         return RedirectResponse(LOGIN, HTTPStatus.SEE_OTHER)
     fault = {"error": "no password or a wrong one", "hint": f"log in at {LOGIN}"}
-    # For programs only: a browser would ask for it again and again.
+    # For programs only: a browser would keep asking for the password.
     headers = {"WWW-Authenticate": "Basic"} if connection.url.path.startswith(API) else None
     return JSONResponse(fault, HTTPStatus.UNAUTHORIZED, headers=headers)
