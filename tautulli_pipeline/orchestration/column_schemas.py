@@ -73,6 +73,8 @@ _TABLE_ONLY_COLUMNS: Final = {
     "stream_id": ("VARCHAR", "The stream that delivered the event."),
     "stream_sequence": ("BIGINT", "The event's sequence number on that stream."),
     "payload_hash": ("UBIGINT", "Hash of the payload, to detect duplicates with other content."),
+    "content_hash": ("UBIGINT", "Hash of the content, without names and row numbers."),
+    "group_started_at": ("TIMESTAMP", "When the first play of its group started, UTC."),
     "created_at": ("TIMESTAMP", "When the row was stored, UTC."),
     "restored_at": ("TIMESTAMP", "When the row was restored from the audit log, UTC."),
 }

@@ -10,6 +10,7 @@ REASONS_IN_WORDS: Final = {
     "correlation_key": "same correlation key",
     "cross_source_key": "reported by another source",
     "rating_key_user_started": "same item, user and start",
+    "guid_user_started": "same item by guid, user and start",
 }
 REASONS: Final = tuple(REASONS_IN_WORDS)
 LAYERS: Final = ("cache", "database")

@@ -77,18 +77,19 @@ _LATE_OUTCOMES = """
 """
 
 _WRITE_LINES = """
-    INSERT OR REPLACE INTO import_ledger
-    SELECT import_id, partition_key,
-        count(*),
-        count(final),
-        count(*) FILTER (outcome = 'published' OR final IN ('imported', 'cache', 'database')),
-        count(*) FILTER (final = 'imported'),
-        count(*) FILTER (final = 'stream'),
-        count(*) FILTER (final = 'cache'),
-        count(*) FILTER (final = 'database'),
-        count(*) FILTER (final = 'rejected'),
-        count(*) FILTER (final = 'errors'),
-        any_value(published_at), $now
+    INSERT OR REPLACE INTO import_ledger BY NAME
+    SELECT import_id, partition_key, any_value(server_id) AS server_id,
+        count(*) AS total_records,
+        count(final) AS processed,
+        count(*) FILTER (outcome = 'published' OR final IN ('imported', 'cache', 'database'))
+            AS published,
+        count(*) FILTER (final = 'imported') AS imported,
+        count(*) FILTER (final = 'stream') AS duplicates_stream,
+        count(*) FILTER (final = 'cache') AS duplicates_cache,
+        count(*) FILTER (final = 'database') AS duplicates_database,
+        count(*) FILTER (final = 'rejected') AS rejected,
+        count(*) FILTER (final = 'errors') AS errors,
+        any_value(published_at) AS published_at, $now AS settled_at
     FROM row_outcomes
     GROUP BY import_id, partition_key
 """

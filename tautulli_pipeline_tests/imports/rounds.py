@@ -152,6 +152,7 @@ class Rounds:
         with self.opened() as connection:
             cursor = connection.execute(
                 "SELECT * EXCLUDE (import_id, stream_id, stream_sequence, payload_hash, "
+                "content_hash, group_started_at, "
                 "created_at) FROM playback_events ORDER BY source_row_id"
             )
             names = [column[0] for column in cursor.description]

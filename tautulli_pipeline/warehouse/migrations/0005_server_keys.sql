@@ -1,0 +1,12 @@
+-- The unique indexes of one server: plays of two servers may share these keys.
+CREATE UNIQUE INDEX idx_playback_correlation_key ON playback_events (
+    (CASE WHEN restored_at IS NULL THEN md5_number(server_id || '|' || correlation_key) END)
+);
+
+-- The key is (server_id, rating_key, user_id, started_at). Rows where one of them is NULL
+-- have no key.
+CREATE UNIQUE INDEX idx_playback_dedup ON playback_events (
+    (CASE WHEN restored_at IS NULL THEN
+        md5_number(concat_ws('|', server_id, user_id, epoch_us(started_at)) || '|' || rating_key)
+    END)
+);
