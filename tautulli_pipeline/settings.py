@@ -19,6 +19,7 @@ from pydantic import (
 
 from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.errors import ConfigurationError
+from tautulli_pipeline.events.servers import Servers
 
 # How long an import waits if another program has the warehouse open.
 WAREHOUSE_WAIT_SECONDS: Final = 120.0
@@ -55,6 +56,13 @@ _Source = Annotated[Path | str, BeforeValidator(_path_or_address)]
 _Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 
+def _listed(value: object) -> object:
+    """Split the text of a variable at its commas."""
+    return (
+        tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+    )
+
+
 class Settings(BaseModel):
     """The settings from the environment, validated at start-up."""
 
@@ -66,6 +74,7 @@ class Settings(BaseModel):
     import_dry_run: bool = False
     import_auto_start: bool = False
     import_server_id: Annotated[str, Field(min_length=1)] = "default"
+    import_server_replaces: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
 
     tautulli_api_key: SecretStr | None = None
     tautulli_api_key_file: _Path | None = None
@@ -89,6 +98,12 @@ class Settings(BaseModel):
 
     dedup_window_seconds: Annotated[float, Field(ge=0, le=86_400)] = 300
     dedup_max_entries: Annotated[int, Field(ge=0, le=10_000_000)] = 10_000
+
+    @property
+    def servers(self) -> Servers:
+        """The earlier ids of the server."""
+        replaced = dict.fromkeys(self.import_server_replaces, self.import_server_id)
+        return Servers({old: new for old, new in replaced.items() if old != new})
 
     @property
     def data_dir(self) -> Path:

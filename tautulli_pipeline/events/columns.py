@@ -18,7 +18,9 @@ HISTORY_TABLES: Final = (HISTORY, METADATA, MEDIA_INFO)
 USERNAME_LOOKUP: Final = "users.username"
 FRIENDLY_NAME_LOOKUP: Final = "users.friendly_name"
 LIBRARY_LOOKUP: Final = "library_sections.section_name"
-LOOKUPS: Final = (USERNAME_LOOKUP, FRIENDLY_NAME_LOOKUP, LIBRARY_LOOKUP)
+# The start of the play that `reference_id` refers to, which is the first one of its group.
+GROUP_START_LOOKUP: Final = "reference.started"
+LOOKUPS: Final = (USERNAME_LOOKUP, FRIENDLY_NAME_LOOKUP, LIBRARY_LOOKUP, GROUP_START_LOOKUP)
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,15 @@ COMPUTED: Final[dict[str, str]] = {
     "percent_complete": "BIGINT",
     "watched_status": "DOUBLE",
     "play_duration": "BIGINT",
+    "group_started_at": "TIMESTAMP",
 }
+
+# Fields that say nothing new about a play: its row numbers and the keys made of them, and the
+# names, which change without it. They come first in an event, and the content comes after them.
+NOT_CONTENT: Final = (
+    *("event_id", "session_key", "correlation_key", "source", "server_id", "source_row_id"),
+    *("friendly_name", "library_name", "reference_id"),
+)
 
 # Fields of an event's JSON: name to type in the warehouse.
 EVENT_FIELDS: Final[dict[str, str]] = (

@@ -66,3 +66,22 @@ def cross_source_key(
 def correlation_key(source: str, cross_source: str, session_key: str) -> str:
     """Return CorrelationKey v2.3: the producer, the cross-source key and the session."""
     return f"concat_ws(':', {source}, {cross_source}, coalesce({session_key}, 'unknown'))"
+
+
+# Agents that give an item the same guid on every server.
+_GLOBAL_GUID: Final = (
+    r"(plex://(movie|episode|track)/|com\.plexapp\.agents\.(imdb|themoviedb|thetvdb)://).+"
+)
+
+
+def global_guid(guid: str, is_live: str) -> str:
+    """Return the guid if it identifies its item on every server, otherwise NULL."""
+    return (
+        f"CASE WHEN regexp_full_match({guid}, '{_GLOBAL_GUID}') AND NOT coalesce({is_live}, false) "
+        f"THEN {guid} END"
+    )
+
+
+def id_on_server(server_id: str, event_id: str) -> str:
+    """Return the id of a play whose event id is that of a play of another server."""
+    return uuid_of_name(f"concat({server_id}, ':', {event_id})")

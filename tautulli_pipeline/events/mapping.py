@@ -16,10 +16,12 @@ from tautulli_pipeline.events.columns import (
     COMPUTED,
     COPIED,
     FRIENDLY_NAME_LOOKUP,
+    GROUP_START_LOOKUP,
     HISTORY,
     HISTORY_TABLES,
     LIBRARY_LOOKUP,
     LOOKUPS,
+    NOT_CONTENT,
     USERNAME_LOOKUP,
     Column,
 )
@@ -100,7 +102,9 @@ def mapping_query(
         `source_row_id` BIGINT (NULL if the row's id is not an integer); `event_id`,
         `subject` and `payload` VARCHAR; `reason` VARCHAR (NULL for an event, otherwise
         why the row is rejected, with `payload` NULL); the keys `correlation_key`,
-        `rating_key`, `user_id` and `started_at`; and the flag `live`.
+        `rating_key`, `guid` (only one that identifies an item everywhere), `user_id` and
+        `started_at`; the flag `live`; and `content_hash` UBIGINT, which is the same for the
+        same content with other names and row numbers.
     """
     # Each stage names the expressions that later stages use more than once: binding a query
     # of this width costs as much as mapping a thousand rows.
@@ -110,10 +114,14 @@ def mapping_query(
         numbers AS (SELECT {_numbers(cells)}, * FROM cells),
         plays AS (SELECT {_plays(cells, server_id)}, * FROM numbers),
         computed AS (SELECT {_computed(cells, server_id)}, * FROM plays),
-        mapped AS (SELECT {_payload(cells)} AS payload, * FROM computed)
+        parts AS (SELECT {_content(cells)} AS content, * FROM computed),
+        mapped AS (SELECT {_payload(cells)} AS payload, * FROM parts)
         SELECT row_id AS source_row_id, event_id, {_subject(cells)} AS subject, correlation_key,
-            {cells["rating_key"]} AS rating_key, user_number AS user_id, moment AS started_at,
+            {cells["rating_key"]} AS rating_key,
+            {identity.global_guid(cells["guid"], f"{cells['live']} = '1'")} AS guid,
+            user_number AS user_id, moment AS started_at,
             coalesce({cells["live"]} = '1', false) AS live,
+            CASE WHEN fault IS NULL THEN hash(content) END AS content_hash,
             CASE WHEN fault IS NULL AND strlen(payload) <= {max_payload_bytes}
                 THEN payload END AS payload,
             coalesce(fault, CASE WHEN strlen(payload) > {max_payload_bytes} THEN concat(
@@ -218,6 +226,9 @@ def _plays(cells: Cells, server_id: str) -> str:
         {
             "moment": _moment("start_seconds"),
             "stop_moment": _moment("nullif(stop_seconds, 0)"),
+            "group_moment": _moment(
+                f"nullif(TRY_CAST({quote_identifier(GROUP_START_LOOKUP)} AS BIGINT), 0)"
+            ),
             "fault": fault,
             "cross_source_key": cross_source,
         }
@@ -267,6 +278,7 @@ def _computed(cells: Cells, server_id: str) -> str:
             "start_seconds", "stop_seconds", f"TRY_CAST({cells['paused_counter']} AS BIGINT)"
         )
         + "::VARCHAR",
+        "group_started_at": _rfc3339("group_moment"),
         "decision": formulas.transcode_decision(
             cells["transcode_decision"], cells["video_decision"], cells["audio_decision"]
         ),
@@ -280,16 +292,30 @@ def _rfc3339(moment: str) -> str:
 
 def _payload(cells: Cells) -> str:
     """Return SQL for the event's JSON, without the fields that are NULL."""
-    members = [_member(name, _json(quote_identifier(name), COMPUTED[name])) for name in COMPUTED]
+    members = _members(cells)
+    head = [_member(name, members[name]) for name in NOT_CONTENT if name in members]
+    return "concat('{\"schema_version\":1', " + ", ".join(head) + ", content, '}')"
+
+
+def _content(cells: Cells) -> str:
+    """Return SQL for the members of the event's JSON that are the content of the play."""
+    members = _members(cells)
+    content = [_member(name, sql) for name, sql in members.items() if name not in NOT_CONTENT]
+    return f"concat({', '.join(content)})"
+
+
+def _members(cells: Cells) -> dict[str, str]:
+    """Return SQL for the value of each member of the event's JSON."""
+    members = {name: _json(quote_identifier(name), COMPUTED[name]) for name in COMPUTED}
     for column in _present(cells):
         sql = cells[column.source]
         if column.name == "transcode_decision":
             sql = "decision"
         elif column.type != "VARCHAR":
             sql = quote_identifier(column.name)
-        members.append(_member(column.name, _json(sql, column.type)))
-    members.append(_member("extra", "'{' || nullif(extra_members, '')[2:] || '}'"))
-    return "concat('{\"schema_version\":1', " + ", ".join(members) + ", '}')"
+        members[column.name] = _json(sql, column.type)
+    members["extra"] = "'{' || nullif(extra_members, '')[2:] || '}'"
+    return members
 
 
 def _json(sql: str, type_: str) -> str:

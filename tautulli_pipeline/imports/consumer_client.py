@@ -24,6 +24,7 @@ from tautulli_pipeline.imports.consumer_protocol import (
     Finish,
     Finished,
     Held,
+    Name,
     Order,
     Progress,
     Ready,
@@ -35,6 +36,7 @@ from tautulli_pipeline.imports.consumer_protocol import (
 from tautulli_pipeline.imports.record import Outcomes
 from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.warehouse.arrivals import Arrivals
+from tautulli_pipeline.warehouse.server_list import Names
 
 _END_TIMEOUT_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.1
@@ -97,9 +99,13 @@ class ConsumerClient:
         self._listener = threading.Thread(target=self._listen, name="consumer", daemon=True)
         self._listener.start()
 
-    def begin(self, import_id: str) -> None:
+    def begin(self, import_id: str, sample: Iterable[str] = ()) -> None:
         """Tell it to consume for that import; see `Begin`."""
-        self._order(Begin(import_id))
+        self._order(Begin(import_id, list(sample)))
+
+    def name(self, names: Names) -> None:
+        """Tell it to store the names of users and libraries; done when `drain` returns."""
+        self._order(Name(names))
 
     def await_ready(self, wait_seconds: float) -> Ready:
         """Wait until the consumer has opened the warehouse and the stream.

@@ -15,13 +15,19 @@ from pydantic import TypeAdapter
 
 from tautulli_pipeline.imports.record import Outcomes
 from tautulli_pipeline.warehouse.arrivals import Arrivals
+from tautulli_pipeline.warehouse.server_list import Names
 
 
 @dataclass(frozen=True)
 class Begin:
-    """Consume for this import, once no other program holds the warehouse."""
+    """Consume for this import, once no other program holds the warehouse.
+
+    Attributes:
+        sample: event ids of the source; `Ready` says which servers have them.
+    """
 
     import_id: str
+    sample: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,13 @@ class Cover:
     """Count the settled rows of these partitions only."""
 
     partitions: list[str]
+
+
+@dataclass(frozen=True)
+class Name:
+    """Store the names of users and libraries, unless a newer file has spoken."""
+
+    names: Names
 
 
 @dataclass(frozen=True)
@@ -52,9 +65,18 @@ class Finish:
 
 @dataclass(frozen=True)
 class Ready:
-    """The warehouse is open and the stream is connected."""
+    """The warehouse is open and the stream is connected.
+
+    Attributes:
+        servers: the servers whose plays were imported, the first one first.
+        sampled: the number of event ids in the sample.
+        holders: how many of them are stored, by current server id.
+    """
 
     warehouse_id: str
+    servers: list[str] = field(default_factory=list)
+    sampled: int = 0
+    holders: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -108,7 +130,7 @@ class Failed:
     traceback: str = ""
 
 
-Order = Begin | Cover | Drain | Finish
+Order = Begin | Cover | Name | Drain | Finish
 Reply = Ready | Waiting | Held | Progress | Drained | Finished | Failed
 
 _KINDS: Final[dict[str, TypeAdapter[Any]]] = {

@@ -14,8 +14,11 @@ from functools import partial
 from io import FileIO
 from typing import IO
 
+from duckdb import DuckDBPyConnection
+
 from tautulli_pipeline.data_dir.directory import explained_faults
 from tautulli_pipeline.errors import PipelineError, StoppedError, WarehouseHeldError
+from tautulli_pipeline.events.servers import Servers
 from tautulli_pipeline.imports.connections import open_as_consumer
 from tautulli_pipeline.imports.consumer_protocol import (
     Begin,
@@ -26,6 +29,7 @@ from tautulli_pipeline.imports.consumer_protocol import (
     Finish,
     Finished,
     Held,
+    Name,
     Progress,
     Ready,
     Waiting,
@@ -39,6 +43,7 @@ from tautulli_pipeline.settings import Settings, load_settings
 from tautulli_pipeline.warehouse.arrivals import Arrivals, arrivals_since
 from tautulli_pipeline.warehouse.caution import Caution
 from tautulli_pipeline.warehouse.schema import warehouse_id
+from tautulli_pipeline.warehouse.server_list import Names, holders_of, known_servers
 
 
 @dataclass
@@ -60,12 +65,16 @@ class _Import:
     since: datetime | None = None
     changed: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     outcomes: Outcomes | None = None
+    names: Names | None = None
 
     def listen(self) -> None:
         for line in self.orders:
             order = parse(line)
             if isinstance(order, Cover):
                 self.covered = order.partitions
+                continue
+            if isinstance(order, Name):
+                self.names = order.names
                 continue
             if isinstance(order, Finish):
                 self.since = order.since
@@ -91,13 +100,18 @@ class _Import:
             raise StoppedError("the consumer was stopped")
         send(self.replies, reply)
 
-    def report_ready(self, warehouse: str) -> None:
+    def report_ready(self, connection: DuckDBPyConnection, servers: Servers) -> None:
         """Report once that the warehouse and the stream are open."""
         if not self.is_ready:
             self.is_ready = True
-            send(self.replies, Ready(warehouse))
+            known, sample = known_servers(connection), self.begin.sample
+            holders = holders_of(connection, sample, servers) if sample else {}
+            send(self.replies, Ready(warehouse_id(connection), known, len(sample), holders))
 
     def report(self, consumption: Consumption) -> None:
+        if self.names is not None:
+            consumption.writer.name(self.names)
+            self.names = None
         outcomes = self._settled(consumption)
         if outcomes != self.outcomes:
             self.outcomes = outcomes
@@ -126,7 +140,7 @@ def consume(settings: Settings, running: _Import) -> Arrivals | None:
 def _consume(settings: Settings, running: _Import, caution: Caution) -> Arrivals | None:
     with open_as_consumer(settings, wait_seconds=math.inf, on_wait=running.wait_for) as connection:
         with open_consumption(settings, connection, caution, on_wait=running.wait) as consumption:
-            running.report_ready(warehouse_id(connection))
+            running.report_ready(connection, settings.servers)
             consumption.run(running)
             while not running.stopped:
                 running.report_drained(consumption)

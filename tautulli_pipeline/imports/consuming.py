@@ -64,8 +64,15 @@ def open_consumption(
         stream_address(settings) as address,
         open_consuming(address, on_wait=on_wait) as session,
     ):
-        writer = Writer(connection, dedup_cache(settings), session.identity, caution=caution)
-        yield Consumption(session, writer, Ledger(connection), settings.layout.receipts)
+        writer = Writer(
+            connection,
+            dedup_cache(settings),
+            session.identity,
+            caution=caution,
+            servers=settings.servers,
+        )
+        ledger = Ledger(connection, settings.servers)
+        yield Consumption(session, writer, ledger, settings.layout.receipts)
 
 
 @dataclass

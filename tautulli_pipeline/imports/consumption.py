@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import numpy as np
 import pyarrow as pa
 
-from tautulli_pipeline.imports.messages import IMPORT_HEADER
+from tautulli_pipeline.imports.messages import CONTENT_HEADER, IMPORT_HEADER
 from tautulli_pipeline.imports.receipts import Receipt, ReceiptFolder
 from tautulli_pipeline.memory import release_memory
 from tautulli_pipeline.stream.consumer import Delivered
@@ -171,6 +171,7 @@ def _as_table(batch: Sequence[Delivered]) -> pa.Table:
         pa.array([message.subject for message in batch], pa.string()),
         pa.array(header_values(headers, IMPORT_HEADER), pa.string()),
         pa.array(header_values(headers, MESSAGE_ID_HEADER), pa.string()),
+        pa.array(header_values(headers, CONTENT_HEADER), pa.string()),
         _joined([message.payload for message in batch]),
     ]
     return pa.Table.from_arrays(columns, schema=MESSAGES)

@@ -21,7 +21,8 @@ from tautulli_pipeline.errors import StreamError, WarehouseHeldError
 from tautulli_pipeline.imports.connections import check_login, stream_address
 from tautulli_pipeline.imports.consumer_client import ConsumerClient
 from tautulli_pipeline.imports.known_warehouse import KnownWarehouse
-from tautulli_pipeline.imports.messages import PartitionWork
+from tautulli_pipeline.imports.messages import PartitionWork, Sender
+from tautulli_pipeline.imports.new_server import require_new_plays, sample_event_ids
 from tautulli_pipeline.imports.plan import Destination, Finished, Plan, make_plan
 from tautulli_pipeline.imports.publication import Publication
 from tautulli_pipeline.imports.receipts import Receipt, ReceiptFolder
@@ -38,6 +39,7 @@ from tautulli_pipeline.source.snapshot import OnCopied
 from tautulli_pipeline.source.survey import PartitionContent
 from tautulli_pipeline.stream.session import PublishingSession, open_publishing
 from tautulli_pipeline.stream.standstill import FOR_CONSUMER
+from tautulli_pipeline.warehouse.server_list import Names
 
 _log = logging.getLogger(__name__)
 
@@ -51,11 +53,11 @@ class PartitionHistory(Protocol):
     def grid(self) -> Grid | None:
         """The grid that defines the partitions; None before the first import."""
 
-    def finished(self) -> Mapping[str, Finished]:
-        """The latest publication of each partition, by key."""
+    def finished(self, place: str) -> Mapping[str, Finished]:
+        """The latest publication of each partition to this place, by key."""
 
-    def show(self, keys: Iterable[str]) -> None:
-        """Show exactly these partitions to users."""
+    def show(self, keys: Iterable[str], place: str) -> None:
+        """Show exactly these partitions of this place to users."""
 
     def record(self, receipt: Receipt, content: PartitionContent, finished: Finished) -> None:
         """Record a published partition."""
@@ -130,8 +132,19 @@ class Import:
     def begin_consumer(self) -> None:
         """Let the consumer begin, unless it has."""
         if not self._has_begun:
-            self.consumer.begin(self.record.import_id)
+            self.consumer.begin(self.record.import_id, self._sample())
             self._has_begun = True
+
+    @property
+    def _is_new_server(self) -> bool:
+        """Whether plays of another server may be in the warehouse, and none of this one."""
+        current = self.settings.servers.current
+        known = {current(server_id) for server_id in self.warehouse.servers}
+        return self.warehouse.exists and self.request.server_id not in known
+
+    def _sample(self) -> list[str]:
+        """Return some event ids of a new server, which may be a known one under another id."""
+        return sample_event_ids(self.source, self.request.server_id) if self._is_new_server else []
 
     def prepare(self, history: PartitionHistory, chosen: Collection[str] | None = None) -> Plan:
         """Plan what to publish; a second call returns the same plan.
@@ -157,7 +170,7 @@ class Import:
                 self.contents = self.source.survey(grid, self.settings.import_batch_size)
         self._chosen = chosen
         self._report_kept_batch_size(grid)
-        if self.warehouse.warehouse_id is None:
+        if self.warehouse.warehouse_id is None or self._is_new_server:
             return self._confirmed(history, self.request.wait_seconds)
         plan = self._make_plan(history, self.warehouse.warehouse_id)
         if plan.work or not self._has_begun:
@@ -172,10 +185,11 @@ class Import:
         assert self.contents is not None
         record = self.record
         self._planned_for = warehouse_id
+        place = Destination(self.request.server_id, warehouse_id, self.session.identity)
         self._plan = make_plan(
             self.contents,
-            history.finished(),
-            Destination(self.request.server_id, warehouse_id, self.session.identity),
+            history.finished(place.place),
+            place,
             record.import_id,
             fresh=record.fresh,
             chosen=self._chosen,
@@ -186,7 +200,7 @@ class Import:
                 self.source.look_again()
                 self.contents = self.source.survey(history.grid(), self.settings.import_batch_size)
             return self._make_plan(history, warehouse_id)
-        history.show(self._plan.versions)
+        history.show(self._plan.versions, place.place)
         self.running.cover(self._plan)
         if self._plan.covered:
             self.begin_consumer()
@@ -198,8 +212,10 @@ class Import:
         """Return the plan for the warehouse that the consumer has opened."""
         if not self._is_confirmed:
             self.begin_consumer()
-            warehouse_id = self.consumer.await_ready(wait_seconds).warehouse_id
-            self.warehouse.opened(warehouse_id)
+            ready = self.consumer.await_ready(wait_seconds)
+            warehouse_id = ready.warehouse_id
+            require_new_plays(ready, self.request.server_id, self.settings.servers)
+            self.warehouse.opened(warehouse_id, ready.servers)
             self._is_confirmed = True
             if warehouse_id != self._planned_for:
                 return self._make_plan(history, warehouse_id)
@@ -239,6 +255,7 @@ class Import:
         """
         plan = self.prepare(history)
         if self._has_nothing_to_do(plan) and not self._is_confirmed:
+            self._name_only(history)
             self.running.complete()
             return
         work, rounds, fewest = plan.work, 0, None
@@ -249,6 +266,7 @@ class Import:
             if confirmed is not plan:  # it is another warehouse than the remembered one
                 plan, work = confirmed, confirmed.work
                 continue
+            self._name()
             drained = self.consumer.drain(self.session.last_sequence())
             self.running.settled(drained.outcomes)
             work = plan.again(drained.unsettled)
@@ -271,6 +289,32 @@ class Import:
         # Those of other imports are settled as well, and no import but the last is ever resumed.
         ReceiptFolder(self.settings.layout.receipts).remove()
 
+    def _name_only(self, history: PartitionHistory) -> None:
+        """Store new names, if no other program holds the warehouse."""
+        if self._has_new_names:
+            with suppress(WarehouseHeldError):
+                self._confirmed(history, 0)
+                self._name()
+                self.running.settled(self.consumer.drain(self.session.last_sequence()).outcomes)
+
+    @property
+    def _has_new_names(self) -> bool:
+        known = self.warehouse.names.get(self.request.server_id)
+        return known != f"{self.source.names_digest}:{self._newest_start}"
+
+    @property
+    def _newest_start(self) -> int:
+        starts = [content.started[1] for content in self.contents or () if content.started]
+        return max(starts, default=0)
+
+    def _name(self) -> None:
+        """Let the consumer store the names of the source, unless they are stored."""
+        if not self._has_new_names:
+            return
+        server_id, newest, names = self.request.server_id, self._newest_start, self.source.names
+        self.consumer.name(Names(server_id, newest, names.users, names.libraries))
+        self.warehouse.named(server_id, f"{names.digest}:{newest}")
+
     def _publish(
         self, work: tuple[PartitionWork, ...], plan: Plan, history: PartitionHistory
     ) -> None:
@@ -278,9 +322,15 @@ class Import:
         with self.source.naming_damage(), ExitStack() as stack:
             with self.stop.interruptible():
                 reader = stack.enter_context(self.source.open_reader())
-            publication = Publication(
+            first = next(iter(self.warehouse.servers), self.request.server_id)
+            sender = Sender(
                 self.record.import_id,
                 self.request.server_id,
+                self._newest_start,
+                shares_ids=first != self.request.server_id,
+            )
+            publication = Publication(
+                sender,
                 reader,
                 self.source.schema,
                 self.session,

@@ -6,9 +6,9 @@ A file is recognized by its device and inode. The consumer confirms the id when 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
@@ -24,12 +24,16 @@ class _Memory:
     Attributes:
         left_as: the size and the time of the last change when an import left it complete; None
             since another import opened it.
+        servers: the servers whose plays were imported, the first one first.
+        names: a digest of the names that were stored last, by server.
     """
 
     warehouse_id: str
     device: int
     inode: int
     left_as: tuple[int, int] | None = None
+    servers: tuple[str, ...] = ()
+    names: dict[str, str] = field(default_factory=dict)
 
 
 _STORED: Final = TypeAdapter(_Memory)
@@ -41,6 +45,9 @@ class KnownWarehouse:
     Attributes:
         warehouse_id: the id; None if it is not known, or if there is another file now.
         is_untouched: whether nothing was written to the file since an import left it complete.
+        exists: whether there is a file.
+        servers: the servers whose plays are known to be in it, the first one first.
+        names: a digest of the names that were stored last, by server.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -50,12 +57,24 @@ class KnownWarehouse:
         known, found = self._recall(), self._look()
         same = known and found and (known.device, known.inode) == (found.st_dev, found.st_ino)
         self.warehouse_id = known.warehouse_id if known and same else None
+        self.exists = found is not None
+        self.servers = known.servers if known and same else ()
+        self.names = dict(known.names) if known and same else {}
         self.is_untouched = bool(known and found and same and known.left_as == _state(found))
 
-    def opened(self, warehouse_id: str) -> None:
-        """Remember the id that the consumer found in the file."""
+    def opened(self, warehouse_id: str, servers: Sequence[str]) -> None:
+        """Remember the id and the servers that the consumer found in the file."""
+        if warehouse_id != self.warehouse_id:
+            self.names = {}
         self.warehouse_id, self._is_open = warehouse_id, True
+        self.servers = tuple(servers)
         self._remember(is_complete=False)
+
+    def named(self, server_id: str, digest: str) -> None:
+        """Remember that the names of a server are stored."""
+        self.names[server_id] = digest
+        if server_id not in self.servers:
+            self.servers = (*self.servers, server_id)
 
     @contextmanager
     def left_complete(self) -> Iterator[None]:
@@ -68,7 +87,14 @@ class KnownWarehouse:
         found = self._look()
         if found is not None and self.warehouse_id is not None:
             left_as = _state(found) if is_complete else None
-            memory = _Memory(self.warehouse_id, found.st_dev, found.st_ino, left_as)
+            memory = _Memory(
+                self.warehouse_id,
+                found.st_dev,
+                found.st_ino,
+                left_as,
+                self.servers,
+                self.names,
+            )
             with suppress(OSError):  # the next import opens the warehouse first
                 write_atomically(self._memory, _STORED.dump_json(memory))
 

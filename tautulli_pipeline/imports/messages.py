@@ -6,10 +6,12 @@ partitions, and a partition may span several batches.
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -33,14 +35,17 @@ from tautulli_pipeline.stream.wire import header_block
 
 IMPORT_HEADER: Final = "Import-Id"
 PARTITION_HEADER: Final = "Import-Partition"
+# The hash of the content of a play, and the newest start in its file in Unix seconds.
+CONTENT_HEADER: Final = "Import-Content"
 
-_MAPPED: Final = ("source_row_id", "event_id", "reason", "record")
+_MAPPED: Final = ("source_row_id", "event_id", "reason", "record", "content_hash")
 
 
 def no_rows() -> pa.Table:
     """Return an empty table with the columns of mapped rows."""
-    texts = ((name, pa.string()) for name in (*_MAPPED[1:], "subject", "payload"))
-    return pa.schema([("source_row_id", pa.int64()), *texts]).empty_table()
+    texts = ((name, pa.string()) for name in (*_MAPPED[1:-1], "subject", "payload"))
+    numbers = (("source_row_id", pa.int64()), ("content_hash", pa.uint64()))
+    return pa.schema([*numbers, *texts]).empty_table()
 
 
 @dataclass(frozen=True)
@@ -51,11 +56,14 @@ class PartitionWork:
         partition: the ids of its rows.
         only: ids of lost rows to publish again; None for all rows.
         attempt: makes the message ids of such rows new to layer 1.
+        has_changed: whether it was published before with other content, so that layer 1 may
+            drop only what this import has published itself.
     """
 
     partition: Partition
     only: frozenset[int] | None = None
     attempt: int = 0
+    has_changed: bool = False
 
     @property
     def key(self) -> str:
@@ -63,24 +71,54 @@ class PartitionWork:
         return self.partition.key
 
 
+@dataclass(frozen=True)
+class Sender:
+    """What the messages of one import have in common.
+
+    Attributes:
+        server_id: the server in keys and rows.
+        newest_start: the newest start of a play in the file, in Unix seconds.
+        shares_ids: whether another server may use the same message ids.
+    """
+
+    import_id: str
+    server_id: str
+    newest_start: int = 0
+    shares_ids: bool = False
+
+    def headers(self, event_id: str, content_hash: int, part: PartitionWork) -> dict[str, str]:
+        """Return the headers of the message of one event."""
+        message_id = f"{event_id}:{self._server_digest}" if self.shares_ids else event_id
+        if part.has_changed:
+            message_id += f":{content_hash:016x}:{self.import_id}"
+        if part.attempt:
+            message_id += f":{part.attempt}"
+        return {
+            MESSAGE_ID_HEADER: message_id,
+            IMPORT_HEADER: self.import_id,
+            PARTITION_HEADER: part.key,
+            CONTENT_HEADER: f"{content_hash} {self.newest_start}",
+        }
+
+    @cached_property
+    def _server_digest(self) -> str:
+        """A short name of the server that fits into a header, whatever its id is."""
+        return hashlib.blake2b(self.server_id.encode(), digest_size=6).hexdigest()
+
+
 _LONGEST_IMPORT_ID: Final = "20260101T000000-00000000"
 _LONGEST_EVENT_ID: Final = "00000000-0000-5000-8000-000000000000"
-_LONGEST_WORK: Final = PartitionWork(Partition.parse("0000000001-0000001000"), attempt=10**13)
+_LONGEST_WORK: Final = PartitionWork(
+    Partition.parse("0000000001-0000001000"), attempt=10**13, has_changed=True
+)
+_LONGEST_START: Final = 10**11
 
 
 def payload_bytes(limit: MessageLimit) -> int:
     """Return the size of the largest event whose message is within the limit."""
-    longest = _headers(_LONGEST_IMPORT_ID, _LONGEST_EVENT_ID, _LONGEST_WORK)
+    sender = Sender(_LONGEST_IMPORT_ID, "", _LONGEST_START, shares_ids=True)
+    longest = sender.headers(_LONGEST_EVENT_ID, 2**64 - 1, _LONGEST_WORK)
     return max(0, limit.bytes - len(header_block(longest)))
-
-
-def _headers(import_id: str, event_id: str, part: PartitionWork) -> dict[str, str]:
-    suffix = f":{part.attempt}" if part.attempt else ""
-    return {
-        MESSAGE_ID_HEADER: f"{event_id}{suffix}",
-        IMPORT_HEADER: import_id,
-        PARTITION_HEADER: part.key,
-    }
 
 
 class Cut(NamedTuple):
@@ -100,7 +138,7 @@ class Piece:
         cuts: the partitions of the rows, in order.
     """
 
-    def __init__(self, import_id: str, rows: pa.Table, cuts: Sequence[Cut]) -> None:
+    def __init__(self, sender: Sender, rows: pa.Table, cuts: Sequence[Cut]) -> None:
         self.cuts = cuts
         self._accepted = pc.is_null(rows["reason"]).to_pylist()
         # Without the payloads: the messages hold them.
@@ -110,11 +148,12 @@ class Piece:
         ids = rows["source_row_id"].to_pylist()
         subjects = rows["subject"].to_pylist()
         event_ids = rows["event_id"].to_pylist()
+        hashes = rows["content_hash"].to_pylist()
         payloads = _payloads(rows["payload"])
         for part, first, end, _ in cuts:
             for row in range(first, end):
                 if self._accepted[row] and (part.only is None or ids[row] in part.only):
-                    headers = _headers(import_id, event_ids[row], part)
+                    headers = sender.headers(event_ids[row], hashes[row], part)
                     self.messages.append(Outgoing(subjects[row], payloads[row], headers))
                     self._row_of_message.append(row)
 

@@ -24,6 +24,11 @@ class Finished:
     version: str
 
     @property
+    def place(self) -> str:
+        """Where its events went; see `Destination`."""
+        return self.version.rpartition(":")[0]
+
+    @property
     def content(self) -> str:
         """The digest of its rows."""
         return self.version.rpartition(":")[2]
@@ -47,11 +52,15 @@ class Destination:
     warehouse_id: str
     stream_id: str
 
+    @property
+    def place(self) -> str:
+        """An identifier of this destination."""
+        parts = (self.server_id, self.warehouse_id, self.stream_id)
+        return hashlib.blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()
+
     def version(self, content: PartitionContent) -> str:
         """Return an identifier of this destination and the content of the partition."""
-        parts = (self.server_id, self.warehouse_id, self.stream_id)
-        place = hashlib.blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()
-        return f"{place}:{content.digest}"
+        return f"{self.place}:{content.digest}"
 
 
 @dataclass(frozen=True)
@@ -118,7 +127,7 @@ def make_plan(
 
     Args:
         contents: the partitions of the source, in key order.
-        finished: the latest publication of each partition.
+        finished: the latest publication of each partition to this destination.
         destination: where this import sends events.
         import_id: this import; it also covers what it finished in an earlier attempt.
         fresh: cover every partition, including those that another import finished.
@@ -136,7 +145,8 @@ def make_plan(
         is_outstanding = not is_current or (fresh and not is_own)
         is_due = is_outstanding if chosen is None else key in chosen
         if is_due:
-            work.append(PartitionWork(content.partition))
+            has_changed = last is not None and not is_current
+            work.append(PartitionWork(content.partition, has_changed=has_changed))
         if is_due or (is_own and is_current):
             covered.add(key)
         if is_current:

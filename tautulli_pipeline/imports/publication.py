@@ -24,6 +24,7 @@ from tautulli_pipeline.imports.messages import (
     OpenReceipts,
     PartitionWork,
     Piece,
+    Sender,
     cut,
     merged_ranges,
     no_rows,
@@ -41,14 +42,14 @@ _NICENESS_INCREMENT: Final = 10
 
 @dataclass(frozen=True)
 class Publication:
-    """Publishes the events of one import; `import_id` goes into the message headers.
+    """Publishes the events of one import.
 
     Attributes:
+        sender: what goes into the headers of every message.
         unreadable: ids of plays that exist but that `reader` cannot read, ascending.
     """
 
-    import_id: str
-    server_id: str
+    sender: Sender
     reader: HistoryReader
     schema: SourceSchema
     session: PublishingSession
@@ -61,7 +62,8 @@ class Publication:
             SourceError: rows cannot be read.
             StreamError: the stream does not accept them.
         """
-        receipts = OpenReceipts(self.import_id, self.server_id, self.unreadable)
+        sender = self.sender
+        receipts = OpenReceipts(sender.import_id, sender.server_id, self.unreadable)
         finished: Iterable[Receipt] = ()
         with _prefetched(self._pieces(work)) as pieces:
             acked_at = time.monotonic()
@@ -76,16 +78,17 @@ class Publication:
             yield from finished
 
     def _pieces(self, work: Sequence[PartitionWork]) -> Iterator[Piece]:
-        mapper = Mapper(self.schema.history_columns, self.server_id, self.session.message_limit)
+        limit = self.session.message_limit
+        mapper = Mapper(self.schema.history_columns, self.sender.server_id, limit)
         columns = self.reader.columns
         # `other` is read on its own: its ids are not in one ascending range.
         for _, parts in groupby(work, lambda part: part.partition == OTHER):
             open_parts = list(parts)
             ranges = merged_ranges(open_parts)
             for rows in mapper.map(columns, self.reader.stream(ranges)):
-                yield Piece(self.import_id, rows, cut(open_parts, rows))
+                yield Piece(self.sender, rows, cut(open_parts, rows))
             # Finish the last partition, and those without a readable row.
-            yield Piece(self.import_id, no_rows(), [Cut(part, 0, 0, True) for part in open_parts])
+            yield Piece(self.sender, no_rows(), [Cut(part, 0, 0, True) for part in open_parts])
 
 
 @contextmanager

@@ -34,6 +34,7 @@ ROWS: Final = pa.schema(
         ("outcome", pa.string()),
         ("reason", pa.string()),
         ("record", pa.string()),
+        ("content_hash", pa.uint64()),
     ]
 )
 _HEAD: Final = b"receipt"
@@ -75,6 +76,8 @@ class ReceiptFolder:
         )
         head = orjson.loads(rows.schema.metadata[_HEAD])
         head["published_at"] = datetime.fromisoformat(head["published_at"])
+        if "content_hash" not in rows.schema.names:  # of version 0.1.0
+            rows = rows.append_column("content_hash", pa.nulls(len(rows), pa.uint64()))
         return Receipt(**head, rows=rows.replace_schema_metadata(None))
 
     def unseen(self, seen: Mapping[str, int]) -> Iterator[tuple[str, int, Receipt]]:

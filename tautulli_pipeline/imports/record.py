@@ -38,7 +38,11 @@ RUNNING: Final = frozenset({Status.RUNNING, Status.STOPPING})
 
 @dataclass(frozen=True)
 class Outcomes:
-    """The number of rows with each outcome; a row has one outcome per import."""
+    """The number of rows with each outcome; a row has one outcome per import.
+
+    Attributes:
+        revised: the duplicates among them that brought newer content.
+    """
 
     published: int = 0
     imported: int = 0
@@ -47,6 +51,7 @@ class Outcomes:
     duplicates_database: int = 0
     rejected: int = 0
     errors: int = 0
+    revised: int = 0
 
     @property
     def processed(self) -> int:
@@ -184,6 +189,7 @@ class ImportRecord:
             "total_records": total,
             "unchanged": self.unchanged,
             "pending": self.pending,
+            "revised": outcomes.revised,
             "processed": outcomes.processed,
             "published": outcomes.published,
             "imported": outcomes.imported,

@@ -70,10 +70,10 @@ def open_with_survey_cache(
         files = observe(original)
         name, is_kept, oldest = files.name_at(original), not salvaging, None
 
-    def keep(grid: Grid, contents: Sequence[PartitionContent]) -> None:
+    def keep(grid: Grid, contents: Sequence[PartitionContent], names: str) -> None:
         if asked_at is None and not (files.settled_at(looked_at_ns) and fingerprint(path) == name):
             return
-        known = KnownContents(spelled_out(name_of(original)), grid, tuple(contents))
+        known = KnownContents(spelled_out(name_of(original)), grid, tuple(contents), names)
         write_atomically(layout.survey, _CACHED.dump_json((_VERSION, name, asked_at, known)))
 
     return open_source(

@@ -32,12 +32,13 @@ OnRead = Callable[[int, int], None]
 _PLAYS: Final = """
     CREATE TABLE plays (
         row_id BIGINT, event_id UUID, correlation_key VARCHAR, rating_key VARCHAR,
-        user_id INTEGER, started_at TIMESTAMP, media_type VARCHAR, live BOOLEAN, reason VARCHAR
+        guid VARCHAR, user_id INTEGER, started_at TIMESTAMP, media_type VARCHAR, live BOOLEAN,
+        reason VARCHAR
     )
 """
 _ADD: Final = """
     INSERT INTO plays
-    SELECT source_row_id, event_id, correlation_key, rating_key, user_id, started_at,
+    SELECT source_row_id, event_id, correlation_key, rating_key, guid, user_id, started_at,
         split_part(subject, '.', 3), live,
         regexp_replace(split_part(reason, ':', 1), '^event of \\d+ bytes', 'event')
     FROM mapped
@@ -171,7 +172,9 @@ def validate(
         with source.naming_damage():
             mapper = Mapper(source.schema.history_columns, settings.import_server_id, limit)
             _read_plays(connection, source, mapper, on_read)
-        counts, comparison = compare(connection, settings.warehouse_path)
+        counts, comparison = compare(
+            connection, settings.warehouse_path, settings.import_server_id, settings.servers
+        )
         ((total, last_row_id, first, last, users, live),) = connection.execute(_FACTS).fetchall()
         errors = len(source.salvage.unreadable)
         return Findings(

@@ -38,6 +38,7 @@ _COMPUTED_FROM: Final[Mapping[str, tuple[str, ...]]] = {
     "percent_complete": ("view_offset", "duration", "live"),
     "watched_status": ("view_offset", "duration", "marker_credits_first", "live"),
     "play_duration": ("started", "stopped", "paused_counter"),
+    "group_started_at": ("reference_id", "started"),
     "transcode_decision": ("transcode_decision", "video_decision", "audio_decision"),
 }
 _EVENT_DESCRIPTIONS: Final = {
@@ -58,6 +59,8 @@ _EVENT_DESCRIPTIONS: Final = {
     "percent_complete": "Percentage of the item that was played, calculated like Tautulli's API.",
     "watched_status": "0, 0.25, 0.5, 0.75 or 1, calculated like Tautulli's API.",
     "play_duration": "Seconds played, without pauses.",
+    "group_started_at": "When the first play of its group started, UTC; Tautulli groups plays that "
+    "continue each other.",
     "extra": "Values that have no column of their own, as JSON.",
 }
 _JSON_TYPES: Final = {
@@ -74,7 +77,6 @@ _TABLE_ONLY_COLUMNS: Final = {
     "stream_sequence": ("BIGINT", "The event's sequence number on that stream."),
     "payload_hash": ("UBIGINT", "Hash of the payload, to detect duplicates with other content."),
     "content_hash": ("UBIGINT", "Hash of the content, without names and row numbers."),
-    "group_started_at": ("TIMESTAMP", "When the first play of its group started, UTC."),
     "created_at": ("TIMESTAMP", "When the row was stored, UTC."),
     "restored_at": ("TIMESTAMP", "When the row was restored from the audit log, UTC."),
 }

@@ -27,6 +27,9 @@ _NAME: Final = "history_ranges"
 PARTITIONS: Final = dg.DynamicPartitionsDefinition(name=_NAME)
 DATA_VERSION: Final = "dagster/data_version"
 _PAGE: Final = 1000
+_SEPARATOR: Final = " "
+# Servers, warehouses and streams for which one partition is remembered.
+_MOST_PLACES: Final = 16
 _EPOCH: Final = datetime(1970, 1, 1)
 
 LogEvent = Callable[[dg.AssetMaterialization], None]
@@ -47,6 +50,7 @@ class DagsterHistory:
         self._instance = instance
         self._log_event = log_event or instance.report_runless_asset_event
         self.published: set[Partition] = set()
+        self._finished: dict[str, list[Finished]] = {}
 
     def grid(self) -> Grid | None:
         """Return the grid of this data directory; None before its first import."""
@@ -56,10 +60,20 @@ class DagsterHistory:
         grids = map(_grid_of, (*shown, *recorded))
         return next((grid for grid in grids if grid is not None), None)
 
-    def finished(self) -> dict[str, Finished]:
-        """Return every materialized partition of `playback_stream`."""
+    def finished(self, place: str | None = None) -> dict[str, Finished]:
+        """Return every finished partition of a place, by default the latest publication of each.
+
+        A server, its warehouse and its stream are one place; the record of a partition lists its
+        publications to each place, the latest first.
+        """
         versions = self._data_versions(STREAM_KEY)
-        return {key: Finished.parse(text) for key, text in versions.items() if ":" in text}
+        self._finished = {key: _parse_all(text) for key, text in versions.items()}
+        found = {}
+        for key, publications in self._finished.items():
+            to_place = (one for one in publications if place in {None, one.place})
+            if (first := next(to_place, None)) is not None:
+                found[key] = first
+        return found
 
     def contents(self) -> dict[str, str]:
         """Return the latest content digest of each partition of `session_history`."""
@@ -76,18 +90,23 @@ class DagsterHistory:
         """Return the partitions that Dagster lists."""
         return self._instance.get_dynamic_partitions(_NAME)
 
-    def show(self, keys: Iterable[str]) -> None:
-        """Show exactly these partitions in Dagster; records of other partitions are kept.
+    def show(self, keys: Iterable[str], place: str | None = None) -> None:
+        """Show exactly these partitions of a place in Dagster; records of others are kept.
 
         Dagster lists partitions, and resolves partition ranges, in the order in which they were
         added. Partitions that sort after a new one are therefore deleted and added again.
         """
-        wanted, known = set(keys), self.shown()
+        known = self.shown()
+        wanted = {*keys, *(key for key in known if place and self._is_of_another(key, place))}
         kept, ordered = [key for key in known if key in wanted], sorted(wanted)
         pairs = zip(kept, ordered, strict=False)
         unchanged = {key for key, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)}
         self._delete(key for key in known if key not in unchanged)
         self._instance.add_dynamic_partitions(_NAME, ordered)
+
+    def _is_of_another(self, key: str, place: str) -> bool:
+        publications = self._finished.get(key, [])
+        return bool(publications) and all(one.place != place for one in publications)
 
     def _delete(self, keys: Iterable[str]) -> None:
         for key in keys:
@@ -105,6 +124,9 @@ class DagsterHistory:
 
     def record(self, receipt: Receipt, content: PartitionContent, finished: Finished) -> None:
         """Record a published partition of both assets."""
+        known = self._finished.get(content.key, [])
+        others = [one for one in known if one.place != finished.place][: _MOST_PLACES - 1]
+        self._finished[content.key] = [finished, *others]
         # A partition that is published again, because events were lost, counts once.
         self.published.add(content.partition)
         self._log_event(
@@ -120,9 +142,13 @@ class DagsterHistory:
                 STREAM_KEY,
                 partition=content.key,
                 metadata=stream_metadata(receipt, content),
-                tags={DATA_VERSION: str(finished)},
+                tags={DATA_VERSION: _SEPARATOR.join(map(str, (finished, *others)))},
             )
         )
+
+
+def _parse_all(text: str) -> list[Finished]:
+    return [Finished.parse(one) for one in text.split(_SEPARATOR) if ":" in one]
 
 
 def _grid_of(key: str) -> Grid | None:

@@ -13,6 +13,7 @@ from tautulli_pipeline.source.address import Address, Named, Source, Tautulli
 from tautulli_pipeline.source.damage import damaged
 from tautulli_pipeline.source.download import take_download
 from tautulli_pipeline.source.header import accept_length, require_whole
+from tautulli_pipeline.source.names import SourceNames, read_names
 from tautulli_pipeline.source.partitions import Grid
 from tautulli_pipeline.source.reader import HistoryReader, open_reader
 from tautulli_pipeline.source.salvage import NOTHING_LOST, Salvage, salvage
@@ -24,11 +25,16 @@ from tautulli_pipeline.source.tidying import forget_secrets, index_ids, number_r
 
 @dataclass(frozen=True)
 class KnownContents:
-    """The partitions of `grid` that have rows, if the source is the same as at its last survey."""
+    """The partitions of `grid` that have rows, if the source is the same as at its last survey.
+
+    Attributes:
+        names: the digest of the names of users and libraries.
+    """
 
     source: Named
     grid: Grid
     contents: tuple[PartitionContent, ...]
+    names: str
 
 
 @dataclass(frozen=True)
@@ -40,19 +46,20 @@ class Copied:
     salvage: Salvage = NOTHING_LOST
 
 
-OnSurvey = Callable[[Grid, Sequence[PartitionContent]], None]
+OnSurvey = Callable[[Grid, Sequence[PartitionContent], str], None]
 
 
 @dataclass
 class OpenSource:
     """An open source. If its contents are known from an earlier survey, it is copied on first use.
 
-    `_on_survey` is called with the result of each survey of an undamaged source.
+    `_on_survey` is called with the result of each survey of an undamaged source and the digest
+    of its names.
     """
 
     _copy: Callable[[], Copied]
     _known: KnownContents | None = None
-    _on_survey: OnSurvey = lambda _grid, _contents: None
+    _on_survey: OnSurvey = lambda _grid, _contents, _names: None
 
     def __post_init__(self) -> None:
         if self._known is None:
@@ -77,6 +84,16 @@ class OpenSource:
     def salvage(self) -> Salvage:
         """The rows missing from a damaged file; none if the contents are known."""
         return NOTHING_LOST if self._known else self.copied.salvage
+
+    @cached_property
+    def names(self) -> SourceNames:
+        """The names of users and libraries."""
+        return read_names(self.snapshot.path, self.schema, named=self.snapshot.source)
+
+    @property
+    def names_digest(self) -> str:
+        """Changes when a name changes."""
+        return self._known.names if self._known else self.names.digest
 
     @property
     def path(self) -> Named:
@@ -114,7 +131,7 @@ class OpenSource:
             fitting = grid or Grid.fitting(batch_size, count_ranges)
             contents = with_unreadable(survey.partitions(fitting), lost, fitting)
         if not self.salvage.damages:
-            self._on_survey(fitting, contents)
+            self._on_survey(fitting, contents, self.names_digest)
         return contents
 
     def open_survey(self) -> AbstractContextManager[Survey]:
@@ -160,7 +177,7 @@ def open_source(
     *,
     salvaging: bool = False,
     known: KnownContents | None = None,
-    on_survey: OnSurvey = lambda _grid, _contents: None,
+    on_survey: OnSurvey = lambda _grid, _contents, _names: None,
     on_copied: OnCopied = lambda _done, _total: None,
 ) -> Iterator[OpenSource]:
     """Copy the database at `path` to a temporary folder in `snapshots_dir` and read its schema.

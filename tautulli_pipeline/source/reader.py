@@ -17,6 +17,7 @@ from tautulli_pipeline.errors import SourceDamagedError, SourceError
 from tautulli_pipeline.events.batch import ROWS_PER_PIECE
 from tautulli_pipeline.events.columns import (
     FRIENDLY_NAME_LOOKUP,
+    GROUP_START_LOOKUP,
     HISTORY,
     HISTORY_TABLES,
     LIBRARY_LOOKUP,
@@ -41,7 +42,7 @@ _ALIASES: Final = dict(zip(HISTORY_TABLES, ("h", "m", "i"), strict=True))
 _SMALL_FILE_BYTES: Final = 64 * 2**20
 _LARGE_PLAY_BYTES: Final = 2**14
 _PART_BYTES: Final = 16 * 2**20
-_NAME_CHARACTERS: Final = 1024
+NAME_CHARACTERS: Final = 1024
 # SQLite limits the depth of an expression.
 _TERMS: Final = 50
 
@@ -226,19 +227,34 @@ def _lookups(schema: SourceSchema) -> dict[str, str]:
         FRIENDLY_NAME_LOOKUP: ("users", "friendly_name", "user_id", "h.user_id"),
         LIBRARY_LOOKUP: ("library_sections", "section_name", "section_id", section),
     }
-    orders = {"users": "rowid DESC", "library_sections": _sections_in_use_first(schema)}
-    return {
+    group_start = {GROUP_START_LOOKUP: _group_start(schema)}
+    orders = {"users": "rowid DESC", "library_sections": sections_in_use_first(schema)}
+    names = {
         name: (
-            f"(SELECT substr({column}, 1, {_NAME_CHARACTERS}) FROM {table} "
+            f"(SELECT substr({column}, 1, {NAME_CHARACTERS}) FROM {table} "
             f"WHERE {table}.{key} = {value} ORDER BY {orders[table]} LIMIT 1)"
             if schema.has(table, column, key)
             else "NULL"
         )
         for name, (table, column, key, value) in wanted.items()
     }
+    return names | group_start
 
 
-def _sections_in_use_first(schema: SourceSchema) -> str:
+def _group_start(schema: SourceSchema) -> str:
+    """Return SQL for the start of the first play of a group.
+
+    Row numbers change when databases are merged, and the start of a play does not.
+    """
+    if not schema.has(HISTORY, "reference_id"):
+        return "NULL"
+    # Without a primary key, looking for the other row would read the whole table.
+    other = f"(SELECT g.started FROM {HISTORY} g WHERE g.id = h.reference_id)"
+    first = other if HISTORY in schema.keyed else "NULL"
+    return f"CASE WHEN h.reference_id = h.id THEN h.started ELSE {first} END"
+
+
+def sections_in_use_first(schema: SourceSchema) -> str:
     """Return the order of library sections of the same number, whatever their row numbers are.
 
     After a merge, the sections of an older server have the higher row numbers.

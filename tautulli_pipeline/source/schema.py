@@ -24,7 +24,14 @@ LARGEST_ID: Final = 2**63 - 1
 LOOKUPS: Final[dict[str, tuple[str, ...]]] = {
     "users": ("user_id", "username", "friendly_name"),
     "library_sections": (
-        *("section_id", "section_name", "is_active", "deleted_section", "server_id"),
+        *(
+            "section_id",
+            "section_name",
+            "section_type",
+            "is_active",
+            "deleted_section",
+            "server_id",
+        ),
     ),
     "version_info": ("key", "value"),
 }

@@ -14,6 +14,7 @@ class PlayKeys(NamedTuple):
     Attributes:
         session: session key, user and start second; None without a session key.
         play: rating key, user and start second; None without a rating key.
+        same_item: guid, user and start second; None without a guid that is the same everywhere.
     """
 
     event_id: str
@@ -23,6 +24,7 @@ class PlayKeys(NamedTuple):
     play: str | None
     source: str
     sequence: int
+    same_item: str | None = None
 
 
 class Match(NamedTuple):

@@ -8,8 +8,9 @@ from typing import Final
 import orjson
 
 from tautulli_pipeline.events import identity
-from tautulli_pipeline.events.columns import EVENT_FIELDS
+from tautulli_pipeline.events.columns import EVENT_FIELDS, NOT_CONTENT
 from tautulli_pipeline.events.identity import quote_identifier, quote_literal
+from tautulli_pipeline.events.servers import ONLY_CURRENT_IDS, Servers
 from tautulli_pipeline.warehouse.screening import NOT_JSON, OWN_SUBJECTS
 
 _TIMES: Final = ("timestamp", "started_at", "stopped_at")
@@ -28,6 +29,15 @@ _COMPUTED: Final = {
 CONTENT_COLUMNS: Final = tuple(name for name in EVENT_FIELDS if name != "event_id")
 
 
+# What counts as content: other values in these columns are a revision.
+COMPARED_COLUMNS: Final = tuple(name for name in CONTENT_COLUMNS if name not in NOT_CONTENT)
+
+
+def compared(table: str) -> str:
+    """Return SQL for a hash of the content of a row of `table`."""
+    return f"hash(row({', '.join(f'{table}.{quote_identifier(n)}' for n in COMPARED_COLUMNS)}))"
+
+
 def content_columns(table: str) -> str:
     """Return SQL for all `CONTENT_COLUMNS` of a table."""
     return ", ".join(f"{table}.{quote_identifier(name)}" for name in CONTENT_COLUMNS)
@@ -36,13 +46,18 @@ def content_columns(table: str) -> str:
 # The fields needed for keys, faults and the audit log.
 _KEY_FIELDS: Final = (
     *("event_id", "session_key", "correlation_key", "source", "server_id", "source_row_id"),
-    *("started_at", "user_id", "rating_key", "title", "machine_id"),
+    *("started_at", "user_id", "rating_key", "title", "machine_id", "guid", "live"),
 )
-_ENVELOPE: Final = "position, sequence, subject, import_id, message_id, body, refusal"
+_ENVELOPE: Final = "position, sequence, subject, import_id, message_id, content, body, refusal"
+# The header of our own messages: the hash of the content, and the newest start in the file.
+_CONTENT_HASH: Final = "TRY_CAST(split_part(content, ' ', 1) AS UBIGINT)"
+_NEWEST_START: Final = "TRY_CAST(split_part(content, ' ', 2) AS BIGINT)"
 
 # An absent time in Go, .NET, MySQL and others.
 _ABSENT: Final = r"(0+|000[01]-0[01]-0[01]([T ]00:00(:00)?)?)?([.]0+)?( ?(Z|[+-]\d\d(:?\d\d)?))?"
 _SHOWN_CHARACTERS: Final = 100
+# Users up to this id are somebody else on each server.
+LAST_LOCAL_USER: Final = 1
 
 
 def _text(name: str) -> str:
@@ -93,20 +108,29 @@ _KEEPS_ALL: Final = f"""CASE
     END"""
 
 
-def keys_query() -> str:
+def keys_query(servers: Servers = ONLY_CURRENT_IDS) -> str:
     """Return SQL that decodes what deduplication needs from the view `messages`.
 
     `messages` has the columns of `SCREENED`. The query returns one row for each message.
-    `fault` is the reason why a message is not an event.
+    `fault` is the reason why a message is not an event, `server` the current id of its server.
+    The keys `session`, `play` and `same_item` hold for one server; a guid that identifies its item
+    everywhere makes `same_item` the same on all servers, for users that are the same on all.
     """
+    moment = "user_id || '|' || epoch(started_at)::BIGINT || '|' ||"
+    own = "server || '|' ||"
     return f"""
         SELECT position, sequence, subject, import_id, message_id, id::VARCHAR AS id,
-            source_row_id, source,
-            correlation_key, rating_key, user_id, started_at, cross_source_key,
-            user_id || '|' || epoch(started_at)::BIGINT || '|' || session_key AS session,
-            user_id || '|' || epoch(started_at)::BIGINT || '|' || rating_key AS play,
-            {_FAULT} AS fault
-        FROM ({_decoded(_KEY_FIELDS)})
+            id::VARCHAR AS play_id, source_row_id, source, server_id, server,
+            correlation_key, rating_key, guid, user_id, started_at, cross_source_key,
+            {own} correlation_key AS correlation,
+            {own} {moment} session_key AS session, {own} {moment} rating_key AS play,
+            CASE WHEN user_id > {LAST_LOCAL_USER} THEN '' ELSE {own} '' END || {moment} guid
+                AS same_item,
+            {_CONTENT_HASH} AS content_hash, {_NEWEST_START} AS newest_start, {_FAULT} AS fault
+        FROM (
+            SELECT * REPLACE ({identity.global_guid("guid", "live = 1")} AS guid)
+            FROM ({_decoded(_KEY_FIELDS, servers)})
+        )
     """
 
 
@@ -114,27 +138,30 @@ def content_query() -> str:
     """Return SQL that decodes all fields of the messages in the view `messages`."""
     return f"""
         SELECT position, sequence, import_id, id, {content_columns("d")},
-            hash(body) AS payload_hash
+            hash(body) AS payload_hash, {_CONTENT_HASH} AS content_hash
         FROM ({_decoded(tuple(EVENT_FIELDS))}) d
     """
 
 
-def _decoded(names: Sequence[str]) -> str:
-    """Return SQL for the fields `names` of each message, its UUID and its cross-source key."""
+def _decoded(names: Sequence[str], servers: Servers = ONLY_CURRENT_IDS) -> str:
+    """Return SQL for the fields `names` of each message, its UUID, server and cross-source key."""
     as_text = {*_TIMES, "user_id"}
     structure = {name: "VARCHAR" if name in as_text else EVENT_FIELDS[name] for name in names}
     typed = ", ".join(
         f"{_value(name)} AS {quote_identifier(name)}" for name in names if name != "event_id"
     )
     key_parts = ("server_id", "user_id", "rating_key", "title", "machine_id", "started_at")
-    cross_source = identity.cross_source_key(**{name: name for name in key_parts})
-    correlation = identity.correlation_key("source", "cross_source_key", "session_key")
+    parts = {name: name for name in key_parts}
+    cross_source = identity.cross_source_key(**parts | {"server_id": "server"})
+    as_given = identity.cross_source_key(**parts) if servers.replaced else "cross_source_key"
+    correlation = identity.correlation_key("source", as_given, "session_key")
     event = f"TRY(from_json(body, {quote_literal(orjson.dumps(structure).decode())}))"
     return f"""
         WITH parsed AS (SELECT {_ENVELOPE}, {event} AS event FROM messages),
         fields AS (SELECT {_ENVELOPE}, unnest(event) FROM parsed),
         typed AS (SELECT {_ENVELOPE}, {_EVENT_UUID} AS id, {typed} FROM fields),
-        keyed AS (SELECT *, {cross_source} AS cross_source_key FROM typed)
+        on_server AS (SELECT *, {servers.sql("server_id")} AS server FROM typed),
+        keyed AS (SELECT *, {cross_source} AS cross_source_key FROM on_server)
         SELECT * REPLACE (coalesce(correlation_key, {correlation}) AS correlation_key) FROM keyed
     """
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Final
 
 from tautulli_pipeline.warehouse.cache import DedupCache, Match, PlayKeys
 from tautulli_pipeline.warehouse.matching import SAME_PLAY
+
+# The fields of `PlayKeys` that are keys: all but the source and the sequence.
+_KEYS: Final = PlayKeys._fields.index("source")
+_LAST: Final = PlayKeys._fields.index("same_item")
 
 # Events of this batch that will be stored, by their layer 3 keys.
 _Accepted = dict[tuple[str, str], PlayKeys]
@@ -66,13 +71,13 @@ def _find(
 
 def _all_distinct(batch: Collection[PlayKeys]) -> bool:
     """Whether no two plays of the batch share any key."""
-    *columns, _source, _sequence = zip(*batch, strict=True) if batch else ((), ())
+    columns = list(zip(*(keys[:_KEYS] + keys[_LAST:] for keys in batch), strict=True))
     named = ([key for key in column if key is not None] for column in columns)
     return all(len(set(keys)) == len(keys) for keys in named)
 
 
 def _table_keys(keys: PlayKeys) -> list[tuple[str, str]]:
     """Return the layer 3 keys; the first that matches is the reason."""
-    values = (keys.event_id, keys.correlation_key, keys.play)
+    values = (keys.event_id, keys.correlation_key, keys.play, keys.same_item)
     named = zip(SAME_PLAY, values, strict=True)
     return [(name, value) for name, value in named if value is not None]

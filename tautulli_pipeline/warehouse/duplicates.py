@@ -56,7 +56,8 @@ _CHOSEN: Final = f"""
 _CONTENT: Final = f"""
     WITH messages AS (
         SELECT position, stream_sequence AS sequence, discarded_subject AS subject, import_id,
-            NULL::VARCHAR AS message_id, discarded_payload::VARCHAR AS body,
+            NULL::VARCHAR AS message_id, NULL::VARCHAR AS content,
+            discarded_payload::VARCHAR AS body,
             NULL::VARCHAR AS refusal
         FROM chosen
     )

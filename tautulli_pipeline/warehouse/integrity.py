@@ -69,10 +69,14 @@ def _repeated(name: str, key: str, condition: str) -> str:
 REPEATED_KEYS: Final = " UNION ALL ".join(
     (
         _repeated("event_id", "id::VARCHAR", "true"),
-        _repeated("correlation_key", "correlation_key", "restored_at IS NULL"),
+        _repeated(
+            "correlation_key",
+            "concat_ws('|', server_id, correlation_key)",
+            "restored_at IS NULL",
+        ),
         _repeated(
             "rating_key_user_started",
-            "concat_ws('|', rating_key, user_id, started_at)",
+            "concat_ws('|', server_id, rating_key, user_id, started_at)",
             "restored_at IS NULL AND rating_key IS NOT NULL",
         ),
     )
@@ -85,6 +89,7 @@ MISNAMED_EVENTS: Final = f"""
         user_id, started_at
     FROM playback_events
     WHERE source = '{identity.SOURCE}' AND id IS DISTINCT FROM TRY_CAST({_EXPECTED_ID} AS UUID)
+        AND id IS DISTINCT FROM TRY_CAST({identity.id_on_server("server_id", _EXPECTED_ID)} AS UUID)
     ORDER BY source_row_id
 """
 

@@ -11,6 +11,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tautulli_pipeline.events.servers import ONLY_CURRENT_IDS, Servers
 from tautulli_pipeline.warehouse.reading import fetch_dicts
 from tautulli_pipeline.warehouse.row_letters import close_arrived, insert_rejected
 from tautulli_pipeline.warehouse.schema import checkpoint
@@ -24,31 +25,42 @@ Unsettled = dict[tuple[str, str], list[int]]
 
 _COUNTS: Final = (
     *("duplicates_stream", "duplicates_cache", "duplicates_database"),
-    *("published", "imported", "rejected", "errors"),
+    *("published", "imported", "rejected", "errors", "revised"),
 )
 
 # A table without a primary key can hold the same row twice. Only one of them is imported.
+# A row without an audit row is a repeat if its content is known.
 _OUTCOMES = """
     CREATE OR REPLACE TEMP TABLE row_outcomes AS
-    SELECT r.*, CASE
+    SELECT r.*, v.source_row_id IS NOT NULL AS is_revision, CASE
         WHEN r.outcome = 'rejected' THEN 'rejected'
         WHEN r.outcome = 'unreadable' THEN 'errors'
-        WHEN e.import_id = r.import_id AND e.source_row_id = r.source_row_id
-            AND e.restored_at IS NULL AND r.is_first THEN 'imported'
-        WHEN r.outcome = 'duplicate' AND e.id IS NOT NULL AND NOT r.is_first THEN 'stream'
+        WHEN r.content_hash IS NOT NULL AND h.content_hash IS NULL THEN NULL
+        WHEN e.source_row_id IS NOT NULL AND r.is_first THEN 'imported'
+        WHEN v.source_row_id IS NOT NULL THEN 'database'
+        WHEN r.outcome = 'duplicate' AND e.source_row_id IS NOT NULL THEN 'stream'
         WHEN a.dedupe_layer IS NOT NULL THEN a.dedupe_layer
-        WHEN r.outcome = 'duplicate' AND e.id IS NOT NULL THEN 'stream'
+        WHEN r.content_hash IS NULL THEN NULL
+        WHEN r.outcome = 'duplicate' THEN 'stream'
+        ELSE 'database'
     END AS final
     FROM (
         SELECT import_id, partition_key, server_id, published_at, source_row_id,
-            TRY_CAST(event_id AS UUID) AS event_id, outcome,
+            TRY_CAST(event_id AS UUID) AS event_id, outcome, content_hash,
             row_number() OVER (
                 PARTITION BY import_id, source_row_id, event_id ORDER BY outcome DESC
             ) = 1 AS is_first
         FROM receipt_rows
     ) r
-    LEFT JOIN playback_events e ON e.id = r.event_id
-        AND e.source_row_id BETWEEN $first AND $last
+    LEFT JOIN (
+        SELECT id AS event_id, import_id, source_row_id FROM playback_events
+        WHERE restored_at IS NULL AND source_row_id BETWEEN $first AND $last
+        UNION ALL
+        SELECT n.event_id, e.import_id, e.source_row_id
+        FROM event_aliases n JOIN playback_events e ON e.id = n.play_id
+        WHERE e.restored_at IS NULL AND e.source_row_id BETWEEN $first AND $last
+    ) e ON e.event_id = r.event_id AND e.import_id = r.import_id
+        AND e.source_row_id = r.source_row_id
     LEFT JOIN (
         SELECT import_id, source_row_id, discarded_event_id, min(dedupe_layer) AS dedupe_layer
         FROM dedupe_audit_log
@@ -56,21 +68,38 @@ _OUTCOMES = """
         GROUP BY ALL
     ) a ON a.source_row_id = r.source_row_id AND a.import_id = r.import_id
         AND a.discarded_event_id = r.event_id
+    LEFT JOIN (
+        SELECT DISTINCT import_id, source_row_id, event_id FROM playback_revisions
+        WHERE import_id IS NOT NULL AND source_row_id BETWEEN $first AND $last
+    ) v ON v.source_row_id = r.source_row_id AND v.import_id = r.import_id
+        AND v.event_id = r.event_id
+    LEFT JOIN ({known}) h ON h.content_hash = r.content_hash AND h.server = {server}
+"""
+# The contents in the tables, with the current id of their server.
+_KNOWN = """
+    SELECT DISTINCT content_hash, {server} AS server FROM (
+        SELECT content_hash, server_id FROM playback_events WHERE {rows}
+        UNION ALL SELECT content_hash, server_id FROM playback_revisions WHERE {rows}
+        UNION ALL SELECT content_hash, discarded_server_id FROM dedupe_audit_log WHERE {rows}
+    ) WHERE content_hash IN (SELECT content_hash FROM {wanted})
 """
 
-# Rows that layer 1 dropped as duplicates of an event of another row or import, and
-# events that arrived but could not be read. A message id of an event that was published
-# again is the event id followed by the attempt.
+# Rows whose content other rows or imports brought, rows of receipts of version 0.1.0, which
+# had no hashes, and events that arrived but could not be read. A message id begins with the
+# event id.
 _LATE_OUTCOMES = """
     UPDATE row_outcomes SET final = late.final FROM (
         SELECT DISTINCT ON (f.import_id, f.source_row_id) f.import_id, f.source_row_id,
-            CASE WHEN d.event_id IS NOT NULL THEN 'rejected' ELSE 'stream' END AS final
+            CASE WHEN d.event_id IS NOT NULL THEN 'rejected'
+                WHEN f.outcome = 'duplicate' THEN 'stream' ELSE 'database' END AS final
         FROM row_outcomes f
-        LEFT JOIN playback_events e ON e.id = f.event_id
-        LEFT JOIN dedupe_audit_log a ON a.discarded_event_id = f.event_id
+        LEFT JOIN playback_events e ON e.id = f.event_id AND f.content_hash IS NULL
+        LEFT JOIN dedupe_audit_log a
+            ON a.discarded_event_id = f.event_id AND f.content_hash IS NULL
+        LEFT JOIN ({known}) h ON h.content_hash = f.content_hash AND h.server = {server}
         LEFT JOIN dead_letters d ON split_part(d.event_id, ':', 1) = f.event_id::VARCHAR
-        WHERE f.final IS NULL AND (d.event_id IS NOT NULL
-            OR (f.outcome = 'duplicate' AND (e.id IS NOT NULL OR a.id IS NOT NULL)))
+        WHERE f.final IS NULL AND (d.event_id IS NOT NULL OR e.id IS NOT NULL
+            OR a.id IS NOT NULL OR h.content_hash IS NOT NULL)
     ) late
     WHERE row_outcomes.source_row_id = late.source_row_id
         AND row_outcomes.import_id = late.import_id AND row_outcomes.final IS NULL
@@ -89,6 +118,7 @@ _WRITE_LINES = """
         count(*) FILTER (final = 'database') AS duplicates_database,
         count(*) FILTER (final = 'rejected') AS rejected,
         count(*) FILTER (final = 'errors') AS errors,
+        count(*) FILTER (is_revision) AS revised,
         any_value(published_at) AS published_at, $now AS settled_at
     FROM row_outcomes
     GROUP BY import_id, partition_key
@@ -101,8 +131,8 @@ class LedgerEntry:
 
     Attributes:
         published_at: when the last PubAck arrived, in UTC.
-        rows: source_row_id, event_id, outcome, reason and record of each row; `outcome` is
-            published, duplicate (in layer 1), rejected or unreadable.
+        rows: source_row_id, event_id, outcome, reason, record and content_hash of each row;
+            `outcome` is published, duplicate (in layer 1), rejected or unreadable.
     """
 
     import_id: str
@@ -115,8 +145,15 @@ class LedgerEntry:
 class Ledger:
     """Settles partitions whose messages are all consumed."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, servers: Servers = ONLY_CURRENT_IDS
+    ) -> None:
         self._connection = connection
+        near = "source_row_id BETWEEN $first AND $last"
+        self._outcomes = _with_known(_OUTCOMES, "r", "receipt_rows", servers, near)
+        self._late_outcomes = _with_known(
+            _LATE_OUTCOMES, "f", "row_outcomes WHERE final IS NULL", servers, "true"
+        )
 
     def settle(self, entries: Iterable[LedgerEntry], now: datetime) -> Unsettled:
         """Write the ledger line of each partition and the dead letters of its rejected rows.
@@ -157,13 +194,13 @@ class Ledger:
         span = _span(rows)
         try:
             self._connection.register("receipt_rows", rows.drop_columns(["reason", "record"]))
-            self._connection.execute(_OUTCOMES, span)
+            self._connection.execute(self._outcomes, span)
         finally:
             self._connection.unregister("receipt_rows")
         columns = "import_id, partition_key, source_row_id"
         missing = f"SELECT {columns} FROM row_outcomes WHERE final IS NULL"
         if self._connection.execute(f"{missing} LIMIT 1").fetchone():
-            self._connection.execute(_LATE_OUTCOMES)
+            self._connection.execute(self._late_outcomes)
         close_arrived(self._connection, span, now)
         self._connection.execute(_WRITE_LINES, {"now": now})
         unsettled: Unsettled = {}
@@ -182,6 +219,12 @@ class Ledger:
             {"id": import_id, "keys": None if partitions is None else list(partitions)},
         )
         return totals
+
+
+def _with_known(sql: str, table: str, wanted: str, servers: Servers, rows: str) -> str:
+    """Return SQL that compares the rows of `table` with the contents in the tables."""
+    known = _KNOWN.format(server=servers.sql("server_id"), rows=rows, wanted=wanted)
+    return sql.format(known=known, server=servers.sql(f"{table}.server_id"))
 
 
 def _in_portions(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

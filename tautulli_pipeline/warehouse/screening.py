@@ -48,6 +48,8 @@ SCREENED: Final = pa.schema(
         ("subject", pa.string()),
         ("import_id", pa.string()),
         ("message_id", pa.string()),
+        # The header with the hash of the content of our own events.
+        ("content", pa.string()),
         # The message without secrets; null if it is refused.
         ("body", pa.string()),
         # The reason why it is refused.

@@ -7,7 +7,8 @@ rows and dead letters derive from it, so a redelivered message changes nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
@@ -17,7 +18,8 @@ import pyarrow.compute as pc
 
 from tautulli_pipeline.errors import WarehouseBrokenError
 from tautulli_pipeline.events.batch import CurrentBatch
-from tautulli_pipeline.events.identity import quote_literal
+from tautulli_pipeline.events.identity import id_on_server, quote_literal
+from tautulli_pipeline.events.servers import ONLY_CURRENT_IDS, Servers
 from tautulli_pipeline.warehouse.cache import DedupCache, Match, PlayKeys
 from tautulli_pipeline.warehouse.caution import (
     Caution,
@@ -27,9 +29,10 @@ from tautulli_pipeline.warehouse.caution import (
 )
 from tautulli_pipeline.warehouse.decoder import content_query, keys_query, whole_content_query
 from tautulli_pipeline.warehouse.dedup import find_duplicates
-from tautulli_pipeline.warehouse.discards import close_arrived, insert_audit, insert_dead_letters
+from tautulli_pipeline.warehouse.discards import close_arrived, insert_dead_letters
 from tautulli_pipeline.warehouse.log import WriteAheadLog
-from tautulli_pipeline.warehouse.matching import match_query, started_near
+from tautulli_pipeline.warehouse.matching import foreign_ids_query, match_query, started_near
+from tautulli_pipeline.warehouse.repeats import Repeats
 from tautulli_pipeline.warehouse.schema import (
     HEADROOM_ROWS,
     checkpoint,
@@ -43,6 +46,7 @@ from tautulli_pipeline.warehouse.screening import (
     renumbered,
     screen,
 )
+from tautulli_pipeline.warehouse.server_list import Names, ServerList
 
 _log = logging.getLogger(__name__)
 
@@ -52,12 +56,26 @@ MESSAGES: Final = pa.schema(
         ("subject", pa.string()),
         ("import_id", pa.string()),
         ("message_id", pa.string()),
+        ("content", pa.string()),
         ("body", pa.binary()),
     ]
 )
 
 # The columns of `incoming` that hold the fields of `PlayKeys`.
-_KEY_COLUMNS: Final = ("id", *PlayKeys._fields[1:])
+_KEY_COLUMNS: Final = (
+    *("play_id", "correlation", "session", "cross_source_key", "play", "source", "sequence"),
+    "same_item",
+)
+_IDS_ON_SERVER: Final = f"""
+    SELECT position, {id_on_server("server_id", "id")} FROM incoming
+    WHERE position IN (SELECT unnest($positions::BIGINT[]))
+"""
+# The event id leads to a play that has an id of its own.
+_INSERT_ALIASES: Final = """
+    INSERT INTO event_aliases BY NAME
+    SELECT id::UUID AS event_id, play_id::UUID AS play_id, source, server_id, started_at
+    FROM incoming WHERE position IN (SELECT unnest($positions::BIGINT[]))
+"""
 
 
 def utc_now() -> datetime:
@@ -74,18 +92,22 @@ class Writer:
         cache: DedupCache,
         stream_id: str,
         clock: Callable[[], datetime] = utc_now,
+        *,
         caution: Caution | None = None,
+        servers: Servers = ONLY_CURRENT_IDS,
     ) -> None:
         self._connection = connection
         self._cache = cache
         self._stream_id = stream_id
         self._clock = clock
         self._caution = caution or Caution()
+        self._servers = servers
+        self._server_list = ServerList(connection, servers)
         self._log = WriteAheadLog(connection)
         self._headroom_rows = 0
         self._messages = CurrentBatch(SCREENED)
         connection.register("messages", self._messages)
-        connection.execute(f"PREPARE decode_keys AS {keys_query()}")
+        connection.execute(f"PREPARE decode_keys AS {keys_query(servers)}")
         connection.execute(f"PREPARE insert_own AS {self._insert_query(content_query())}")
         connection.execute(f"PREPARE insert_any AS {self._insert_query(whole_content_query())}")
         self._incoming = CurrentBatch(self._decode_keys().schema)
@@ -102,6 +124,10 @@ class Writer:
         """
         for portion in portions(screen(messages), self._caution.most_rows):
             self._write_portion(self._caution.without_blamed(portion))
+
+    def name(self, names: Names) -> None:
+        """Store the names of users and libraries, unless a newer file has spoken."""
+        self._server_list.name(names, self._clock())
 
     def _write_portion(self, portion: pa.Table) -> None:
         """Write a portion; if it fails, halve it down to the message that is to blame."""
@@ -161,23 +187,63 @@ class Writer:
         now = self._clock()
         self._messages.table = batch
         incoming = self._incoming.table = self._decode_keys()
-        events = incoming.filter(pc.is_null(incoming["fault"]))
-        nearby = started_near(events)
+        nearby = started_near(incoming.filter(pc.is_null(incoming["fault"])))
+        condition = nearby if near_in_time else "true"
+        renamed = self._rename(condition)
+        events = self._incoming.table.filter(pc.is_null(incoming["fault"]))
         try:
-            repeated = self._judge(events, nearby if near_in_time else "true")
+            repeated = self._judge(events, condition)
             new = [p for p in events["position"].to_pylist() if p not in repeated]
             self._reserve_memory(len(new))
             self._log.admit(len(new), batch.nbytes)
             with write_transaction(self._connection):
-                self._insert_events(batch, new, now)
-                self._insert_audit(batch, repeated, nearby, now)
+                self._server_list.note(events, now)
+                self._insert_events(batch, new, renamed, now)
+                self._record_repeats(batch, repeated, nearby, now)
                 if len(events) < len(batch):
                     insert_dead_letters(self._connection, self._stream_id, now)
                 close_arrived(self._connection, now)
                 self._advance(batch, now)
         except BaseException:
             self._cache.forget_all()
+            with suppress(duckdb.Error):  # the connection is of no more use
+                self._server_list.forget()
             raise
+
+    def _rename(self, condition: str) -> dict[int, str]:
+        """Give ids of their own to events whose id is that of a play of another server.
+
+        Returns:
+            These ids by position; they are in the column `play_id` of `incoming`.
+        """
+        query = foreign_ids_query(condition, self._servers)
+        foreign = [position for (position,) in self._connection.execute(query).fetchall()]
+        foreign += self._of_another_server_before(self._incoming.table)
+        if not foreign:
+            return {}
+        found = self._connection.execute(_IDS_ON_SERVER, {"positions": foreign}).fetchall()
+        renamed: dict[int, str] = dict(found)
+        incoming = self._incoming.table
+        ids = incoming["play_id"].to_pylist()
+        ids = [
+            renamed.get(position, known)
+            for position, known in zip(incoming["position"].to_pylist(), ids, strict=True)
+        ]
+        index = incoming.schema.get_field_index("play_id")
+        self._incoming.table = incoming.set_column(index, "play_id", pa.array(ids, pa.string()))
+        return renamed
+
+    def _of_another_server_before(self, incoming: pa.Table) -> list[int]:
+        """Return the positions of events whose id an earlier event of another server has."""
+        if pc.count_distinct(incoming["server"]).as_py() < 2:  # noqa: PLR2004 - nobody to share with
+            return []
+        first: dict[str, str] = {}
+        rows = incoming.select(["position", "id", "server"]).to_pylist()
+        return [
+            row["position"]
+            for row in rows
+            if row["id"] and first.setdefault(row["id"], row["server"]) != row["server"]
+        ]
 
     def _reserve_memory(self, rows: int) -> None:
         if rows > self._headroom_rows:
@@ -196,7 +262,9 @@ class Writer:
 
     def _stored(self, condition: str) -> dict[int, Match]:
         """Return by position the stored row that an event of the batch matches."""
-        rows = self._connection.execute(match_query(self._stream_id, condition)).fetchall()
+        rows = self._connection.execute(
+            match_query(self._stream_id, condition, self._servers)
+        ).fetchall()
         stored: dict[int, Match] = {}
         for position, *found in rows:
             match = Match("database", *found)
@@ -212,24 +280,42 @@ class Writer:
             FROM ({content})
         """
 
-    def _insert_events(self, batch: pa.Table, positions: Sequence[int], now: datetime) -> None:
+    def _insert_events(
+        self, batch: pa.Table, positions: Sequence[int], renamed: Mapping[int, str], now: datetime
+    ) -> None:
         if not positions:
             return
         kept = _rows_of(batch, positions)
-        own = pc.all(pc.starts_with(kept["subject"], OWN_SUBJECTS)).as_py()
         self._messages.table = kept
-        statement = "insert_own" if own else "insert_any"
-        self._connection.execute(f"EXECUTE {statement}(TIMESTAMP '{now}')")
+        if renamed.keys() & set(positions):
+            named = f"""
+                SELECT c.* REPLACE (i.play_id::UUID AS id)
+                FROM ({whole_content_query()}) c JOIN incoming i USING (position)
+            """
+            insert = self._insert_query(named).replace("$1::TIMESTAMP", f"TIMESTAMP '{now}'")
+            self._connection.execute(insert)
+            given = [position for position in positions if position in renamed]
+            self._connection.execute(_INSERT_ALIASES, {"positions": given})
+        else:
+            own = pc.all(pc.starts_with(kept["subject"], OWN_SUBJECTS)).as_py()
+            statement = "insert_own" if own else "insert_any"
+            self._connection.execute(f"EXECUTE {statement}(TIMESTAMP '{now}')")
         self._messages.table = batch
 
-    def _insert_audit(
+    def _record_repeats(
         self, batch: pa.Table, repeated: dict[int, Match | None], nearby: str, now: datetime
     ) -> None:
         duplicates = {p: match for p, match in repeated.items() if match is not None}
-        if duplicates:
-            self._messages.table = _rows_of(batch, list(duplicates))
-            insert_audit(self._connection, self._stream_id, duplicates, nearby, now)
-            self._messages.table = batch
+        if not duplicates:
+            return
+        newest = self._server_list.newest
+        repeats = Repeats(self._connection, self._stream_id, self._servers, newest, nearby, now)
+        self._messages.table = _rows_of(batch, list(duplicates))
+        inexact = repeats.inexact(duplicates)
+        if inexact:
+            self._messages.table = _rows_of(batch, inexact)
+            repeats.record()
+        self._messages.table = batch
 
     def _advance(self, messages: pa.Table, now: datetime) -> None:
         last = pc.max(messages["sequence"]).as_py() or 0

@@ -15,6 +15,7 @@ BOOKKEEPING = {
     "stream_id": "VARCHAR",
     "stream_sequence": "BIGINT",
     "payload_hash": "UBIGINT",
+    "content_hash": "UBIGINT",
     "created_at": "TIMESTAMP",
     "restored_at": "TIMESTAMP",
 }

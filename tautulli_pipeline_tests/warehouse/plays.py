@@ -48,7 +48,8 @@ def message(
 
 
 def batch(messages: Iterable[tuple[Any, ...]]) -> pa.Table:
-    rows = [dict(zip(MESSAGES.names, row, strict=True)) for row in messages]
+    names = [name for name in MESSAGES.names if name != "content"]
+    rows = [dict(zip(names, row[:5], strict=True)) | dict(row[5:]) for row in messages]
     return pa.Table.from_pylist(rows, schema=MESSAGES)
 
 

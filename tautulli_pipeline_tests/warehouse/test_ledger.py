@@ -54,7 +54,7 @@ class Row:
         reason = "missing title" if self.outcome == REJECTED else None
         record = self.record or (f'{{"id":"{self.row_id}"}}' if reason else None)
         return dict(
-            zip(ROWS.names, (self.row_id, event_id, self.outcome, reason, record), strict=True)
+            zip(ROWS.names, (self.row_id, event_id, self.outcome, reason, record), strict=False)
         )
 
 

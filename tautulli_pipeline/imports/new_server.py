@@ -1,0 +1,65 @@
+"""Recognizes a known server under a new id, before its plays are stored a second time."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Final
+
+import pyarrow.compute as pc
+
+from tautulli_pipeline.errors import ConfigurationError
+from tautulli_pipeline.events.servers import Servers
+from tautulli_pipeline.imports.consumer_protocol import Ready
+from tautulli_pipeline.imports.mapper import Mapper
+from tautulli_pipeline.source.opening import OpenSource
+from tautulli_pipeline.source.reader import IdRange
+
+_PLACES: Final = 16
+_IDS_PER_PLACE: Final = 64
+
+
+def sample_event_ids(source: OpenSource, server_id: str) -> list[str]:
+    """Return the event ids of plays from all parts of a source.
+
+    Raises:
+        SourceError: the source cannot be read.
+    """
+    with source.naming_damage(), source.open_reader() as reader:
+        with source.open_survey() as survey:
+            ends = survey.id_range()
+        if ends is None:
+            return []
+        batches = chain.from_iterable(reader.read(ids).to_batches() for ids in _places(*ends))
+        mapper = Mapper(source.schema.history_columns, server_id)
+        found = [
+            rows.filter(pc.is_null(rows["reason"]))["event_id"].to_pylist()
+            for rows in mapper.map(reader.columns, batches)
+        ]
+    return sorted(set(chain.from_iterable(found)))
+
+
+def _places(first: int, last: int) -> list[IdRange]:
+    """Return narrow ranges of ids, evenly spread from the first to the last."""
+    width = max(_IDS_PER_PLACE, (last - first + 1) // _PLACES)
+    starts = range(first, last + 1, width)
+    return [IdRange(start, min(start + _IDS_PER_PLACE - 1, last)) for start in starts]
+
+
+def require_new_plays(ready: Ready, server_id: str, servers: Servers) -> None:
+    """Refuse a new server whose plays are stored already under the id of another one.
+
+    Raises:
+        ConfigurationError: most of the sample is stored under another id.
+    """
+    current = servers.current(server_id)
+    if current in map(servers.current, ready.servers):
+        return
+    other = max(ready.holders, key=lambda holder: ready.holders[holder], default=None)
+    if other is None or other == current or 2 * ready.holders[other] <= ready.sampled:
+        return
+    raise ConfigurationError(
+        f"cannot import as the server {server_id!r}: {ready.holders[other]:,} of "
+        f"{ready.sampled:,} plays that were compared are stored as plays of {other!r}",
+        hint=f"import it with IMPORT_SERVER_ID={other}, or, if the id has changed, "
+        f'set IMPORT_SERVER_REPLACES={other} (replaces = ["{other}"])',
+    )
