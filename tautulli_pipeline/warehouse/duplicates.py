@@ -69,6 +69,14 @@ _INSERT: Final = """
         $now AS created_at, $now AS restored_at
     FROM restored r JOIN chosen USING (position)
 """
+_FORGET_ALIASES: Final = """
+    DELETE FROM event_aliases t USING chosen c
+    WHERE t.event_id = c.discarded_event_id AND t.play_id = c.matched_event_id
+"""
+_FORGET_REVISIONS: Final = """
+    DELETE FROM playback_revisions t USING chosen c
+    WHERE t.event_id = c.discarded_event_id AND t.id = c.matched_event_id
+"""
 _UNVERIFIED: Final = f"""
     SELECT c.id::VARCHAR FROM chosen c LEFT JOIN (
         SELECT position FROM restored r JOIN playback_events t ON t.id = r.id
@@ -325,6 +333,9 @@ def _restore(
             {"now": now},
         )
         connection.execute("DELETE FROM chosen WHERE NOT missing")
+        # It is a play of its own now, and says nothing about the other one any more.
+        connection.execute(_FORGET_ALIASES)
+        connection.execute(_FORGET_REVISIONS)
         connection.execute(f"CREATE OR REPLACE TEMP TABLE restored AS {_CONTENT}")
         connection.execute(_INSERT, {"now": now})
         unverified = connection.execute(_UNVERIFIED, {"now": now}).fetchone()

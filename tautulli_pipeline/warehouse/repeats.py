@@ -170,6 +170,12 @@ class _Play:
             return logged[1] == repeat.content_hash
         return own is not None and own.has_content_of(repeat)
 
+    def has_logged(self, repeat: _Repeat) -> bool:
+        """Whether the audit log has it; of an import, also under other row numbers."""
+        if repeat.source == identity.SOURCE:
+            return repeat.content_hash in self.logged
+        return self.said.get(repeat.event_id, (None, None))[1] == repeat.content_hash
+
     def holds(self, content_hash: int) -> bool:
         """Whether a version or the audit log has this content."""
         return content_hash in self.logged or any(
@@ -257,11 +263,12 @@ class Repeats:
             if equal is not None:
                 self._fill(repeat, equal)
                 return
-        is_logged = (
-            is_revision or play.holds(repeat.content_hash)
-            if is_known
-            else repeat.content_hash in play.logged and repeat.reason in SAME_PLAY
-        )
+        if is_known:
+            is_logged = is_revision or play.holds(repeat.content_hash)
+        else:
+            # Only the cache knows the other keys, so a message that is delivered again after a
+            # restart is recognized by its row in the audit log.
+            is_logged = repeat.reason in SAME_PLAY and play.has_logged(repeat)
         if not is_logged:
             self._log(repeat, play)
 

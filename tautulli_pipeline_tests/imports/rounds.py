@@ -13,7 +13,7 @@ import orjson
 
 from tautulli_pipeline.events.mapping import mapping_query
 from tautulli_pipeline.imports.consumption import Consumption
-from tautulli_pipeline.imports.messages import PartitionWork
+from tautulli_pipeline.imports.messages import PartitionWork, Sender
 from tautulli_pipeline.imports.publication import Publication
 from tautulli_pipeline.imports.receipts import Receipt, ReceiptFolder
 from tautulli_pipeline.source.opening import open_source
@@ -96,7 +96,7 @@ class Rounds:
             copy = source.snapshot
             reader = stack.enter_context(open_reader(copy.path, source.schema, named=copy.source))
             session = stack.enter_context(open_publishing(self.address))
-            publication = Publication(import_id, "default", reader, source.schema, session)
+            publication = Publication(Sender(import_id, "default"), reader, source.schema, session)
             for receipt in publication.publish(work):
                 before_receipt(receipt)
                 folder.write(receipt)
@@ -152,7 +152,7 @@ class Rounds:
         with self.opened() as connection:
             cursor = connection.execute(
                 "SELECT * EXCLUDE (import_id, stream_id, stream_sequence, payload_hash, "
-                "content_hash, group_started_at, "
+                "content_hash, "
                 "created_at) FROM playback_events ORDER BY source_row_id"
             )
             names = [column[0] for column in cursor.description]

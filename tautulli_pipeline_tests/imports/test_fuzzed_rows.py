@@ -61,6 +61,7 @@ class DirectStream:
             [message.subject for message in messages],
             [message.headers[IMPORT_HEADER] for message in messages],
             [message.headers[MESSAGE_ID_HEADER] for message in messages],
+            [message.headers[CONTENT_HEADER] for message in messages],
             [bytes(message.payload) for message in messages],
         ]
         arrays = [pa.array(c, f.type) for c, f in zip(columns, MESSAGES, strict=True)]
@@ -105,7 +106,9 @@ def import_all(path, folder):
         copy = source.snapshot
         reader = stack.enter_context(open_reader(copy.path, source.schema, named=path))
         writer = Writer(warehouse, DedupCache(300, 10_000), "S", lambda: NOW)
-        publication = Publication("I", "default", reader, source.schema, DirectStream(writer))
+        publication = Publication(
+            Sender("I", "default"), reader, source.schema, DirectStream(writer)
+        )
         contents = source.survey(Grid(3000), 3000)
         work = [PartitionWork(content.partition) for content in contents]
         entries = [

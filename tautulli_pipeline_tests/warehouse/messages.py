@@ -21,6 +21,7 @@ def write(warehouse, *messages, first_sequence=1):
         [subject for subject, _ in messages],
         [None] * len(messages),
         [f"message-{n}" for n in range(len(messages))],
+        [None] * len(messages),
         [b if isinstance(b, bytes) else json.dumps(b).encode() for _, b in messages],
     ]
     arrays = [pa.array(column, f.type) for column, f in zip(columns, MESSAGES, strict=True)]

@@ -109,7 +109,7 @@ def test_restoring_twice_changes_nothing(warehouse):
 
 
 def test_an_event_discarded_twice_is_restored_once(warehouse):
-    write(warehouse, FIRST, TWIN, TWIN)
+    write(warehouse, FIRST, TWIN, TWIN | {"platform": "Roku"})
     first, second = audit_ids(warehouse)
     assert restore(warehouse, second)
     assert not restore(warehouse, first, LATER)
@@ -118,7 +118,7 @@ def test_an_event_discarded_twice_is_restored_once(warehouse):
 
 
 def test_a_duplicate_with_the_same_event_id_cannot_be_restored(warehouse):
-    write(warehouse, FIRST, FIRST | {"title": "Another title"})
+    write(warehouse, FIRST, FIRST | {"user_id": 8})
     before = table(warehouse), rows(warehouse, "FROM dedupe_audit_log")
     with pytest.raises(ConfigurationError, match="it is the same play"):
         restore(warehouse, audit_ids(warehouse)[0])
@@ -137,8 +137,6 @@ def test_events_that_arrive_again_after_a_restore_match_the_right_row(warehouse,
     assert table(warehouse) == before
     assert audit(warehouse) == [
         (2, "database", "rating_key_user_started", uuid_of(1)),
-        (3, "database", "event_id", uuid_of(2)),
-        (4, "database", "event_id", uuid_of(1)),
         (5, "database", "rating_key_user_started", uuid_of(1)),
     ]
     assert restore(warehouse, audit_ids(warehouse)[-1])
@@ -283,7 +281,12 @@ def test_a_list_names_the_plays_and_in_what_they_differ(warehouse):
 def test_lists_are_filtered_and_paged_newest_first(warehouse):
     twins = [TWIN | {"event_id": uuid_of(n)} for n in range(2, 7)]
     write(warehouse, FIRST, *twins)
-    write(warehouse, FIRST | {"title": "Again"}, first=7, entries=10)
+    write(
+        warehouse,
+        FIRST | {"title": "Again", "started_at": "2024-05-02T00:00:00Z"},
+        first=7,
+        entries=10,
+    )
     restore(warehouse, audit_ids(warehouse)[0])
 
     def listed(limit=10, offset=0, **wanted):

@@ -144,6 +144,7 @@ def batches(make, seed):
                 f"playback.{dice.choice(SUBJECT_PARTS)}.{dice.choice(SUBJECT_PARTS)}",
                 dice.choice(HEADERS),
                 dice.choice(HEADERS),
+                dice.choice(HEADERS),
                 make(dice, number),
             )
             for number in numbers

@@ -127,13 +127,13 @@ def test_a_repeated_key_is_reported_with_its_plays(warehouse):
         [
             {
                 "key": "correlation_key",
-                "value": "c",
+                "value": "default|c",
                 "plays": 2,
                 "event_ids": [uuid_of(1), uuid_of(2)],
             },
             {
                 "key": "rating_key_user_started",
-                "value": "r|7|2024-05-01 00:00:00",
+                "value": "default|r|7|2024-05-01 00:00:00",
                 "plays": 2,
                 "event_ids": [uuid_of(3), uuid_of(4)],
             },

@@ -33,7 +33,8 @@ def matching_warehouse(shared_warehouse):
     shared_warehouse.execute("DROP VIEW incoming")
     shared_warehouse.execute(
         "CREATE TEMP TABLE incoming AS SELECT 0 AS position, 99::BIGINT AS sequence, "
-        "id::VARCHAR AS id, correlation_key, rating_key, user_id, started_at, "
+        "id::VARCHAR AS id, server_id AS server, correlation_key, rating_key, guid, user_id, "
+        "started_at, "
         "NULL::VARCHAR AS fault FROM playback_events"
     )
     return shared_warehouse
