@@ -11,26 +11,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from tautulli_pipeline.errors import SourceDamagedError
-from tautulli_pipeline.events.columns import COPIED, HISTORY, HISTORY_TABLES, MEDIA_INFO, METADATA
+from tautulli_pipeline.events.columns import HISTORY, HISTORY_TABLES, MEDIA_INFO, METADATA
 from tautulli_pipeline.events.identity import quote_identifier
 from tautulli_pipeline.source.address import Named
 from tautulli_pipeline.source.damage import SALVAGE_HINT
 from tautulli_pipeline.source.partitions import LAST_GRID_ID, OTHER, Grid, Partition
 from tautulli_pipeline.source.queries import CopyConnection, explained, open_copy
 from tautulli_pipeline.source.schema import LOOKUPS, SourceSchema
-
-# Columns that Tautulli rewrites later: by merging, "fix metadata" and late metadata rows.
-_REWRITTEN: Final = frozenset(
-    (
-        *("id", "rating_key", "parent_rating_key", "grandparent_rating_key", "guid"),
-        *("title", "parent_title", "grandparent_title", "original_title", "full_title"),
-        *("media_index", "parent_media_index", "section_id", "year", "duration", "live"),
-        "updated_at",
-    )
-)
-
-_TEXTS: Final = frozenset(column.source for column in COPIED if column.type == "VARCHAR")
-_LAST_TEXTS: Final = 12
 
 # One printf() takes half the time of a quote() per cell. Older SQLite versions allow at
 # most 100 arguments.
@@ -155,7 +142,7 @@ class Survey:
     def _content(self, partition: Partition, content: str) -> PartitionContent:
         rows, digests, starts = 0, [], []
         for ids in partition.ranges:
-            count, digest, first, last, *_ = self._one(content, ids.first, ids.last)
+            count, digest, first, last = self._one(content, ids.first, ids.last)
             rows += count
             digests.append(digest or "")
             starts += [moment for moment in (first, last) if moment is not None]
@@ -164,39 +151,21 @@ class Survey:
 
     def _content_query(self) -> str:
         """Return SQL for count and digest of an id range, with text as blobs (not always UTF-8)."""
+        aliases = zip(HISTORY_TABLES, ("h", "m", "i"), strict=True)
         cells = [
             f"{alias}.{quote_identifier(column)}"
-            for alias, table in (("h", HISTORY), ("m", METADATA))
+            for table, alias in aliases
+            if self._schema.has(table, "id")
             for column in self._schema.tables[table]
-            if table == HISTORY or column.lower() in _REWRITTEN
         ]
         joins = f"{self._schema.join(METADATA, 'm')} {self._schema.join(MEDIA_INFO, 'i')}"
-        if self._schema.has(MEDIA_INFO, "id"):
-            cells.append("i.id")
-        ends = self._last_cells()
         content = f"CAST({_as_one_text(cells)} AS BLOB) AS content"
         start = f"CASE WHEN {_HAS_START.format('h.started')} THEN h.started END AS start"
-        listed = ", ".join([content, start, *ends.values()])
-        touched = "".join(f", total(length({name}))" for name in ends)
         return (
-            f"SELECT count(*), content_digest(content), min(start), max(start){touched} FROM ("
-            f"SELECT {listed} FROM {HISTORY} h {joins} "
+            "SELECT count(*), content_digest(content), min(start), max(start) FROM ("
+            f"SELECT {content}, {start} FROM {HISTORY} h {joins} "
             f"WHERE {self._schema.has_id_within(HISTORY, 'h.id')} ORDER BY h.id)"
         )
-
-    def _last_cells(self) -> dict[str, str]:
-        """Return the last text cell of each side table: reading it reads all pages of the row.
-
-        Empty cells and small numbers do not count: SQLite does not read their pages.
-        """
-        ends = {}
-        for alias, table in (("m", METADATA), ("i", MEDIA_INFO)):
-            if self._schema.has(table, "id"):
-                texts = [name for name in self._schema.tables[table] if name.lower() in _TEXTS]
-                cells = [f"{alias}.{quote_identifier(n)}" for n in texts[: -_LAST_TEXTS - 1 : -1]]
-                last = ", ".join([*(f"nullif({cell}, '')" for cell in cells), "NULL", "NULL"])
-                ends[f"end_{alias}"] = f"coalesce({last}) AS end_{alias}"
-        return ends
 
     def require_ends(self) -> None:
         """Read what the reader scans as a whole: it would never finish pages in a circle."""

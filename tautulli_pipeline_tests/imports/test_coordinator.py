@@ -71,7 +71,7 @@ class Consumer:
         self.require_running()
         self.waited.append(wait_seconds)
         self.require_not_held(wait_seconds)
-        return Ready(self.warehouse_id)
+        return Ready(self.warehouse_id, ["default"])
 
     def cover(self, partitions):
         self.covered = set(partitions)
@@ -287,7 +287,7 @@ HELD = WarehouseHeldError("process 7 has it open")
 def remembering(harness):
     """The import, which remembers its warehouse."""
     harness.settings.warehouse_path.touch()
-    KnownWarehouse(harness.settings).opened("warehouse-1")
+    KnownWarehouse(harness.settings).opened("warehouse-1", ["default"])
     harness.opened.warehouse = KnownWarehouse(harness.settings)
     return harness
 

@@ -14,7 +14,7 @@ from itertools import chain
 import pyarrow as pa
 import pytest
 
-from tautulli_pipeline.imports.messages import IMPORT_HEADER, PartitionWork
+from tautulli_pipeline.imports.messages import CONTENT_HEADER, IMPORT_HEADER, PartitionWork, Sender
 from tautulli_pipeline.imports.publication import Publication
 from tautulli_pipeline.source.opening import open_source
 from tautulli_pipeline.source.partitions import Grid

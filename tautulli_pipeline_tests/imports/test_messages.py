@@ -49,8 +49,8 @@ def receipts_of(parts, batches):
     """Return (partition, row ids of its receipt, highest sequence), in the order of completion."""
     open_parts, sequence, finished = list(parts), 0, []
     receipts = OpenReceipts("I", "default")
-    pieces = [Piece("I", rows, cut(open_parts, rows)) for rows in batches]
-    pieces.append(Piece("I", no_rows(), [Cut(part, 0, 0, True) for part in open_parts]))
+    pieces = [Piece(Sender("I", "default"), rows, cut(open_parts, rows)) for rows in batches]
+    pieces.append(Piece(Sender("I", "default"), no_rows(), [Cut(part, 0, 0, True) for part in open_parts]))
     for piece in pieces:
         sequences = [sequence := sequence + 1 for _ in piece.messages]
         for receipt in receipts.add(piece, PubAcks(sequences), 1.0):
@@ -96,7 +96,7 @@ def test_adjacent_ranges_are_read_as_one():
 def test_messages_carry_the_payload_and_name_their_import_and_partition():
     rows = pa.concat_tables([mapped(1, 2), mapped(3, 4, rejected={3})])
     part = work_on(1)
-    piece = Piece("import-1", rows, [Cut(part, 0, 4, True)])
+    piece = Piece(Sender("import-1", "default"), rows, [Cut(part, 0, 4, True)])
     assert [bytes(message.payload) for message in piece.messages] == [
         b'{"play":1}',
         b'{"play":2}',
@@ -114,7 +114,7 @@ def test_messages_carry_the_payload_and_name_their_import_and_partition():
 
 def test_a_slice_of_rows_has_the_payloads_of_that_slice():
     rows = mapped(1, 2, 3, 4).slice(1, 2)
-    piece = Piece("I", rows, [Cut(work_on(1), 0, 2, True)])
+    piece = Piece(Sender("I", "default"), rows, [Cut(work_on(1), 0, 2, True)])
     assert [bytes(message.payload) for message in piece.messages] == [
         b'{"play":2}',
         b'{"play":3}',
@@ -123,7 +123,7 @@ def test_a_slice_of_rows_has_the_payloads_of_that_slice():
 
 def test_only_the_lost_rows_are_published_again_under_new_message_ids():
     part = work_on(1, only=frozenset({2}), attempt=7)
-    piece = Piece("I", mapped(1, 2, 3), [Cut(part, 0, 3, True)])
+    piece = Piece(Sender("I", "default"), mapped(1, 2, 3), [Cut(part, 0, 3, True)])
     assert [message.headers["Nats-Msg-Id"] for message in piece.messages] == ["event-2:7"]
     rows, sequences = piece.receipt_rows(PubAcks([41]))
     assert rows["outcome"].to_pylist() == ["duplicate", "published", "duplicate"]
@@ -131,7 +131,7 @@ def test_only_the_lost_rows_are_published_again_under_new_message_ids():
 
 
 def test_layer_1_duplicates_are_distinguished_from_rejected_rows():
-    piece = Piece("I", mapped(1, 2, 3, rejected={2}), [Cut(work_on(1), 0, 3, True)])
+    piece = Piece(Sender("I", "default"), mapped(1, 2, 3, rejected={2}), [Cut(work_on(1), 0, 3, True)])
     rows, sequences = piece.receipt_rows(PubAcks([5, 2], duplicates={1}))
     assert rows.select(["source_row_id", "outcome", "reason", "record"]).to_pylist() == [
         {"source_row_id": 1, "outcome": "published", "reason": None, "record": None},
@@ -149,7 +149,7 @@ unreadable_ids = st.sets(st.integers(-5, 70) | st.integers(10**10 - 2, 10**10 + 
 @given(partitions, unreadable_ids)
 def test_an_unreadable_play_is_in_the_receipt_of_the_partition_of_its_id(partition, unreadable):
     receipts = OpenReceipts("I", "default", sorted(unreadable))
-    piece = Piece("I", no_rows(), [Cut(PartitionWork(partition), 0, 0, True)])
+    piece = Piece(Sender("I", "default"), no_rows(), [Cut(PartitionWork(partition), 0, 0, True)])
     (receipt,) = receipts.add(piece, PubAcks([]), 1.0)
     found = receipt.rows["source_row_id"].to_pylist()
     assert found == sorted(n for n in unreadable if partition_of(n) == partition)

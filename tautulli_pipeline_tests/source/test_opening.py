@@ -57,7 +57,7 @@ def test_a_survey_is_reported_and_known_contents_are_not_surveyed_again(folder, 
     def copy():
         raise SourceError("no copy is needed")
 
-    known = OpenSource(copy, KnownContents(path, Grid(10), tuple(contents)))
+    known = OpenSource(copy, KnownContents(path, Grid(10), tuple(contents), "names"))
     assert known.survey(Grid(10), 999) == contents
     assert (known.path, known.salvage.damages) == (path, ())
     with pytest.raises(SourceError, match="no copy"):
