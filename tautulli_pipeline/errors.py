@@ -94,6 +94,10 @@ class WarehouseBrokenError(WarehouseError):
     """DuckDB refuses all work until the warehouse is reopened."""
 
 
+class AnalyticsError(WarehouseError):
+    """The analytics could not be built from the warehouse; the import is not affected."""
+
+
 class StoppedError(PipelineError):
     """The operation was stopped on request and can be resumed."""
 

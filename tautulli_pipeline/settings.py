@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Annotated, Final
+from zoneinfo import ZoneInfo
 
 from annotated_types import Ge, Le
 from pydantic import (
@@ -63,6 +64,17 @@ def _listed(value: object) -> object:
     )
 
 
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, OSError, ValueError) as error:  # ZoneInfoNotFoundError is a KeyError
+        raise ValueError(str(error)) from error
+    return name
+
+
+_Zone = Annotated[str, AfterValidator(_known_zone)]
+
+
 class Settings(BaseModel):
     """The settings from the environment, validated at start-up."""
 
@@ -82,6 +94,7 @@ class Settings(BaseModel):
     tautulli_max_age_hours: Annotated[float, Field(ge=0, le=8_760)] = 24
 
     pipeline_data_dir: _Path = Path("data")
+    pipeline_timezone: _Zone | None = None
     duckdb_path: _Path | None = None
     pipeline_password_file: _Path | None = None
     pipeline_allowed_hosts: _Names = ()
@@ -126,6 +139,11 @@ class Settings(BaseModel):
         return read_secret(file, "password", "PIPELINE_PASSWORD_FILE") if file else None
 
     @property
+    def timezone(self) -> str:
+        """The time zone of analytics: PIPELINE_TIMEZONE, or else the system's; an IANA name."""
+        return self.pipeline_timezone or _timezone_of_system()
+
+    @property
     def warehouse_path(self) -> Path:
         """Absolute path of the DuckDB file."""
         return (self.duckdb_path or self.layout.warehouse).absolute()
@@ -149,6 +167,15 @@ def read_secret(file: Path, what: str, variable: str) -> str:
             f"the {what} in {file} is empty", hint=f"write it into the file, or unset {variable}"
         )
     return secret
+
+
+def _timezone_of_system() -> str:
+    import tzlocal
+
+    try:
+        return _known_zone(tzlocal.get_localzone_name() or "UTC")
+    except (KeyError, ValueError):  # ZoneInfoNotFoundError is a KeyError
+        return "UTC"
 
 
 def load_settings() -> Settings:
@@ -205,5 +232,7 @@ def _allowed(field: str) -> str:
         return f"{kind} from {lowest[0]} to {highest[0]}"
     if info.annotation is bool:
         return "true or false"
+    if field == "pipeline_timezone":
+        return "the name of a time zone, such as Europe/Berlin"
     is_path = "Path" in str(info.annotation)
     return "a path below an existing home directory" if is_path else _NAME_RULE

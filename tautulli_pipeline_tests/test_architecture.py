@@ -1,7 +1,7 @@
 """Subpackages import each other in one direction only, and each driver has its place.
 
-From top to bottom: cli; serving; orchestration; imports; source, stream and warehouse; events
-and data_dir.
+From top to bottom: cli; serving; orchestration; imports and analytics; source, stream and
+warehouse; events and data_dir.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ ALLOWED = {
     "source": {"source", "events", "errors"},
     "stream": {"stream", "data_dir", "errors", "supervision"},
     "warehouse": {"warehouse", "events", "errors"},
+    "analytics": {"analytics", "warehouse", "data_dir", "events", "errors", "memory"},
     "data_dir": {"data_dir", "errors", "printable", "settings"},
     "imports": {
         *("imports", "data_dir", "source", "events", "stream", "warehouse"),
@@ -42,8 +43,8 @@ DRIVERS = {
     "dagster_shared": set(),
     "sqlite3": {"source", "demo"},
     "pandas": set(),
-    "duckdb": {"source", "imports", "warehouse", "orchestration"},
     "fastapi": {"serving"},
+    "duckdb": {"source", "imports", "warehouse", "analytics", "orchestration"},
     "click": {"cli"},
     "rich": {"cli"},
     "urllib3": {"source"},

@@ -21,6 +21,7 @@ class _Below:
 _OTHERS = (
     *("log", "schedules", "storage", ".telemetry", "up.json.new"),
     *("import.*.stop", "import.json.new", "survey.json.new", "playback.duckdb.*", "demo-*.db"),
+    *("analytics.duckdb.*", "analytics.json.new"),
 )
 
 
@@ -32,6 +33,10 @@ class DataDir:
 
     # The DuckDB file, unless DUCKDB_PATH names another one.
     warehouse = _Below("playback.duckdb")
+
+    # The tables that people open, and what they were built from.
+    analytics = _Below("analytics.duckdb")
+    analytics_inputs = _Below("analytics.json")
 
     # The record of the last import, the lock and the name of the process that imports now.
     import_record = _Below("import.json")

@@ -3,8 +3,9 @@
 `NAME.json.gz` contains the tables that the pipeline reads, as written by Tautulli: statements,
 rows and storage classes. Only email addresses and tokens are blanked. Titles and users are made
 up. `NAME.history.json.gz` contains the answer of Tautulli v2.17.2 to `get_history`
-(`grouping=0`) for a copy of that database. To create `NAME.json.gz` for another database, write
-the bytes returned by `packed(read(path))`.
+(`grouping=0`) for a copy of that database. `NAME.graphs.json.gz` contains its answers to every
+graph and home statistic, with the time zone; `demo-3000` is the demo's database of 3,000 plays.
+To create `NAME.json.gz` for another database, write the bytes returned by `packed(read(path))`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,12 @@ def answers(name: str) -> list[dict[str, Any]]:
     """Return the history rows of Tautulli's API, one for each play it shows."""
     rows: list[dict[str, Any]] = _read(f"{name}.history.json.gz")["rows"]
     return rows
+
+
+def graphs(name: str) -> dict[str, Any]:
+    """Return `graphs` and `stats`, by call and options, and the `timezone` they were made in."""
+    answered: dict[str, Any] = _read(f"{name}.graphs.json.gz")
+    return answered
 
 
 def content_of(name: str) -> Content:

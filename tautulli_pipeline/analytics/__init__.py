@@ -1,0 +1,1 @@
+"""The tables of `analytics.duckdb`, built from the warehouse."""
