@@ -6,6 +6,12 @@ import os
 
 import dagster as dg
 
+from tautulli_pipeline.orchestration.analytics import (
+    analytics,
+    analytics_checks,
+    analytics_file,
+    building,
+)
 from tautulli_pipeline.orchestration.assets import (
     playback_events,
     playback_stream,
@@ -30,8 +36,8 @@ from tautulli_pipeline.orchestration.sensors import (
 os.umask(0o077)
 
 defs = dg.Definitions(
-    assets=[tautulli_database, playback_stream, playback_events],
-    asset_checks=[table_checks, consumer_position_matches],
+    assets=[tautulli_database, playback_stream, playback_events, analytics],
+    asset_checks=[table_checks, consumer_position_matches, analytics_checks],
     jobs=[
         import_job,
         consume_job,
@@ -46,6 +52,8 @@ defs = dg.Definitions(
         "importing": importing,
         "consuming": consuming,
         "warehouse": warehouse,
+        "building": building,
+        "analytics": analytics_file,
     },
     executor=dg.in_process_executor,
 )

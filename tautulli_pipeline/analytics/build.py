@@ -77,8 +77,9 @@ def build(request: Request) -> Built:
         _remove_leftovers(layout)
         _migrate_if_needed(request)
         rows = _build_if_changed(request)
-    built = Built(rows, round(time.monotonic() - began_at, 3))
-    _log.info("built the analytics: %s", built)
+        built = Built(rows, round(time.monotonic() - began_at, 3))
+        if rows is not None:
+            _log.info("built the analytics of %d plays in %s s", rows["plays"], built.seconds)
     return built
 
 

@@ -63,9 +63,11 @@ def run_import(
             # Dagster takes seconds to load, and a source that cannot be read does not need it.
             from tautulli_pipeline.orchestration.command_line import import_by_jobs
 
-            import_by_jobs(opened, settings, stop)
+            unbuilt = import_by_jobs(opened, settings, stop)
         record = opened.record
     report_unreadable(record.unreadable)
+    if unbuilt is not None:
+        print_notice(f"warning: {unbuilt.message}; {unbuilt.hint}")
     if as_json:
         print_json(record.summary())
     else:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
+from functools import partial
 from io import StringIO
 
 import dagster as dg
 
+from tautulli_pipeline.analytics.building import Built, build_in_process
+from tautulli_pipeline.analytics.inputs import is_current
+from tautulli_pipeline.errors import AnalyticsError
 from tautulli_pipeline.imports.coordinator import Import
 from tautulli_pipeline.imports.stopping import SIGNALS, Stop
 from tautulli_pipeline.memory import freeze_gc
+from tautulli_pipeline.orchestration.analytics import ANALYTICS_KEYS, request_for
 from tautulli_pipeline.orchestration.column_schemas import TABLE_KEY
 from tautulli_pipeline.orchestration.history import DagsterHistory, last_materialized_at
 from tautulli_pipeline.orchestration.instance import COMMAND_LINE_TAGS, QUIET, open_instance
@@ -20,16 +26,21 @@ from tautulli_pipeline.orchestration.options import ImportOptions
 from tautulli_pipeline.orchestration.run_tables import arrival_metadata
 from tautulli_pipeline.orchestration.workers import PROCESS_TAG, fail_orphaned_runs
 from tautulli_pipeline.settings import Settings
+from tautulli_pipeline.warehouse.arrivals import Arrivals
+
+_log = logging.getLogger(__name__)
 
 
-def import_by_jobs(opened: Import, settings: Settings, stop: Stop) -> None:
-    """Run `import_job` if any partition is due, then `consume_job` if any event arrived.
+def import_by_jobs(opened: Import, settings: Settings, stop: Stop) -> AnalyticsError | None:
+    """Run `import_job` if any partition is due, then `consume_job` if anything changed.
+
+    Returns:
+        Why the analytics could not be built; the import is complete all the same.
 
     Raises:
         StoppedError: a stop was requested; the import can be resumed.
         PipelineError: the import failed; it can be resumed.
     """
-    from tautulli_pipeline.definitions import defs
 
     @contextmanager
     def importing(_context: dg.OpExecutionContext, _options: ImportOptions) -> Iterator[Import]:
@@ -50,19 +61,54 @@ def import_by_jobs(opened: Import, settings: Settings, stop: Stop) -> None:
             "tautulli_pipeline/import_id": opened.record.import_id,
         }
         if opened.prepare(history).work:
-            job = defs.resolve_job_def("import_job")
+            job = _job("import_job")
             _execute(job, {"importing": importing}, instance, tags, stop)
         else:
             opened.publish(history)
         arrivals = opened.consumer.finish(last_materialized_at(instance))
-        if arrivals is not None and arrivals.has_changes:
-            # The checks scan the whole table. They run when Dagster itself runs `consume_job`.
-            job = defs.resolve_job_def("consume_job").get_subset(
-                asset_selection={TABLE_KEY}, asset_check_selection=set()
-            )
-            metadata = arrival_metadata(arrivals, settings.warehouse_path)
-            consuming = {"consuming": lambda _context, _warehouse: metadata}
-            _execute(job, consuming, instance, tags, stop)
+        return _record(
+            arrivals, settings, partial(_execute, instance=instance, tags=tags, stop=stop)
+        )
+
+
+def _record(
+    arrivals: Arrivals | None, settings: Settings, execute: Callable[..., None]
+) -> AnalyticsError | None:
+    """Record what the table received, and build the analytics if they are out of date."""
+    request = request_for(settings)
+    keys = set() if is_current(request) else {*ANALYTICS_KEYS}
+    resources: dict[str, object] = {}
+    if arrivals is not None and arrivals.has_changes:
+        keys.add(TABLE_KEY)
+        metadata = arrival_metadata(arrivals, settings.warehouse_path)
+        resources["consuming"] = lambda _context, _warehouse: metadata
+    if not keys:
+        return None
+    failures: list[AnalyticsError] = []
+
+    def building() -> Built:
+        try:
+            return build_in_process(request)
+        except AnalyticsError as error:
+            _log.warning("%s", error)
+            failures.append(error)
+            raise
+
+    # The checks scan whole tables. They run when Dagster itself runs `consume_job`.
+    job = _job("consume_job").get_subset(asset_selection=keys, asset_check_selection=set())
+    try:
+        execute(job, {**resources, "building": building})
+    except dg.Failure:
+        if not failures:
+            raise
+    return failures[0] if failures else None
+
+
+def _job(name: str) -> dg.JobDefinition:
+    # Loading the definitions takes time, and an import that finds nothing new needs none.
+    from tautulli_pipeline.definitions import defs
+
+    return defs.resolve_job_def(name)
 
 
 def _execute(

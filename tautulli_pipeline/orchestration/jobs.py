@@ -2,6 +2,8 @@
 
 import dagster as dg
 
+from tautulli_pipeline.orchestration.analytics import ANALYTICS_KEYS
+from tautulli_pipeline.orchestration.column_schemas import TABLE_KEY
 from tautulli_pipeline.orchestration.inspection import report_inspection
 from tautulli_pipeline.orchestration.options import SourceOptions
 
@@ -18,9 +20,10 @@ import_job = dg.define_asset_job(
 
 consume_job = dg.define_asset_job(
     "consume_job",
-    selection=["playback_events"],
-    description="Stores events of other producers, and records on `playback_events` how many plays "
-    "the table has and how many were added. A sensor starts it when it is needed.",
+    selection=dg.AssetSelection.assets(TABLE_KEY, *ANALYTICS_KEYS),
+    description="Stores events of other producers, records on `playback_events` how many plays the "
+    "table has and how many were added, and builds the statistics. A sensor starts it when it is "
+    "needed.",
     executor_def=dg.in_process_executor,
 )
 

@@ -17,6 +17,7 @@ import dagster as dg
 import orjson
 from pydantic import TypeAdapter
 
+from tautulli_pipeline.analytics.inputs import is_current
 from tautulli_pipeline.data_dir.consumer_lock import is_consumer_running
 from tautulli_pipeline.data_dir.directory import make_data_dir
 from tautulli_pipeline.errors import PipelineError, in_one_line
@@ -24,6 +25,7 @@ from tautulli_pipeline.imports.connections import stream_address
 from tautulli_pipeline.imports.record import ImportLog
 from tautulli_pipeline.imports.source_watch import SourceState, fingerprint, read_source_state
 from tautulli_pipeline.imports.sources import configured_source
+from tautulli_pipeline.orchestration.analytics import request_for
 from tautulli_pipeline.orchestration.history import PARTITIONS, DagsterHistory, last_materialized_at
 from tautulli_pipeline.orchestration.jobs import consume_job, dry_run_job, import_job
 from tautulli_pipeline.orchestration.retries import latest_failures
@@ -71,7 +73,8 @@ def new_history_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="While no import is running, starts consume_job if events are pending on the "
-    "stream, or if the last import added rows that playback_events has not recorded yet.",
+    "stream, if the last import added rows that playback_events has not recorded yet, or if the "
+    "analytics are out of date.",
 )
 @_skipping_on_error
 def stream_backlog_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
@@ -200,7 +203,7 @@ def _why_not_import(
 
 def _check_backlog(context: dg.SensorEvaluationContext, settings: Settings) -> dg.SensorResult:
     reason = _consumer_skip_reason(context.instance, settings)
-    if reason is None and not _has_unrecorded_rows(context.instance, settings):
+    if reason is None and not _has_something_to_record(context.instance, settings):
         with stream_address(settings) as address:
             reason = None if count_pending(address) else "no events are pending on the stream"
     return dg.SensorResult(skip_reason=reason) if reason else dg.SensorResult([dg.RunRequest()])
@@ -216,6 +219,10 @@ def _consumer_skip_reason(instance: dg.DagsterInstance, settings: Settings) -> s
         return "a consumer is running"
     failures = latest_failures(instance, consume_job.name)
     return failures.skip_reason(datetime.now(UTC)) if failures else None
+
+
+def _has_something_to_record(instance: dg.DagsterInstance, settings: Settings) -> bool:
+    return _has_unrecorded_rows(instance, settings) or not is_current(request_for(settings))
 
 
 def _has_unrecorded_rows(instance: dg.DagsterInstance, settings: Settings) -> bool:
