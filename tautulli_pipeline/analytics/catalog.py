@@ -304,7 +304,7 @@ TABLES: Final = (
     Table(
         "about",
         "plays",
-        ("playback_events",),
+        ("plays",),
         "One row: when and how this file was built.",
         ("built_at",),
         _columns("built_at timezone plays"),

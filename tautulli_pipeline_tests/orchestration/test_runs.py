@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pytest
 
+from tautulli_pipeline.analytics.catalog import TABLES
 from tautulli_pipeline.definitions import defs
 from tautulli_pipeline.orchestration.instance import open_instance
 from tautulli_pipeline_tests.cases import DEFAULT_STARTED_AT, play
@@ -163,7 +164,7 @@ def test_the_definitions_load_without_warnings() -> None:
         capture_output=True,
         text=True,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "4\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{4 + len(TABLES)}\n", "")
 
 
 def test_the_asset_graph_is_source_history_stream_table() -> None:
@@ -180,5 +181,12 @@ def test_the_asset_graph_is_source_history_stream_table() -> None:
         "session_history": (["tautulli_database"], "history_ranges"),
         "playback_stream": (["session_history"], "history_ranges"),
         "playback_events": (["playback_stream"], None),
+        "analytics/plays": (["playback_events"], None),
+        "analytics/completion_by_item": (["analytics/completion"], None),
+        "analytics/year_in_review": (["analytics/plays", "analytics/binges"], None),
+    } | {
+        f"analytics/{table.name}": (["analytics/plays"], None)
+        for table in TABLES
+        if table.built_from == ("plays",)
     }
     assert {"import_job", "consume_job"} <= {job.name for job in defs.jobs or []}

@@ -9,8 +9,8 @@ WITH played AS (
 ),
 known AS (
     SELECT coalesce(current_id, server_id) AS server_id, user_id,
-        arg_max(friendly_name, server_id = current_id) AS friendly_name,
-        arg_max(username, server_id = current_id) AS username
+        arg_max(friendly_name, coalesce(server_id = current_id, true)) AS friendly_name,
+        arg_max(username, coalesce(server_id = current_id, true)) AS username
     FROM warehouse.users LEFT JOIN warehouse.servers USING (server_id)
     GROUP BY ALL
 ),

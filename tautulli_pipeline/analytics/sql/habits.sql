@@ -111,10 +111,11 @@ hours AS (
     GROUP BY ALL
 )
 SELECT "hour"::DATE AS "day", hour("hour")::TINYINT AS "hour",
-    round(kilobits / epoch(
-        timezone(getvariable('timezone'), "hour" + INTERVAL 1 HOUR)
-        - timezone(getvariable('timezone'), "hour")
-    ))::BIGINT AS mean_kbps,
+    -- An hour that comes twice, when clocks are set back, is two hours long.
+    round(kilobits / greatest(3600, epoch(
+        timezone(getvariable('timezone'), "hour" + INTERVAL 3599 SECONDS)
+        - timezone(getvariable('timezone'), "hour" - INTERVAL 1 SECOND)
+    )))::BIGINT AS mean_kbps,
     peak_kbps
 FROM hours
 ORDER BY ALL;

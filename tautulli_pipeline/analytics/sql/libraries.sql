@@ -2,7 +2,7 @@
 CREATE TEMP TABLE libraries AS
 WITH known AS (
     SELECT coalesce(current_id, server_id) AS server_id, section_id,
-        arg_max(name, server_id = current_id) AS library
+        arg_max(name, coalesce(server_id = current_id, true)) AS library
     FROM warehouse.libraries LEFT JOIN warehouse.servers USING (server_id)
     GROUP BY ALL
 ),
