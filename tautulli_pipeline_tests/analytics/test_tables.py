@@ -198,6 +198,24 @@ def grouped_plays(word: str, at: float) -> list[Play]:
     ]
 
 
+def test_groups_stay_right_after_a_merge_that_renumbers_them(tmp_path):
+    """The old plays keep their old numbers in the warehouse, and the new ones have the same."""
+    folder, first, merged = tmp_path / "data", tmp_path / "old.db", tmp_path / "merged.db"
+    folder.mkdir()
+    make_database(first, plays=grouped_plays("old", at=0))
+    store(first, folder)
+    renumbered(first, merged, 100, *grouped_plays("new", at=1000))
+    store(merged, folder)
+    build(request_for(folder))
+    found = query(folder, "SELECT player, plays, day FROM watches ORDER BY started_at")
+    assert found == [
+        ("old", 2, date(2024, 5, 1)),
+        ("old", 2, date(2024, 5, 3)),
+        ("new", 2, date(2024, 6, 12)),
+        ("new", 2, date(2024, 6, 14)),
+    ]
+
+
 def test_groups_with_the_same_number_are_told_apart_by_their_start(tables_of):
     """After a merge, new plays can have the numbers that old ones had when they were imported."""
     folder = tables_of(*grouped_plays("new", at=0))
