@@ -30,7 +30,7 @@ from tautulli_pipeline.analytics.peaks import add_peaks
 from tautulli_pipeline.data_dir.consumer_lock import consumer_lock
 from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.data_dir.logs import log_to
-from tautulli_pipeline.events.identity import quote_literal
+from tautulli_pipeline.events.identity import global_guid, quote_literal
 from tautulli_pipeline.warehouse.schema import (
     SETTINGS,
     STORAGE_VERSION,
@@ -137,6 +137,8 @@ def _create_tables(
     for name, value in variables.items():
         connection.execute(f"SET VARIABLE {name} = {quote_literal(value)}")
     _add_people(connection, request)
+    shared = global_guid("guid", "live = 1")
+    connection.execute(f"CREATE TEMP MACRO shared_guid(guid, live) AS {shared}")
     for name in _BEFORE_PEAKS:
         connection.execute((_SQL / f"{name}.sql").read_text())
     add_peaks(connection)

@@ -1,10 +1,6 @@
 -- What identifies an item: its guid if that means the same on every server. Parameters of the
--- address, such as the language, do not count.
-CREATE TEMP MACRO global_guid(guid, live) AS
-    CASE WHEN coalesce(live, 0) <> 1 AND regexp_matches(
-        guid,
-        '^(plex://(movie|episode|track)/|com\.plexapp\.agents\.(imdb|themoviedb|thetvdb)://)'
-    ) THEN split_part(guid, '?', 1) END;
+-- address, such as the language, do not count. `build.py` has the macro `shared_guid`.
+CREATE TEMP MACRO global_guid(guid, live) AS split_part(shared_guid(guid, live), '?', 1);
 
 -- Plex replaced the guids of its old agents by new ones. Where an item of a server was played
 -- under both, the old guid means the new one.
