@@ -11,6 +11,7 @@ from tautulli_pipeline.orchestration.analytics import (
     analytics_checks,
     analytics_file,
     building,
+    charting,
 )
 from tautulli_pipeline.orchestration.assets import (
     playback_events,
@@ -53,6 +54,7 @@ defs = dg.Definitions(
         "consuming": consuming,
         "warehouse": warehouse,
         "building": building,
+        "charting": charting,
         "analytics": analytics_file,
     },
     executor=dg.in_process_executor,

@@ -19,6 +19,8 @@ _CHECK: Final = "is_sound"
 
 # Builds what has changed.
 Building = Callable[[], Built]
+# Returns charts as Markdown, by table.
+Charting = Callable[[], dict[str, str]]
 
 
 def request_for(settings: Settings) -> Request:
@@ -56,7 +58,9 @@ ANALYTICS_KEYS: Final = tuple(key_of(table.name) for table in TABLES)
 
 @dg.multi_asset(specs=[_spec(table) for table in TABLES], pool="duckdb")
 def analytics(
-    context: dg.AssetExecutionContext, building: dg.ResourceParam[Building]
+    context: dg.AssetExecutionContext,
+    building: dg.ResourceParam[Building],
+    charting: dg.ResourceParam[Charting],
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Build every table, unless nothing that they are built from has changed."""
     with stop_as_cancellation(context), fault_as_failure():
@@ -64,16 +68,12 @@ def analytics(
     if built.rows is None:
         context.log.info("the analytics are built from what is there now; nothing was built")
         return
+    charts = charting()
     for name, rows in built.rows.items():
-        yield dg.MaterializeResult(
-            asset_key=key_of(name), metadata={"dagster/row_count": rows, **_facts_of(name, built)}
-        )
-
-
-def _facts_of(name: str, built: Built) -> dict[str, Any]:
-    if name != "plays":
-        return {}
-    return {"build_seconds": built.seconds}
+        metadata: dict[str, Any] = {"dagster/row_count": rows, "build_seconds": built.seconds}
+        if name in charts:
+            metadata["chart"] = dg.MetadataValue.md(charts[name])
+        yield dg.MaterializeResult(asset_key=key_of(name), metadata=metadata)
 
 
 class Analytics(DuckDBResource):
@@ -118,6 +118,24 @@ def analytics_checks(analytics: dg.ResourceParam[Analytics]) -> Iterator[dg.Asse
 def building(_context: dg.InitResourceContext) -> Building:
     """Return the function that builds them."""
     return lambda: build_in_process(request_for(load_settings()))
+
+
+@dg.resource(description="Draws the charts of the analytics.")
+def charting(context: dg.InitResourceContext) -> Charting:
+    """Return the function that draws them; a chart that fails does not fail the build."""
+
+    def draw() -> dict[str, str]:
+        from tautulli_pipeline.analytics.charts import draw_charts
+
+        try:
+            with Analytics().get_connection() as connection:
+                return draw_charts(connection)
+        except Exception as error:
+            assert context.log is not None
+            context.log.warning(f"the charts could not be drawn: {error!r}")
+            return {}
+
+    return draw
 
 
 @dg.resource(description="The DuckDB file `analytics.duckdb`, opened to read.")
