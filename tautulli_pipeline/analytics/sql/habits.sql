@@ -84,9 +84,9 @@ WITH streams AS (
     WHERE bandwidth_kbps > 0 AND stopped_at_utc > started_at_utc
 ),
 changes AS (
-    SELECT started_at_utc AS moment, bandwidth_kbps AS change FROM streams
+    SELECT started_at_utc AS moment, bandwidth_kbps::DOUBLE AS change FROM streams
     UNION ALL
-    SELECT stopped_at_utc, -bandwidth_kbps FROM streams
+    SELECT stopped_at_utc, -bandwidth_kbps::DOUBLE FROM streams
     UNION ALL
     SELECT unnest(generate_series("day", "day" + INTERVAL 1425 MINUTES, INTERVAL 15 MINUTES)), 0
     FROM (
@@ -103,11 +103,17 @@ staircase AS (
     FROM steps
     WINDOW running AS (ORDER BY moment)
 ),
-hours AS (
-    SELECT date_trunc('hour', local(moment)) AS "hour", sum(kbps * seconds) AS kilobits,
-        max(kbps)::BIGINT AS peak_kbps
+quarters AS (
+    SELECT time_bucket(INTERVAL 15 MINUTES, moment) AS quarter, sum(kbps * seconds) AS kilobits,
+        max(kbps) AS peak_kbps
     FROM staircase
     WHERE kbps > 0
+    GROUP BY ALL
+),
+hours AS (
+    SELECT date_trunc('hour', local(quarter)) AS "hour", sum(kilobits) AS kilobits,
+        max(peak_kbps)::BIGINT AS peak_kbps
+    FROM quarters
     GROUP BY ALL
 )
 SELECT "hour"::DATE AS "day", hour("hour")::TINYINT AS "hour",
