@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -174,10 +173,9 @@ def _comments() -> Iterator[str]:
 
 def _put_in_place(unfinished: Path, file: Path) -> None:
     """Replace the file that people open; those who have the old one open keep it."""
-    # A default open would take it for writing, and nobody else could open it then.
+    # A default open would take it for writing, and nobody else could open it then. DuckDB has
+    # flushed it to the disk.
     unfinished.chmod(0o400)
-    with unfinished.open("rb") as written:
-        os.fsync(written.fileno())
     # DuckDB would replay the log of whoever wrote to the old file into the new one.
     file.with_name(f"{file.name}.wal").unlink(missing_ok=True)
     unfinished.replace(file)

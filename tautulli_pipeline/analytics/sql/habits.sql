@@ -56,7 +56,7 @@ WITH ordered AS (
         lag(started_at_utc) OVER earlier AS previous_watched_at_utc
     FROM plays
     WHERE watched AND media <> 'Live TV'
-    WINDOW earlier AS (PARTITION BY person, item_id ORDER BY started_at_utc, id)
+    WINDOW earlier AS (PARTITION BY person, item_id ORDER BY started_at_utc)
 ),
 repeated AS (
     SELECT * FROM ordered WHERE started_at_utc - first_watched_at_utc > INTERVAL 24 HOURS
