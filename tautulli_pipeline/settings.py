@@ -37,7 +37,7 @@ def _expanded(path: Path) -> Path:
         raise ValueError(str(error)) from error
 
 
-def _listed(text: object) -> object:
+def _host_names(text: object) -> object:
     if not isinstance(text, str):
         return text
     return tuple(name.strip().lower() for name in text.split(",") if name.strip())
@@ -54,7 +54,7 @@ def _path_or_address(value: object) -> object:
 
 _Path = Annotated[Path, AfterValidator(_expanded)]
 _Source = Annotated[Path | str, BeforeValidator(_path_or_address)]
-_Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+_Names = Annotated[tuple[str, ...], BeforeValidator(_host_names)]
 
 
 def _listed(value: object) -> object:

@@ -52,7 +52,10 @@ _SETTINGS: Final[dict[str, Any]] = {
 }
 # DuckDB looks for the log in another folder if a path holds `?`. With these settings, there is
 # none, but a build takes half as long again.
-_WITHOUT_LOG: Final = {"wal_autocheckpoint": "0B", "auto_checkpoint_skip_wal_threshold": 0}
+_WITHOUT_LOG: Final[dict[str, Any]] = {
+    "wal_autocheckpoint": "0B",
+    "auto_checkpoint_skip_wal_threshold": 0,
+}
 # Files of `sql/` in order, and where the peaks of concurrent streams are added.
 _BEFORE_PEAKS: Final = (
     *("newest", "names", "accounts", "libraries", "items", "plays", "watches", "plays_by"),
