@@ -15,6 +15,7 @@ from tautulli_pipeline.errors import WarehouseError, WarehouseHeldError
 from tautulli_pipeline.events.identity import quote_literal
 from tautulli_pipeline.warehouse.holders import held_by
 from tautulli_pipeline.warehouse.transaction import transaction
+from tautulli_pipeline.warehouse.upgrade import remove_secrets, seed_revisions
 
 # DuckDB compresses a transaction that fills a row group directly into the file, so the
 # write-ahead log stays small and no checkpoint has to write the rows again.
@@ -49,6 +50,7 @@ _FILE_ERRORS: Final = (
     duckdb.OutOfMemoryException,
 )
 _POLL_SECONDS: Final = 0.5
+_WITH_REVISIONS: Final = "0004_revisions_and_servers.sql"
 # A table that gets the name of the table that it replaces.
 _REBUILT: Final = "new_audit_log"
 _MIGRATIONS: Final = "schema_migrations"
@@ -161,6 +163,8 @@ def _refuse_foreign_tables(connection: duckdb.DuckDBPyConnection, path: Path) ->
     found = {name for (name,) in connection.execute("SHOW TABLES").fetchall()}
     try:
         outstanding = _outstanding(connection) if _MIGRATIONS in found else migrations()
+        if _MIGRATIONS in found:
+            _refuse_unknown_migrations(_applied(connection), path)
         foreign = _created_by(outstanding.values()) & found
     except duckdb.BinderException:
         foreign = {_MIGRATIONS}
@@ -172,10 +176,33 @@ def _refuse_foreign_tables(connection: duckdb.DuckDBPyConnection, path: Path) ->
         )
 
 
+def _refuse_unknown_migrations(applied: set[str], path: Path) -> None:
+    """Refuse a warehouse that a newer version has changed.
+
+    Raises:
+        WarehouseError: there is an unknown migration; nothing was changed.
+    """
+    known = list(migrations())
+    unknown = sorted(applied - set(known))
+    if not unknown and applied != set(known[: len(applied)]):
+        unknown = [name for name in known if name in applied][-1:]
+    if unknown:
+        raise WarehouseError(
+            f"cannot use the warehouse {path}: a newer or an unreleased version of the pipeline "
+            f"has changed it ({unknown[0]})",
+            hint="install the newest version, or set DUCKDB_PATH to another file",
+        )
+
+
 def _outstanding(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     """Return the migrations that have not been applied yet."""
+    applied = _applied(connection)
+    return {name: sql for name, sql in migrations().items() if name not in applied}
+
+
+def _applied(connection: duckdb.DuckDBPyConnection) -> set[str]:
     rows = connection.execute(f"SELECT name, applied_at FROM {_MIGRATIONS}").fetchall()
-    return {name: sql for name, sql in migrations().items() if name not in dict(rows)}
+    return {name for name, _ in rows}
 
 
 def _created_by(scripts: Iterable[str]) -> set[str]:
@@ -201,6 +228,9 @@ def migrate(connection: duckdb.DuckDBPyConnection) -> None:
     for name, sql in _outstanding(connection).items():
         with transaction(connection):
             connection.execute(sql)
+            if name == _WITH_REVISIONS:
+                seed_revisions(connection)
+                remove_secrets(connection)
             connection.execute(
                 "INSERT INTO schema_migrations VALUES (?, epoch_ms(epoch_ms(now())))", [name]
             )

@@ -54,8 +54,11 @@ class Consumer:
     begun: int = 0
     waited: list[float] = field(default_factory=list)
 
-    def begin(self, _import_id):
+    def begin(self, _import_id, _sample):
         self.begun += 1
+
+    def name(self, names):
+        self.named = names
 
     def require_not_held(self, _wait_seconds):
         if self.held is not None:
@@ -93,10 +96,10 @@ class History:
     def grid(self):
         return Grid(WIDTH)
 
-    def finished(self):
+    def finished(self, _place):
         return self.known
 
-    def show(self, keys):
+    def show(self, keys, _place):
         self.shown = list(keys)
 
     def record(self, receipt, content, finished):

@@ -76,19 +76,20 @@ def test_an_exact_repeat_leaves_nothing(imports, path, cache_entries):
 
 
 @pytest.mark.parametrize(
-    ("table", "column", "value", "stored"),
+    ("table", "cell", "stored"),
     [
-        ("session_history", "stopped", 1_700_020_900, "stopped_at"),
-        ("session_history", "reference_id", 77, "reference_id"),
-        ("session_history", "player", "'Roku'", "player"),
-        ("session_history_metadata", "rating_key", 999, "rating_key"),
-        ("session_history_metadata", "summary", "'A film'", "summary"),
-        ("session_history_metadata", "guid", "'plex://movie/other'", "guid"),
-        ("session_history_media_info", "video_codec", "'av1'", "video_codec"),
-        ("session_history_media_info", "stream_bitrate", 17, "stream_bitrate"),
+        ("session_history", ("stopped", 1_700_020_900), "stopped_at"),
+        ("session_history", ("reference_id", 77), "reference_id"),
+        ("session_history", ("player", "'Roku'"), "player"),
+        ("session_history_metadata", ("rating_key", 999), "rating_key"),
+        ("session_history_metadata", ("summary", "'A film'"), "summary"),
+        ("session_history_metadata", ("guid", "'plex://movie/other'"), "guid"),
+        ("session_history_media_info", ("video_codec", "'av1'"), "video_codec"),
+        ("session_history_media_info", ("stream_bitrate", 17), "stream_bitrate"),
     ],
 )
-def test_an_edit_of_any_cell_arrives(imports, path, table, column, value, stored):
+def test_an_edit_of_any_cell_arrives(imports, path, table, cell, stored):
+    column, value = cell
     imports.run(path)
     first = imports.newest(stored)
     column_of_play = "rating_key" if column == "rating_key" else column

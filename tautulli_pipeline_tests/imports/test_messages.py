@@ -11,6 +11,7 @@ from tautulli_pipeline.imports.messages import (
     OpenReceipts,
     PartitionWork,
     Piece,
+    Sender,
     cut,
     merged_ranges,
     no_rows,
@@ -50,7 +51,9 @@ def receipts_of(parts, batches):
     open_parts, sequence, finished = list(parts), 0, []
     receipts = OpenReceipts("I", "default")
     pieces = [Piece(Sender("I", "default"), rows, cut(open_parts, rows)) for rows in batches]
-    pieces.append(Piece(Sender("I", "default"), no_rows(), [Cut(part, 0, 0, True) for part in open_parts]))
+    pieces.append(
+        Piece(Sender("I", "default"), no_rows(), [Cut(part, 0, 0, True) for part in open_parts])
+    )
     for piece in pieces:
         sequences = [sequence := sequence + 1 for _ in piece.messages]
         for receipt in receipts.add(piece, PubAcks(sequences), 1.0):
@@ -131,7 +134,9 @@ def test_only_the_lost_rows_are_published_again_under_new_message_ids():
 
 
 def test_layer_1_duplicates_are_distinguished_from_rejected_rows():
-    piece = Piece(Sender("I", "default"), mapped(1, 2, 3, rejected={2}), [Cut(work_on(1), 0, 3, True)])
+    piece = Piece(
+        Sender("I", "default"), mapped(1, 2, 3, rejected={2}), [Cut(work_on(1), 0, 3, True)]
+    )
     rows, sequences = piece.receipt_rows(PubAcks([5, 2], duplicates={1}))
     assert rows.select(["source_row_id", "outcome", "reason", "record"]).to_pylist() == [
         {"source_row_id": 1, "outcome": "published", "reason": None, "record": None},

@@ -3,6 +3,18 @@
 ALTER TABLE playback_events ADD COLUMN group_started_at TIMESTAMP;
 ALTER TABLE playback_events ADD COLUMN content_hash UBIGINT;
 
+-- Within one server, a play of another numbering may have the same number; the nearest start
+-- before the play is that of its group.
+UPDATE playback_events SET group_started_at = first.started_at
+FROM (
+    SELECT p.id, max(g.started_at) AS started_at
+    FROM playback_events p JOIN playback_events g
+        ON g.server_id = p.server_id AND g.source_row_id = p.reference_id
+        AND g.user_id = p.user_id AND g.started_at <= p.started_at AND g.source = p.source
+    WHERE p.source = 'tautulli-import' GROUP BY p.id
+) first
+WHERE playback_events.id = first.id;
+
 -- Newer content of stored plays. The first version stays in `playback_events`.
 CREATE TABLE playback_revisions AS
 SELECT id, 0::INTEGER AS revision, id AS event_id, * EXCLUDE (id, created_at),

@@ -1,0 +1,192 @@
+"""A warehouse of version 0.1.0 opens, and nothing in it is lost."""
+
+from __future__ import annotations
+
+import json
+
+import duckdb
+import pytest
+
+from tautulli_pipeline.errors import WarehouseError
+from tautulli_pipeline.warehouse import schema
+from tautulli_pipeline.warehouse.schema import connect, migrations
+from tautulli_pipeline_tests.warehouse.plays import event, rows, uuid_of
+
+RELEASED = "0003_reviews.sql"
+OWN = "tautulli-import"
+FIRST = event(
+    1,
+    source=OWN,
+    server_id="default",
+    source_row_id=1,
+    reference_id=1,
+    username="anna",
+    section_id=1,
+    media_type="movie",
+)
+SECRET = '{"event_id":"x","token":"s3cret","kept":1}'
+
+
+def add(connection, table, **cells):
+    names = ", ".join(f'"{name}"' for name in cells)
+    values = ", ".join(f"${name}" for name in cells)
+    connection.execute(f"INSERT INTO {table} ({names}) VALUES ({values})", cells)
+
+
+def discard(connection, sequence, content, reason="event_id", **cells):
+    add(
+        connection,
+        "dedupe_audit_log",
+        **{
+            "id": uuid_of(1000 + sequence),
+            "discarded_event_id": content["event_id"],
+            "discarded_payload": json.dumps(content),
+            "discarded_source": content["source"],
+            "discarded_subject": f"playback.{content['source']}.movie",
+            "matched_event_id": uuid_of(1),
+            "matched_source": OWN,
+            "dedupe_layer": "database",
+            "dedupe_reason": reason,
+            "content_differs": True,
+            "stream_id": "S",
+            "stream_sequence": sequence,
+            "created_at": f"2026-01-01 00:00:{sequence:02d}",
+        }
+        | cells,
+    )
+
+
+@pytest.fixture
+def released(tmp_path, monkeypatch):
+    """Return the path of a warehouse as version 0.1.0 left it."""
+    path = tmp_path / "playback.duckdb"
+    every = migrations()
+    monkeypatch.setattr(
+        schema, "migrations", lambda: {n: sql for n, sql in every.items() if n <= RELEASED}
+    )
+    with connect(path, {}) as connection:
+        add(
+            connection,
+            "playback_events",
+            **{name: value for name, value in FIRST.items() if name != "event_id"},
+            id=uuid_of(1),
+            correlation_key="1",
+            friendly_name="Anna",
+            library_name="Films",
+            stream_id="S",
+            stream_sequence=1,
+            created_at="2026-01-01",
+        )
+        add(
+            connection,
+            "playback_events",
+            id=uuid_of(2),
+            correlation_key="2",
+            source="plex",
+            server_id="default",
+            user_id=7,
+            title="Film 2",
+            started_at="2024-05-01 00:00:09",
+            extra=SECRET,
+            stream_id="S",
+            stream_sequence=2,
+            created_at="2026-01-01",
+        )
+        changed = FIRST | {"title": "Right", "session_key": "1"}
+        discard(connection, 3, changed)
+        discard(connection, 4, changed)
+        discard(connection, 5, FIRST | {"friendly_name": "Another name"})
+        discard(connection, 6, changed | {"title": "Right again"}, status="user_confirmed")
+        twin = FIRST | {"event_id": uuid_of(9), "session_key": "9"}
+        discard(connection, 7, twin, "rating_key_user_started", content_differs=False)
+        plex = event(1, event_id=uuid_of(8), token="s3cret", server_id="default")
+        discard(connection, 8, plex, "rating_key_user_started", status="user_restored")
+        add(
+            connection,
+            "dead_letters",
+            id=uuid_of(50),
+            reason="missing title",
+            origin="playback.plex.movie",
+            record=SECRET,
+            created_at="2026-01-01",
+        )
+    monkeypatch.undo()
+    return path
+
+
+def test_nothing_is_lost(released):
+    with duckdb.connect(str(released), read_only=True) as connection:
+        before = {
+            name: rows(connection, f"SELECT id FROM {name} ORDER BY id")
+            for name in ("playback_events", "dedupe_audit_log", "dead_letters")
+        }
+    with connect(released, {}) as connection:
+        for name, ids in before.items():
+            assert rows(connection, f"SELECT id FROM {name} ORDER BY id") == ids
+        statuses = "SELECT status, count(*) FROM dedupe_audit_log GROUP BY ALL ORDER BY 1"
+        assert rows(connection, statuses) == [
+            ("auto_dedupe", 4),
+            ("user_confirmed", 1),
+            ("user_restored", 1),
+        ]
+
+
+def test_content_that_differed_becomes_revisions(released):
+    with connect(released, {}) as connection:
+        found = "SELECT id, revision, title, stream_sequence FROM playback_revisions ORDER BY 2"
+        # The third duplicate took the first content back; only its names differed from it.
+        assert rows(connection, found) == [
+            (uuid_of(1), 1, "Right", 3),
+            (uuid_of(1), 2, "Film 1", 5),
+            (uuid_of(1), 3, "Right again", 6),
+        ]
+
+
+def test_names_servers_groups_and_other_row_numbers_are_known(released):
+    with connect(released, {}) as connection:
+        assert rows(connection, "FROM users") == [("default", 7, "anna", "Anna")]
+        assert rows(connection, "SELECT section_id, name FROM libraries") == [(1, "Films")]
+        assert rows(connection, "SELECT server_id, current_id FROM servers") == [
+            ("default", "default")
+        ]
+        aliases = "SELECT event_id, play_id, server_id FROM event_aliases"
+        assert rows(connection, aliases) == [(uuid_of(9), uuid_of(1), "default")]
+        groups = "SELECT group_started_at = started_at FROM playback_events ORDER BY id"
+        assert rows(connection, groups) == [(True,), (None,)]
+
+
+def test_secrets_of_other_producers_are_removed(released):
+    with connect(released, {}) as connection:
+        for column, table in (
+            ("extra", "playback_events"),
+            ("discarded_payload", "dedupe_audit_log"),
+            ("record", "dead_letters"),
+        ):
+            found = f"SELECT count(*) FROM {table} WHERE {column}::VARCHAR LIKE '%s3cret%'"
+            assert rows(connection, found) == [(0,)]
+        kept = "SELECT record ->> '$.kept' FROM dead_letters"
+        assert rows(connection, kept) == [("1",)]
+
+
+@pytest.mark.parametrize("failing", ["0004_revisions_and_servers.sql", "0005_server_keys.sql"])
+def test_an_interrupted_upgrade_is_taken_up(released, failing, monkeypatch):
+    every = migrations()
+    broken = every | {failing: f"{every[failing]}; SELECT error('interrupted')"}
+    monkeypatch.setattr(schema, "migrations", lambda: broken)
+    with pytest.raises(duckdb.Error):
+        connect(released, {})
+    monkeypatch.undo()
+    with connect(released, {}) as connection:
+        assert rows(connection, "SELECT count(*) FROM playback_revisions") == [(3,)]
+        indexes = "SELECT count(*) FROM duckdb_indexes() WHERE index_name LIKE 'idx_playback%'"
+        assert rows(connection, indexes) == [(2,)]
+
+
+@pytest.mark.parametrize("name", ["0009_later.sql", "0004_early_draft.sql"])
+def test_a_newer_or_unreleased_warehouse_is_refused_in_one_line(released, name):
+    with duckdb.connect(str(released)) as connection:
+        connection.execute("INSERT INTO schema_migrations VALUES (?, now()::TIMESTAMP)", [name])
+    with pytest.raises(WarehouseError, match="newer or an unreleased version") as caught:
+        connect(released, {})
+    assert name in caught.value.message
+    assert "\n" not in caught.value.message
