@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import orjson
 
+from tautulli_pipeline.source.address import Named
 from tautulli_pipeline.source.queries import CopyConnection, explained, open_copy
 from tautulli_pipeline.source.reader import NAME_CHARACTERS, sections_in_use_first
 from tautulli_pipeline.source.schema import SourceSchema
@@ -36,7 +37,7 @@ class SourceNames:
         return hashlib.blake2b(orjson.dumps(asdict(self)), digest_size=8).hexdigest()
 
 
-def read_names(database: Path, schema: SourceSchema, *, named: Path) -> SourceNames:
+def read_names(database: Path, schema: SourceSchema, *, named: Named) -> SourceNames:
     """Read the names; messages name `named`, the user's path.
 
     Of several rows of one user, the newest counts; of several libraries with one number, the one
