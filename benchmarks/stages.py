@@ -15,7 +15,7 @@ import pyarrow as pa
 from tautulli_pipeline.imports.connections import dedup_cache, stream_address
 from tautulli_pipeline.imports.consumption import _as_table
 from tautulli_pipeline.imports.mapper import Mapper
-from tautulli_pipeline.imports.messages import Cut, PartitionWork, Piece
+from tautulli_pipeline.imports.messages import Cut, PartitionWork, Piece, Sender
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.source.partitions import Grid
 from tautulli_pipeline.source.reader import IdRange, open_reader
@@ -93,7 +93,9 @@ class _Profile:
                 part = PartitionWork(Grid(LARGEST_ID).partition_of(1))
                 for rows in mapped:
                     with self.stopwatch.time("publish"):
-                        piece = Piece("import", rows, [Cut(part, 0, rows.num_rows, False)])
+                        piece = Piece(
+                            Sender("import", "default"), rows, [Cut(part, 0, rows.num_rows, False)]
+                        )
                         piece.receipt_rows(publishing.publish(piece.messages).result())
                 last_sequence = publishing.last_sequence()
             with open_consuming(address) as session:

@@ -107,11 +107,16 @@ def test_each_driver_is_imported_only_where_allowed(driver):
     assert users <= DRIVERS[driver]
 
 
-def test_settings_import_only_the_data_directory_layout():
+def test_settings_import_only_the_values_that_they_hold():
     names = imported(ast.walk(tree_of(PACKAGE / "settings.py")))
     ours = {name for name in names if name.startswith(f"{PACKAGE.name}.")}
-    layout, errors = f"{PACKAGE.name}.data_dir.layout", f"{PACKAGE.name}.errors"
-    assert ours == {layout, f"{layout}.DataDir", errors, f"{errors}.ConfigurationError"}
+    allowed = {
+        "data_dir.layout": "DataDir",
+        "errors": "ConfigurationError",
+        "events.servers": "Servers",
+    }
+    modules = {f"{PACKAGE.name}.{module}" for module in allowed}
+    assert ours == modules | {f"{PACKAGE.name}.{m}.{name}" for m, name in allowed.items()}
 
 
 def test_the_command_line_starts_without_importing_dagster():

@@ -12,6 +12,7 @@ from tautulli_pipeline_tests import tautulli_databases
 from tautulli_pipeline_tests.eras import HISTORY, METADATA, make_database, make_era_database, play
 from tautulli_pipeline_tests.tautulli_databases import FOLDER, NAMES, SECRETS
 
+WITH_GRAPHS = ("v2.17.2", "v2.6.10_migrated_to_v2.17.2")
 ODD_CELLS = ("", None, 0, -1, 1.5, 1e300, 2**63 - 1, -(2**63), "1_0", "Zoë 🎬", "a\x00b", "], [")
 
 
@@ -38,8 +39,9 @@ def stored_and_built(path):
     return built
 
 
-def test_there_are_two_files_for_each_database():
+def test_each_database_has_its_history_and_three_have_their_graphs():
     expected = {f"{name}{kind}.json.gz" for name in NAMES for kind in ("", ".history")}
+    expected |= {f"{name}.graphs.json.gz" for name in ("demo-3000", *WITH_GRAPHS)}
     assert {path.name for path in FOLDER.glob("*.gz")} == expected
 
 

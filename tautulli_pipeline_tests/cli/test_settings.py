@@ -25,6 +25,7 @@ BAD = {
     "TAUTULLI_TLS_CA": ("~nobody-here/ca.pem", HOME),
     "TAUTULLI_MAX_AGE_HOURS": ("a day", "a number from 0 to 8760"),
     "PIPELINE_DATA_DIR": ("~nobody-here/data", HOME),
+    "PIPELINE_TIMEZONE": ("Berlin", "the name of a time zone, such as Europe/Berlin"),
     "DUCKDB_PATH": ("~nobody-here/playback.duckdb", HOME),
     "PIPELINE_PASSWORD_FILE": ("~nobody-here/password", HOME),
     "NATS_STREAM": ("two words", NAME),
@@ -36,7 +37,7 @@ BAD = {
 # These accept any text. Only a server can reject it.
 ANY_TEXT = {
     *("IMPORT_SERVER_ID", "NATS_URL", "NATS_USER", "NATS_PASSWORD", "NATS_TOKEN"),
-    *("PIPELINE_ALLOWED_HOSTS", "TAUTULLI_API_KEY"),
+    *("PIPELINE_ALLOWED_HOSTS", "TAUTULLI_API_KEY", "IMPORT_SERVER_REPLACES"),
 }
 FILES = {"NATS_CREDS", "NATS_TLS_CA"}
 

@@ -22,7 +22,7 @@ def warehouse_dir(data_dir, monkeypatch):
     """A data directory with two duplicates of different reasons, and two dead letters."""
     monkeypatch.setenv("PIPELINE_DATA_DIR", str(data_dir))
     data_dir.mkdir()
-    same_event = message(3, event(2, title="Another"))
+    same_event = message(3, event(2, started_at="2024-05-02T00:00:00Z", title="Another"))
     same_item = message(4, event(1, event_id=uuid_of(9), session_key="again"))
     letters = [message(5, event(5, started_at=None)), message(6, event(6, title=None))]
     with open_warehouse(data_dir / "playback.duckdb") as connection:

@@ -92,6 +92,7 @@ def test_a_dry_run_counts_plays_lists_ranges_and_marks_changed_ones_as_stale(
             "duplicate_event_id": 23,
             "duplicate_correlation_key": 0,
             "duplicate_rating_key_user_started": 1,
+            "duplicate_guid_user_started": 0,
             "rejected": 1,
             "unreadable": 0,
             "total_records": 26,
