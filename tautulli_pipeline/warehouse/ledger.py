@@ -89,7 +89,7 @@ _KNOWN = """
 # event id.
 _LATE_OUTCOMES = """
     UPDATE row_outcomes SET final = late.final FROM (
-        SELECT DISTINCT ON (f.import_id, f.source_row_id) f.import_id, f.source_row_id,
+        SELECT DISTINCT ON (f.rowid) f.rowid AS row_number,
             CASE WHEN d.event_id IS NOT NULL THEN 'rejected'
                 WHEN f.outcome = 'duplicate' THEN 'stream' ELSE 'database' END AS final
         FROM row_outcomes f
@@ -101,8 +101,7 @@ _LATE_OUTCOMES = """
         WHERE f.final IS NULL AND (d.event_id IS NOT NULL OR e.id IS NOT NULL
             OR a.id IS NOT NULL OR h.content_hash IS NOT NULL)
     ) late
-    WHERE row_outcomes.source_row_id = late.source_row_id
-        AND row_outcomes.import_id = late.import_id AND row_outcomes.final IS NULL
+    WHERE row_outcomes.rowid = late.row_number
 """
 
 _WRITE_LINES = """

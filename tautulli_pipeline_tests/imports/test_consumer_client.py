@@ -105,7 +105,7 @@ def test_orders_are_one_json_object_per_line(tmp_path):
         assert client.finish(SINCE) is None
     orders = [json.loads(line) for line in (tmp_path / "orders").read_text().splitlines()]
     assert orders == [
-        {"kind": "begin", "import_id": "import-1"},
+        {"kind": "begin", "import_id": "import-1", "sample": []},
         {"kind": "drain", "last_sequence": 17},
         {"kind": "finish", "since": "2024-01-01T00:00:00"},
     ]

@@ -288,9 +288,12 @@ HELD = WarehouseHeldError("process 7 has it open")
 
 @pytest.fixture
 def remembering(harness):
-    """The import, which remembers its warehouse."""
+    """The import, which remembers its warehouse and the names that are stored there."""
     harness.settings.warehouse_path.touch()
-    KnownWarehouse(harness.settings).opened("warehouse-1", ["default"])
+    known = KnownWarehouse(harness.settings)
+    known.named("default", f"{harness.opened.source.names_digest}:{PLAYS[-1].history['started']}")
+    known.warehouse_id = "warehouse-1"
+    known.opened("warehouse-1", ["default"])
     harness.opened.warehouse = KnownWarehouse(harness.settings)
     return harness
 

@@ -75,7 +75,7 @@ def rows_by_sqlite(path):
 
 
 def without_lookups(table):
-    return table.drop_columns(table.column_names[-3:]).to_pylist()
+    return table.drop_columns(table.column_names[-4:]).to_pylist()
 
 
 @pytest.mark.parametrize("name", tautulli_databases.NAMES)

@@ -26,5 +26,8 @@ def emptied_warehouse(
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Yield the shared warehouse and delete its rows after the test."""
     yield shared_warehouse
-    for table in ("playback_events", "dedupe_audit_log", "dead_letters", "stream_positions"):
+    for table in (
+        *("playback_events", "playback_revisions", "event_aliases", "dedupe_audit_log"),
+        *("dead_letters", "stream_positions", "servers", "users", "libraries", "import_ledger"),
+    ):
         shared_warehouse.execute(f"DELETE FROM {table}")

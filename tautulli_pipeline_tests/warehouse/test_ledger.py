@@ -32,7 +32,7 @@ PUBLISHED_AT, SETTLED_AT = datetime(2026, 1, 1), datetime(2026, 1, 2)
 PARTITION = "0000000001-0000001000"
 NO_COUNTS = dict.fromkeys(
     (
-        *("published", "imported", "rejected", "errors"),
+        *("published", "imported", "rejected", "errors", "revised"),
         *("duplicates_stream", "duplicates_cache", "duplicates_database"),
     ),
     0,
@@ -41,21 +41,24 @@ NO_COUNTS = dict.fromkeys(
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a receipt; its event is number `number`, by default the row id."""
+    """One row of a receipt; its event is number `number`, by default the row id.
+
+    Rows of version 0.1.0 have no hash of their content.
+    """
 
     row_id: int
     outcome: str = PUBLISHED
     number: int | None = None
     record: str | None = None
+    content_hash: int | None = None
 
     def as_receipt(self):
         broken = self.outcome in {REJECTED, UNREADABLE}
         event_id = None if broken else uuid_of(self.number or self.row_id)
         reason = "missing title" if self.outcome == REJECTED else None
         record = self.record or (f'{{"id":"{self.row_id}"}}' if reason else None)
-        return dict(
-            zip(ROWS.names, (self.row_id, event_id, self.outcome, reason, record), strict=False)
-        )
+        values = (self.row_id, event_id, self.outcome, reason, record, self.content_hash)
+        return dict(zip(ROWS.names, values, strict=True))
 
 
 def entry(*receipt_rows, import_id="import-1", key=PARTITION):
@@ -69,14 +72,21 @@ def ledger(warehouse):
 
 
 def consume(warehouse, *plays, first=1, entries=10_000, import_id="import-1"):
-    """Write plays as our own events: (source row, event number, other fields)."""
+    """Write plays as our own events: (source row, event number, other fields, content hash)."""
     messages = []
-    for sequence, (row_id, number, fields) in enumerate(plays, first):
+    for sequence, (row_id, number, fields, *hashes) in enumerate(plays, first):
         content = event(number, source="tautulli-import", source_row_id=row_id, **fields)
         origin = f"{uuid_of(number)}"
         s, subject, _, _, body = message(sequence, content)
-        messages.append((s, subject, import_id, origin, body))
+        header = {"content": f"{hashes[0]} 0"} if hashes else {}
+        messages.append((s, subject, import_id, origin, body, *header.items()))
     writer(warehouse, entries=entries).write(batch(messages))
+
+
+def same_play(number):
+    """Return the fields that make another event the same play, with the same content."""
+    names = ("session_key", "title", "rating_key", "started_at")
+    return {name: event(number)[name] for name in names}
 
 
 def lines(warehouse):
@@ -96,31 +106,34 @@ def totals(ledger, import_id="import-1"):
 
 
 def test_every_kind_of_outcome_is_derived_from_the_tables(warehouse, ledger):
-    same = {"rating_key": "1", "started_at": event(1)["started_at"]}
-    consume(warehouse, (1, 1, {}), (2, 2, {}), (3, 1, {}))
-    consume(warehouse, (4, 4, same), first=4, entries=0)
+    other_title = {"rating_key": "1", "started_at": event(1)["started_at"]}
+    consume(warehouse, (1, 1, {}), (2, 2, {}), (3, 3, same_play(1)), (8, 2, {}))
+    consume(warehouse, (4, 4, other_title), first=5, entries=0)
     given = entry(
         Row(1),
         Row(2),
-        Row(3, number=1),
+        Row(3),
         Row(4),
         Row(5, DUPLICATE, number=2),
         Row(6, REJECTED),
         Row(7, UNREADABLE),
+        Row(8, number=2),
     )
     assert ledger.settle([given], SETTLED_AT) == {}
     expected = {
         "import_id": "import-1",
         "partition_key": PARTITION,
-        "total_records": 7,
-        "processed": 7,
-        "published": 4,
+        "server_id": "default",
+        "total_records": 8,
+        "processed": 8,
+        "published": 5,
         "imported": 2,
         "duplicates_stream": 1,
         "duplicates_cache": 1,
-        "duplicates_database": 1,
+        "duplicates_database": 2,
         "rejected": 1,
         "errors": 1,
+        "revised": 1,
     }
     assert lines(warehouse) == [expected]
     assert ledger.totals("import-1") == {name: expected[name] for name in NO_COUNTS}
@@ -153,7 +166,7 @@ def test_a_row_that_a_table_holds_twice_is_imported_once(warehouse, ledger, seco
     again = [(1, 1, {})] if second == PUBLISHED else []
     consume(warehouse, (1, 1, {}), *again)
     assert ledger.settle([entry(Row(1, second), Row(1))], SETTLED_AT) == {}
-    layer = "stream" if second == DUPLICATE else "cache"
+    layer = "stream" if second == DUPLICATE else "database"
     published = 1 if second == DUPLICATE else 2
     assert totals(ledger) == {"published": published, "imported": 1, f"duplicates_{layer}": 1}
 
@@ -163,7 +176,7 @@ def test_two_rows_with_one_id_and_different_events_are_told_apart(warehouse, led
     assert ledger.settle([entry(Row(1), Row(1, number=2), Row(1, number=3))], SETTLED_AT) == {
         ("import-1", PARTITION): [1]
     }
-    assert totals(ledger) == {"published": 3, "imported": 1, "duplicates_cache": 1}
+    assert totals(ledger) == {"published": 3, "imported": 1, "duplicates_database": 1}
 
 
 def test_an_event_is_found_under_a_row_outside_the_partition(warehouse, ledger):
@@ -201,8 +214,8 @@ def test_a_row_stored_by_this_import_counts_as_imported_despite_later_duplicates
 
 def test_a_row_discarded_by_both_layers_always_has_the_same_outcome(warehouse, ledger):
     consume(warehouse, (9, 1, {}), import_id="before")
-    consume(warehouse, (1, 1, {}), first=2, entries=0)
-    consume(warehouse, (2, 2, {}), (1, 2, {"event_id": uuid_of(1)}), first=3)
+    consume(warehouse, (1, 1, same_play(9)), first=2, entries=0)
+    consume(warehouse, (2, 2, {}), (1, 1, same_play(2)), first=3)
     assert rows(warehouse, "SELECT dedupe_layer FROM dedupe_audit_log ORDER BY ALL") == [
         ("cache",),
         ("database",),
@@ -221,8 +234,7 @@ def test_a_row_discarded_by_both_layers_always_has_the_same_outcome(warehouse, l
 
 
 def test_a_restored_play_still_counts_as_a_duplicate(warehouse, ledger):
-    same = {"rating_key": "1", "started_at": event(1)["started_at"]}
-    consume(warehouse, (1, 1, {}), (2, 2, same), entries=0)
+    consume(warehouse, (1, 1, {}), (2, 2, same_play(1)), entries=0)
     before = ledger.settle([entry(Row(1), Row(2))], SETTLED_AT), lines(warehouse)
     ((row_id,),) = rows(warehouse, "SELECT id FROM dedupe_audit_log")
     assert restore(warehouse, [row_id], SETTLED_AT) == [(row_id, True)]
@@ -239,23 +251,50 @@ def test_an_import_counts_only_its_own_rows(warehouse, ledger):
     assert totals(ledger, "import-2") == {"published": 1, "duplicates_database": 1}
 
 
+def test_a_row_is_settled_once_its_own_content_is_stored(warehouse, ledger):
+    consume(warehouse, (2, 2, {}, 21), import_id="before")
+    consume(warehouse, (1, 1, {}, 11), first=2)
+    receipt = [Row(1, content_hash=11), Row(2, DUPLICATE, content_hash=22)]
+    unsettled = ledger.settle([entry(*receipt)], SETTLED_AT)
+    assert unsettled == {("import-1", PARTITION): [2]}
+    consume(warehouse, (2, 2, {"title": "Right"}, 22), first=3)
+    assert ledger.settle([entry(*receipt)], SETTLED_AT) == {}
+    assert totals(ledger) == {
+        "published": 2,
+        "imported": 1,
+        "duplicates_database": 1,
+        "revised": 1,
+    }
+
+
+def test_content_of_another_server_settles_nothing(warehouse, ledger):
+    consume(warehouse, (1, 1, {"server_id": "another"}, 11))
+    unsettled = ledger.settle([entry(Row(1, content_hash=11))], SETTLED_AT)
+    assert unsettled == {("import-1", PARTITION): [1]}
+
+
 def test_two_imports_settle_together(warehouse, ledger):
     consume(warehouse, (1, 1, {}))
     consume(warehouse, (2, 2, {}), first=2, import_id="import-2")
     unsettled = ledger.settle(
         [
-            entry(Row(1), Row(2), Row(3, REJECTED)),
+            entry(Row(1), Row(2), Row(3, REJECTED), Row(5)),
             entry(Row(1, DUPLICATE), Row(2), Row(4), import_id="import-2"),
             entry(Row(1500), import_id="import-2", key="0000001001-0000002000"),
         ],
         SETTLED_AT,
     )
     assert unsettled == {
-        ("import-1", PARTITION): [2],
+        ("import-1", PARTITION): [5],
         ("import-2", PARTITION): [4],
         ("import-2", "0000001001-0000002000"): [1500],
     }
-    assert totals(ledger) == {"published": 2, "imported": 1, "rejected": 1}
+    assert totals(ledger) == {
+        "published": 3,
+        "imported": 1,
+        "duplicates_database": 1,
+        "rejected": 1,
+    }
     assert totals(ledger, "import-2") == {"published": 3, "imported": 1, "duplicates_stream": 1}
 
 
