@@ -24,7 +24,9 @@ from tautulli_pipeline.source.schema import LOOKUPS, SourceSchema
 _CELL_FORMAT: Final = "%s\x1f"
 _PRINTF_CELLS: Final = 50
 # A row whose start is missing or not a number is not a play.
-_HAS_START: Final = "typeof({0}) = 'integer' AND {0} > 0"
+# A start in the future is a mistake, and would say that all other files are older.
+_TOMORROW: Final = "(SELECT CAST(strftime('%s', 'now', '+1 day') AS INTEGER))"
+_HAS_START: Final = f"typeof({{0}}) = 'integer' AND {{0}} BETWEEN 1 AND {_TOMORROW}"
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,11 @@ _KEY_FIELDS: Final = (
 _ENVELOPE: Final = "position, sequence, subject, import_id, message_id, content, body, refusal"
 # The header of our own messages: the hash of the content, and the newest start in the file.
 _CONTENT_HASH: Final = "TRY_CAST(split_part(content, ' ', 1) AS UBIGINT)"
-_NEWEST_START: Final = "TRY_CAST(split_part(content, ' ', 2) AS BIGINT)"
+_LAST_SECOND: Final = 253_402_300_799  # of the year 9999
+_NEWEST_START: Final = (
+    f"nullif(least(TRY_CAST(split_part(content, ' ', 2) AS UBIGINT), {_LAST_SECOND}), "
+    f"{_LAST_SECOND})::BIGINT"
+)
 
 # An absent time in Go, .NET, MySQL and others.
 _ABSENT: Final = r"(0+|000[01]-0[01]-0[01]([T ]00:00(:00)?)?)?([.]0+)?( ?(Z|[+-]\d\d(:?\d\d)?))?"

@@ -24,7 +24,7 @@ ROWS_PER_TRANSACTION: Final = 4096
 STORAGE_VERSION: Final = "v1.3.0"
 # While writing, DuckDB keeps the three unique indexes completely in memory.
 _INDEX_BYTES_PER_ROW: Final = 134
-_WORKING_BYTES: Final = 136 * 2**20
+_WORKING_BYTES: Final = 144 * 2**20
 # Replaying the log and writing it into the file hold whole row groups in memory.
 _CHECKPOINT_BYTES: Final = 96 * 2**20
 HEADROOM_ROWS: Final = 2**14

@@ -23,6 +23,7 @@ from tautulli_pipeline_tests.analytics.warehouses import (
     store,
 )
 from tautulli_pipeline_tests.cases import make_database, play
+from tautulli_pipeline_tests.fuzzed import fuzz
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -244,3 +245,14 @@ def test_a_warehouse_that_another_program_writes_fails_the_build_alone(folder):
 def test_a_data_directory_can_have_any_name(database, tmp_path):
     folder = built(database, tmp_path / 'what? 100%\'s "größe"')
     assert count(folder) == 2
+
+
+@pytest.mark.parametrize("timezone", ["Pacific/Kiritimati", "America/New_York"])
+def test_no_cell_stops_the_build(tmp_path: Path, timezone: str) -> None:
+    database = tmp_path / "tautulli.db"
+    make_database(database, plays=[play(n) for n in range(1, 31)])
+    fuzz(database, 500, seed=3, one_in=12)
+    data_dir = built(database, tmp_path / "data", timezone)
+    with duckdb.connect(data_dir / "playback.duckdb", read_only=True) as warehouse:
+        stored = warehouse.execute("SELECT count(*) FROM playback_events").fetchall()
+    assert query(data_dir, "SELECT count(*) FROM plays") == stored

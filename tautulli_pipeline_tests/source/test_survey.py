@@ -270,3 +270,12 @@ def test_unreadable_plays_are_added_to_their_partitions():
     assert contents[-1].partition == OTHER
     assert contents[0].digest != with_unreadable([readable], [4, 6], grid)[0].digest
     assert with_unreadable([readable], [], grid) == [readable]
+
+
+def test_a_start_in_the_future_is_no_start(tmp_path):
+    path = tmp_path / "tautulli.db"
+    starts = (1_700_000_000, 4_000_000_000, 2**63 - 1, 0, -5)
+    make_database(path, plays=[play(i, started=start) for i, start in enumerate(starts, 1)])
+    with surveying(path) as survey:
+        (content,) = survey.partitions(Grid(10))
+    assert (content.rows, content.started) == (5, (1_700_000_000, 1_700_000_000))

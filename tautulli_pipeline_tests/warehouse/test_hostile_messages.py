@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow.compute as pc
+import pyarrow as pa
 import pytest
 
 from tautulli_pipeline.errors import WarehouseBrokenError
@@ -219,3 +220,15 @@ def failing_at(sequence: int, fault: Exception, *, breaks: bool) -> Any:
         original(self, first, *others)
 
     return method
+
+
+@pytest.mark.parametrize(
+    "header", ["", "x", "1", "1 -5", f"{2**64} {2**64}", f"1 {10**12}", "1 2 3"]
+)
+def test_an_odd_content_header_does_not_stop_a_play(tmp_path: Path, header: str) -> None:
+    with warehouse_file(tmp_path) as connection:
+        messages = batch([message(1, event(1))])
+        index = messages.schema.get_field_index("content")
+        odd = messages.set_column(index, "content", pa.array([header], pa.string()))
+        writer(connection).write(odd)
+        assert (letters(connection), sequences(connection)) == ({}, [1])

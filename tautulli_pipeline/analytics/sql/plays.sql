@@ -1,5 +1,18 @@
+-- A cell may hold any number. The sum of a million plays must fit into 64 bits all the same.
+CREATE TEMP MACRO bounded(number) AS
+    CASE WHEN number IS NOT NULL
+        THEN greatest(least(number, 1_000_000_000_000), -1_000_000_000_000)::BIGINT END;
+
 CREATE TABLE plays AS
-WITH joined AS (
+WITH bounded_plays AS (
+    SELECT * REPLACE (
+        bounded(play_duration) AS play_duration, bounded(paused_counter) AS paused_counter,
+        bounded(media_duration) AS media_duration, bounded(bandwidth) AS bandwidth,
+        bounded(bitrate) AS bitrate, bounded(stream_bitrate) AS stream_bitrate
+    )
+    FROM identified_plays
+),
+joined AS (
     SELECT p.*, user_name, person, coalesce(l.library, library_name) AS library,
         coalesce(group_started_at, first_started_at, started_at) AS watch_started_at,
         local(started_at) AS local_start,
@@ -8,7 +21,7 @@ WITH joined AS (
                 epoch(stopped_at - started_at)::BIGINT - coalesce(paused_counter, 0))
         END AS played_seconds,
         nullif(media_duration, 0) AS runtime
-    FROM identified_plays p
+    FROM bounded_plays p
     JOIN accounts USING (server_id, user_id)
     LEFT JOIN libraries l USING (server_id, section_id)
     LEFT JOIN numbered_groups USING (server_id, user_id, item_id, reference_id)
