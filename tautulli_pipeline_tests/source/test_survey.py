@@ -274,7 +274,7 @@ def test_unreadable_plays_are_added_to_their_partitions():
 
 def test_a_start_in_the_future_is_no_start(tmp_path):
     path = tmp_path / "tautulli.db"
-    starts = (1_700_000_000, 4_000_000_000, 2**63 - 1, 0, -5)
+    starts = (1_700_000_000, 4_000_000_000, 9_000_000_000_000, 0, -5)
     make_database(path, plays=[play(i, started=start) for i, start in enumerate(starts, 1)])
     with surveying(path) as survey:
         (content,) = survey.partitions(Grid(10))

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import duckdb
-import pyarrow.compute as pc
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from tautulli_pipeline.errors import WarehouseBrokenError
