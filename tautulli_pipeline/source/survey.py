@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,8 +26,8 @@ _CELL_FORMAT: Final = "%s\x1f"
 _PRINTF_CELLS: Final = 50
 # A row whose start is missing or not a number is not a play.
 # A start in the future is a mistake, and would say that all other files are older.
-_TOMORROW: Final = "(SELECT CAST(strftime('%s', 'now', '+1 day') AS INTEGER))"
-_HAS_START: Final = f"typeof({{0}}) = 'integer' AND {{0}} BETWEEN 1 AND {_TOMORROW}"
+_HAS_START: Final = "typeof({0}) = 'integer' AND {0} BETWEEN 1 AND {1}"
+_DAY_SECONDS: Final = 86_400
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,8 @@ class Survey:
         ]
         joins = f"{self._schema.join(METADATA, 'm')} {self._schema.join(MEDIA_INFO, 'i')}"
         content = f"CAST({_as_one_text(cells)} AS BLOB) AS content"
-        start = f"CASE WHEN {_HAS_START.format('h.started')} THEN h.started END AS start"
+        has_start = _HAS_START.format("h.started", int(time.time()) + _DAY_SECONDS)
+        start = f"CASE WHEN {has_start} THEN h.started END AS start"
         return (
             "SELECT count(*), content_digest(content), min(start), max(start) FROM ("
             f"SELECT {content}, {start} FROM {HISTORY} h {joins} "
