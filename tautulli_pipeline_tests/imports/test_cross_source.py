@@ -115,6 +115,8 @@ def test_plays_that_other_producers_reported_are_stored_once_and_similar_plays_a
     assert dict(rounds.query(stored)) == {**others, "tautulli-import": imported}
     totals = rounds.totals("import-1")
     assert (totals["imported"], totals["published"]) == (imported, PLAYS)
+    # What Tautulli says of plays that others have reported is newer content.
+    assert totals.pop("revised", 0) == (0 if import_first else SEEN)
     assert sum(totals.values()) == 2 * PLAYS
     audited = rounds.query(
         "SELECT discarded_source = 'tautulli-import', matched_source = 'tautulli-import', "

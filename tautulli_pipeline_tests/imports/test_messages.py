@@ -31,6 +31,11 @@ def work_on(row_id, **options):
     return PartitionWork(partition_of(row_id), **options)
 
 
+def content_of(row_id):
+    """Return the hash of the content of a row."""
+    return 2**64 - 100 + (row_id or 0)
+
+
 def mapped(*ids, rejected=()):
     """Return mapped rows; the ids in `rejected` are rejected."""
     texts = [None if row_id in rejected else f'{{"play":{row_id}}}' for row_id in ids]
@@ -42,6 +47,7 @@ def mapped(*ids, rejected=()):
             "record": pa.array([None if t else "{}" for t in texts], pa.string()),
             "subject": pa.array(["playback.tautulli-import.movie"] * len(ids), pa.string()),
             "payload": pa.array(texts, pa.string()),
+            "content_hash": pa.array([content_of(row_id) for row_id in ids], pa.uint64()),
         }
     )
 
@@ -99,7 +105,7 @@ def test_adjacent_ranges_are_read_as_one():
 def test_messages_carry_the_payload_and_name_their_import_and_partition():
     rows = pa.concat_tables([mapped(1, 2), mapped(3, 4, rejected={3})])
     part = work_on(1)
-    piece = Piece(Sender("import-1", "default"), rows, [Cut(part, 0, 4, True)])
+    piece = Piece(Sender("import-1", "default", 1_700_000_000), rows, [Cut(part, 0, 4, True)])
     assert [bytes(message.payload) for message in piece.messages] == [
         b'{"play":1}',
         b'{"play":2}',
@@ -110,6 +116,7 @@ def test_messages_carry_the_payload_and_name_their_import_and_partition():
             "Nats-Msg-Id": f"event-{n}",
             "Import-Id": "import-1",
             "Import-Partition": "0000000001-0000000010",
+            "Import-Content": f"{content_of(n)} 1700000000",
         }
         for n in (1, 2, 4)
     ]
@@ -131,6 +138,27 @@ def test_only_the_lost_rows_are_published_again_under_new_message_ids():
     rows, sequences = piece.receipt_rows(PubAcks([41]))
     assert rows["outcome"].to_pylist() == ["duplicate", "published", "duplicate"]
     assert sequences == [0, 41, 0]
+
+
+def message_ids(sender, **options):
+    piece = Piece(sender, mapped(1), [Cut(work_on(1, **options), 0, 1, True)])
+    return [message.headers["Nats-Msg-Id"] for message in piece.messages]
+
+
+def test_changed_rows_are_published_again_under_an_id_with_their_content_and_import():
+    first, second = (
+        message_ids(Sender(name, "default"), has_changed=True) for name in ("first", "second")
+    )
+    assert first == [f"event-1:{content_of(1):016x}:first"]
+    assert second == [f"event-1:{content_of(1):016x}:second"]
+
+
+def test_message_ids_of_different_servers_differ():
+    (plain,) = message_ids(Sender("I", "a"))
+    (other,) = message_ids(Sender("I", "b", shares_ids=True))
+    (third,) = message_ids(Sender("I", "c", shares_ids=True))
+    assert plain == "event-1"
+    assert len({plain, other, third}) == 3
 
 
 def test_layer_1_duplicates_are_distinguished_from_rejected_rows():

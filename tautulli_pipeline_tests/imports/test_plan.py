@@ -32,8 +32,10 @@ def plan_of(finished, *, destination=HERE, contents=CONTENTS, fresh=False, chose
     return make_plan(contents, finished, destination, "now", fresh=fresh, chosen=chosen)
 
 
-def work(*contents):
-    return tuple(PartitionWork(content.partition) for content in contents)
+def work(*contents, changed=()):
+    return tuple(
+        PartitionWork(content.partition, has_changed=content in changed) for content in contents
+    )
 
 
 def keys_of(*contents):
@@ -62,7 +64,7 @@ def test_a_first_import_covers_everything():
 
 def test_only_what_is_missing_or_stale_is_due():
     plan = plan_of(finished_by("before", FIRST, stale(SECOND)))
-    assert plan.work == work(SECOND, THIRD)
+    assert plan.work == work(SECOND, THIRD, changed=[SECOND])
     assert plan.current == keys_of(FIRST)
     assert counts(plan) == (53, 900, 0)
 
@@ -90,14 +92,14 @@ def test_a_fresh_import_covers_everything_again():
 
 def test_an_own_finished_partition_that_changed_is_due_again_and_counted_once():
     plan = plan_of(finished_by("now", stale(FIRST), SECOND, THIRD))
-    assert plan.work == work(FIRST)
+    assert plan.work == work(FIRST, changed=[FIRST])
     assert counts(plan) == (953, 0, 0)
 
 
 @pytest.mark.parametrize("part", ["server_id", "warehouse_id", "stream_id"])
 def test_a_partition_finished_for_one_destination_is_due_for_another(part):
     plan = plan_of(finished_by("before", *CONTENTS), destination=replace(HERE, **{part: "another"}))
-    assert plan.work == work(*CONTENTS)
+    assert plan.work == work(*CONTENTS, changed=CONTENTS)
     assert counts(plan) == (953, 0, 0)
 
 
@@ -180,7 +182,10 @@ def test_every_row_is_covered_or_unchanged_or_pending(finished, own, changed, ch
     else:
         due = everything - current
     covered = due | (current & own)  # it still covers what it finished before
-    assert plan.work == work(*(content for content in MANY if content.key in due))
+    assert plan.work == work(
+        *(content for content in MANY if content.key in due),
+        changed=[content for content in MANY if content.key in by.keys() & changed],
+    )
     assert (plan.covered, plan.current) == (covered, current)
     rows = {content.key: content.rows for content in MANY}
     assert counts(plan) == tuple(

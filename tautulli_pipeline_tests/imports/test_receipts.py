@@ -12,7 +12,8 @@ KEY = "0000000001-0000001000"
 
 def receipt(*outcomes, key=KEY, last_sequence=17):
     rows = [
-        (n, f"event-{n}", outcome, None, '{"title":"Ærø"}') for n, outcome in enumerate(outcomes)
+        (n, f"event-{n}", outcome, None, '{"title":"Ærø"}', 2**64 - 1 - n)
+        for n, outcome in enumerate(outcomes)
     ]
     table = pa.Table.from_pylist([dict(zip(ROWS.names, row, strict=True)) for row in rows], ROWS)
     moment = datetime(2026, 1, 2, 3, 4, 5, 678)

@@ -236,6 +236,7 @@ def test_the_summary_shows_every_figure():
         "duplicates": {"stream": 1, "cache": 2, "database": 3},
         "rejected": 4,
         "errors": 5,
+        "revised": 0,
         "unreadable": [],
         "records_per_second": 10.0,
         "elapsed_seconds": 5.5,
