@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from tautulli_pipeline.imports.connections import stream_address
@@ -52,21 +53,32 @@ def _try_messages(worker: Worker, folder: Path, seed: int) -> Iterator[str]:
     dice = random.Random(seed)
     data_dir, path = folder / "data", folder / "tautulli.db"
     make_database(path, plays=[play(number) for number in range(1, 6)])
-    sequences = _publish(data_dir, list(_hostile_messages(dice)))
+    messages = list(_hostile_messages(dice))
+    sequences = _publish(data_dir, messages)
     yield from _import(worker, path, data_dir, "--json")
     for command in ("dead-letters", "duplicates"):
         yield from _faults(worker.run(command, "list", "--json", data_dir=data_dir), command)
     if (data_dir / "playback.duckdb").exists():
-        stored = sorted(
-            sequence
-            for table in _TABLES
-            for (sequence,) in query(
-                data_dir,
-                f"SELECT stream_sequence FROM {table} WHERE stream_sequence <= {sequences[-1]}",
-            )
-        )
-        if stored != sequences:
-            yield f"{len(sequences)} messages have {len(stored)} places"
+        yield from _misplaced(data_dir, dict(zip(sequences, messages, strict=True)))
+
+
+def _misplaced(data_dir: Path, messages: dict[int, Outgoing]) -> Iterator[str]:
+    """Yield messages that are stored twice, or nowhere although no other says the same.
+
+    A revision may have a row in the audit log as well.
+    """
+    places = Counter(
+        sequence
+        for table in _TABLES
+        for (sequence,) in query(data_dir, f"SELECT stream_sequence FROM {table}")
+        if sequence in messages
+    )
+    yield from (f"message {number} has {n} places" for number, n in places.items() if n > 1)
+    revised = {n for (n,) in query(data_dir, "SELECT stream_sequence FROM playback_revisions")}
+    said = Counter(message.payload for message in messages.values())
+    for number in messages.keys() - places.keys() - revised:
+        if said[messages[number].payload] == 1:
+            yield f"message {number} has no place"
 
 
 _KINDS: Final = {"databases": _try_database, "archives": _try_archive, "messages": _try_messages}
