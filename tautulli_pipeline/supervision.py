@@ -6,8 +6,10 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import psutil
+if TYPE_CHECKING:
+    import psutil
 
 
 @dataclass
@@ -33,6 +35,8 @@ class Restarts:
 
 def end_processes(process_ids: Iterable[int], patience_seconds: float) -> None:
     """Terminate processes and their children; kill those left after `patience_seconds`."""
+    import psutil  # takes 30 ms, and every start of a stream server would wait for it
+
     family: list[psutil.Process] = []
     for process_id in process_ids:
         with suppress(psutil.NoSuchProcess):

@@ -25,7 +25,9 @@ ALLOWED = {
     "source": {"source", "events", "errors"},
     "stream": {"stream", "data_dir", "errors", "supervision"},
     "warehouse": {"warehouse", "events", "errors"},
-    "analytics": {"analytics", "warehouse", "data_dir", "events", "errors", "memory"},
+    "analytics": {
+        *("analytics", "warehouse", "data_dir", "events", "errors", "memory", "settings"),
+    },
     "data_dir": {"data_dir", "errors", "printable", "settings"},
     "imports": {
         *("imports", "data_dir", "source", "events", "stream", "warehouse"),

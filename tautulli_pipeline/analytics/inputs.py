@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import duckdb
 from pydantic import TypeAdapter, ValidationError
 
 from tautulli_pipeline.data_dir.files import write_atomically
 from tautulli_pipeline.data_dir.layout import DataDir
+from tautulli_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    import duckdb
 
 _FOLDER: Final = Path(__file__).parent
 
@@ -47,6 +50,11 @@ class Request:
     def layout(self) -> DataDir:
         """The paths in the data directory."""
         return DataDir(self.data_dir)
+
+
+def request_for(settings: Settings) -> Request:
+    """Return what to build with these settings."""
+    return Request(settings.data_dir, settings.warehouse_path, settings.timezone)
 
 
 @dataclass(frozen=True)

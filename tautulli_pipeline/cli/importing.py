@@ -12,9 +12,11 @@ from tautulli_pipeline.cli.progress import open_progress
 from tautulli_pipeline.cli.reporting import print_json, report_unreadable
 from tautulli_pipeline.cli.status import print_summary
 from tautulli_pipeline.demo.database import make_demo_database
-from tautulli_pipeline.imports.record import ImportLog
+from tautulli_pipeline.imports.record import ImportLog, ImportRecord
+from tautulli_pipeline.imports.repeats import repeated
 from tautulli_pipeline.imports.stopping import import_stop
 from tautulli_pipeline.settings import WAREHOUSE_WAIT_SECONDS, Settings
+from tautulli_pipeline.source.address import Source
 
 
 def run_import(
@@ -36,6 +38,9 @@ def run_import(
         run_dry_run(settings, path, salvaging=salvage, as_json=as_json)
         return
     _require_no_other_import(settings)
+    if not (fresh or salvage) and (record := _repeated(settings, path, began_at)):
+        _print_result(record, settings, as_json=as_json)
+        return
     from tautulli_pipeline.imports.consumer_client import spawned_consumer
 
     stop = import_stop()
@@ -68,6 +73,20 @@ def run_import(
     report_unreadable(record.unreadable)
     if unbuilt is not None:
         print_notice(f"warning: {unbuilt.message}; {unbuilt.hint}")
+    _print_result(record, settings, as_json=as_json)
+
+
+def _repeated(settings: Settings, path: Source, began_at: float) -> ImportRecord | None:
+    """Return the record of an import that has nothing to do; None if it may have."""
+    from tautulli_pipeline.analytics.inputs import is_current, request_for
+
+    if not is_current(request_for(settings)):
+        return None
+    server_id = settings.import_server_id
+    return repeated(settings, path, server_id, began_at=began_at, say=print_notice)
+
+
+def _print_result(record: ImportRecord, settings: Settings, *, as_json: bool) -> None:
     if as_json:
         print_json(record.summary())
     else:

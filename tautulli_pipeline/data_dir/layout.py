@@ -20,7 +20,14 @@ class _Below:
 # Names that are not constant, or that only DuckDB and Dagster use.
 _OTHERS = (
     *("log", "schedules", "storage", ".telemetry", "up.json.new"),
-    *("import.*.stop", "import.json.new", "survey.json.new", "playback.duckdb.*", "demo-*.db"),
+    *(
+        "import.*.stop",
+        "import.json.new",
+        "survey.json.new",
+        "repeats.json.new",
+        "playback.duckdb.*",
+        "demo-*.db",
+    ),
     *("analytics.duckdb.*", "analytics.json.new"),
 )
 
@@ -50,6 +57,9 @@ class DataDir:
     survey = _Below("survey.json")
     snapshots = _Below("snapshots")
 
+    # What the last import looked at, so that a repeated one need not look again.
+    repeats = _Below("repeats.json")
+
     # Receipts of published partitions, by import, until the import is settled.
     receipts = _Below("receipts")
 
@@ -62,6 +72,7 @@ class DataDir:
 
     # Dagster's storage, which exists once an instance was opened, and its configuration.
     run_history = _Below("history")
+    history_index = _Below("history/runs/index.db")
     dagster_lock = _Below("dagster.lock")
     dagster_config = _Below("dagster.yaml")
 

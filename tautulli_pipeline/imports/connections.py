@@ -17,11 +17,11 @@ from tautulli_pipeline.stream.address import StreamAddress
 from tautulli_pipeline.stream.limits import DEFAULT_MESSAGE_LIMIT, MessageLimit
 from tautulli_pipeline.stream.login import login_options
 from tautulli_pipeline.stream.server import ServerAddress, embedded_server, running_server
-from tautulli_pipeline.stream.session import read_message_limit
+from tautulli_pipeline.stream.session import read_backlog, read_message_limit
 from tautulli_pipeline.warehouse.cache import DedupCache
 from tautulli_pipeline.warehouse.schema import open_warehouse
 
-_LIMIT_SECONDS: Final = 2.0
+_ANSWER_SECONDS: Final = 2.0
 
 
 @contextmanager
@@ -46,15 +46,30 @@ def find_message_limit(settings: Settings) -> tuple[MessageLimit, str]:
     Starts and creates nothing.
     """
     try:
-        if settings.nats_url is not None:
-            address = _external_address(settings, settings.nats_url)
-        elif (server := running_server(settings.data_dir)) is not None:
-            address = _embedded_address(settings, server)
-        else:
+        address = _running_address(settings)
+        if address is None:
             return DEFAULT_MESSAGE_LIMIT, "the embedded stream server is not running"
-        return read_message_limit(address, _LIMIT_SECONDS), ""
+        return read_message_limit(address, _ANSWER_SECONDS), ""
     except PipelineError as error:
         return DEFAULT_MESSAGE_LIMIT, error.message
+
+
+def find_backlog(settings: Settings) -> tuple[str, int] | None:
+    """Return the id of the stream and how many events wait on it; None if no server runs.
+
+    Raises:
+        StreamError: the server does not answer, or its stream or consumer cannot be used.
+    """
+    address = _running_address(settings)
+    return read_backlog(address, _ANSWER_SECONDS) if address else None
+
+
+def _running_address(settings: Settings) -> StreamAddress | None:
+    """Return the address of the external server, or of the embedded one if it runs."""
+    if settings.nats_url is not None:
+        return _external_address(settings, settings.nats_url)
+    server = running_server(settings.data_dir)
+    return _embedded_address(settings, server) if server else None
 
 
 def check_login(settings: Settings) -> None:

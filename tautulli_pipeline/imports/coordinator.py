@@ -26,7 +26,8 @@ from tautulli_pipeline.imports.new_server import require_new_plays, sample_event
 from tautulli_pipeline.imports.plan import Destination, Finished, Plan, make_plan
 from tautulli_pipeline.imports.publication import Publication
 from tautulli_pipeline.imports.receipts import Receipt, ReceiptFolder
-from tautulli_pipeline.imports.record import ImportLog, ImportRecord
+from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Status
+from tautulli_pipeline.imports.repeats import remembered
 from tautulli_pipeline.imports.running import RunningImport
 from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.imports.survey_cache import open_with_survey_cache
@@ -63,8 +64,11 @@ class PartitionHistory(Protocol):
         """Record a published partition."""
 
 
-def each_once(say: Callable[[str], None]) -> Callable[[str], None]:
-    """Wrap `say` to log each message and skip repeats of the last one, which waits cause."""
+def each_once(say: Callable[[str], None], said: list[str] | None = None) -> Callable[[str], None]:
+    """Wrap `say` to log each message and skip repeats of the last one, which waits cause.
+
+    Also add each message to `said`.
+    """
     last = ""
 
     def say_if_new(words: str) -> None:
@@ -72,6 +76,8 @@ def each_once(say: Callable[[str], None]) -> Callable[[str], None]:
         if words != last:
             last = words
             _log.info(words)
+            if said is not None:
+                said.append(words)
             say(words)
 
     return say_if_new
@@ -224,6 +230,16 @@ class Import:
 
     def _has_nothing_to_do(self, plan: Plan) -> bool:
         return not (plan.covered or self.has_backlog)
+
+    @property
+    def leaves_nothing(self) -> bool:
+        """Whether the next import has nothing to do unless something changes."""
+        record = self.record
+        if record.status is not Status.COMPLETED or record.pending or self._has_new_names:
+            return False
+        with suppress(StreamError):  # it may have gone away since
+            return not self.source.salvage.damages and not self.session.count_pending()
+        return False
 
     @property
     def needs_warehouse(self) -> bool:
@@ -385,7 +401,8 @@ def open_import(
             resumes it.
     """
     check_login(settings)
-    name, say = each_once(say), each_once(say)
+    said: list[str] = []
+    name, say = each_once(say, said), each_once(say, said)
     log, layout = ImportLog(settings.data_dir), settings.layout
     with ExitStack() as stack:
         stack.enter_context(explained_faults(settings.data_dir))
@@ -393,6 +410,7 @@ def open_import(
         remove_stale_snapshots(layout.snapshots)
         claim = stack.enter_context(log.exclusive(name_of(request.source)))
         stack.enter_context(stop.shared(log.lock, claim))
+        completion = stack.enter_context(remembered(settings, request.source, request.server_id))
         with log.noting_failure(), stop.interruptible():
             source = stack.enter_context(
                 open_with_survey_cache(
@@ -457,3 +475,6 @@ def open_import(
         if opened.has_backlog or request.fresh or not warehouse.is_untouched:
             opened.begin_consumer()
         yield opened
+        # What was said has to be said again.
+        if not said and opened.leaves_nothing:
+            completion.fill(session.identity, opened.record)

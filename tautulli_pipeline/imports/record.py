@@ -114,7 +114,7 @@ class ImportRecord:
 
     @classmethod
     def begin(
-        cls, source: Named, server_id: str, *, fresh: bool, dry_run: bool = False
+        cls, source: Named | str, server_id: str, *, fresh: bool, dry_run: bool = False
     ) -> ImportRecord:
         """Create the record of a new import of `source`."""
         now = datetime.now(UTC)
@@ -281,7 +281,9 @@ class ImportLog:
             "", holder.source, False, Status.RUNNING, holder.started_at, holder.process_id
         )
 
-    def continue_or_begin(self, source: Named, server_id: str, *, fresh: bool) -> ImportRecord:
+    def continue_or_begin(
+        self, source: Named | str, server_id: str, *, fresh: bool
+    ) -> ImportRecord:
         """Return the last import of `source` if it can be resumed, otherwise a new one."""
         last = self.read()
         if last and last.resumable and not fresh and last.is_of(source, server_id):

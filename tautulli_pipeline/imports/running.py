@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tautulli_pipeline.errors import StoppedError, in_one_line
-from tautulli_pipeline.imports.plan import Plan
-from tautulli_pipeline.imports.receipts import Receipt
 from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Outcomes, Status
+
+if TYPE_CHECKING:
+    from tautulli_pipeline.imports.plan import Plan
+    from tautulli_pipeline.imports.receipts import Receipt
 
 _log = logging.getLogger(__name__)
 
@@ -75,6 +77,10 @@ class RunningImport:
                 covered=tuple(sorted(plan.covered)),
             )
         )
+
+    def cover_nothing(self, unchanged: int) -> None:
+        """Record that all plays of the source, that many, are as an earlier import left them."""
+        self._change(lambda now: replace(now, unchanged=unchanged))
 
     def settled(self, outcomes: Outcomes) -> None:
         """Record the settled rows."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from tautulli_pipeline.imports.fingerprints import named_by
 from tautulli_pipeline.source.address import Source, Tautulli
 from tautulli_pipeline.source.opening import open_source
-from tautulli_pipeline.source.original import locate, observe
 from tautulli_pipeline.source.partitions import Grid
-from tautulli_pipeline.source.tautulli_api import Newest, look
+from tautulli_pipeline.source.tautulli_api import look
 
 
 @dataclass(frozen=True)
@@ -30,25 +30,6 @@ class SourceState:
         """Whether plays were added or removed since the `earlier` check."""
         before = (earlier.rows, earlier.last_id) if earlier else (0, 0)
         return (self.rows, self.last_id) != before
-
-
-def fingerprint(path: Source) -> str:
-    """Return a fingerprint of the files at `path`, from their times, sizes and headers only.
-
-    That of a running Tautulli changes with new plays only.
-
-    Raises:
-        SourceError: there is no file.
-    """
-    if isinstance(path, Tautulli):
-        return named_by(path, look(path))
-    original = locate(path)
-    return observe(original).name_at(original)
-
-
-def named_by(tautulli: Tautulli, newest: Newest) -> str:
-    """Return the fingerprint of a Tautulli after a look at it."""
-    return f"{newest.plays} plays to {newest.row_id} {tautulli.address}"
 
 
 def read_source_state(

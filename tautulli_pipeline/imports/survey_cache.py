@@ -10,7 +10,6 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +17,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from tautulli_pipeline.data_dir.files import write_atomically
 from tautulli_pipeline.data_dir.layout import DataDir
-from tautulli_pipeline.imports.source_watch import fingerprint, named_by
+from tautulli_pipeline.imports.fingerprints import (
+    SURVEY_VERSION,
+    fingerprint,
+    named_by,
+    oldest_download,
+)
 from tautulli_pipeline.source.address import Source, Tautulli, name_of
 from tautulli_pipeline.source.faults import spelled_out
 from tautulli_pipeline.source.opening import KnownContents, OpenSource, open_source
@@ -28,10 +32,6 @@ from tautulli_pipeline.source.snapshot import OnCopied
 from tautulli_pipeline.source.survey import PartitionContent
 from tautulli_pipeline.source.tautulli_api import look
 
-# Another version may read the same bytes differently.
-_VERSION: Final = version("tautulli-pipeline")
-# Some slack, so that a daily import is not a few seconds too early to download.
-_SLACK_SECONDS: Final = 3600.0
 # The version, the state of the files, when a Tautulli was asked, in Unix time, and the contents.
 _CACHED: Final = TypeAdapter(tuple[str, str, float | None, KnownContents])
 
@@ -65,7 +65,7 @@ def open_with_survey_cache(
         asked_at = looked_at_ns / 1e9
         name = named_by(original, look(original))
         is_kept = not (salvaging or fresh)
-        oldest = asked_at - max(max_age_hours * 3600 - _SLACK_SECONDS, 0)
+        oldest = oldest_download(max_age_hours, asked_at)
     else:
         files = observe(original)
         name, is_kept, oldest = files.name_at(original), not salvaging, None
@@ -74,7 +74,7 @@ def open_with_survey_cache(
         if asked_at is None and not (files.settled_at(looked_at_ns) and fingerprint(path) == name):
             return
         known = KnownContents(spelled_out(name_of(original)), grid, tuple(contents), names)
-        write_atomically(layout.survey, _CACHED.dump_json((_VERSION, name, asked_at, known)))
+        write_atomically(layout.survey, _CACHED.dump_json((SURVEY_VERSION, name, asked_at, known)))
 
     return open_source(
         path,
@@ -98,6 +98,6 @@ def _recall(cache: Path, name: str, oldest: float | None) -> KnownContents | Non
     """Return the cached contents of exactly these files; None if the cache is unreadable."""
     with suppress(OSError, ValidationError):
         *kept, asked_at, known = _CACHED.validate_json(cache.read_bytes())
-        if kept == [_VERSION, name] and (oldest is None or (asked_at or 0) > oldest):
+        if kept == [SURVEY_VERSION, name] and (oldest is None or (asked_at or 0) > oldest):
             return known
     return None

@@ -8,11 +8,11 @@ from dagster_duckdb import DuckDBResource
 
 from tautulli_pipeline.analytics.building import Built, build_in_process
 from tautulli_pipeline.analytics.catalog import TABLES, Table
-from tautulli_pipeline.analytics.inputs import Request
+from tautulli_pipeline.analytics.inputs import request_for
 from tautulli_pipeline.analytics.soundness import problems_of
 from tautulli_pipeline.orchestration.column_schemas import SCHEMA, TABLE_KEY
 from tautulli_pipeline.orchestration.stops import fault_as_failure, stop_as_cancellation
-from tautulli_pipeline.settings import Settings, load_settings
+from tautulli_pipeline.settings import load_settings
 
 _OWNERS: Final = ("team:tautulli",)
 _CHECK: Final = "is_sound"
@@ -21,11 +21,6 @@ _CHECK: Final = "is_sound"
 Building = Callable[[], Built]
 # Returns charts as Markdown, by table.
 Charting = Callable[[], dict[str, str]]
-
-
-def request_for(settings: Settings) -> Request:
-    """Return what to build with these settings."""
-    return Request(settings.data_dir, settings.warehouse_path, settings.timezone)
 
 
 def key_of(name: str) -> dg.AssetKey:

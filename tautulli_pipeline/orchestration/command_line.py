@@ -13,12 +13,12 @@ from io import StringIO
 import dagster as dg
 
 from tautulli_pipeline.analytics.building import Built, build_in_process
-from tautulli_pipeline.analytics.inputs import is_current
+from tautulli_pipeline.analytics.inputs import is_current, request_for
 from tautulli_pipeline.errors import AnalyticsError
 from tautulli_pipeline.imports.coordinator import Import
 from tautulli_pipeline.imports.stopping import SIGNALS, Stop
 from tautulli_pipeline.memory import freeze_gc
-from tautulli_pipeline.orchestration.analytics import ANALYTICS_KEYS, request_for
+from tautulli_pipeline.orchestration.analytics import ANALYTICS_KEYS
 from tautulli_pipeline.orchestration.column_schemas import TABLE_KEY
 from tautulli_pipeline.orchestration.history import DagsterHistory, last_materialized_at
 from tautulli_pipeline.orchestration.instance import COMMAND_LINE_TAGS, QUIET, open_instance

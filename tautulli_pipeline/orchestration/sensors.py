@@ -17,15 +17,15 @@ import dagster as dg
 import orjson
 from pydantic import TypeAdapter
 
-from tautulli_pipeline.analytics.inputs import is_current
+from tautulli_pipeline.analytics.inputs import is_current, request_for
 from tautulli_pipeline.data_dir.consumer_lock import is_consumer_running
 from tautulli_pipeline.data_dir.directory import make_data_dir
 from tautulli_pipeline.errors import PipelineError, in_one_line
 from tautulli_pipeline.imports.connections import stream_address
+from tautulli_pipeline.imports.fingerprints import fingerprint
 from tautulli_pipeline.imports.record import ImportLog
-from tautulli_pipeline.imports.source_watch import SourceState, fingerprint, read_source_state
+from tautulli_pipeline.imports.source_watch import SourceState, read_source_state
 from tautulli_pipeline.imports.sources import configured_source
-from tautulli_pipeline.orchestration.analytics import request_for
 from tautulli_pipeline.orchestration.history import PARTITIONS, DagsterHistory, last_materialized_at
 from tautulli_pipeline.orchestration.jobs import consume_job, dry_run_job, import_job
 from tautulli_pipeline.orchestration.retries import latest_failures

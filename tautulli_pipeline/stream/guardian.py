@@ -29,8 +29,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-import psutil
-
 from tautulli_pipeline.data_dir.locks import is_replaced, open_private, try_lock
 from tautulli_pipeline.data_dir.logs import log_to
 from tautulli_pipeline.supervision import Restarts, end_processes
@@ -194,6 +192,8 @@ def _lock_store(lock: IO[str], command: list[str]) -> None:
     while not try_lock(lock, fcntl.LOCK_EX):
         if time.monotonic() > deadline:
             sys.exit("a server left behind by an earlier guardian does not exit")
+        import psutil
+
         for process in psutil.process_iter(["cmdline"]):
             if _is_server(process.info["cmdline"] or [], command):
                 end_processes([process.pid], _GRACE_SECONDS)

@@ -83,6 +83,22 @@ def running_server(data_dir: Path) -> ServerAddress | None:
     return ServerAddress(connection["url"], connection["user"], connection["password"])
 
 
+def idle_state(data_dir: Path) -> str | None:
+    """Return what changes whenever somebody uses the server; None while somebody uses it.
+
+    It also changes if the stream or its consumer is deleted or made again.
+    """
+    directory = _nats_directory(data_dir)
+    with suppress(FileNotFoundError), (directory / guardian.USERS_LOCK).open() as lock:
+        # If neither is possible, the guardian has it, because nobody uses the server any more.
+        if not try_lock(lock, fcntl.LOCK_EX) and try_lock(lock, fcntl.LOCK_SH):
+            return None
+        kept = sorted((directory / "jetstream").rglob("meta.inf"))
+        found = [os.fstat(lock.fileno()), *(path.stat() for path in kept)]
+        return " ".join(f"{one.st_ino}:{one.st_mtime_ns}" for one in found)
+    return None
+
+
 def _nats_directory(data_dir: Path) -> Path:
     return data_dir.expanduser().resolve() / "nats"
 
@@ -113,6 +129,7 @@ def _shared_use(directory: Path, deadline: float) -> Iterator[IO[str]]:
                 raise _failure(directory, "the previous server is still shutting down")
             time.sleep(_POLL_SECONDS)
         try:
+            os.utime(lock.fileno())  # see `idle_state`
             yield lock
         finally:
             # Closing the file is not enough: a forked child would keep the lock.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from anyio.from_thread import BlockingPortal
 from nats.errors import Error as NatsError
@@ -22,6 +23,8 @@ from tautulli_pipeline.stream.limits import MessageLimit, message_limit
 from tautulli_pipeline.stream.publisher import Outgoing, PubAcks, Publisher, open_publisher
 from tautulli_pipeline.stream.takeover import redeliver_unacked, require_sole_consumer
 from tautulli_pipeline.stream.throttle import Throttle
+
+_Answer = TypeVar("_Answer")
 
 
 @dataclass
@@ -109,6 +112,23 @@ def count_pending(address: StreamAddress) -> int:
         return unconsumed(portal.call(stream.ensure_consumer))
 
 
+def read_backlog(address: StreamAddress, within_seconds: float) -> tuple[str, int]:
+    """Return the id of the stream and the number of unacked messages.
+
+    Create the stream and the consumer if they do not exist.
+
+    Raises:
+        StreamError: the server is unreachable or does not answer in time, or its stream or
+            consumer cannot be used.
+    """
+
+    async def ask(stream: JetStream) -> tuple[str, int]:
+        identity = await stream.prepare()
+        return identity, unconsumed(await stream.ensure_consumer())
+
+    return _ask(address, ask, within_seconds)
+
+
 def read_message_limit(address: StreamAddress, within_seconds: float) -> MessageLimit:
     """Return the largest message that a stream takes, without side effects.
 
@@ -116,15 +136,28 @@ def read_message_limit(address: StreamAddress, within_seconds: float) -> Message
         StreamError: the server is unreachable or does not answer in time.
     """
 
-    async def ask() -> MessageLimit:
+    async def ask(stream: JetStream) -> MessageLimit:
+        try:
+            info = await stream.context.stream_info(address.stream)
+        except NotFoundError:
+            return message_limit(stream.client.max_payload, None)
+        except NatsError as error:
+            raise stream.request_error("read", error) from error
+        return message_limit(stream.client.max_payload, info.config)
+
+    return _ask(address, ask, within_seconds)
+
+
+def _ask(
+    address: StreamAddress,
+    question: Callable[[JetStream], Awaitable[_Answer]],
+    within_seconds: float,
+) -> _Answer:
+    """Return the answer of a stream to one question."""
+
+    async def ask() -> _Answer:
         async with connect(address) as stream:
-            try:
-                info = await stream.context.stream_info(address.stream)
-            except NotFoundError:
-                return message_limit(stream.client.max_payload, None)
-            except NatsError as error:
-                raise stream.request_error("read", error) from error
-            return message_limit(stream.client.max_payload, info.config)
+            return await question(stream)
 
     try:
         return asyncio.run(asyncio.wait_for(ask(), within_seconds))

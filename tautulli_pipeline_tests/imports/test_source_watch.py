@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tautulli_pipeline.errors import SourceError
-from tautulli_pipeline.imports.source_watch import SourceState, fingerprint, read_source_state
+from tautulli_pipeline.imports.fingerprints import fingerprint
+from tautulli_pipeline.imports.source_watch import SourceState, read_source_state
 from tautulli_pipeline.source.partitions import MAX_PARTITIONS, Grid
 from tautulli_pipeline_tests.cases import make_database, play
 
