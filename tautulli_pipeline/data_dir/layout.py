@@ -72,13 +72,17 @@ class DataDir:
 
     # Dagster's storage, which exists once an instance was opened, and its configuration.
     run_history = _Below("history")
-    history_index = _Below("history/runs/index.db")
     dagster_lock = _Below("dagster.lock")
     dagster_config = _Below("dagster.yaml")
 
     # The one `up`: its lock, and its address and the mark of its child processes.
     up_lock = _Below("up.lock")
     up_state = _Below("up.json")
+
+    @property
+    def history_index(self) -> Path:
+        """The database in which Dagster records every partition."""
+        return self.run_history / "runs" / "index.db"
 
     def stop_request(self, attempt: str) -> Path:
         """The file that asks this import attempt to stop."""

@@ -119,7 +119,7 @@ def test_a_source_written_a_moment_ago_is_surveyed_again(database):
 @pytest.mark.usefixtures("settled")
 def test_a_survey_by_another_version_is_not_reused(database, monkeypatch):
     survey(database)
-    monkeypatch.setattr(survey_cache, "_VERSION", "another")
+    monkeypatch.setattr(survey_cache, "SURVEY_VERSION", "another")
     assert survey(database)[1]
 
 
