@@ -169,12 +169,16 @@ def stop_an_import(folder: Path) -> None:
     log.write(last.ended(Status.STOPPED))
 
 
+def slow(change: Callable[[Path], object], covered: int) -> Any:
+    return pytest.param(change, covered, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("change", "covered"),
     [
         (lambda folder: edit(folder / "tautulli.db", "UPDATE users SET email = 'a'"), 0),
         (lambda folder: edit(folder / "tautulli.db", "UPDATE session_history SET stopped = 9"), 25),
-        pytest.param(lambda folder: (folder / "tautulli.db").touch(), 0, marks=pytest.mark.slow),
+        slow(lambda folder: (folder / "tautulli.db").touch(), 0),
         (delete_a_row, 0),
         (wipe_partitions, PLAYS),
         (lambda folder: run("reset", data_dir=folder / "data"), PLAYS),
