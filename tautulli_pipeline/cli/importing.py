@@ -15,6 +15,7 @@ from tautulli_pipeline.demo.database import make_demo_database
 from tautulli_pipeline.imports.record import ImportLog, ImportRecord
 from tautulli_pipeline.imports.repeats import repeated
 from tautulli_pipeline.imports.stopping import import_stop
+from tautulli_pipeline.memory import loading_modules
 from tautulli_pipeline.settings import WAREHOUSE_WAIT_SECONDS, Settings
 from tautulli_pipeline.source.address import Source
 
@@ -46,7 +47,8 @@ def run_import(
     stop = import_stop()
     with stop.heard(), open_progress(sys.stderr) as progress, spawned_consumer() as consumer:
         # This takes half a second to load. The consumer process loads at the same time.
-        from tautulli_pipeline.imports.coordinator import ImportRequest, open_import
+        with loading_modules():
+            from tautulli_pipeline.imports.coordinator import ImportRequest, open_import
 
         request = ImportRequest(
             path,
@@ -66,7 +68,8 @@ def run_import(
             began_at=began_at,
         ) as opened:
             # Dagster takes seconds to load, and a source that cannot be read does not need it.
-            from tautulli_pipeline.orchestration.command_line import import_by_jobs
+            with loading_modules():
+                from tautulli_pipeline.orchestration.command_line import import_by_jobs
 
             unbuilt = import_by_jobs(opened, settings, stop)
         record = opened.record

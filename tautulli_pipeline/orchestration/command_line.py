@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
+from contextlib import ExitStack, contextmanager, redirect_stderr
 from functools import partial
 from io import StringIO
 
@@ -17,7 +17,7 @@ from tautulli_pipeline.analytics.inputs import is_current, request_for
 from tautulli_pipeline.errors import AnalyticsError
 from tautulli_pipeline.imports.coordinator import Import
 from tautulli_pipeline.imports.stopping import SIGNALS, Stop
-from tautulli_pipeline.memory import freeze_gc
+from tautulli_pipeline.memory import freeze_gc, loading_modules
 from tautulli_pipeline.orchestration.analytics import ANALYTICS_KEYS
 from tautulli_pipeline.orchestration.column_schemas import TABLE_KEY
 from tautulli_pipeline.orchestration.history import DagsterHistory, last_materialized_at
@@ -49,7 +49,10 @@ def import_by_jobs(opened: Import, settings: Settings, stop: Stop) -> AnalyticsE
             yield opened
 
     # Dagster prints errors to stderr that it also raises.
-    with open_instance(settings.data_dir) as instance, redirect_stderr(StringIO()):
+    with ExitStack() as stack:
+        with loading_modules():
+            instance = stack.enter_context(open_instance(settings.data_dir))
+        stack.enter_context(redirect_stderr(StringIO()))
         fail_orphaned_runs(instance)
         freeze_gc()
         history = DagsterHistory(instance)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Final, cast
 
 import dagster as dg
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from dagster._core.event_api import EventHandlerFn
 from dagster._core.remote_origin import (
     RegisteredCodeLocationOrigin,
     RemoteJobOrigin,
     RemoteRepositoryOrigin,
 )
+from dagster._core.storage import sql
 from dagster._core.storage.event_log.sqlite import sqlite_event_log
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import (
     SqliteEventLogStorage,
@@ -29,6 +35,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from watchdog.events import EVENT_TYPE_MODIFIED, FileSystemEvent
 from watchdog.observers.api import BaseObserver
 
+from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.orchestration.instance import COMMAND_LINE_TAGS
 
 _REPOSITORY: Final = RemoteRepositoryOrigin(
@@ -48,9 +55,43 @@ def database_url(folder: str, name: str) -> str:
     return URL.create("sqlite", database=uri, query={"uri": "true"}).render_as_string()
 
 
+def _read_once(read: Callable[[Config], ScriptDirectory]) -> Callable[[Config], ScriptDirectory]:
+    """Remember the migrations in each folder, which are 89 Python files."""
+    known: dict[str | None, ScriptDirectory] = {}
+
+    def from_config(config: Config) -> ScriptDirectory:
+        folder = config.get_main_option("script_location")
+        if folder not in known:
+            known[folder] = read(config)
+        return known[folder]
+
+    return from_config
+
+
+# Dagster reads them again for each file that it opens, twice for a new one.
+for _module in (sql, command):
+    vars(_module)["ScriptDirectory"] = SimpleNamespace(
+        from_config=_read_once(ScriptDirectory.from_config)
+    )
 # Dagster puts paths into URLs as they are, in these three modules.
 for _module in (sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
     vars(_module)["create_db_conn_string"] = database_url
+
+
+@contextmanager
+def _synced_when_created(base_dir: Path) -> Iterator[None]:
+    """Create new files without a sync for each of their 58 statements, and sync them at the end."""
+    if DataDir(base_dir).history_index.exists():
+        yield
+        return
+    event.listen(Engine, "connect", _sync_later)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "connect", _sync_later)
+    for file in (*base_dir.glob("history/**/*.db"), *base_dir.glob("schedules/*.db")):
+        with file.open() as created:
+            os.fsync(created.fileno())
 
 
 class _Watchdog(SqliteEventLogStorageWatchdog):
@@ -143,9 +184,10 @@ class PipelineStorage(DagsterSqliteStorage):
     """Runs, events and schedules in SQLite files under `base_dir`."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
-        super().__init__(base_dir, inst_data)
-        self._run_storage = OwnedRuns.from_local(str(Path(base_dir, "history", "")))
-        self._event_log_storage = OpenEventLog(str(Path(base_dir, "history", "runs", "")))
+        with _synced_when_created(Path(base_dir)):
+            super().__init__(base_dir, inst_data)
+            self._run_storage = OwnedRuns.from_local(str(Path(base_dir, "history", "")))
+            self._event_log_storage = OpenEventLog(str(Path(base_dir, "history", "runs", "")))
 
     @classmethod
     def from_config_value(  # type: ignore[override] # as in the base class
@@ -156,6 +198,14 @@ class PipelineStorage(DagsterSqliteStorage):
 
 
 def _sync_at_checkpoints(connection: DBAPIConnection, _record: object) -> None:
+    _execute(connection, "PRAGMA synchronous = NORMAL")
+
+
+def _sync_later(connection: DBAPIConnection, _record: object) -> None:
+    _execute(connection, "PRAGMA synchronous = OFF")
+
+
+def _execute(connection: DBAPIConnection, statement: str) -> None:
     cursor = connection.cursor()
-    cursor.execute("PRAGMA synchronous = NORMAL")
+    cursor.execute(statement)
     cursor.close()
