@@ -22,12 +22,15 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     keep_memory_bounded()
     block_pandas()
-    asked = sys.stdin.buffer.readline()
-    threading.Thread(target=_end_with_input, daemon=True).start()
-
+    # These take a third of a second to load, which can pass before there is a request.
+    from tautulli_pipeline.analytics.build import build
     from tautulli_pipeline.analytics.building import reply_to
 
-    sys.stdout.buffer.write(reply_to(asked) + b"\n")
+    asked = sys.stdin.buffer.readline()
+    if not asked:
+        return
+    threading.Thread(target=_end_with_input, daemon=True).start()
+    sys.stdout.buffer.write(reply_to(asked, build) + b"\n")
     sys.stdout.flush()
 
 

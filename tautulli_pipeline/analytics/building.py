@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
@@ -42,10 +44,8 @@ _REQUESTS: Final = TypeAdapter(Request)
 _REPLIES: Final = TypeAdapter(Reply)
 
 
-def reply_to(line: bytes) -> bytes:
+def reply_to(line: bytes, build: Callable[[Request], Built]) -> bytes:
     """Build what a line of JSON asks for, and return a line without its end."""
-    from tautulli_pipeline.analytics.build import build
-
     try:
         reply = Reply(build(_REQUESTS.validate_json(line)))
     except PipelineError as error:
@@ -56,24 +56,37 @@ def reply_to(line: bytes) -> bytes:
 
 
 def build_in_process(request: Request) -> Built:
-    """Build the analytics in a process of its own, unless their inputs are the same.
-
-    If this is interrupted, the process ends too, and the old file stays.
+    """Build the analytics in a process of its own; see `started_builder`.
 
     Raises:
         AnalyticsError: the build failed.
     """
+    with started_builder() as build:
+        return build(request)
+
+
+@contextmanager
+def started_builder() -> Iterator[Callable[[Request], Built]]:
+    """Start a process that loads its modules, and yield the function that has it build.
+
+    It builds nothing if the inputs are the same, and serves one request. It ends with the context,
+    also in the middle of a build; the old file stays then.
+    """
     command = [sys.executable, "-m", "tautulli_pipeline.analytics.build_main"]
-    with ExitStack() as stack:
-        process = stack.enter_context(
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        )
-        stack.callback(process.kill)
-        assert process.stdin is not None
-        assert process.stdout is not None
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            yield partial(_ask, process)
+        finally:
+            process.kill()
+
+
+def _ask(process: subprocess.Popen[bytes], request: Request) -> Built:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with suppress(BrokenPipeError):  # it was killed before it was asked
         process.stdin.write(_REQUESTS.dump_json(request) + b"\n")
         process.stdin.flush()
-        line = process.stdout.readline()
+    line = process.stdout.readline()
     try:
         reply = _REPLIES.validate_json(line)
     except ValidationError:  # it was killed, by a lack of memory for example

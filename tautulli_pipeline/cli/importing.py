@@ -11,7 +11,6 @@ from tautulli_pipeline.cli.options import database_path
 from tautulli_pipeline.cli.progress import open_progress
 from tautulli_pipeline.cli.reporting import print_json, report_unreadable
 from tautulli_pipeline.cli.status import print_summary
-from tautulli_pipeline.demo.database import make_demo_database
 from tautulli_pipeline.imports.record import ImportLog, ImportRecord
 from tautulli_pipeline.imports.repeats import repeated
 from tautulli_pipeline.imports.stopping import import_stop
@@ -99,6 +98,7 @@ def _print_result(record: ImportRecord, settings: Settings, *, as_json: bool) ->
 def run_demo(settings: Settings, rows: int, *, as_json: bool) -> None:
     """Create a sample database of `rows` plays and import it."""
     from tautulli_pipeline.data_dir.directory import explained_faults, make_data_dir
+    from tautulli_pipeline.demo.database import make_demo_database
 
     _require_no_other_import(settings)
     make_data_dir(settings)

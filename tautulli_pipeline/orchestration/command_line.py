@@ -12,8 +12,8 @@ from io import StringIO
 
 import dagster as dg
 
-from tautulli_pipeline.analytics.building import Built, build_in_process
-from tautulli_pipeline.analytics.inputs import is_current, request_for
+from tautulli_pipeline.analytics.building import Built, build_in_process, started_builder
+from tautulli_pipeline.analytics.inputs import Request, is_current, request_for
 from tautulli_pipeline.errors import AnalyticsError
 from tautulli_pipeline.imports.coordinator import Import
 from tautulli_pipeline.imports.stopping import SIGNALS, Stop
@@ -63,19 +63,22 @@ def import_by_jobs(opened: Import, settings: Settings, stop: Stop) -> AnalyticsE
             ".dagster/repository": "__repository__@tautulli_pipeline.definitions",
             "tautulli_pipeline/import_id": opened.record.import_id,
         }
+        execute = partial(_execute, instance=instance, tags=tags, stop=stop)
         if opened.prepare(history).work:
-            job = _job("import_job")
-            _execute(job, {"importing": importing}, instance, tags, stop)
+            execute(_job("import_job"), {"importing": importing})
+            build = stack.enter_context(started_builder())  # it is ready when it is needed
         else:
             opened.publish(history)
+            build = build_in_process
         arrivals = opened.consumer.finish(last_materialized_at(instance))
-        return _record(
-            arrivals, settings, partial(_execute, instance=instance, tags=tags, stop=stop)
-        )
+        return _record(arrivals, settings, build, execute)
 
 
 def _record(
-    arrivals: Arrivals | None, settings: Settings, execute: Callable[..., None]
+    arrivals: Arrivals | None,
+    settings: Settings,
+    build: Callable[[Request], Built],
+    execute: Callable[..., None],
 ) -> AnalyticsError | None:
     """Record what the table received, and build the analytics if they are out of date."""
     request = request_for(settings)
@@ -91,7 +94,7 @@ def _record(
 
     def building() -> Built:
         try:
-            return build_in_process(request)
+            return build(request)
         except AnalyticsError as error:
             _log.warning("%s", error)
             failures.append(error)
