@@ -6,7 +6,7 @@ READY := .venv/ready
 # worker, which creates their shared fixtures once. The slowest files start first.
 PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-slow coverage chromium fuzz check dist bench bench-small lock clean
+.PHONY: demo test test-slow coverage chromium fuzz check docs dist bench bench-small lock clean
 
 demo: $(READY)
 	$(BIN)/tautulli-pipeline demo
@@ -38,6 +38,10 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Builds the pages of docs/ as a site in build/site. It needs no network, and neither do its readers.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { \
