@@ -1,4 +1,4 @@
-"""Writes docs/tables.md from the catalogs: `python -m tautulli_pipeline_tests.documented_tables`."""
+"""`python -m tautulli_pipeline_tests.documented_tables` writes docs/tables.md from the catalogs."""
 
 from __future__ import annotations
 
@@ -47,10 +47,12 @@ def page() -> str:
 
 
 def _warehouse() -> Iterator[str]:
-    with tempfile.TemporaryDirectory() as folder:
-        with open_warehouse(Path(folder) / "playback.duckdb") as connection:
-            for name, comment in connection.execute(_OBJECTS).fetchall():
-                yield _section(name, comment, _columns_of(connection, name))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_warehouse(Path(folder) / "playback.duckdb") as connection,
+    ):
+        for name, comment in connection.execute(_OBJECTS).fetchall():
+            yield _section(name, comment, _columns_of(connection, name))
 
 
 def _columns_of(
@@ -65,9 +67,7 @@ def _statistics() -> Iterator[str]:
         yield _section(table.name, table.description, columns)
 
 
-def _section(
-    name: str, comment: str | None, columns: Iterable[tuple[str, str, str | None]]
-) -> str:
+def _section(name: str, comment: str | None, columns: Iterable[tuple[str, str, str | None]]) -> str:
     rows = [f"| `{column}` | {kind} | {_cell(text)} |" for column, kind, text in columns]
     heading = f"### {name}\n\n{comment or ''}\n\n| column | type | meaning |\n|---|---|---|\n"
     return heading + "\n".join(rows) + "\n"

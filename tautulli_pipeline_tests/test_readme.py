@@ -8,34 +8,10 @@ import click
 import pytest
 
 from tautulli_pipeline.cli.app import application
-from tautulli_pipeline.settings import Settings
 
 CHECKOUT = Path(__file__).parent.parent
 README = (CHECKOUT / "README.md").read_text()
 GUARANTEES = (CHECKOUT / "docs" / "guarantees.md").read_text()
-
-
-def _table_rows():
-    for line in README.splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if line.startswith("| `"):
-            yield cells
-
-
-def test_the_settings_table_lists_exactly_the_variables():
-    listed = {name for cells in _table_rows() for name in re.findall(r"`([A-Z_]+)`", cells[0])}
-    assert listed == {name.upper() for name in Settings.model_fields}
-
-
-def test_the_settings_table_shows_the_defaults():
-    defaults = {name.upper(): field.default for name, field in Settings.model_fields.items()}
-    for cells in _table_rows():
-        for name in re.findall(r"`([A-Z_]+)`", cells[0]):
-            shown = cells[1]
-            if shown == "-" or shown.startswith("`"):
-                assert defaults[name] in {None, ()}
-            else:
-                assert shown == str(defaults[name]).lower() or shown == str(defaults[name])
 
 
 @pytest.mark.parametrize("target", re.findall(r"^make (\w+)", README, re.MULTILINE))
