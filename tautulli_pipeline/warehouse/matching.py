@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,20 +11,21 @@ from tautulli_pipeline.events.identity import quote_literal
 from tautulli_pipeline.events.servers import ONLY_CURRENT_IDS, Servers
 from tautulli_pipeline.warehouse.decoder import LAST_LOCAL_USER
 
-_SAME_MOMENT: Final = "t.user_id = i.user_id AND t.started_at = i.started_at"
-# SQL conditions for a row to be the play of an event, by key, in order of precedence. All but
-# the guid identify a play on one server only.
-SAME_PLAY: Final = {
-    "event_id": "t.id = i.id::UUID AND {same_server}",
-    "correlation_key": "t.correlation_key = i.correlation_key AND {same_server} "
-    "AND t.restored_at IS NULL",
-    "rating_key_user_started": f"t.rating_key = i.rating_key AND {_SAME_MOMENT} AND {{same_server}}"
-    " AND t.restored_at IS NULL",
-    "guid_user_started": f"t.guid = i.guid AND {_SAME_MOMENT} "
-    f"AND (i.user_id > {LAST_LOCAL_USER} OR {{same_server}}) AND t.restored_at IS NULL",
-}
-# What of these a revision may have changed.
-_REVISED: Final = ("rating_key_user_started", "guid_user_started")
+# The reasons why an event is a stored play, in order of precedence. All but the guid identify a
+# play on one server only.
+SAME_PLAY: Final = (
+    *("event_id", "correlation_key", "rating_key_user_started", "guid_user_started"),
+)
+_PRECEDENCE: Final = {reason: place for place, reason in enumerate(SAME_PLAY)}
+# The reasons that need the same user and start; a revision may have changed the rest.
+_AT_SAME_MOMENT: Final = f"""
+    unnest([
+        CASE WHEN t.rating_key = i.rating_key AND {{same_server}}
+            THEN 'rating_key_user_started' END,
+        CASE WHEN t.guid = i.guid AND (i.user_id > {LAST_LOCAL_USER} OR {{same_server}})
+            THEN 'guid_user_started' END
+    ])
+"""
 
 
 def started_near(events: pa.Table) -> str:
@@ -42,44 +43,53 @@ def match_query(stream_id: str, condition: str, servers: Servers = ONLY_CURRENT_
     """Return SQL that finds the plays that match events of the view `incoming`.
 
     The columns are (position, reason, event id, source, same message), with one row for
-    each key that matches. All keys contain the start, except the id of a foreign event, so
-    rows of other times cannot match. Only rows `t` that meet the `condition` are read.
+    each key that matches, in no order. All keys contain the start, except the id of a foreign
+    event, so rows of other times cannot match. Only rows `t` that meet the `condition` are read.
     """
     stream = quote_literal(stream_id)
     same_server = f"{servers.sql('t.server_id')} = i.server"
     same_message = f"t.stream_id = {stream} AND t.stream_sequence = i.sequence"
+    at_same_moment = _AT_SAME_MOMENT.format(same_server=same_server)
 
-    def query(reason: str, table: str, play: str, same: str, message: str) -> str:
+    def plays(table: str, reason: str, same: str, play: str = "t.id") -> str:
+        message = same_message if play == "t.id" else "false"
         return (
-            f"SELECT i.position, '{reason}', {play}::VARCHAR, t.source, {message} FROM incoming i "
-            f"JOIN {table} t ON {same.format(same_server=same_server)} "
-            f"WHERE i.fault IS NULL AND {condition}"
+            f"SELECT i.position, {reason} AS reason, {play}::VARCHAR AS play_id, t.source, "
+            f"{message} AS same_message FROM events i JOIN {table} t ON {same} WHERE {condition}"
         )
 
-    plays = {
-        reason: query(reason, "playback_events", "t.id", same, same_message)
-        for reason, same in SAME_PLAY.items()
-    }
-    other_numbers = query(
-        "event_id",
-        "event_aliases",
-        "t.play_id",
-        "t.event_id = i.id::UUID AND {same_server}",
-        "false",
-    )
-    revised = [
-        query(reason, "playback_revisions", "t.id", SAME_PLAY[reason], same_message)
-        for reason in _REVISED
-    ]
+    same_id, not_restored = f"= i.id AND {same_server}", "AND t.restored_at IS NULL"
+    same_key = f"t.correlation_key = i.correlation_key AND {same_server} {not_restored}"
+    same_moment = f"t.user_id = i.user_id AND t.started_at = i.started_at {not_restored}"
     # Only the cache may know what a duplicate matched, so a redelivered duplicate is
     # recognized by its message.
     dropped = f"""
         SELECT i.position, a.dedupe_reason, a.matched_event_id::VARCHAR, a.matched_source, true
-        FROM incoming i JOIN dedupe_audit_log a ON a.stream_sequence = i.sequence
+        FROM events i JOIN dedupe_audit_log a ON a.stream_sequence = i.sequence
             AND a.stream_id = {stream}
-        WHERE i.fault IS NULL"""
-    first, *others = plays.values()
-    return " UNION ALL ".join([first, other_numbers, *others, *revised, dropped])
+    """
+    queries = (
+        plays("playback_events", "'event_id'", f"t.id {same_id}"),
+        plays("event_aliases", "'event_id'", f"t.event_id {same_id}", "t.play_id"),
+        plays("playback_events", "'correlation_key'", same_key),
+        plays("playback_events", at_same_moment, same_moment),
+        plays("playback_revisions", at_same_moment, same_moment),
+        dropped,
+    )
+    # The view is a table of Arrow, which is slow to scan again for each key.
+    return f"""
+        WITH events AS MATERIALIZED (
+            SELECT position, sequence, id::UUID AS id, server, correlation_key, rating_key, guid,
+                user_id, started_at
+            FROM incoming WHERE fault IS NULL
+        )
+        SELECT * FROM ({" UNION ALL ".join(queries)}) WHERE reason IS NOT NULL
+    """
+
+
+def precedence(match: tuple[Any, ...]) -> int:
+    """Return the place of a row of `match_query` by its reason; the lowest one counts."""
+    return _PRECEDENCE.get(match[1], len(_PRECEDENCE))
 
 
 def foreign_ids_query(condition: str, servers: Servers = ONLY_CURRENT_IDS) -> str:

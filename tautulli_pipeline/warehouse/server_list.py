@@ -95,6 +95,10 @@ class ServerList:
         for server_id, newest in rows:
             self._raise(server_id, newest)
 
+    def has_no_other(self, current_ids: Sequence[str]) -> bool:
+        """Whether the tables and these servers are one server."""
+        return len({*current_ids, *map(self.servers.current, self._known)}) <= 1
+
     def note(self, events: pa.Table, now: datetime) -> None:
         """Add the servers of a batch, and the newest start that their files name."""
         found = pc.unique(events["server_id"]).to_pylist()

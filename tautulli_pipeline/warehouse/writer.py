@@ -31,7 +31,12 @@ from tautulli_pipeline.warehouse.decoder import content_query, keys_query, whole
 from tautulli_pipeline.warehouse.dedup import find_duplicates
 from tautulli_pipeline.warehouse.discards import close_arrived, insert_dead_letters
 from tautulli_pipeline.warehouse.log import WriteAheadLog
-from tautulli_pipeline.warehouse.matching import foreign_ids_query, match_query, started_near
+from tautulli_pipeline.warehouse.matching import (
+    foreign_ids_query,
+    match_query,
+    precedence,
+    started_near,
+)
 from tautulli_pipeline.warehouse.repeats import Repeats
 from tautulli_pipeline.warehouse.schema import (
     HEADROOM_ROWS,
@@ -216,6 +221,8 @@ class Writer:
         Returns:
             These ids by position; they are in the column `play_id` of `incoming`.
         """
+        if self._server_list.has_no_other(pc.unique(self._incoming.table["server"]).to_pylist()):
+            return {}
         query = foreign_ids_query(condition, self._servers)
         foreign = [position for (position,) in self._connection.execute(query).fetchall()]
         foreign += self._of_another_server_before(self._incoming.table)
@@ -235,8 +242,6 @@ class Writer:
 
     def _of_another_server_before(self, incoming: pa.Table) -> list[int]:
         """Return the positions of events whose id an earlier event of another server has."""
-        if pc.count_distinct(incoming["server"]).as_py() < 2:  # noqa: PLR2004 - nobody to share with
-            return []
         first: dict[str, str] = {}
         rows = incoming.select(["position", "id", "server"]).to_pylist()
         return [
@@ -266,7 +271,7 @@ class Writer:
             match_query(self._stream_id, condition, self._servers)
         ).fetchall()
         stored: dict[int, Match] = {}
-        for position, *found in rows:
+        for position, *found in sorted(rows, key=precedence):
             match = Match("database", *found)
             if position not in stored or match.same_message:
                 stored[position] = match
