@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, groupby
@@ -18,8 +18,11 @@ from tautulli_pipeline.source.address import Named
 from tautulli_pipeline.source.damage import SALVAGE_HINT
 from tautulli_pipeline.source.partitions import LAST_GRID_ID, OTHER, Grid, Partition
 from tautulli_pipeline.source.queries import CopyConnection, explained, open_copy
+from tautulli_pipeline.source.reader import IdRange
+from tautulli_pipeline.source.records import RecordsUnreadableError, open_records
 from tautulli_pipeline.source.schema import LOOKUPS, SourceSchema
 
+_ALIASES: Final = dict(zip(HISTORY_TABLES, ("h", "m", "i"), strict=True))
 # One printf() takes half the time of a quote() per cell. Older SQLite versions allow at
 # most 100 arguments.
 _CELL_FORMAT: Final = "%s\x1f"
@@ -73,10 +76,26 @@ def with_unreadable(
     return sorted(found.values(), key=lambda content: content.key)
 
 
+@dataclass(frozen=True)
+class _Content:
+    """How to find the content of an id range.
+
+    Attributes:
+        query: SQL for the count, the first and the last start, and the digest.
+        digest_of: the digest, if it is not in the query.
+    """
+
+    query: str
+    digest_of: Callable[[IdRange], str]
+
+
 class Survey:
     """Computes counts and digests; rows that cannot be read raise a `SourceDamagedError`."""
 
-    def __init__(self, connection: CopyConnection, schema: SourceSchema, named: Named) -> None:
+    def __init__(
+        self, database: Path, connection: CopyConnection, schema: SourceSchema, named: Named
+    ) -> None:
+        self._database = database
         self._connection = connection
         self._schema = schema
         self._named = named
@@ -129,9 +148,7 @@ class Survey:
 
     def partitions(self, grid: Grid) -> Iterator[PartitionContent]:
         """Yield the content of each partition of `grid` that has rows, in key order."""
-        # The type stub allows only steps over integers.
-        self._connection.create_aggregate("content_digest", 1, _Digest)  # type: ignore[arg-type]
-        content = self._content_query()
+        content = self._records_content(grid) or self._cells_content()
         self._require_lookups()
         rows = 0
         for partition in chain(self._on_grid(grid), [OTHER]):
@@ -142,32 +159,75 @@ class Survey:
         if rows != self.count_rows():
             raise out_of_order(self._named)
 
-    def _content(self, partition: Partition, content: str) -> PartitionContent:
+    def _content(self, partition: Partition, content: _Content) -> PartitionContent:
         rows, digests, starts = 0, [], []
         for ids in partition.ranges:
-            count, digest, first, last = self._one(content, ids.first, ids.last)
+            count, first, last, digest, *_ = self._one(content.query, ids.first, ids.last)
             rows += count
-            digests.append(digest or "")
+            digests.append(content.digest_of(ids) or digest or "")
             starts += [moment for moment in (first, last) if moment is not None]
         started = (min(starts), max(starts)) if starts else None
         return PartitionContent(partition, rows, "".join(digests)[:64], started)
 
-    def _content_query(self) -> str:
-        """Return SQL for count and digest of an id range, with text as blobs (not always UTF-8)."""
-        aliases = zip(HISTORY_TABLES, ("h", "m", "i"), strict=True)
+    def _records_content(self, grid: Grid) -> _Content | None:
+        """Compute digests from records; None if tables of the file have no row numbers."""
+        tables = [table for table in HISTORY_TABLES if self._schema.has(table, "id")]
+        if not self._schema.keyed.issuperset(tables):
+            return None
+
+        def last_of(row_id: int) -> int:
+            ranges = grid.partition_of(row_id).ranges
+            return next(ids.last for ids in ranges if row_id <= ids.last)
+
+        roots = self._roots()
+        try:
+            with open_records(self._database) as records:
+                digests = [records.digests(roots[table], last_of) for table in tables]
+        except RecordsUnreadableError:
+            return None  # SQLite says what is wrong, if anything is
+        columns = [self._schema.tables[table] for table in tables]
+
+        def digest_of(ids: IdRange) -> str:
+            found = [of_table.get(ids.last) for of_table in digests]
+            whole = repr((columns, found)).encode()
+            return hashlib.blake2b(whole, digest_size=16).hexdigest() if any(found) else ""
+
+        # SQLite has to look at the whole record to find its last cell.
+        ends = {
+            alias: f"{alias}.{quote_identifier(self._schema.tables[table][-1])}"
+            for table, alias in _ALIASES.items()
+            if table in tables
+        }
+        return _Content(self._query(ends, "count"), digest_of)
+
+    def _roots(self) -> dict[str, int]:
+        """Return the number of the first page of each table."""
+        tables = "SELECT lower(name), rootpage FROM sqlite_master WHERE type = 'table'"
+        return dict(self._all(tables))
+
+    def _cells_content(self) -> _Content:
+        """Compute digests from cells, with text as blobs (not always UTF-8)."""
+        # The type stub allows only steps over integers.
+        self._connection.create_aggregate("content_digest", 1, _Digest)  # type: ignore[arg-type]
         cells = [
             f"{alias}.{quote_identifier(column)}"
-            for table, alias in aliases
+            for table, alias in _ALIASES.items()
             if self._schema.has(table, "id")
             for column in self._schema.tables[table]
         ]
+        whole = {"content": f"CAST({_as_one_text(cells)} AS BLOB)"}
+        return _Content(self._query(whole, "content_digest"), lambda _ids: "")
+
+    def _query(self, values: Mapping[str, str], aggregate: str) -> str:
+        """Return SQL for the count, the first and the last start, and aggregates of an id range."""
         joins = f"{self._schema.join(METADATA, 'm')} {self._schema.join(MEDIA_INFO, 'i')}"
-        content = f"CAST({_as_one_text(cells)} AS BLOB) AS content"
         has_start = _HAS_START.format("h.started", int(time.time()) + _DAY_SECONDS)
-        start = f"CASE WHEN {has_start} THEN h.started END AS start"
+        start = f"CASE WHEN {has_start} THEN h.started END"
+        listed = ", ".join(f"{sql} AS {name}" for name, sql in {"start": start, **values}.items())
+        sums = ", ".join(f"{aggregate}({name})" for name in values)
         return (
-            "SELECT count(*), content_digest(content), min(start), max(start) FROM ("
-            f"SELECT {content}, {start} FROM {HISTORY} h {joins} "
+            f"SELECT count(*), min(start), max(start), {sums} FROM ("
+            f"SELECT {listed} FROM {HISTORY} h {joins} "
             f"WHERE {self._schema.has_id_within(HISTORY, 'h.id')} ORDER BY h.id)"
         )
 
@@ -221,4 +281,4 @@ class _Digest:
 def open_survey(database: Path, schema: SourceSchema, *, named: Named) -> Iterator[Survey]:
     """Open the private copy `database`; messages name `named`, the user's path."""
     with open_copy(database) as connection:
-        yield Survey(connection, schema, named)
+        yield Survey(database, connection, schema, named)

@@ -181,14 +181,15 @@ def test_a_duplicate_id_in_a_rebuilt_table_counts_once(sparse_database, table):
     assert rows_of(sparse_database) == [(FIRST, 3), (SECOND, 1), (FAR, 1)]
 
 
+@pytest.mark.parametrize("of", ["records", "cells"])
 @pytest.mark.parametrize("tag", ["v1.0", "v2.6.10", "v2.17.2"])
-def test_the_digest_query_uses_the_primary_keys(tmp_path, tag):
+def test_the_digest_query_uses_the_primary_keys(tmp_path, tag, of):
     path = tmp_path / "tautulli.db"
     make_era_database(path, tag, rows=2)
     with surveying(path) as survey, closing(sqlite3.connect(path)) as connection:
         connection.create_aggregate("content_digest", 1, Counting)
-        query = survey._content_query()
-        plan = connection.execute(f"EXPLAIN QUERY PLAN {query}", (1, 10)).fetchall()
+        content = survey._records_content(Grid(10)) if of == "records" else survey._cells_content()
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {content.query}", (1, 10)).fetchall()
     steps = [step[3] for step in plan]
     assert [s for s in steps if s.startswith("SCAN") and not s.startswith("SCAN (subquery")] == []
     assert sum("USING INTEGER PRIMARY KEY" in s for s in steps) == 3
