@@ -63,7 +63,8 @@ _VERSIONS: Final = f"""
     ORDER BY revision
 """
 _LOGGED: Final = """
-    SELECT matched_event_id::VARCHAR, discarded_event_id::VARCHAR, content_hash, created_at
+    SELECT matched_event_id::VARCHAR, discarded_event_id::VARCHAR, content_hash, created_at,
+        stream_sequence
     FROM dedupe_audit_log WHERE matched_event_id IN (SELECT unnest($plays::UUID[]))
     ORDER BY created_at, stream_sequence
 """
@@ -141,6 +142,11 @@ class _Version(NamedTuple):
     at: datetime
     restored_at: datetime | None
 
+    @property
+    def spoke_at(self) -> tuple[datetime, int]:
+        """The order in which versions and audit rows came."""
+        return self.at, self.stream_sequence
+
     def has_content_of(self, repeat: _Repeat) -> bool:
         """Whether the repeat says the same; group numbers of another numbering do not count."""
         return self.compared == repeat.compared and (
@@ -155,18 +161,26 @@ class _Play:
     Attributes:
         versions: the first version and the revisions, in order.
         logged: hashes of the contents in the audit log.
+        reported: event ids and hashes of the contents in the audit log.
         said: by event id, the hash of the content that was last logged, and when.
     """
 
     versions: list[_Version] = field(default_factory=list)
     logged: set[int] = field(default_factory=set)
-    said: dict[str, tuple[datetime, int]] = field(default_factory=dict)
+    reported: set[tuple[str, int]] = field(default_factory=set)
+    said: dict[str, tuple[tuple[datetime, int], int]] = field(default_factory=dict)
+
+    def log(self, event_id: str, content_hash: int, spoke_at: tuple[datetime, int]) -> None:
+        """Remember a row of the audit log."""
+        self.logged.add(content_hash)
+        self.reported.add((event_id, content_hash))
+        self.said[event_id] = (spoke_at, content_hash)
 
     def has_said(self, repeat: _Repeat) -> bool:
         """Whether this is what the same row has said last."""
         own = next((v for v in reversed(self.versions) if v.event_id == repeat.event_id), None)
         logged = self.said.get(repeat.event_id)
-        if logged is not None and (own is None or logged[0] > own.at):
+        if logged is not None and (own is None or logged[0] > own.spoke_at):
             return logged[1] == repeat.content_hash
         return own is not None and own.has_content_of(repeat)
 
@@ -174,7 +188,7 @@ class _Play:
         """Whether the audit log has it; of an import, also under other row numbers."""
         if repeat.source == identity.SOURCE:
             return repeat.content_hash in self.logged
-        return self.said.get(repeat.event_id, (None, None))[1] == repeat.content_hash
+        return (repeat.event_id, repeat.content_hash) in self.reported
 
     def holds(self, content_hash: int) -> bool:
         """Whether a version or the audit log has this content."""
@@ -235,10 +249,9 @@ class Repeats:
             found = [_Version(*row) for row in self._rows(self._versions("true"), plays=plays)]
         for version in found:
             self._plays[version.play_id].versions.append(version)
-        for play_id, event_id, content_hash, at in self._rows(_LOGGED, plays=plays):
-            if content_hash is not None:
-                self._plays[play_id].logged.add(content_hash)
-            self._plays[play_id].said[event_id] = (at, content_hash)
+        for play_id, event_id, content_hash, *spoke_at in self._rows(_LOGGED, plays=plays):
+            if content_hash is not None:  # as in rows of version 0.1.0
+                self._plays[play_id].log(event_id, content_hash, tuple(spoke_at))
 
     def _versions(self, nearby: str) -> str:
         return _VERSIONS.format(nearby=nearby)
@@ -326,8 +339,7 @@ class Repeats:
         self._filling.append(filled._asdict())
 
     def _log(self, repeat: _Repeat, play: _Play) -> None:
-        play.logged.add(repeat.content_hash)
-        play.said[repeat.event_id] = (self.now, repeat.content_hash)
+        play.log(repeat.event_id, repeat.content_hash, (self.now, repeat.sequence))
         first = play.versions[0]
         self._auditing.append(
             {

@@ -26,7 +26,7 @@ def stored(warehouse, body, subject="playback.plex.movie"):
 
 
 def column_value(name, value):
-    if name in {"timestamp", "started_at", "stopped_at"}:
+    if name in {"timestamp", "started_at", "stopped_at", "group_started_at"}:
         return datetime.fromisoformat(value).astimezone(UTC).replace(tzinfo=None)
     return (
         json.dumps(value, separators=(",", ":"), ensure_ascii=False) if name == "extra" else value

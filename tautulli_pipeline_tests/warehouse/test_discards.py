@@ -86,7 +86,7 @@ def test_an_audit_row_names_both_plays_and_the_layer(emptied_warehouse):
         emptied_warehouse,
         message(3, event(3)),
         message(4, by_cache),
-        message(5, event(1, title="New")),
+        message(5, event(1, title="New", user_id=8)),
     )
     found = rows(
         emptied_warehouse,
@@ -115,7 +115,8 @@ def test_an_audit_row_names_both_plays_and_the_layer(emptied_warehouse):
 def test_content_differs_if_a_column_differs_but_not_if_only_bytes_do(
     emptied_warehouse, change, differs
 ):
-    write(emptied_warehouse, message(1, event(1)), message(2, event(1, **change)))
+    other = event(1, event_id=uuid_of(2), **change)
+    write(emptied_warehouse, message(1, event(1)), message(2, other))
     assert rows(emptied_warehouse, "SELECT content_differs FROM dedupe_audit_log") == [(differs,)]
 
 

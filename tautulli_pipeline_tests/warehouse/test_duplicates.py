@@ -263,7 +263,7 @@ def test_show_returns_all_details_and_differences(warehouse):
 def test_a_list_names_the_plays_and_in_what_they_differ(warehouse):
     named = {"grandparent_title": "Severance", "friendly_name": "Mira", "player": "Living Room"}
     offset = {"started_at": "2024-05-01T02:00:01+02:00", "username": "m"}
-    write(warehouse, FIRST, FIRST, TWIN | named | offset)
+    write(warehouse, FIRST, FIRST | {"event_id": uuid_of(9)}, TWIN | named | offset)
     other, same = list_duplicates(warehouse, {}, Page(9)).rows
     names = ("title", "show", "user", "started_at", "player", "differs_in")
     started_at = datetime(2024, 5, 1, 0, 0, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import defaultdict
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,18 +22,25 @@ from tautulli_pipeline_tests.warehouse.test_cache import Clock, NaiveCache, keys
 
 
 class Model:
-    """Gives each message one outcome, based on all earlier messages."""
+    """Gives each message one outcome, based on all earlier messages.
+
+    Attributes:
+        stored: the plays, by the sequence of their message.
+        repeats: layer, reason and the plays that may be meant, by sequence.
+        dead: the reasons of faulty messages, by sequence.
+    """
 
     def __init__(self, entries):
         self.entries = entries
-        self.stored, self.audit, self.dead = {}, {}, {}
+        self.stored, self.repeats, self.dead = {}, {}, {}
+        self.corrected = defaultdict(set)
         self.restart()
 
     def restart(self):
         self.cache = NaiveCache(1e9, self.entries, Clock())
 
     def receive(self, sequence, event):
-        if sequence in self.stored | self.audit | self.dead:
+        if sequence in self.stored | self.dead:
             return
         if isinstance(event, bytes):
             self.dead[sequence] = "message is not JSON"
@@ -42,38 +50,42 @@ class Model:
                 self.dead[sequence] = f"missing {name}"
                 return
         found = self.duplicate_of(sequence, event)
-        if found is None:
+        if found is not None:
+            self.repeats.setdefault(sequence, []).append(found)
+        elif sequence not in self.repeats:
             self.stored[sequence] = event
             self.cache.remember(keys_of(sequence, event))
-        else:
-            layer, reason, match = found
-            differs = content_of(event) != content_of(self.stored[match])
-            self.audit[sequence] = (layer, reason, self.stored[match]["event_id"], differs)
 
     def duplicate_of(self, sequence, event):
         hit = self.cache.find(keys_of(sequence, event))
         if hit is not None:
-            return "cache", hit[0], hit[1].sequence
+            return "cache", hit[0], {hit[1].sequence}
         same = {
             "event_id": lambda known: known["event_id"] == event["event_id"],
             "correlation_key": lambda known: correlation_of(known) == correlation_of(event),
             "rating_key_user_started": lambda known: (
-                "rating_key" in event
-                and all(
-                    known.get(name) == event[name]
-                    for name in ("rating_key", "user_id", "started_at")
-                )
+                item_of(event) is not None and item_of(known) == item_of(event)
             ),
         }
-        return next(
-            (
-                ("database", reason, match)
-                for reason, is_match in same.items()
-                for match, known in self.stored.items()
-                if is_match(known)
-            ),
-            None,
-        )
+        for reason, is_match in same.items():
+            for match, known in self.stored.items():
+                if is_match(known):
+                    return "database", reason, {match}
+        corrected = self.corrected.get(item_of(event))
+        return ("database", "rating_key_user_started", corrected) if corrected else None
+
+    def learn(self, revisions):
+        """Learn the items of revisions: (item, sequence of the play's message)."""
+        for item, sequence in revisions:
+            if item[0] is not None:
+                self.corrected[item].add(sequence)
+
+
+def item_of(event):
+    """Return rating key, user and start; None without a rating key."""
+    if "rating_key" not in event:
+        return None
+    return event["rating_key"], event["user_id"], event["started_at"][:-1]
 
 
 def cross_source_of(event):
@@ -88,9 +100,9 @@ def correlation_of(event):
 
 
 def content_of(event):
-    content = event | {"correlation_key": correlation_of(event)}
-    del content["event_id"]
-    return content
+    """Return what counts as content."""
+    names = ("started_at", "user_id", "title", "rating_key", "machine_id")
+    return tuple(event.get(name) for name in names)
 
 
 def keys_of(sequence, event):
@@ -147,7 +159,10 @@ boundaries = st.lists(
 
 
 def emptied(connection):
-    for table in ("playback_events", "dedupe_audit_log", "dead_letters", "stream_positions"):
+    for table in (
+        *("playback_events", "playback_revisions", "dedupe_audit_log", "dead_letters"),
+        *("servers", "stream_positions"),
+    ):
         connection.execute(f"DELETE FROM {table}")
 
 
@@ -168,27 +183,24 @@ def batches(script, cuts):
     yield part, False
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(deliveries, boundaries, st.sampled_from([0, 1, 3, 10_000]))
-def test_every_message_has_the_same_outcome_as_in_the_model(
-    shared_warehouse, script, cuts, entries
-):
-    emptied(shared_warehouse)
-    model, under_test = Model(entries), writer(shared_warehouse, entries=entries)
-    for part, restarts in batches(script, cuts):
-        under_test.write(batch(message(*delivery) for delivery in part))
-        for sequence, event in part:
-            model.receive(sequence, event)
-        if restarts:
-            under_test = writer(shared_warehouse, entries=entries)
-            model.restart()
-    assert rows(
-        shared_warehouse,
+def revised(connection):
+    """Return (item, sequence of the play, own sequence, revision) of each revision, in order."""
+    found = rows(
+        connection,
+        "SELECT v.rating_key, v.user_id, strftime(v.started_at, '%Y-%m-%dT%H:%M:%S'), "
+        "p.stream_sequence, v.stream_sequence, v.revision "
+        "FROM playback_revisions v JOIN playback_events p USING (id) ORDER BY id, revision",
+    )
+    return [((key, user, moment), *rest) for key, user, moment, *rest in found]
+
+
+def assert_stored(connection, model):
+    found = rows(
+        connection,
         "SELECT stream_sequence, id, correlation_key, session_key, rating_key, title, stream_id "
         "FROM playback_events ORDER BY 1",
-    ) == [
+    )
+    assert found == [
         (
             sequence,
             event["event_id"],
@@ -200,14 +212,74 @@ def test_every_message_has_the_same_outcome_as_in_the_model(
         )
         for sequence, event in sorted(model.stored.items())
     ]
-    assert audit(shared_warehouse) == [
-        (s, *outcome[:3]) for s, outcome in sorted(model.audit.items())
-    ]
-    details = "SELECT stream_sequence, content_differs, discarded_payload FROM dedupe_audit_log"
-    bodies = dict(delivery for part, _ in batches(script, cuts) for delivery in part)
-    assert [
-        (s, differs, json.loads(body))
-        for s, differs, body in rows(shared_warehouse, f"{details} ORDER BY 1")
-    ] == [(s, outcome[3], bodies[s]) for s, outcome in sorted(model.audit.items())]
-    dead = rows(shared_warehouse, "SELECT stream_sequence, reason FROM dead_letters ORDER BY 1")
+    dead = rows(connection, "SELECT stream_sequence, reason FROM dead_letters ORDER BY 1")
     assert dead == sorted(model.dead.items())
+
+
+def assert_repeats_are_kept(connection, model, bodies):
+    """Assert that every content of a play is kept, and that the audit has decisions only."""
+    versions = {number: [(number, event)] for number, event in model.stored.items()}
+    for _, play, number, revision in revised(connection):
+        first, before, now = model.stored[play], versions[play][-1][1], bodies[number]
+        assert any(play in matches for *_, matches in model.repeats[number])
+        assert (revision, now["source"]) == (len(versions[play]), first["source"])
+        assert (now["user_id"], now["started_at"]) == (first["user_id"], first["started_at"])
+        assert content_of(now) != content_of(before)
+        versions[play].append((number, now))
+    logged = defaultdict(list)
+    numbers = {event["event_id"]: number for number, event in model.stored.items()}
+    for number, layer, reason, match in audit(connection):
+        play = numbers[match]
+        assert any(
+            (layer, reason) == found and play in matches
+            for *found, matches in model.repeats[number]
+            for found in [tuple(found)]
+        )
+        logged[play].append((number, bodies[number]))
+    for number, repeats in model.repeats.items():
+        event = bodies[number]
+        for _, reason, matches in repeats:
+            kept = [pair for play in matches for pair in versions[play] + logged[play]]
+            assert any(content_of(known) == content_of(event) for _, known in kept)
+            if reason == "event_id":
+                (play,) = matches
+                is_exact = content_of(event) == content_of(model.stored[play])
+                assert not (is_exact and number in dict(logged[play]))
+            else:
+                said = [(known["event_id"], content_of(known)) for _, known in kept]
+                assert (event["event_id"], content_of(event)) in said
+
+
+def assert_audit_is_whole(connection, model, bodies):
+    details = (
+        "SELECT a.stream_sequence, content_differs, discarded_payload, p.stream_sequence "
+        "FROM dedupe_audit_log a JOIN playback_events p ON p.id = matched_event_id"
+    )
+    for number, differs, body, play in rows(connection, details):
+        assert json.loads(body) == bodies[number]
+        assert differs == (content_of(bodies[number]) != content_of(model.stored[play]))
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(deliveries, boundaries, st.sampled_from([0, 1, 3, 10_000]))
+def test_every_message_has_the_same_outcome_as_in_the_model(
+    shared_warehouse, script, cuts, entries
+):
+    emptied(shared_warehouse)
+    model, under_test = Model(entries), writer(shared_warehouse, entries=entries)
+    bodies = {}
+    for part, restarts in batches(script, cuts):
+        under_test.write(batch(message(*delivery) for delivery in part))
+        for sequence, event in part:
+            model.receive(sequence, event)
+            bodies[sequence] = event
+        # The keys of a revision lead to its play from the next batch on.
+        model.learn((item, play) for item, play, *_ in revised(shared_warehouse))
+        if restarts:
+            under_test = writer(shared_warehouse, entries=entries)
+            model.restart()
+    assert_stored(shared_warehouse, model)
+    assert_repeats_are_kept(shared_warehouse, model, bodies)
+    assert_audit_is_whole(shared_warehouse, model, bodies)
