@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tautulli_pipeline.imports import survey_cache
+from tautulli_pipeline.imports import fingerprints
 from tautulli_pipeline_tests.cases import make_database, play
 from tautulli_pipeline_tests.command import imported, query, run, run_process
 from tautulli_pipeline_tests.tautulli_server import KEY, Running, serving_tautulli
@@ -60,7 +60,7 @@ def test_the_whole_history_arrives_and_only_new_plays_or_time_cause_a_download(
     execute(tautulli.database, "UPDATE session_history_metadata SET title = 'Edited' WHERE id = 2")
     assert again()["unchanged"] == 8
     assert tautulli.downloads() == 1
-    monkeypatch.setattr(survey_cache, "_SLACK_SECONDS", 0.0)
+    monkeypatch.setattr(fingerprints, "_SLACK_SECONDS", 0.0)
     assert again(TAUTULLI_MAX_AGE_HOURS=0)["total_records"] == 8
     assert tautulli.downloads() == 2
     assert again("--fresh")["total_records"] == 8
