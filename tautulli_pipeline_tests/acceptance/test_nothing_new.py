@@ -127,7 +127,7 @@ def test_status_and_health_show_that_a_repeat_found_nothing_new(folder):
     "options",
     [
         {"IMPORT_SERVER_ID": "cabin", "IMPORT_SERVER_REPLACES": "default"},
-        {"NATS_DUPLICATE_WINDOW_SECONDS": 60},
+        pytest.param({"NATS_DUPLICATE_WINDOW_SECONDS": 60}, marks=pytest.mark.slow),
         {"IMPORT_BATCH_SIZE": 10},
         pytest.param({"PIPELINE_TIMEZONE": "Asia/Tokyo"}, marks=pytest.mark.slow),
     ],
@@ -150,6 +150,11 @@ def test_another_version_takes_the_long_way(folder, module, monkeypatch):
     name = "SURVEY_VERSION" if module is fingerprints else "_VERSION"
     monkeypatch.setattr(module, name, "9.9.9")
     assert not is_short(folder)
+
+
+def touch(folder: Path) -> None:
+    (folder / "tautulli.db").touch()
+    time.sleep(SETTLED_SECONDS)
 
 
 def delete_a_row(folder: Path) -> None:
@@ -176,9 +181,9 @@ def slow(change: Callable[[Path], object], covered: int) -> Any:
 @pytest.mark.parametrize(
     ("change", "covered"),
     [
-        (lambda folder: edit(folder / "tautulli.db", "UPDATE users SET email = 'a'"), 0),
+        slow(lambda folder: edit(folder / "tautulli.db", "UPDATE users SET email = 'a'"), 0),
         (lambda folder: edit(folder / "tautulli.db", "UPDATE session_history SET stopped = 9"), 25),
-        slow(lambda folder: (folder / "tautulli.db").touch(), 0),
+        slow(touch, 0),
         (delete_a_row, 0),
         (wipe_partitions, PLAYS),
         (lambda folder: run("reset", data_dir=folder / "data"), PLAYS),
@@ -197,7 +202,7 @@ def slow(change: Callable[[Path], object], covered: int) -> Any:
             0,
             marks=pytest.mark.slow,
         ),
-        (stop_an_import, PLAYS),
+        slow(stop_an_import, PLAYS),
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
@@ -205,13 +210,13 @@ def test_a_change_takes_the_long_way(folder: Path, change: Callable[[Path], obje
     assert is_short(folder) or is_short(folder)
     assert nothing_runs(folder / "data")
     change(folder)
-    time.sleep(SETTLED_SECONDS)
     summary, looked_at_all = import_again(folder)
     assert looked_at_all
     assert summary["total_records"] == covered
     assert is_short(folder)
 
 
+@pytest.mark.slow
 def test_a_leftover_receipt_takes_the_long_way(folder):
     assert is_short(folder) or is_short(folder)
     receipt = folder / "data" / "receipts" / "20200101T000000-00000000" / "other"
