@@ -1,7 +1,7 @@
 """Subpackages import each other in one direction only, and each driver has its place.
 
-From top to bottom: cli; serving; orchestration; imports and analytics; source, stream and
-warehouse; events and data_dir.
+From top to bottom: cli; serving; orchestration; reporting; imports and analytics; source, stream
+and warehouse; events and data_dir.
 """
 
 from __future__ import annotations
@@ -33,6 +33,10 @@ ALLOWED = {
         *("imports", "data_dir", "source", "events", "stream", "warehouse"),
         *("errors", "settings", "memory", "printable"),
     },
+    "reporting": {
+        *("reporting", "analytics", "warehouse", "data_dir", "events"),
+        *("errors", "settings", "printable"),
+    },
     "demo": {"demo", "errors"},
     "orchestration": {*SUBPACKAGES, *TOP_LEVEL, "definitions"} - {"serving", "cli"},
     "serving": {"serving", "orchestration", "imports", "source", "data_dir", *TOP_LEVEL},
@@ -46,8 +50,9 @@ DRIVERS = {
     "sqlite3": {"source", "demo"},
     "fastapi": {"serving"},
     "pandas": {"analytics"},
-    "matplotlib": {"analytics"},
-    "duckdb": {"source", "imports", "warehouse", "analytics", "orchestration"},
+    "matplotlib": {"analytics", "reporting"},
+    "jinja2": {"reporting"},
+    "duckdb": {"source", "imports", "warehouse", "analytics", "reporting", "orchestration"},
     "click": {"cli"},
     "rich": {"cli"},
     "urllib3": {"source"},

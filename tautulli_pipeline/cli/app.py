@@ -142,6 +142,29 @@ def reset(*, as_json: bool) -> None:
     run_reset(tidied(load_settings()), as_json=as_json)
 
 
+@application.command(short_help="Write a page of tables and charts.")
+@click.option("--year", type=click.IntRange(1, 9999), help="Only plays of this year.")
+@click.option("--user", default="", metavar="NAME", help="Only plays of this person.")
+@click.option(
+    "--out",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The file to write; by default, report.html in the data directory.",
+)
+@click.option("--open", "opening", is_flag=True, help="Open it in a browser.")
+@output_options
+def report(*, year: int | None, user: str, file: Path | None, opening: bool, as_json: bool) -> None:
+    """Write a review of the year and statistics of all plays as one HTML page.
+
+    The page needs no network. With --user, it holds nothing of other people.
+    """
+    from tautulli_pipeline.cli.looking import run_report
+
+    settings = tidied(load_settings())
+    run_report(settings, year, user, file, opening=opening, as_json=as_json)
+
+
 @application.command(short_help="Run Dagster's UI, its daemon and the stream server.")
 @click.option(
     "--port",

@@ -28,7 +28,7 @@ _OTHERS = (
         "playback.duckdb.*",
         "demo-*.db",
     ),
-    *("analytics.duckdb.*", "analytics.json.new"),
+    *("analytics.duckdb.*", "analytics.json.new", "report*.html", "report*.html.new"),
 )
 
 
