@@ -165,6 +165,55 @@ def report(*, year: int | None, user: str, file: Path | None, opening: bool, as_
     run_report(settings, year, user, file, opening=opening, as_json=as_json)
 
 
+@application.command(short_help="Write tables as Parquet or CSV files.")
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option(
+    "--to",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="The folder to write to; by default, export in the data directory.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["parquet", "csv"]),
+    default="parquet",
+    show_default=True,
+    help="The format of the files.",
+)
+@output_options
+def export(*, names: tuple[str, ...], folder: Path | None, form: str, as_json: bool) -> None:
+    """Write tables as files: all tables of analytics.duckdb, or those with a NAME.
+
+    NAME can also be a table of the warehouse: playback_events, playback_revisions,
+    dedupe_audit_log, dead_letters, import_ledger, servers, users, libraries,
+    near_matches, suspicious_plays.
+    """
+    from tautulli_pipeline.cli.asking import run_export
+
+    run_export(tidied(load_settings()), names, folder, form, as_json=as_json)
+
+
+@application.command(short_help="Run a query on the statistics.")
+@click.argument("sql", metavar="SQL")
+@click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values.")
+@click.option("--warehouse", "on_warehouse", is_flag=True, help="Query the warehouse instead.")
+@output_options
+def query(*, sql: str, as_csv: bool, on_warehouse: bool, as_json: bool) -> None:
+    """Run one query on analytics.duckdb and print a table.
+
+    It can only read: nothing is changed, and no other file is opened. Try
+    'SHOW TABLES' and 'DESCRIBE plays'.
+    """
+    from tautulli_pipeline.cli.asking import run_query
+
+    if as_csv and as_json:
+        raise click.UsageError("--csv and --json cannot be used together")
+    settings = tidied(load_settings())
+    run_query(settings, sql, on_warehouse=on_warehouse, as_csv=as_csv, as_json=as_json)
+
+
 @application.command(short_help="Run Dagster's UI, its daemon and the stream server.")
 @click.option(
     "--port",

@@ -45,6 +45,9 @@ class DataDir:
     analytics = _Below("analytics.duckdb")
     analytics_inputs = _Below("analytics.json")
 
+    # Tables as files.
+    exports = _Below("export")
+
     # The record of the last import, the lock and the name of the process that imports now.
     import_record = _Below("import.json")
     import_lock = _Below("import.lock")

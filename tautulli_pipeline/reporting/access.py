@@ -1,15 +1,52 @@
-"""Makes `analytics.duckdb` up to date before somebody reads it."""
+"""Opens what people read: `analytics.duckdb`, made up to date first, and the warehouse."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import duckdb
 
 from tautulli_pipeline.analytics.building import build_in_process
 from tautulli_pipeline.analytics.inputs import is_current, request_for
 from tautulli_pipeline.data_dir.directory import explained_faults, make_data_dir
 from tautulli_pipeline.errors import AnalyticsError, ConfigurationError
 from tautulli_pipeline.settings import Settings
+from tautulli_pipeline.warehouse.schema import explained
+
+# One thread: several of them wait for each other when they write files, and take three times as
+# long. Nothing is downloaded, and no variable of this program is taken for a table.
+_SETTINGS: Final[dict[str, Any]] = {
+    "threads": 1,
+    "memory_limit": "320MB",
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "python_enable_replacements": False,
+}
+_LOCKED: Final[dict[str, Any]] = {"enable_external_access": False, "lock_configuration": True}
+
+
+@contextmanager
+def open_to_read(file: Path, *, locked: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open the analytics or the warehouse, read-only.
+
+    Args:
+        file: the database.
+        locked: whether no other file can be read or written, and no setting changed.
+
+    Raises:
+        WarehouseError: another program writes it, or it cannot be read.
+    """
+    # Beside the analytics, a build would remove what does not fit into memory.
+    with TemporaryDirectory(prefix="tautulli-pipeline-") as folder:
+        config = {**_SETTINGS, **(_LOCKED if locked else {}), "temp_directory": folder}
+        with explained(file, "read"):
+            connection = duckdb.connect(file, read_only=True, config=config)
+        with connection:
+            yield connection
 
 
 def nothing_imported(data_dir: Path) -> ConfigurationError:

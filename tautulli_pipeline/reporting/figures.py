@@ -12,8 +12,8 @@ from typing import Any, Final
 import duckdb
 
 from tautulli_pipeline.events.identity import quote_literal
+from tautulli_pipeline.reporting.access import open_to_read
 
-_SETTINGS: Final[dict[str, Any]] = {"memory_limit": "384MB", "threads": 2}
 _SHOWN: Final = 10
 
 
@@ -110,7 +110,7 @@ _MEASURES: Final = {"plays": "count(*)", "hours": "sum(watched_seconds) / 3600"}
 @contextmanager
 def open_figures(file: Path) -> Iterator[Figures]:
     """Open the analytics, read-only."""
-    with duckdb.connect(file, read_only=True, config=_SETTINGS) as connection:
+    with open_to_read(file) as connection:
         yield Figures(connection)
 
 
