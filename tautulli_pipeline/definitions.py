@@ -25,6 +25,7 @@ from tautulli_pipeline.orchestration.curation_jobs import (
     restore_duplicates_job,
 )
 from tautulli_pipeline.orchestration.jobs import consume_job, dry_run_job, import_job
+from tautulli_pipeline.orchestration.report import report, reporting
 from tautulli_pipeline.orchestration.resources import consuming, importing, warehouse
 from tautulli_pipeline.orchestration.sensors import (
     dry_run_schedule,
@@ -37,7 +38,7 @@ from tautulli_pipeline.orchestration.sensors import (
 os.umask(0o077)
 
 defs = dg.Definitions(
-    assets=[tautulli_database, playback_stream, playback_events, analytics],
+    assets=[tautulli_database, playback_stream, playback_events, analytics, report],
     asset_checks=[table_checks, consumer_position_matches, analytics_checks],
     jobs=[
         import_job,
@@ -55,6 +56,7 @@ defs = dg.Definitions(
         "warehouse": warehouse,
         "building": building,
         "charting": charting,
+        "reporting": reporting,
         "analytics": analytics_file,
     },
     executor=dg.in_process_executor,

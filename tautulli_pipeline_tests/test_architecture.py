@@ -39,7 +39,10 @@ ALLOWED = {
     },
     "demo": {"demo", "errors"},
     "orchestration": {*SUBPACKAGES, *TOP_LEVEL, "definitions"} - {"serving", "cli"},
-    "serving": {"serving", "orchestration", "imports", "source", "data_dir", *TOP_LEVEL},
+    "serving": {
+        *("serving", "orchestration", "reporting", "imports", "source", "data_dir"),
+        *TOP_LEVEL,
+    },
     "cli": {*SUBPACKAGES, *TOP_LEVEL, "definitions"} - {"events", "stream"},
 }
 DRIVERS = {

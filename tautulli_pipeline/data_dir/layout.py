@@ -45,7 +45,8 @@ class DataDir:
     analytics = _Below("analytics.duckdb")
     analytics_inputs = _Below("analytics.json")
 
-    # Tables as files.
+    # The page of tables and charts, and tables as files.
+    report = _Below("report.html")
     exports = _Below("export")
 
     # The record of the last import, the lock and the name of the process that imports now.

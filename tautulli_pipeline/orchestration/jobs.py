@@ -6,6 +6,7 @@ from tautulli_pipeline.orchestration.analytics import ANALYTICS_KEYS
 from tautulli_pipeline.orchestration.column_schemas import TABLE_KEY
 from tautulli_pipeline.orchestration.inspection import report_inspection
 from tautulli_pipeline.orchestration.options import SourceOptions
+from tautulli_pipeline.orchestration.report import REPORT_KEY
 
 import_job = dg.define_asset_job(
     "import_job",
@@ -20,10 +21,10 @@ import_job = dg.define_asset_job(
 
 consume_job = dg.define_asset_job(
     "consume_job",
-    selection=dg.AssetSelection.assets(TABLE_KEY, *ANALYTICS_KEYS),
+    selection=dg.AssetSelection.assets(TABLE_KEY, *ANALYTICS_KEYS, REPORT_KEY),
     description="Stores events of other producers, records on `playback_events` how many plays the "
-    "table has and how many were added, and builds the statistics. A sensor starts it when it is "
-    "needed.",
+    "table has and how many were added, builds the statistics and writes the report. A sensor "
+    "starts it when it is needed.",
     executor_def=dg.in_process_executor,
 )
 

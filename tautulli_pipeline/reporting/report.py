@@ -18,14 +18,22 @@ _UNFIT_FOR_A_FILE: Final = re.compile(r"[\W_]+")
 _LONGEST_NAME: Final = 40
 
 
-def write_report(analytics: Path, file: Path, year: int | None = None, user: str = "") -> int:
+def write_report(
+    analytics: Path,
+    file: Path,
+    year: int | None = None,
+    user: str = "",
+    *,
+    empty_allowed: bool = False,
+) -> int:
     """Write the report, readable by its owner only; an older one is replaced atomically.
 
     Args:
         analytics: `analytics.duckdb`.
         file: the file to write.
         year: only plays of this year; None for all of them.
-        user: only plays of the person with this name or user name; '' for everybody.
+        user: only plays of the person with this name; '' for everybody.
+        empty_allowed: without any plays, write nothing instead of raising.
 
     Returns:
         The number of plays that it is about.
@@ -38,6 +46,8 @@ def write_report(analytics: Path, file: Path, year: int | None = None, user: str
 
     with open_figures(analytics) as figures:
         if not figures.years(None):
+            if empty_allowed:
+                return 0
             raise nothing_imported(analytics.parent)
         scope = _scope(figures, year, user)
         page = render(figures, scope, date.today())

@@ -23,6 +23,7 @@ from dagster_webserver.app import create_app_from_workspace_process_context
 from tautulli_pipeline.errors import PipelineError
 from tautulli_pipeline.orchestration.history import forget_history
 from tautulli_pipeline.orchestration.workers import has_unfinished_runs
+from tautulli_pipeline.serving import report_page
 from tautulli_pipeline.serving.api import create_api
 from tautulli_pipeline.serving.login import Login
 from tautulli_pipeline.serving.paths import API
@@ -87,14 +88,17 @@ class DagsterRuns:
 
 @dataclass(frozen=True)
 class _Site:
-    """Dagster's application, with the HTTP routes of an import beside it."""
+    """Dagster's application, with the HTTP routes of an import and the report beside it."""
 
     dagster: ASGIApp
     api: ASGIApp
+    report: ASGIApp
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_ours = scope["type"] == "http" and scope["path"].startswith(f"{API}/")
-        await (self.api if is_ours else self.dagster)(scope, receive, send)
+        path = scope["path"] if scope["type"] == "http" else ""
+        ours = self.report if path == report_page.PATH else self.api
+        is_ours = path == report_page.PATH or path.startswith(f"{API}/")
+        await (ours if is_ours else self.dagster)(scope, receive, send)
 
 
 def protected(site: ASGIApp, settings: Settings, host: str) -> ASGIApp:
@@ -118,6 +122,7 @@ def main(host: str, port: int) -> None:
             create_api(
                 DagsterRuns(instance, workspace), partial(forget_history, settings.data_dir)
             ),
+            report_page.ReportPage(settings.layout),
         )
         uvicorn.run(protected(site, settings, host), host=host, port=port, log_level="warning")
 

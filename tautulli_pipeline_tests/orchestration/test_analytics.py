@@ -16,12 +16,19 @@ from tautulli_pipeline.orchestration.analytics import (
     building,
     charting,
 )
+from tautulli_pipeline.orchestration.report import REPORT_KEY, report, reporting
 from tautulli_pipeline_tests.analytics.warehouses import store
+from tautulli_pipeline_tests.cases import make_database
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-RESOURCES = {"building": building, "charting": charting, "analytics": analytics_file}
+RESOURCES = {
+    "building": building,
+    "charting": charting,
+    "analytics": analytics_file,
+    "reporting": reporting,
+}
 
 
 @pytest.fixture
@@ -36,16 +43,22 @@ def folder(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 def materialized(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
-    return dg.materialize([analytics, analytics_checks], instance=instance, resources=RESOURCES)
+    assets = [analytics, analytics_checks, report]
+    return dg.materialize(assets, instance=instance, resources=RESOURCES)
 
 
-def test_a_run_records_each_table_with_its_rows_its_check_and_charts(folder, instance):
+def test_a_run_records_each_table_with_rows_check_and_chart_and_writes_the_report(folder, instance):
     result = materialized(instance)
     rows = {
         event.asset_key: event.materialization.metadata
         for event in result.get_asset_materialization_events()
     }
-    assert rows.keys() == {*ANALYTICS_KEYS}
+    assert rows.keys() == {*ANALYTICS_KEYS, REPORT_KEY}
+    file = folder / "report.html"
+    assert rows[REPORT_KEY]["plays"].value == 2
+    assert rows[REPORT_KEY]["file"].value == str(file)
+    assert rows[REPORT_KEY]["page"].value == "/report"
+    assert "2 plays on 15 Nov 2023" in file.read_text()
     plays = rows[dg.AssetKey(["analytics", "plays"])]
     assert plays["dagster/row_count"].value == 2
     assert plays["chart"].value.startswith("![plays](data:image/png;base64,")
@@ -60,6 +73,24 @@ def test_a_run_builds_nothing_if_nothing_has_changed(folder, instance):
     again = materialized(instance)
     assert again.success
     assert again.get_asset_materialization_events() == []
+
+
+@pytest.fixture
+def empty_database(tmp_path: Path) -> Path:
+    """A database without plays."""
+    make_database(tmp_path / "empty.db")
+    return tmp_path / "empty.db"
+
+
+def test_without_plays_there_is_no_report_and_no_failure(folder, instance, empty_database):
+    (folder / "playback.duckdb").unlink()
+    store(empty_database, folder)
+    result = materialized(instance)
+    assert result.success
+    assert REPORT_KEY not in {
+        event.asset_key for event in result.get_asset_materialization_events()
+    }
+    assert not (folder / "report.html").exists()
 
 
 def test_every_asset_is_described_and_has_its_columns():
