@@ -26,6 +26,7 @@ from tautulli_pipeline.analytics.inputs import (
     write_inputs,
 )
 from tautulli_pipeline.analytics.peaks import add_peaks
+from tautulli_pipeline.analytics.summary import Summary, summarize, write_summary
 from tautulli_pipeline.data_dir.consumer_lock import consumer_lock
 from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.data_dir.logs import log_to
@@ -98,8 +99,9 @@ def _build_if_changed(request: Request) -> dict[str, int] | None:
             write_inputs(layout, found)
             return None
         unfinished = layout.analytics.with_name(f"{layout.analytics.name}.new")
-        rows = _create_tables(connection, request, unfinished)
+        rows, summary = _create_tables(connection, request, unfinished)
     _put_in_place(unfinished, layout.analytics)
+    write_summary(layout, summary)
     write_inputs(layout, replace(found, result=state_of(layout.analytics)))
     return rows
 
@@ -128,8 +130,12 @@ def _migrate_if_needed(request: Request) -> None:
 
 def _create_tables(
     connection: duckdb.DuckDBPyConnection, request: Request, file: Path
-) -> dict[str, int]:
-    """Create every table with its comments in a new file; return the number of rows of each."""
+) -> tuple[dict[str, int], Summary]:
+    """Create every table with its comments in a new file.
+
+    Returns:
+        The number of rows of each table, and the sums over all plays.
+    """
     connection.execute(
         f"ATTACH {quote_literal(str(file))} AS analytics "
         f"(TYPE duckdb, STORAGE_VERSION '{STORAGE_VERSION}')"
@@ -151,9 +157,10 @@ def _create_tables(
         table.name: int(connection.execute(f"SELECT count(*) FROM {table.name}").fetchall()[0][0])
         for table in TABLES
     }
+    summary = summarize(connection)
     connection.execute("USE memory")
     connection.execute("DETACH analytics")
-    return rows
+    return rows, summary
 
 
 def _add_people(connection: duckdb.DuckDBPyConnection, request: Request) -> None:

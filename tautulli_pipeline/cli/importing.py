@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -10,7 +12,7 @@ from tautulli_pipeline.cli.lines import print_line, print_notice
 from tautulli_pipeline.cli.options import database_path
 from tautulli_pipeline.cli.progress import open_progress
 from tautulli_pipeline.cli.reporting import print_json, report_unreadable
-from tautulli_pipeline.cli.status import print_summary
+from tautulli_pipeline.cli.status import print_found, print_summary
 from tautulli_pipeline.imports.record import ImportLog, ImportRecord
 from tautulli_pipeline.imports.repeats import repeated
 from tautulli_pipeline.imports.stopping import import_stop
@@ -28,8 +30,12 @@ def run_import(
     fresh: bool = False,
     salvage: bool = False,
     wait_seconds: float = WAREHOUSE_WAIT_SECONDS,
+    environment: str = "",
 ) -> None:
-    """Import `database`; show progress on standard error and the result on standard output."""
+    """Import `database`; show progress on standard error and the result on standard output.
+
+    `environment` has the variables that other commands need to find the same data directory.
+    """
     began_at = time.monotonic()
     path = database_path(settings, database)
     if dry_run:
@@ -40,6 +46,7 @@ def run_import(
     _require_no_other_import(settings)
     if not (fresh or salvage) and (record := _repeated(settings, path, began_at)):
         _print_result(record, settings, as_json=as_json)
+        _print_found(settings, environment, as_json=as_json)
         return
     from tautulli_pipeline.imports.consumer_client import spawned_consumer
 
@@ -76,6 +83,8 @@ def run_import(
     if unbuilt is not None:
         print_notice(f"warning: {unbuilt.message}; {unbuilt.hint}")
     _print_result(record, settings, as_json=as_json)
+    if unbuilt is None:
+        _print_found(settings, environment, as_json=as_json)
 
 
 def _repeated(settings: Settings, path: Source, began_at: float) -> ImportRecord | None:
@@ -95,6 +104,11 @@ def _print_result(record: ImportRecord, settings: Settings, *, as_json: bool) ->
         print_summary(record, settings.warehouse_path)
 
 
+def _print_found(settings: Settings, environment: str, *, as_json: bool) -> None:
+    if not as_json:
+        print_found(settings.layout, environment)
+
+
 def run_demo(settings: Settings, rows: int, *, as_json: bool) -> None:
     """Create a sample database of `rows` plays and import it."""
     from tautulli_pipeline.data_dir.directory import explained_faults, make_data_dir
@@ -110,7 +124,8 @@ def run_demo(settings: Settings, rows: int, *, as_json: bool) -> None:
         with explained_faults(settings.data_dir):
             make_demo_database(unfinished, rows)
         unfinished.replace(path)
-    run_import(settings, path, as_json=as_json)
+    environment = f"PIPELINE_DATA_DIR={shlex.quote(os.path.relpath(settings.data_dir))} "
+    run_import(settings, path, as_json=as_json, environment=environment)
     if not as_json:
         print_line("import your own plays with `tautulli-pipeline import /path/to/tautulli.db`")
 

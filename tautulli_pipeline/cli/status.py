@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
+from tautulli_pipeline.analytics.summary import read_summary
 from tautulli_pipeline.cli.lines import print_line
 from tautulli_pipeline.cli.progress import time_left
 from tautulli_pipeline.cli.reporting import print_counts, print_json
 from tautulli_pipeline.cli.tables import print_fields
+from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.imports.health import in_utc, last_completed_at
 from tautulli_pipeline.imports.record import (
     PENDING_SUMMARY,
@@ -29,6 +31,7 @@ def show_status(settings: Settings, *, as_json: bool) -> None:
     elif record is None:
         print_line(_without_record(settings))
     else:
+        print_found(settings.layout)
         print_fields(
             {
                 "status": record.status.value,
@@ -41,6 +44,26 @@ def show_status(settings: Settings, *, as_json: bool) -> None:
             }
         )
         print_summary(record, settings.warehouse_path)
+
+
+def print_found(layout: DataDir, environment: str = "") -> None:
+    """Print what all imports together have found, and where to look.
+
+    Args:
+        layout: the data directory.
+        environment: variables to set for the commands that are named.
+    """
+    summary = read_summary(layout)
+    if summary is not None:
+        command = f"{environment}tautulli-pipeline"
+        print_line(summary.sentence)
+        print_fields(
+            {
+                "page of charts": f"{command} report --open",
+                "Dagster's UI": f"{command} up",
+                "SQL": f"{command} query 'SHOW TABLES'",
+            }
+        )
 
 
 def show_health(settings: Settings, max_age_hours: float | None, *, as_json: bool) -> None:

@@ -28,7 +28,7 @@ _OTHERS = (
         "playback.duckdb.*",
         "demo-*.db",
     ),
-    *("analytics.duckdb.*", "analytics.json.new", "report*.html", "report*.html.new"),
+    *("analytics.duckdb.*", "analytics.json.new", "summary.json.new", "report*.html*"),
 )
 
 
@@ -44,6 +44,7 @@ class DataDir:
     # The tables that people open, and what they were built from.
     analytics = _Below("analytics.duckdb")
     analytics_inputs = _Below("analytics.json")
+    analytics_summary = _Below("summary.json")
 
     # The page of tables and charts, and tables as files.
     report = _Below("report.html")

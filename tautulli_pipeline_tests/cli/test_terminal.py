@@ -172,7 +172,17 @@ def test_an_import_shows_its_progress_and_a_summary(data_dir: Path) -> None:
     percents = [int(found[1]) for found in shown]
     assert percents == sorted(percents)
     assert percents[0] < 50 < percents[-1]
-    summary = lines[lines.index(next(line for line in lines if line.startswith("imported"))) :]
+    begins = [
+        next(n for n, line in enumerate(lines) if line.startswith(words))
+        for words in ("imported", "there are")
+    ]
+    summary, history = lines[begins[0] : begins[1]], lines[begins[1] :]
+    assert re.fullmatch(
+        r"there are 9,001 plays by \d+ people in [\d,]+ hours; the newest started on [\w ,:]+ "
+        r"page of charts +tautulli-pipeline report --open "
+        r"Dagster's UI +tautulli-pipeline up SQL +tautulli-pipeline query 'SHOW TABLES'",
+        " ".join(history),
+    )
     assert re.fullmatch(
         rf"imported 9,001 plays from {database} in [\d.]+ s \([\d,]+ plays/s\) "
         r"imported +9,001 rejected +4 plays in this import +9,005 "
@@ -183,7 +193,8 @@ def test_an_import_shows_its_progress_and_a_summary(data_dir: Path) -> None:
     code, status = in_a_terminal("status", data_dir=data_dir)
     assert code == 0
     assert status[-len(summary) :] == summary
-    fields = [re.split(r"  +", line)[0] for line in status[: -len(summary)]]
+    assert status[: len(history)] == history
+    fields = [re.split(r"  +", line)[0] for line in status[len(history) : -len(summary)]]
     assert [field for field in fields if field] == [
         "status",
         "database",
