@@ -260,7 +260,8 @@ class Figures:
         """Return resolutions of files, what they were converted to, and the number of plays."""
         return self._rows(f"""
             SELECT source_resolution, stream_resolution, count(*) FROM plays
-            WHERE video_changed AND source_resolution <> stream_resolution AND {_where(scope)}
+            WHERE video_changed AND source_resolution <> stream_resolution
+                AND stream_resolution <> 'unknown' AND {_where(scope)}
             GROUP BY ALL ORDER BY count(*) DESC, 1, 2 LIMIT {limit:d}
         """)
 

@@ -147,7 +147,8 @@ def _sections(figures: Figures, scope: Scope, whole: Totals, today: date) -> Ite
             yield _all_years(figures, scope, whole)
     else:
         yield _review(figures, scope, "")
-    habits = "When and on what" if scope.person else "When, who and on what"
+    is_of_one = scope.person is not None or whole.people == 1
+    habits = "When and on what" if is_of_one else "When, who and on what"
     yield Section(habits, (), [*_habits(figures, scope, whole)])
     yield Section("How it was streamed", (), [*_streaming(figures, scope, whole)])
 
@@ -163,10 +164,10 @@ def _all_years(figures: Figures, scope: Scope, whole: Totals) -> Section:
         Tile("Time played", duration(whole.seconds), in_days(whole.seconds)),
         Tile("Plays", f"{whole.plays:,}", f"on {count(whole.days, 'day')}"),
         *_people_tile(scope, whole),
-        Tile("Titles", f"{whole.titles:,}", "films, episodes and tracks"),
+        Tile("Different titles", f"{whole.titles:,}"),
     ]
     cards = [
-        _year_by_year(figures, scope),
+        _year_by_year(figures, scope, with_people=scope.person is None and whole.people > 1),
         *_plays_over_time(figures, scope, whole),
         *_favourites(figures, scope),
     ]
@@ -181,7 +182,7 @@ def _tiles(figures: Figures, scope: Scope, totals: Totals) -> Iterator[Tile]:
     )
     yield from _people_tile(scope, totals)
     if totals.titles > 1:
-        yield Tile("Titles", f"{totals.titles:,}", "films, episodes and tracks")
+        yield Tile("Different titles", f"{totals.titles:,}")
     if totals.days >= _FEWEST_BARS and totals.seconds:
         day, seconds = figures.busiest_day(scope)
         yield Tile(
@@ -315,10 +316,9 @@ def _time(rank: Rank) -> str:
     return duration(rank.seconds) if rank.seconds else ""
 
 
-def _year_by_year(figures: Figures, scope: Scope) -> Card:
+def _year_by_year(figures: Figures, scope: Scope, *, with_people: bool) -> Card:
     years = figures.by_year(scope)
     best = max(years, key=lambda one: one.seconds)
-    with_people = scope.person is None
     rows = [
         [
             f"{one.year}",
@@ -343,7 +343,8 @@ def _habits(figures: Figures, scope: Scope, totals: Totals) -> Iterator[Card]:
         title = f"The hour with the most plays is {_WEEKDAYS[weekday]}, {hour}:00 to {hour + 1}:00."
         yield Card(
             title,
-            f"Plays by day of the week and hour of their start. The darkest field has {plays:,}.",
+            f"Plays by day of the week and hour of their start. The strongest colour stands for "
+            f"{count(plays, 'play')}.",
             chart=draw_heatmap(cells, title),
         )
     if scope.person is None:
@@ -358,7 +359,8 @@ def _habits(figures: Figures, scope: Scope, totals: Totals) -> Iterator[Card]:
 
 def _streaming(figures: Figures, scope: Scope, totals: Totals) -> Iterator[Card]:
     streams = figures.streams(scope)
-    if streams and streams[0].plays >= _FEWEST_FOR_HABITS:
+    changed = streams[0].plays - streams[0].direct_play if streams else 0
+    if changed and streams[0].plays >= _FEWEST_FOR_HABITS:
         yield _stream_types(streams)
         yield from _reasons(figures, scope, streams[0].transcode)
     if scope.person is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from datetime import date
 from typing import Final
 
@@ -10,6 +12,7 @@ from markupsafe import Markup
 from tautulli_pipeline.printable import without_controls
 
 _LONGEST_NAME: Final = 120
+_MARKS: Final = 4  # on one letter; more would cover other lines
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 # From here on, minutes or hours do not matter.
 _MANY_HOURS, _MANY_DAYS = 10 * _HOUR, 2 * _DAY
@@ -17,10 +20,23 @@ _MANY_HOURS, _MANY_DAYS = 10 * _HOUR, 2 * _DAY
 
 def named(name: str | None) -> Markup:
     """Return a title or a name for HTML: escaped, of limited length, in its own direction."""
-    text = without_controls(name or "unknown").strip() or "unknown"
+    text = _MARKED.sub(_with_few_marks, without_controls(name or "unknown").strip()) or "unknown"
     if len(text) > _LONGEST_NAME:
         text = f"{text[: _LONGEST_NAME - 1]}…"
     return Markup("<bdi>{}</bdi>").format(text)
+
+
+_MARKED: Final = re.compile(r"[^\x00-\u02ff]{5,}")
+
+
+def _with_few_marks(found: re.Match[str]) -> str:
+    """Return text without more than a few combining marks in a row."""
+    kept, marks = [], 0
+    for character in found[0]:
+        marks = marks + 1 if unicodedata.category(character) in {"Mn", "Me"} else 0
+        if marks <= _MARKS:
+            kept.append(character)
+    return "".join(kept)
 
 
 def count(number: int, what: str) -> str:
