@@ -250,3 +250,11 @@ def test_a_report_names_its_file_and_opens_it(settings, capsys, monkeypatch):
     assert printed.out == f"the report of 3 plays is in {file}\n"
     assert printed.err == f"no browser was found; open {file.as_uri()} in one\n"
     assert opened == [file.as_uri()]
+
+
+def test_an_export_that_fails_leaves_the_older_file(settings, tmp_path):
+    (tmp_path / "plays.csv").write_text("old")
+    (tmp_path / "plays.csv.new").mkdir()
+    with pytest.raises(ConfigurationError, match=r"cannot write to .*irectory"):
+        run_export(settings, ("plays",), tmp_path, "csv", as_json=False)
+    assert (tmp_path / "plays.csv").read_text() == "old"
