@@ -63,8 +63,8 @@ _VERSIONS: Final = f"""
     ORDER BY revision
 """
 _LOGGED: Final = """
-    SELECT matched_event_id::VARCHAR, discarded_event_id::VARCHAR, content_hash, created_at,
-        stream_sequence
+    SELECT matched_event_id::VARCHAR, {server} AS server, discarded_event_id::VARCHAR,
+        content_hash, created_at, stream_sequence
     FROM dedupe_audit_log WHERE matched_event_id IN (SELECT unnest($plays::UUID[]))
     ORDER BY created_at, stream_sequence
 """
@@ -160,24 +160,28 @@ class _Play:
 
     Attributes:
         versions: the first version and the revisions, in order.
-        logged: hashes of the contents in the audit log.
+        logged: servers and hashes of the contents in the audit log.
         reported: event ids and hashes of the contents in the audit log.
         said: by event id, the hash of the content that was last logged, and when.
     """
 
     versions: list[_Version] = field(default_factory=list)
-    logged: set[int] = field(default_factory=set)
+    logged: set[tuple[str, int]] = field(default_factory=set)
     reported: set[tuple[str, int]] = field(default_factory=set)
     said: dict[str, tuple[tuple[datetime, int], int]] = field(default_factory=dict)
 
-    def log(self, event_id: str, content_hash: int, spoke_at: tuple[datetime, int]) -> None:
+    def log(
+        self, server: str, event_id: str, content_hash: int, spoke_at: tuple[datetime, int]
+    ) -> None:
         """Remember a row of the audit log."""
-        self.logged.add(content_hash)
+        self.logged.add((server, content_hash))
         self.reported.add((event_id, content_hash))
         self.said[event_id] = (spoke_at, content_hash)
 
     def has_said(self, repeat: _Repeat) -> bool:
-        """Whether this is what the same row has said last."""
+        """Whether this is what the same row has said last, while another row spoke."""
+        if self.versions[-1].event_id == repeat.event_id:
+            return False
         own = next((v for v in reversed(self.versions) if v.event_id == repeat.event_id), None)
         logged = self.said.get(repeat.event_id)
         if logged is not None and (own is None or logged[0] > own.spoke_at):
@@ -187,13 +191,13 @@ class _Play:
     def has_logged(self, repeat: _Repeat) -> bool:
         """Whether the audit log has it; of an import, also under other row numbers."""
         if repeat.source == identity.SOURCE:
-            return repeat.content_hash in self.logged
+            return (repeat.server, repeat.content_hash) in self.logged
         return (repeat.event_id, repeat.content_hash) in self.reported
 
-    def holds(self, content_hash: int) -> bool:
-        """Whether a version or the audit log has this content."""
-        return content_hash in self.logged or any(
-            content_hash == version.content_hash for version in self.versions
+    def holds(self, repeat: _Repeat) -> bool:
+        """Whether a version or the audit log has this content, for a repeat by its event id."""
+        return (repeat.server, repeat.content_hash) in self.logged or any(
+            repeat.content_hash == version.content_hash for version in self.versions
         )
 
 
@@ -249,9 +253,10 @@ class Repeats:
             found = [_Version(*row) for row in self._rows(self._versions("true"), plays=plays)]
         for version in found:
             self._plays[version.play_id].versions.append(version)
-        for play_id, event_id, content_hash, *spoke_at in self._rows(_LOGGED, plays=plays):
+        logged = _LOGGED.format(server=self.servers.sql("discarded_server_id"))
+        for play_id, server, event_id, content_hash, *at in self._rows(logged, plays=plays):
             if content_hash is not None:  # as in rows of version 0.1.0
-                self._plays[play_id].log(event_id, content_hash, tuple(spoke_at))
+                self._plays[play_id].log(server, event_id, content_hash, (at[0], at[1]))
 
     def _versions(self, nearby: str) -> str:
         return _VERSIONS.format(nearby=nearby)
@@ -271,13 +276,13 @@ class Repeats:
         is_revision = not is_same and self._speaks(repeat, play, newest)
         if is_revision:
             self._revise(repeat, play, newest)
-        elif is_known and not play.holds(repeat.content_hash):
+        elif is_known and not play.holds(repeat):
             equal = next((v for v in (newest, play.versions[0]) if v.has_content_of(repeat)), None)
             if equal is not None:
                 self._fill(repeat, equal)
                 return
         if is_known:
-            is_logged = is_revision or play.holds(repeat.content_hash)
+            is_logged = is_revision or play.holds(repeat)
         else:
             # Only the cache knows the other keys, so a message that is delivered again after a
             # restart is recognized by its row in the audit log.
@@ -339,7 +344,8 @@ class Repeats:
         self._filling.append(filled._asdict())
 
     def _log(self, repeat: _Repeat, play: _Play) -> None:
-        play.log(repeat.event_id, repeat.content_hash, (self.now, repeat.sequence))
+        spoke_at = (self.now, repeat.sequence)
+        play.log(repeat.server, repeat.event_id, repeat.content_hash, spoke_at)
         first = play.versions[0]
         self._auditing.append(
             {
