@@ -408,8 +408,13 @@ def _near_lines(row: Mapping[str, Any]) -> tuple[str, ...]:
         for side in ("first", "second")
     )
     sources = f"both {first}" if first == second else f"{first}, {second}"
-    others = [name for name in row["differs_in"] if name not in {"timestamp", "started_at"}]
-    return (_play(row), f"{row['seconds_apart']} s apart; {sources}", _difference(others))
+    ids = f"server ids {row['server_id']}, {row['second_server_id']}"
+    distance = _joined(
+        f"{row['seconds_apart']} s apart", sources, "" if row["same_server"] else ids
+    )
+    named = {"timestamp", "started_at", "server_id"}
+    others = [name for name in row["differs_in"] if name not in named]
+    return (_play(row), distance, _difference(others))
 
 
 def _letter_lines(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -53,9 +53,12 @@ class Consumer:
     held: WarehouseHeldError | None = None
     begun: int = 0
     waited: list[float] = field(default_factory=list)
+    sample: list[str] = field(default_factory=list)
+    stored_as: str = "default"
 
-    def begin(self, _import_id, _sample):
+    def begin(self, _import_id, sample):
         self.begun += 1
+        self.sample = list(sample)
 
     def name(self, names):
         self.named = names
@@ -74,7 +77,8 @@ class Consumer:
         self.require_running()
         self.waited.append(wait_seconds)
         self.require_not_held(wait_seconds)
-        return Ready(self.warehouse_id, ["default"])
+        sampled = len(self.sample)
+        return Ready(self.warehouse_id, [self.stored_as], sampled, {self.stored_as: sampled})
 
     def cover(self, partitions):
         self.covered = set(partitions)
@@ -377,6 +381,17 @@ def test_a_repeat_waits_for_the_warehouse_if_events_are_left_on_the_stream(remem
     with pytest.raises(WarehouseHeldError):
         remembering.opened.publish(remembering.history)
     assert remembering.consumer.waited == [remembering.opened.request.wait_seconds]
+
+
+def test_a_known_server_under_a_new_id_is_refused_before_anything_is_published(harness):
+    harness.settings.warehouse_path.touch()
+    harness.opened.warehouse = KnownWarehouse(harness.settings)
+    harness.consumer.stored_as = "home"
+    with pytest.raises(ConfigurationError, match="25 of 25 plays that were compared are stored"):
+        harness.opened.publish(harness.history)
+    assert harness.history.recorded == []
+    assert harness.session.last_sequence() == 0
+    assert not harness.receipts.path.exists()
 
 
 @pytest.fixture

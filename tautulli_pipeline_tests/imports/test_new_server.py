@@ -1,0 +1,107 @@
+"""The file of a known server is refused under a new id; another or a rebuilt server is not."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import pytest
+
+from tautulli_pipeline.errors import ConfigurationError
+from tautulli_pipeline.events.servers import ONLY_CURRENT_IDS, Servers
+from tautulli_pipeline.imports.consumer_protocol import Ready
+from tautulli_pipeline.imports.new_server import require_new_plays, sample_event_ids
+from tautulli_pipeline.source.opening import open_source
+from tautulli_pipeline.warehouse.server_list import holders_of, known_servers
+from tautulli_pipeline_tests.cases import make_database, play
+from tautulli_pipeline_tests.imports.direct import DirectImports
+from tautulli_pipeline_tests.warehouse.plays import memory_warehouse
+
+PLAYS = 1600
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("servers")
+
+
+@pytest.fixture(scope="module")
+def path(folder):
+    make_database(folder / "tautulli.db", plays=[play(n) for n in range(1, PLAYS + 1)])
+    return folder / "tautulli.db"
+
+
+@pytest.fixture(scope="module")
+def warehouse(folder, path):
+    """A warehouse with the plays of the server `home`."""
+    with memory_warehouse() as warehouse:
+        DirectImports(warehouse, folder).run(path, "home")
+        yield warehouse
+
+
+@pytest.fixture
+def require(folder, warehouse):
+    """Compare a file with the warehouse as an import does."""
+
+    def require(path, server_id, servers=ONLY_CURRENT_IDS):
+        with open_source(path, folder / "snapshots") as source:
+            sample = sample_event_ids(source, server_id)
+        holders = holders_of(warehouse, sample, servers)
+        ready = Ready("warehouse-1", known_servers(warehouse), len(sample), holders)
+        require_new_plays(ready, server_id, servers)
+        return len(sample)
+
+    return require
+
+
+@contextmanager
+def refused():
+    with pytest.raises(ConfigurationError) as caught:
+        yield caught
+    assert caught.value.exit_code == 2
+
+
+def test_the_same_file_under_a_new_id_is_refused_with_what_makes_it_right(require, path):
+    with refused() as caught:
+        require(path, "attic")
+    assert caught.value.message == (
+        "cannot import as the server 'attic': 1,024 of 1,024 plays that were compared are stored "
+        "as plays of 'home'"
+    )
+    assert "IMPORT_SERVER_ID=home" in caught.value.hint
+    assert "IMPORT_SERVER_REPLACES=home" in caught.value.hint
+    assert 'replaces = ["home"]' in caught.value.hint
+
+
+def test_it_is_accepted_under_its_own_id_and_where_the_new_id_replaces_it(require, path):
+    assert require(path, "home") > 0
+    assert require(path, "attic", Servers({"home": "attic"})) > 0
+
+
+def test_a_file_that_has_grown_and_lost_old_plays_is_recognized(require, folder):
+    grown = folder / "grown.db"
+    make_database(grown, plays=[play(n) for n in range(501, 2300)])
+    with refused():
+        require(grown, "attic")
+
+
+@pytest.mark.parametrize(
+    "plays",
+    [
+        pytest.param([play(n, title="Other", user_id=7) for n in range(1, 50)], id="another"),
+        pytest.param(
+            [play(n + 40, started=1_700_000_000 + 10_000 * n) for n in range(1, 50)], id="rebuilt"
+        ),
+        pytest.param([], id="empty"),
+    ],
+)
+def test_another_or_a_rebuilt_server_is_accepted(require, folder, plays):
+    other = folder / "other.db"
+    other.unlink(missing_ok=True)
+    make_database(other, plays=plays)
+    require(other, "cabin")
+
+
+def test_the_sample_is_small_and_from_all_parts_of_the_file(folder, path):
+    with open_source(path, folder / "snapshots") as source:
+        sample = sample_event_ids(source, "home")
+    assert len(sample) == 1024
