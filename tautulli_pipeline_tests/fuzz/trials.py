@@ -7,6 +7,8 @@ import random
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+import orjson
+
 from tautulli_pipeline.imports.connections import stream_address
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.stream.publisher import Outgoing
@@ -75,10 +77,18 @@ def _misplaced(data_dir: Path, messages: dict[int, Outgoing]) -> Iterator[str]:
     )
     yield from (f"message {number} has {n} places" for number, n in places.items() if n > 1)
     revised = {n for (n,) in query(data_dir, "SELECT stream_sequence FROM playback_revisions")}
-    said = Counter(message.payload for message in messages.values())
+    said = Counter(map(_meaning, messages.values()))
     for number in messages.keys() - places.keys() - revised:
-        if said[messages[number].payload] == 1:
+        if said[_meaning(messages[number])] == 1:
             yield f"message {number} has no place"
+
+
+def _meaning(message: Outgoing) -> bytes:
+    """Return the payload without what JSON allows to differ."""
+    try:
+        return orjson.dumps(orjson.loads(message.payload), option=orjson.OPT_SORT_KEYS)
+    except ValueError:
+        return bytes(message.payload)
 
 
 _KINDS: Final = {"databases": _try_database, "archives": _try_archive, "messages": _try_messages}
