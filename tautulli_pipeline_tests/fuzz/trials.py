@@ -87,7 +87,7 @@ def _meaning(message: Outgoing) -> bytes:
     """Return the payload without what JSON allows to differ."""
     try:
         return orjson.dumps(orjson.loads(message.payload), option=orjson.OPT_SORT_KEYS)
-    except ValueError:
+    except (ValueError, TypeError):  # not JSON, or nested too deeply
         return bytes(message.payload)
 
 
