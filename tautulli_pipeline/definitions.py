@@ -13,43 +13,48 @@ from tautulli_pipeline.orchestration.analytics import (
     building,
     charting,
 )
-from tautulli_pipeline.orchestration.assets import (
-    playback_events,
-    playback_stream,
-    tautulli_database,
-)
+from tautulli_pipeline.orchestration.assets import assets_of_server, table_of
 from tautulli_pipeline.orchestration.checks import consumer_position_matches, table_checks
 from tautulli_pipeline.orchestration.curation_jobs import (
     confirm_duplicates_job,
     replay_dead_letters_job,
     restore_duplicates_job,
 )
-from tautulli_pipeline.orchestration.jobs import consume_job, dry_run_job, import_job
+from tautulli_pipeline.orchestration.jobs import consume_job, dry_run_job, import_job_of
+from tautulli_pipeline.orchestration.names import names_of_servers
 from tautulli_pipeline.orchestration.report import report, reporting
 from tautulli_pipeline.orchestration.resources import consuming, importing, warehouse
 from tautulli_pipeline.orchestration.sensors import (
     dry_run_schedule,
-    import_schedule,
-    new_history_sensor,
+    history_sensor_of,
+    import_schedule_of,
     stream_backlog_sensor,
 )
 
 # Files of `dagster dev` and its runs are private to their owner too, as those of `up`.
 os.umask(0o077)
 
+# One for each server of the configuration file; one without a name if it lists none.
+_SERVERS = names_of_servers()
+
 defs = dg.Definitions(
-    assets=[tautulli_database, playback_stream, playback_events, analytics, report],
+    assets=[
+        *(asset for names in _SERVERS for asset in assets_of_server(names)),
+        table_of(_SERVERS),
+        analytics,
+        report,
+    ],
     asset_checks=[table_checks, consumer_position_matches, analytics_checks],
     jobs=[
-        import_job,
+        *map(import_job_of, _SERVERS),
         consume_job,
         dry_run_job,
         restore_duplicates_job,
         confirm_duplicates_job,
         replay_dead_letters_job,
     ],
-    sensors=[new_history_sensor, stream_backlog_sensor],
-    schedules=[import_schedule, dry_run_schedule],
+    sensors=[*map(history_sensor_of, _SERVERS), stream_backlog_sensor],
+    schedules=[*map(import_schedule_of, _SERVERS), dry_run_schedule],
     resources={
         "importing": importing,
         "consuming": consuming,

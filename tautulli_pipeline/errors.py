@@ -18,11 +18,13 @@ class PipelineError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        # What else is known, such as what became of other servers.
+        self.more: Mapping[str, Any] = {}
 
     @property
     def facts(self) -> dict[str, Any]:
         """The error as a JSON object."""
-        return {"error": self.message, "hint": self.hint}
+        return {**self.more, "error": self.message, "hint": self.hint}
 
 
 def in_one_line(error: BaseException) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Final
-from zoneinfo import ZoneInfo
 
 from annotated_types import Ge, Le
 from pydantic import (
@@ -14,10 +16,19 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
 )
 
+from tautulli_pipeline.configuration import (
+    Configuration,
+    Server,
+    is_address,
+    known_zone,
+    parse_configuration,
+    read_configuration,
+)
 from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.events.servers import Servers
@@ -27,6 +38,7 @@ WAREHOUSE_WAIT_SECONDS: Final = 120.0
 
 # Valid names of streams and consumers.
 _NAME = r"^[^\s.*>/\\]+$"
+_log = logging.getLogger(__name__)
 _NAME_RULE = "a name without whitespace, dots, slashes, * or >"
 
 
@@ -41,11 +53,6 @@ def _host_names(text: object) -> object:
     if not isinstance(text, str):
         return text
     return tuple(name.strip().lower() for name in text.split(",") if name.strip())
-
-
-def is_address(text: str) -> bool:
-    """Whether a source is the address of a running Tautulli, not a path."""
-    return text.strip().lower().startswith(("http://", "https://"))
 
 
 def _path_or_address(value: object) -> object:
@@ -64,19 +71,11 @@ def _listed(value: object) -> object:
     )
 
 
-def _known_zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (KeyError, OSError, ValueError) as error:  # ZoneInfoNotFoundError is a KeyError
-        raise ValueError(str(error)) from error
-    return name
-
-
-_Zone = Annotated[str, AfterValidator(_known_zone)]
+_Zone = Annotated[str, AfterValidator(known_zone)]
 
 
 class Settings(BaseModel):
-    """The settings from the environment, validated at start-up."""
+    """The settings from the environment and the configuration file, validated at start-up."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -94,6 +93,7 @@ class Settings(BaseModel):
     tautulli_max_age_hours: Annotated[float, Field(ge=0, le=8_760)] = 24
 
     pipeline_data_dir: _Path = Path("data")
+    pipeline_config: _Path | None = None
     pipeline_timezone: _Zone | None = None
     duckdb_path: _Path | None = None
     pipeline_password_file: _Path | None = None
@@ -112,11 +112,86 @@ class Settings(BaseModel):
     dedup_window_seconds: Annotated[float, Field(ge=0, le=86_400)] = 300
     dedup_max_entries: Annotated[int, Field(ge=0, le=10_000_000)] = 10_000
 
+    _configuration: Configuration | None = PrivateAttr(default=None)
+    _server: str = PrivateAttr(default="")
+
+    @property
+    def configuration(self) -> Configuration:
+        """The contents of the configuration file; without values if there is none."""
+        return self._configuration or Configuration()
+
+    def configured(self, configuration: Configuration) -> Settings:
+        """Return these settings with the contents of a configuration file."""
+        settings = self.model_copy()
+        settings._configuration = configuration
+        return settings
+
+    @property
+    def server(self) -> str:
+        """The server of the configuration file that these settings are of; '' if of none."""
+        return self._server
+
+    @property
+    def has_servers(self) -> bool:
+        """Whether the configuration file lists the servers."""
+        return bool(self.configuration.servers)
+
+    @property
+    def each_server(self) -> tuple[Settings, ...]:
+        """The settings of each server in the file, or these if it lists none."""
+        if not self.has_servers:
+            return (self,)
+        return tuple(map(self._of, self.configuration.servers))
+
+    def of_server(self, server_id: str | None) -> tuple[Settings, ...]:
+        """Return the settings of the server with this id; those of each if it is None.
+
+        Raises:
+            ConfigurationError: there is no such server.
+        """
+        each = self.each_server
+        if server_id is None:
+            return each
+        ids = [settings.import_server_id for settings in each]
+        if server_id not in ids:
+            raise ConfigurationError(
+                f"there is no server {server_id}",
+                hint=f"configured {'are' if len(ids) > 1 else 'is'} {', '.join(ids)}",
+            )
+        return (each[ids.index(server_id)],)
+
+    def _of(self, server: Server) -> Settings:
+        file = server.api_key_file
+        update = {
+            "import_server_id": server.id,
+            "import_server_replaces": tuple(server.replaces),
+            "import_db_path": server.source if is_address(server.source) else Path(server.source),
+            **({"tautulli_api_key": None, "tautulli_api_key_file": Path(file)} if file else {}),
+            **({"tautulli_tls_ca": Path(server.tls_ca)} if server.tls_ca else {}),
+        }
+        settings = self.model_copy(update=update)
+        settings._server = server.id
+        return settings
+
     @property
     def servers(self) -> Servers:
-        """The earlier ids of the server."""
-        replaced = dict.fromkeys(self.import_server_replaces, self.import_server_id)
+        """The earlier ids of all servers."""
+        replaced = {
+            old: settings.import_server_id
+            for settings in self.each_server
+            for old in settings.import_server_replaces
+        }
         return Servers({old: new for old, new in replaced.items() if old != new})
+
+    @property
+    def fingerprint(self) -> str:
+        """What changes with any setting, without secrets."""
+        return f"{self.model_dump_json()}{self.configuration.model_dump_json()}"
+
+    @property
+    def own_ids(self) -> tuple[str, ...]:
+        """The id of the server, and its earlier ones."""
+        return tuple(dict.fromkeys((self.import_server_id, *self.import_server_replaces)))
 
     @property
     def data_dir(self) -> Path:
@@ -126,7 +201,12 @@ class Settings(BaseModel):
     @property
     def layout(self) -> DataDir:
         """The paths in the data directory."""
-        return DataDir(self.data_dir)
+        return DataDir(self.data_dir, self._server)
+
+    @property
+    def configuration_file(self) -> Path:
+        """Absolute path of the configuration file, which need not exist."""
+        return (self.pipeline_config or self.layout.configuration).absolute()
 
     @property
     def password(self) -> str | None:
@@ -140,8 +220,8 @@ class Settings(BaseModel):
 
     @property
     def timezone(self) -> str:
-        """The time zone of analytics: PIPELINE_TIMEZONE, or else the system's; an IANA name."""
-        return self.pipeline_timezone or _timezone_of_system()
+        """The time zone of analytics, an IANA name; by default, the system's."""
+        return self.pipeline_timezone or self.configuration.timezone or _timezone_of_system()
 
     @property
     def warehouse_path(self) -> Path:
@@ -173,18 +253,60 @@ def _timezone_of_system() -> str:
     import tzlocal
 
     try:
-        return _known_zone(tzlocal.get_localzone_name() or "UTC")
+        return known_zone(tzlocal.get_localzone_name() or "UTC")
     except (KeyError, ValueError):  # ZoneInfoNotFoundError is a KeyError
         return "UTC"
 
 
 def load_settings() -> Settings:
-    """Read the environment; an empty variable counts as unset.
+    """Read the environment and the configuration file; an empty variable counts as unset.
 
     Raises:
-        ConfigurationError: a variable has an invalid value; the message contains the
-            variable, its value and the allowed values.
+        ConfigurationError: a variable or a key of the file has an invalid value; the message
+            contains its name, its value and the allowed values.
     """
+    settings = _read_environment()
+    found = _read_file(settings)
+    return settings.configured(found[1]) if found else settings
+
+
+def load_standing_settings(say: Callable[[str], None] = _log.warning) -> Settings:
+    """Read them for a process that keeps running: a bad file leaves the last good one in force.
+
+    Args:
+        say: receives why the file is not usable.
+
+    Raises:
+        ConfigurationError: a variable has an invalid value, or the file has never been usable.
+    """
+    settings = _read_environment()
+    kept = settings.layout.last_configuration
+    try:
+        found = _read_file(settings)
+    except ConfigurationError as error:
+        with suppress(OSError, UnicodeDecodeError, ConfigurationError):
+            text = kept.read_text(encoding="utf-8")
+            configuration = parse_configuration(text, settings.configuration_file)
+            say(f"{error.message}; the last good one stays in force")
+            return settings.configured(configuration)
+        raise
+    with suppress(OSError):  # there is no data directory yet, or it cannot be written
+        text = found[0] if found else ""
+        if text != (kept.read_text(encoding="utf-8") if kept.exists() else ""):
+            kept.write_text(text, encoding="utf-8")
+            kept.chmod(0o600)
+    return settings.configured(found[1]) if found else settings
+
+
+def _read_file(settings: Settings) -> tuple[str, Configuration] | None:
+    """Return the text and the contents of the configuration file; None if there is none."""
+    file = settings.configuration_file
+    if settings.pipeline_config is None and not file.exists():
+        return None
+    return read_configuration(file)
+
+
+def _read_environment() -> Settings:
     variables = {name.lower(): value for name, value in os.environ.items() if value}
     given = {name: variables[name] for name in Settings.model_fields if name in variables}
     try:
@@ -208,7 +330,7 @@ def load_demo_settings() -> Settings:
     Raises:
         ConfigurationError: a variable has an invalid value.
     """
-    given = load_settings()
+    given = _read_environment()
     parent = given.data_dir if "pipeline_data_dir" in given.model_fields_set else Path.cwd()
     for name in Settings.model_fields:
         os.environ.pop(name.upper(), None)

@@ -54,7 +54,13 @@ class Request:
 
 def request_for(settings: Settings) -> Request:
     """Return what to build with these settings."""
-    return Request(settings.data_dir, settings.warehouse_path, settings.timezone)
+    current = settings.servers.current
+    people = tuple(
+        Account(current(account.server), account.id, person.name)
+        for person in settings.configuration.people
+        for account in person.users
+    )
+    return Request(settings.data_dir, settings.warehouse_path, settings.timezone, people)
 
 
 @dataclass(frozen=True)

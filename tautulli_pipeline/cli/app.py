@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from tautulli_pipeline.cli.auditing import duplicate_commands, letter_commands
-from tautulli_pipeline.cli.options import DEBUG, SourceParameter, output_options, tidied
+from tautulli_pipeline.cli.options import DEBUG, SERVER, SourceParameter, output_options, tidied
 from tautulli_pipeline.settings import WAREHOUSE_WAIT_SECONDS, load_demo_settings, load_settings
 
 # The source module checks whether the file is readable: that has its own exit code.
@@ -39,6 +39,7 @@ def application(context: click.Context, *, version: bool, as_json: bool) -> None
 
 @application.command("import", short_help="Import a Tautulli database or backup.")
 @_DATABASE
+@SERVER
 @click.option("--batch-size", type=click.IntRange(1, 100_000), help="Number of ids per batch.")
 @click.option("--dry-run", is_flag=True, help="Report what would be imported; write nothing.")
 @click.option("--fresh", is_flag=True, help="Import every play again; the table is kept.")
@@ -58,6 +59,8 @@ def import_command(
     database: Path | str | None,
     batch_size: int | None,
     dry_run: bool,
+    server: str | None,
+    as_json: bool,
     **options: Any,  # noqa: ANN401 - the options above define the types
 ) -> None:
     """Import DB: a tautulli.db, a plexpy.db or a .zip backup made by Tautulli.
@@ -65,28 +68,35 @@ def import_command(
     DB can also be the address of a running Tautulli, such as http://nas:8181. Its
     key is read from TAUTULLI_API_KEY, or from the file TAUTULLI_API_KEY_FILE.
 
-    DB defaults to IMPORT_DB_PATH. If the last import was stopped or killed,
-    this one resumes it.
+    DB defaults to IMPORT_DB_PATH, or to every server of pipeline.toml. If the
+    last import was stopped or killed, this one resumes it.
     """
-    from tautulli_pipeline.cli.importing import run_import
+    from tautulli_pipeline.cli.importing import Wanted, run_import
 
     settings = tidied(load_settings())
     if batch_size is not None:
         settings = settings.model_copy(update={"import_batch_size": batch_size})
-    run_import(settings, database, dry_run=dry_run or settings.import_dry_run, **options)
+    run_import(
+        settings,
+        Wanted(database, **options),
+        server=server,
+        dry_run=dry_run or settings.import_dry_run,
+        as_json=as_json,
+    )
 
 
 @application.command(short_help="Report what an import would do; write nothing.")
 @_DATABASE
+@SERVER
 @output_options
-def validate(*, database: Path | str | None, as_json: bool) -> None:
+def validate(*, database: Path | str | None, server: str | None, as_json: bool) -> None:
     """Read all of DB and report what an import would do; write nothing.
 
     DB defaults to IMPORT_DB_PATH.
     """
     from tautulli_pipeline.cli.validating import run_validate
 
-    run_validate(tidied(load_settings()), database, as_json=as_json)
+    run_validate(tidied(load_settings()), database, server=server, as_json=as_json)
 
 
 @application.command()
@@ -119,27 +129,30 @@ def health(*, max_age_hours: float | None, as_json: bool) -> None:
 
 
 @application.command(short_help="Stop the running import after the current batch.")
+@SERVER
 @output_options
-def stop(*, as_json: bool) -> None:
+def stop(*, server: str | None, as_json: bool) -> None:
     """Stop the running import after the current batch.
 
-    The next import resumes it.
+    The next import resumes it. With --server, only the import of that server
+    is stopped, and the next one begins.
     """
     from tautulli_pipeline.cli.controlling import run_stop
 
-    run_stop(tidied(load_settings()), as_json=as_json)
+    run_stop(tidied(load_settings()), server=server, as_json=as_json)
 
 
 @application.command(short_help="Delete the saved progress; the table is kept.")
+@SERVER
 @output_options
-def reset(*, as_json: bool) -> None:
+def reset(*, server: str | None, as_json: bool) -> None:
     """Delete the saved progress; the table, the audit log and the ledger are kept.
 
     The next import reads every play again and recognizes those already in the table.
     """
     from tautulli_pipeline.cli.controlling import run_reset
 
-    run_reset(tidied(load_settings()), as_json=as_json)
+    run_reset(tidied(load_settings()), server=server, as_json=as_json)
 
 
 @application.command(short_help="Write a page of tables and charts.")

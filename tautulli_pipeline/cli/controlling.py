@@ -7,23 +7,32 @@ from functools import partial
 
 from tautulli_pipeline.cli.lines import print_line, print_notice
 from tautulli_pipeline.cli.reporting import print_json
-from tautulli_pipeline.imports.import_lock import Claim
-from tautulli_pipeline.imports.record import PENDING_SUMMARY, ImportLog, ImportRecord, Status
+from tautulli_pipeline.imports.import_lock import Claim, ImportLock
+from tautulli_pipeline.imports.overview import summary_of
+from tautulli_pipeline.imports.record import PENDING_SUMMARY, ImportRecord, Status, log_of
 from tautulli_pipeline.imports.reset import NOTHING, reset_progress
 from tautulli_pipeline.imports.stopping import STOP_WAIT_SECONDS, stop_running_import
 from tautulli_pipeline.settings import Settings
 
 
 def run_stop(
-    settings: Settings, *, as_json: bool, waits_seconds: float = STOP_WAIT_SECONDS
+    settings: Settings,
+    *,
+    as_json: bool,
+    server: str | None = None,
+    waits_seconds: float = STOP_WAIT_SECONDS,
 ) -> None:
     """Ask the running import to stop, and wait up to `waits_seconds` for it."""
-    log = ImportLog(settings.data_dir)
-    claim = stop_running_import(log, waits_seconds, print_notice)
-    record = log.current()
+    shown = settings
+    if server is not None:
+        (shown,) = settings.of_server(server)
+    lock, only = ImportLock(settings.data_dir), shown.server if server else None
+    claim = stop_running_import(lock, waits_seconds, print_notice, only)
+    # The record of the import that was stopped.
+    stopped = settings.of_server(claim.server)[0] if claim and claim.server else shown
+    record = log_of(stopped).current()
     if as_json:
-        summary = record.summary() if record else PENDING_SUMMARY
-        print_json(summary | {"stop_requested": claim is not None})
+        print_json(summary_of(shown) | {"stop_requested": claim is not None})
     elif record is None:
         print_line("no import is running")
     elif claim is None:
@@ -47,11 +56,13 @@ def _answer(record: ImportRecord, claim: Claim) -> str:
     )
 
 
-def run_reset(settings: Settings, *, as_json: bool) -> None:
-    """Delete the saved progress; the table is kept."""
+def run_reset(settings: Settings, *, as_json: bool, server: str | None = None) -> None:
+    """Delete the saved progress, of one server or of all; the table is kept."""
     from tautulli_pipeline.orchestration.history import forget_history
 
-    forgotten = reset_progress(settings, partial(forget_history, settings.data_dir))
+    if server is not None:
+        (settings,) = settings.of_server(server)
+    forgotten = reset_progress(settings, partial(forget_history, settings))
     if as_json:
         counts = asdict(forgotten or NOTHING)
         print_json(PENDING_SUMMARY | {"forgotten": counts})

@@ -4,87 +4,99 @@ from __future__ import annotations
 
 import os
 import shlex
+import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from tautulli_pipeline.cli.lines import print_line, print_notice
 from tautulli_pipeline.cli.options import database_path
-from tautulli_pipeline.cli.progress import open_progress
+from tautulli_pipeline.cli.progress import ProgressView, open_progress
 from tautulli_pipeline.cli.reporting import print_json, report_unreadable
 from tautulli_pipeline.cli.status import print_found, print_summary
-from tautulli_pipeline.imports.record import ImportLog, ImportRecord
+from tautulli_pipeline.errors import AnalyticsError
+from tautulli_pipeline.imports.import_lock import ImportLock
+from tautulli_pipeline.imports.record import ImportRecord, log_of
 from tautulli_pipeline.imports.repeats import repeated
-from tautulli_pipeline.imports.stopping import import_stop
+from tautulli_pipeline.imports.sources import servers_of
+from tautulli_pipeline.imports.stopping import Stop, import_stop
 from tautulli_pipeline.memory import loading_modules
 from tautulli_pipeline.settings import WAREHOUSE_WAIT_SECONDS, Settings
 from tautulli_pipeline.source.address import Source
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What an `import` command asks for.
+
+    Attributes:
+        source: the database that it names instead of the configured one.
+        fresh: cover every partition, including finished ones.
+        salvage: import what is readable in a damaged file.
+        wait_seconds: how long to wait while another program holds the warehouse.
+    """
+
+    source: Path | str | None = None
+    fresh: bool = False
+    salvage: bool = False
+    wait_seconds: float = WAREHOUSE_WAIT_SECONDS
+
+
 def run_import(
     settings: Settings,
-    database: Path | str | None,
+    wanted: Wanted,
     *,
-    as_json: bool,
+    server: str | None = None,
     dry_run: bool = False,
-    fresh: bool = False,
-    salvage: bool = False,
-    wait_seconds: float = WAREHOUSE_WAIT_SECONDS,
+    as_json: bool,
     environment: str = "",
 ) -> None:
-    """Import `database`; show progress on standard error and the result on standard output.
+    """Import a database or those of all servers; show progress and the result.
 
-    `environment` has the variables that other commands need to find the same data directory.
+    Progress is on standard error, the result on standard output. `environment` has the variables
+    that other commands need to find the same data directory.
     """
     began_at = time.monotonic()
-    path = database_path(settings, database)
+    chosen = servers_of(settings, server, wanted.source)
+    if settings.has_servers:
+        from tautulli_pipeline.cli.servers import run_dry_runs, run_imports
+
+        if dry_run:
+            run_dry_runs(chosen, wanted, as_json=as_json)
+        else:
+            run_imports(settings, chosen, wanted, as_json=as_json, began_at=began_at)
+        return
+    path = database_path(settings, wanted.source)
     if dry_run:
         from tautulli_pipeline.cli.validating import run_dry_run
 
-        run_dry_run(settings, path, salvaging=salvage, as_json=as_json)
+        run_dry_run(settings, path, salvaging=wanted.salvage, as_json=as_json)
         return
-    _require_no_other_import(settings)
-    if not (fresh or salvage) and (record := _repeated(settings, path, began_at)):
+    require_no_other_import(settings)
+    has_choice = wanted.fresh or wanted.salvage
+    if not has_choice and (record := _repeated(settings, path, began_at)):
         _print_result(record, settings, as_json=as_json)
-        _print_found(settings, environment, as_json=as_json)
+        print_what_was_found(settings, environment, as_json=as_json)
         return
     from tautulli_pipeline.imports.consumer_client import spawned_consumer
 
     stop = import_stop()
     with stop.heard(), open_progress(sys.stderr) as progress, spawned_consumer() as consumer:
-        # This takes half a second to load. The consumer process loads at the same time.
-        with loading_modules():
-            from tautulli_pipeline.imports.coordinator import ImportRequest, open_import
-
-        request = ImportRequest(
-            path,
-            settings.import_server_id,
-            fresh=fresh,
-            salvage=salvage,
-            wait_seconds=wait_seconds,
-        )
-        with open_import(
+        record, unbuilt = import_one(
             settings,
-            request,
-            consumer,
-            show=progress.show,
-            on_copied=progress.show_copied,
-            say=progress.say,
+            wanted,
+            source=path,
+            consumer=consumer,
+            progress=progress,
             stop=stop,
             began_at=began_at,
-        ) as opened:
-            # Dagster takes seconds to load, and a source that cannot be read does not need it.
-            with loading_modules():
-                from tautulli_pipeline.orchestration.command_line import import_by_jobs
-
-            unbuilt = import_by_jobs(opened, settings, stop)
-        record = opened.record
+        )
     report_unreadable(record.unreadable)
-    if unbuilt is not None:
-        print_notice(f"warning: {unbuilt.message}; {unbuilt.hint}")
+    warn_of(unbuilt)
     _print_result(record, settings, as_json=as_json)
     if unbuilt is None:
-        _print_found(settings, environment, as_json=as_json)
+        print_what_was_found(settings, environment, as_json=as_json)
 
 
 def _repeated(settings: Settings, path: Source, began_at: float) -> ImportRecord | None:
@@ -104,9 +116,73 @@ def _print_result(record: ImportRecord, settings: Settings, *, as_json: bool) ->
         print_summary(record, settings.warehouse_path)
 
 
-def _print_found(settings: Settings, environment: str, *, as_json: bool) -> None:
+def print_what_was_found(settings: Settings, environment: str = "", *, as_json: bool) -> None:
+    """Print what all imports have found, in a text answer."""
     if not as_json:
         print_found(settings.layout, environment)
+
+
+def import_one(
+    settings: Settings,
+    wanted: Wanted,
+    *,
+    source: Source,
+    consumer: subprocess.Popen[bytes],
+    progress: ProgressView,
+    stop: Stop,
+    began_at: float,
+    lock: ImportLock | None = None,
+) -> tuple[ImportRecord, AnalyticsError | None]:
+    """Import one source.
+
+    Args:
+        settings: of its server.
+        wanted: what the command asks for.
+        source: the source.
+        consumer: a consumer that is waiting for its orders.
+        progress: shows the progress.
+        stop: ends the import.
+        began_at: when the user began to wait, by `time.monotonic`.
+        lock: the lock, if it is held for several imports in turn; the analytics are built after
+            the last one.
+
+    Returns:
+        The record, and why the analytics could not be built.
+    """
+    # This takes half a second to load. The consumer process loads at the same time.
+    with loading_modules():
+        from tautulli_pipeline.imports.coordinator import ImportRequest, open_import
+
+    request = ImportRequest(
+        source,
+        settings.import_server_id,
+        fresh=wanted.fresh,
+        salvage=wanted.salvage,
+        wait_seconds=wanted.wait_seconds,
+    )
+    with open_import(
+        settings,
+        request,
+        consumer,
+        show=progress.show,
+        on_copied=progress.show_copied,
+        say=progress.say,
+        stop=stop,
+        began_at=began_at,
+        lock=lock,
+    ) as opened:
+        # Dagster takes seconds to load, and a source that cannot be read does not need it.
+        with loading_modules():
+            from tautulli_pipeline.orchestration.command_line import import_by_jobs
+
+        unbuilt = import_by_jobs(opened, settings, stop, builds=lock is None)
+    return opened.record, unbuilt
+
+
+def warn_of(unbuilt: AnalyticsError | None) -> None:
+    """Print why the analytics could not be built."""
+    if unbuilt is not None:
+        print_notice(f"warning: {unbuilt.message}; {unbuilt.hint}")
 
 
 def run_demo(settings: Settings, rows: int, *, as_json: bool) -> None:
@@ -114,7 +190,7 @@ def run_demo(settings: Settings, rows: int, *, as_json: bool) -> None:
     from tautulli_pipeline.data_dir.directory import explained_faults, make_data_dir
     from tautulli_pipeline.demo.database import make_demo_database
 
-    _require_no_other_import(settings)
+    require_no_other_import(settings)
     make_data_dir(settings)
     path = settings.data_dir / f"demo-{rows}.db"
     if not path.exists():
@@ -125,14 +201,14 @@ def run_demo(settings: Settings, rows: int, *, as_json: bool) -> None:
             make_demo_database(unfinished, rows)
         unfinished.replace(path)
     environment = f"PIPELINE_DATA_DIR={shlex.quote(os.path.relpath(settings.data_dir))} "
-    run_import(settings, path, as_json=as_json, environment=environment)
+    run_import(settings, Wanted(path), as_json=as_json, environment=environment)
     if not as_json:
         print_line("import your own plays with `tautulli-pipeline import /path/to/tautulli.db`")
 
 
-def _require_no_other_import(settings: Settings) -> None:
+def require_no_other_import(settings: Settings) -> None:
     """Raise early if another import is running, before loading everything else."""
-    log = ImportLog(settings.data_dir)
+    log = log_of(settings)
     holder = log.lock.holder()
     if holder is not None and holder.source:
         raise log.running()

@@ -10,9 +10,10 @@ from typing import Any
 import click
 
 from tautulli_pipeline.cli.lines import print_notice
+from tautulli_pipeline.configuration import is_address
 from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.imports.sources import resolve_source
-from tautulli_pipeline.settings import Settings, is_address
+from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.source.address import Source
 from tautulli_pipeline.source.private_folder import remove_stale_snapshots
 
@@ -21,6 +22,11 @@ DEBUG = click.option(
     "--debug", is_flag=True, expose_value=False, help="Show logs and tracebacks on stderr."
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+SERVER = click.option(
+    "--server", metavar="ID", help="A server of pipeline.toml; by default, all of them."
+)
 
 
 def output_options(command: Callable[..., None]) -> Callable[..., None]:

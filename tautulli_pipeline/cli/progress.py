@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final, TextIO, cast
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
 from tautulli_pipeline.cli.lines import wrap_for
 from tautulli_pipeline.imports.record import ImportRecord
@@ -62,7 +62,20 @@ class ProgressView:
         self._stream = stream
         self._bar = bar
         self._message_at: float | None = None
-        self._task = bar.add_task("", total=None, figures="reading the database") if bar else None
+        self._prefix = ""
+        self._task: TaskID | None = None
+        if bar is not None:
+            self._task = bar.add_task("", total=None, figures="reading the database")
+
+    def of_server(self, server: str) -> None:
+        """Show the next server: in a line of its own on a terminal, and by its name elsewhere."""
+        if self._bar is not None and self._task is not None:
+            if self._prefix:
+                self._bar.stop_task(self._task)
+                self._task = self._bar.add_task("", total=None)
+            self._bar.update(self._task, figures=f"{server}: reading the database")
+        self._prefix = f"{server}: "
+        self._message_at = None
 
     def show(self, record: ImportRecord) -> None:
         """Show how much of an import is published and stored."""
@@ -96,10 +109,13 @@ class ProgressView:
 
     def _update(self, completed: float, total: int, figures: str) -> None:
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=completed, total=total, figures=figures)
+            self._bar.update(
+                self._task, completed=completed, total=total, figures=self._prefix + figures
+            )
 
     def say(self, text: str) -> None:
         """Print a message, above the progress on a terminal."""
+        text = self._prefix + text
         if self._bar is None:
             self._stream.write(f"{wrap_for(self._stream, text)}\n")
             self._stream.flush()

@@ -10,25 +10,26 @@ from tautulli_pipeline.cli.lines import print_line
 from tautulli_pipeline.cli.progress import time_left
 from tautulli_pipeline.cli.reporting import print_counts, print_json
 from tautulli_pipeline.cli.tables import print_fields
+from tautulli_pipeline.configuration import is_address
 from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.imports.health import in_utc, last_completed_at
-from tautulli_pipeline.imports.record import (
-    PENDING_SUMMARY,
-    RUNNING,
-    ImportLog,
-    ImportRecord,
-)
+from tautulli_pipeline.imports.overview import summary_of, summary_of_server
+from tautulli_pipeline.imports.record import RUNNING, ImportRecord, log_of
 from tautulli_pipeline.imports.results import counts_of, counts_outside, headline
 from tautulli_pipeline.printable import time_in_words
-from tautulli_pipeline.settings import Settings, is_address
+from tautulli_pipeline.settings import Settings
 
 
 def show_status(settings: Settings, *, as_json: bool) -> None:
     """Print the saved progress, without opening the warehouse."""
-    record = ImportLog(settings.data_dir).current() if settings.data_dir.is_dir() else None
     if as_json:
-        print_json(record.summary() if record else PENDING_SUMMARY)
-    elif record is None:
+        print_json(summary_of(settings))
+        return
+    if settings.has_servers:
+        _show_servers(settings)
+        return
+    record = log_of(settings).current() if settings.data_dir.is_dir() else None
+    if record is None:
         print_line(_without_record(settings))
     else:
         print_found(settings.layout)
@@ -72,11 +73,32 @@ def show_health(settings: Settings, max_age_hours: float | None, *, as_json: boo
     Raises:
         PipelineError: it did not complete, or too long ago.
     """
-    completed_at = last_completed_at(settings.data_dir, max_age_hours)
+    completed_at = last_completed_at(settings, max_age_hours)
     if as_json:
         print_json({"healthy": True, "last_completed_at": in_utc(completed_at)})
     else:
         print_line(f"the last import completed at {time_in_words(completed_at)}")
+
+
+def _show_servers(settings: Settings) -> None:
+    """Print a line for each server."""
+    for one in settings.each_server:
+        record = log_of(one).current()
+        facts = summary_of_server(one, record)
+        checked = f", nothing new at {time_in_words(at)}" if (at := _checked_at(record)) else ""
+        words = facts["error"] or _in_short(record)
+        print_line(f"{one.server}: {facts['status']}{checked}: {words}")
+    print_line(f"the plays are in the table playback_events of {settings.warehouse_path}")
+
+
+def _checked_at(record: ImportRecord | None) -> datetime | None:
+    return record.checked_at if record else None
+
+
+def _in_short(record: ImportRecord | None) -> str:
+    if record is None:
+        return "nothing has been imported yet"
+    return _progress(record) if record.status in RUNNING else headline(record)
 
 
 def _without_record(settings: Settings) -> str:

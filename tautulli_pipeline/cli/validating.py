@@ -14,7 +14,9 @@ from tautulli_pipeline.cli.options import database_path
 from tautulli_pipeline.cli.progress import open_progress
 from tautulli_pipeline.cli.reporting import print_counts, print_json, report_unreadable
 from tautulli_pipeline.cli.tables import print_fields
+from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.imports.record import ImportRecord, Outcomes, Status
+from tautulli_pipeline.imports.sources import servers_of
 from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.imports.validation import Findings, validate
 from tautulli_pipeline.printable import time_in_words
@@ -25,30 +27,38 @@ from tautulli_pipeline.source.opening import open_source
 _NAMES_SHOWN: Final = 8
 
 
-def run_validate(settings: Settings, database: Path | str | None, *, as_json: bool) -> None:
+def run_validate(
+    settings: Settings, database: Path | str | None, *, server: str | None, as_json: bool
+) -> None:
     """Report what `database` contains and what an import of it would do."""
-    findings = _validate(settings, database_path(settings, database))
+    chosen = servers_of(settings, server, database)
+    if len(chosen) > 1:
+        ids = ", ".join(one.server for one in chosen)
+        raise ConfigurationError("no server given", hint=f"name one of {ids} with --server")
+    settings = chosen[0]
+    findings = find(settings, database_path(settings, database))
     if as_json:
         print_json(findings.facts())
     else:
         _print_source(findings)
-        _print_outcomes(findings)
+        print_outcomes(findings)
 
 
 def run_dry_run(settings: Settings, path: Source, *, salvaging: bool, as_json: bool) -> None:
     """Report the outcome counts of an import of the database at `path`."""
     began_at = time.monotonic()
-    findings = _validate(settings, path, salvaging=salvaging)
+    findings = find(settings, path, salvaging=salvaging)
     report_unreadable(findings.unreadable)
     if as_json:
         elapsed_seconds = time.monotonic() - began_at
-        record = _as_record(findings, settings.import_server_id, elapsed_seconds)
+        record = as_record(findings, settings.import_server_id, elapsed_seconds)
         print_json(record.summary() | {"warehouse": asdict(findings.warehouse)})
     else:
-        _print_outcomes(findings)
+        print_outcomes(findings)
 
 
-def _validate(settings: Settings, path: Source, *, salvaging: bool = False) -> Findings:
+def find(settings: Settings, path: Source, *, salvaging: bool = False) -> Findings:
+    """Predict the outcome of every play of a source."""
     stop = Stop("stopped; nothing was written")
     with (
         stop.heard(),
@@ -64,7 +74,8 @@ def _validate(settings: Settings, path: Source, *, salvaging: bool = False) -> F
         return validate(source, settings, progress.show_read)
 
 
-def _as_record(findings: Findings, server_id: str, elapsed_seconds: float) -> ImportRecord:
+def as_record(findings: Findings, server_id: str, elapsed_seconds: float) -> ImportRecord:
+    """Return the findings as the record of a dry run."""
     return replace(
         ImportRecord.begin(findings.source, server_id, fresh=False, dry_run=True),
         status=Status.COMPLETED,
@@ -107,7 +118,7 @@ def _shortened(names: Sequence[str]) -> str:
     return f"{shown} and {more} more (see --json)" if more > 0 else shown
 
 
-def _print_outcomes(findings: Findings) -> None:
+def print_outcomes(findings: Findings) -> None:
     """Print the expected outcomes and the table they were compared with."""
     print_counts(findings.verdicts(), {"plays in the database": findings.total_records})
     for line in findings.compared_with():

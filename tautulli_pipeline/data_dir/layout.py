@@ -17,6 +17,13 @@ class _Below:
         return data_dir.path / self.name
 
 
+class _BelowServer(_Below):
+    """A path of one server: in a folder of its own if the configuration file lists the servers."""
+
+    def __get__(self, data_dir: DataDir, _owner: type[DataDir]) -> Path:
+        return data_dir.folder_of(data_dir.server) / self.name
+
+
 # Names that are not constant, or that only DuckDB and Dagster use.
 _OTHERS = (
     *("log", "schedules", "storage", ".telemetry", "up.json.new"),
@@ -37,6 +44,7 @@ class DataDir:
     """The paths of a data directory; `docs/architecture.md` says who writes and deletes them."""
 
     path: Path
+    server: str = ""
 
     # The DuckDB file, unless DUCKDB_PATH names another one.
     warehouse = _Below("playback.duckdb")
@@ -50,8 +58,15 @@ class DataDir:
     report = _Below("report.html")
     exports = _Below("export")
 
+    # The configuration file, and a copy of the last one that was usable.
+    configuration = _Below("pipeline.toml")
+    last_configuration = _Below("pipeline.last.toml")
+
+    # What is kept for each server of the configuration file.
+    server_folders = _Below("servers")
+
     # The record of the last import, the lock and the name of the process that imports now.
-    import_record = _Below("import.json")
+    import_record = _BelowServer("import.json")
     import_lock = _Below("import.lock")
     import_claim = _Below("import.claim")
 
@@ -59,7 +74,7 @@ class DataDir:
     known_warehouse = _Below("warehouse.json")
 
     # What the last survey of the source found, and private copies while they are in use.
-    survey = _Below("survey.json")
+    survey = _BelowServer("survey.json")
     snapshots = _Below("snapshots")
 
     # What the last import looked at, so that a repeated one need not look again.
@@ -88,6 +103,19 @@ class DataDir:
     def history_index(self) -> Path:
         """The database in which Dagster records every partition."""
         return self.run_history / "runs" / "index.db"
+
+    def folder_of(self, server: str) -> Path:
+        """The folder of a server of the configuration file; without one, the data directory."""
+        return self.server_folders / server if server else self.path
+
+    def make_folder(self) -> None:
+        """Create the folder of the server."""
+        self.folder_of(self.server).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def import_records(self) -> Iterator[Path]:
+        """Yield the existing import records, of all servers."""
+        for pattern in ("import.json", "servers/*/import.json"):
+            yield from self.path.glob(pattern)
 
     def stop_request(self, attempt: str) -> Path:
         """The file that asks this import attempt to stop."""

@@ -39,7 +39,7 @@ from tautulli_pipeline.imports.consumer_protocol import (
 from tautulli_pipeline.imports.consuming import open_consumption, reopening
 from tautulli_pipeline.imports.consumption import Consumption
 from tautulli_pipeline.imports.record import Outcomes
-from tautulli_pipeline.settings import Settings, load_settings
+from tautulli_pipeline.settings import Settings, load_standing_settings
 from tautulli_pipeline.warehouse.arrivals import Arrivals, arrivals_since
 from tautulli_pipeline.warehouse.caution import Caution
 from tautulli_pipeline.warehouse.schema import warehouse_id
@@ -158,7 +158,7 @@ def serve(orders: FileIO, replies: IO[bytes]) -> int:
     running = _Import(begin, orders, replies)
     threading.Thread(target=running.listen, daemon=True).start()
     try:
-        arrivals = consume(load_settings(), running)
+        arrivals = consume(load_standing_settings(), running)
     except Exception as error:  # the outermost boundary: the import shows the error to the user
         send(replies, _described(error))
         return 1

@@ -15,7 +15,7 @@ from tautulli_pipeline.errors import StoppedError, WarehouseBrokenError
 from tautulli_pipeline.imports.connections import dedup_cache, stream_address
 from tautulli_pipeline.imports.consumption import Consumption
 from tautulli_pipeline.imports.receipts import ReceiptFolder
-from tautulli_pipeline.imports.record import ImportLog, Outcomes
+from tautulli_pipeline.imports.record import Outcomes, log_of
 from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.stream.session import open_consuming
@@ -118,7 +118,8 @@ def consume_backlog(
     with open_consumption(settings, connection, caution, on_wait=wait) as consumption:
         backlog = _Backlog(settings, stop, consumption.session.last_sequence())
         consumption.run(backlog)
-        _settle_last_import(settings, consumption.ledger)
+        for of_server in settings.each_server:
+            _settle_last_import(of_server, consumption.ledger)
     stop.require_none()
     if backlog.is_awaited:
         raise gave_way()
@@ -134,7 +135,7 @@ def gave_way() -> StoppedError:
 
 
 def _settle_last_import(settings: Settings, ledger: Ledger) -> None:
-    log = ImportLog(settings.data_dir)
+    log = log_of(settings)
     record = log.read()
     if record is None or not record.resumable:
         return

@@ -20,13 +20,14 @@ from tautulli_pipeline.data_dir.logs import log_to
 from tautulli_pipeline.errors import StreamError, WarehouseHeldError
 from tautulli_pipeline.imports.connections import check_login, stream_address
 from tautulli_pipeline.imports.consumer_client import ConsumerClient
+from tautulli_pipeline.imports.import_lock import ImportLock
 from tautulli_pipeline.imports.known_warehouse import KnownWarehouse
 from tautulli_pipeline.imports.messages import PartitionWork, Sender
 from tautulli_pipeline.imports.new_server import require_new_plays, sample_event_ids
 from tautulli_pipeline.imports.plan import Destination, Finished, Plan, make_plan
 from tautulli_pipeline.imports.publication import Publication
-from tautulli_pipeline.imports.receipts import Receipt, ReceiptFolder
-from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Status
+from tautulli_pipeline.imports.receipts import Receipt, ReceiptFolder, remove_receipts
+from tautulli_pipeline.imports.record import ImportRecord, Status, log_of, resumable_imports
 from tautulli_pipeline.imports.repeats import remembered
 from tautulli_pipeline.imports.running import RunningImport
 from tautulli_pipeline.imports.stopping import Stop
@@ -54,8 +55,11 @@ class PartitionHistory(Protocol):
     def grid(self) -> Grid | None:
         """The grid that defines the partitions; None before the first import."""
 
-    def finished(self, place: str) -> Mapping[str, Finished]:
-        """The latest publication of each partition to this place, by key."""
+    def finished(self, place: str, earlier: Collection[str]) -> Mapping[str, Finished]:
+        """The latest publication of each partition to this place, by key.
+
+        `earlier` are places that count as this one: of the earlier ids of the server.
+        """
 
     def show(self, keys: Iterable[str], place: str) -> None:
         """Show exactly these partitions of this place to users."""
@@ -191,10 +195,14 @@ class Import:
         assert self.contents is not None
         record = self.record
         self._planned_for = warehouse_id
-        place = Destination(self.request.server_id, warehouse_id, self.session.identity)
+        stream_id = self.session.identity
+        place, *earlier = (
+            Destination(server_id, warehouse_id, stream_id)
+            for server_id in dict.fromkeys((self.request.server_id, *self.settings.own_ids))
+        )
         self._plan = make_plan(
             self.contents,
-            history.finished(place.place),
+            history.finished(place.place, [one.place for one in earlier]),
             place,
             record.import_id,
             fresh=record.fresh,
@@ -302,8 +310,8 @@ class Import:
             self.consumer.require_running()
             self.say(f"{lost:,} events were lost on the stream; publishing them again")
         self.running.complete()
-        # Those of other imports are settled as well, and no import but the last is ever resumed.
-        ReceiptFolder(self.settings.layout.receipts).remove()
+        # Those of other imports are settled as well, but the last of each server may be resumed.
+        remove_receipts(self.settings.layout, keep=resumable_imports(self.settings.layout))
 
     def _name_only(self, history: PartitionHistory) -> None:
         """Store new names, if no other program holds the warehouse."""
@@ -383,6 +391,7 @@ def open_import(
     began_at: float,
     show: Callable[[ImportRecord], None] = lambda _record: None,
     on_copied: OnCopied = lambda _done, _total: None,
+    lock: ImportLock | None = None,
 ) -> Iterator[Import]:
     """Begin or resume an import: its lock, source, record, consumer and stream.
 
@@ -395,6 +404,7 @@ def open_import(
         began_at: when the user began to wait, by `time.monotonic`.
         show: receives the record whenever it changes; like `say`, called from several threads.
         on_copied: receives the bytes of the source that are copied and in total.
+        lock: the lock of the data directory, if it is held for several imports in turn.
 
     Raises:
         PipelineError: the import failed; its progress is kept, and the next import
@@ -403,7 +413,7 @@ def open_import(
     check_login(settings)
     said: list[str] = []
     name, say = each_once(say, said), each_once(say, said)
-    log, layout = ImportLog(settings.data_dir), settings.layout
+    log, layout = log_of(settings, lock), settings.layout
     with ExitStack() as stack:
         stack.enter_context(explained_faults(settings.data_dir))
         stack.enter_context(data_directory(settings, say))

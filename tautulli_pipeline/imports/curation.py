@@ -12,7 +12,7 @@ from tautulli_pipeline.data_dir.consumer_lock import consumer_lock
 from tautulli_pipeline.data_dir.directory import explained_faults, make_data_dir
 from tautulli_pipeline.errors import WarehouseError
 from tautulli_pipeline.events.columns import HISTORY
-from tautulli_pipeline.imports.record import ImportLog
+from tautulli_pipeline.imports.record import log_of
 from tautulli_pipeline.imports.replay import Tried, replay
 from tautulli_pipeline.imports.sources import configured_source
 from tautulli_pipeline.settings import Settings
@@ -88,7 +88,7 @@ def open_for_curation(
         try:
             stack.enter_context(lock)
         except WarehouseError:
-            log = ImportLog(settings.data_dir)
+            log = log_of(settings)
             if log.lock.holder():
                 raise log.running() from None
             if path.exists():

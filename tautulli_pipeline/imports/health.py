@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Final
 
 from tautulli_pipeline.errors import ConfigurationError, PipelineError
-from tautulli_pipeline.imports.record import RUNNING, ImportLog, ImportRecord, Status
+from tautulli_pipeline.imports.record import RUNNING, ImportRecord, Status, log_of
 from tautulli_pipeline.printable import time_in_words
+from tautulli_pipeline.settings import Settings
 
 _ENDED: Final[dict[Status | None, str]] = {
     Status.FAILED: "failed",
@@ -16,14 +16,33 @@ _ENDED: Final[dict[Status | None, str]] = {
 }
 
 
-def last_completed_at(data_dir: Path, max_age_hours: float | None = None) -> datetime:
+def last_completed_at(settings: Settings, max_age_hours: float | None = None) -> datetime:
     """Return when the last import completed; while one runs, the one before it counts.
 
+    With several servers, it is the earliest of their times.
+
     Raises:
-        PipelineError: it did not complete, or longer ago than `max_age_hours`.
+        PipelineError: it did not complete, or longer ago than `max_age_hours`; with several
+            servers, that of the first one, and how many others are not healthy.
     """
+    completed, failures = [], []
+    for of_server in settings.each_server:
+        try:
+            completed.append(_completed_at(of_server, max_age_hours))
+        except PipelineError as error:
+            failures.append((of_server.server, error))
+    if not failures:
+        return min(completed)
+    server, failure = failures[0]
+    others = ", ".join(other for other, _ in failures[1:])
+    more = f" (not healthy either: {others})" if others else ""
+    prefix = f"{server}: " if server else ""
+    raise PipelineError(f"{prefix}{failure.message}{more}", hint=failure.hint) from failure
+
+
+def _completed_at(settings: Settings, max_age_hours: float | None) -> datetime:
     try:
-        record = ImportLog(data_dir).last()
+        record = log_of(settings).last()
     except ConfigurationError as error:
         raise PipelineError(error.message, hint=error.hint) from error
     if record and (problem := _problem(record)):
@@ -34,7 +53,7 @@ def last_completed_at(data_dir: Path, max_age_hours: float | None = None) -> dat
     if completed_at is None:
         first = "; the first one is running" if record else ""
         raise PipelineError(
-            f"no import into {data_dir} has completed yet{first}",
+            f"no import into {settings.data_dir} has completed yet{first}",
             hint="start one with `tautulli-pipeline import`, or wait for it",
         )
     age = datetime.now(UTC) - completed_at

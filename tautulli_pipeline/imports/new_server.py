@@ -61,5 +61,5 @@ def require_new_plays(ready: Ready, server_id: str, servers: Servers) -> None:
         f"cannot import as the server {server_id!r}: {ready.holders[other]:,} of "
         f"{ready.sampled:,} plays that were compared are stored as plays of {other!r}",
         hint=f"import it with IMPORT_SERVER_ID={other}, or, if the id has changed, "
-        f'set IMPORT_SERVER_REPLACES={other} (replaces = ["{other}"])',
+        f'set IMPORT_SERVER_REPLACES={other} (in pipeline.toml: replaces = ["{other}"])',
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.feather
 
 from tautulli_pipeline.data_dir.files import write_atomically
+from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.warehouse.ledger import LedgerEntry
 
 PUBLISHED: Final = "published"
@@ -51,6 +52,17 @@ class Receipt(LedgerEntry):
 
     last_sequence: int
     seconds: float = 0.0
+
+
+def remove_receipts(layout: DataDir, keep: Collection[str]) -> None:
+    """Remove the receipts of all imports except those to keep, which may be resumed."""
+    if not layout.receipts.is_dir():
+        return
+    for folder in layout.receipts.iterdir():
+        if folder.name not in keep:
+            ReceiptFolder(folder).remove()
+    with suppress(OSError):  # some were kept
+        layout.receipts.rmdir()
 
 
 class ReceiptFolder:

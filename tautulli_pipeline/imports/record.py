@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -19,6 +19,7 @@ from tautulli_pipeline.data_dir.files import write_atomically
 from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.errors import ConfigurationError, ImportRunningError, in_one_line
 from tautulli_pipeline.imports.import_lock import Claim, ImportLock
+from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.source.address import Named
 
 
@@ -225,12 +226,66 @@ PENDING_SUMMARY: Final[dict[str, Any]] = ImportRecord(
 _STORED: Final = TypeAdapter(ImportRecord)
 
 
-class ImportLog:
-    """The `import.json` of a data directory, written only by the holder of its lock."""
+def log_of(settings: Settings, lock: ImportLock | None = None) -> ImportLog:
+    """Return the record of the server that the settings are of."""
+    return ImportLog(settings.data_dir, settings.server, settings.own_ids, lock)
 
-    def __init__(self, data_dir: Path) -> None:
-        self._file = DataDir(data_dir).import_record
-        self.lock = ImportLock(data_dir)
+
+def resumable_imports(layout: DataDir) -> set[str]:
+    """Return the ids of the last imports that can be resumed, of all servers."""
+    found = set()
+    for file in layout.import_records():
+        with suppress(OSError, ValidationError):
+            record = _STORED.validate_json(file.read_bytes())
+            if record.resumable:
+                found.add(record.import_id)
+    return found
+
+
+class ImportLog:
+    """The `import.json` of a data directory, written only by the holder of its lock.
+
+    Args:
+        data_dir: the data directory.
+        server: the server of the configuration file; '' if it lists none.
+        ids: the id of the server and its earlier ones: a record that is kept elsewhere, because
+            the file or the id is new, is taken over.
+        lock: the lock of the data directory; one object may be held by several imports in turn.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        server: str = "",
+        ids: Sequence[str] = (),
+        lock: ImportLock | None = None,
+    ) -> None:
+        self._layout = DataDir(data_dir, server)
+        self._own_file = self._layout.import_record
+        self._ids = ids
+        self.server = server
+        self.lock = lock or ImportLock(data_dir)
+
+    @property
+    def _file(self) -> Path:
+        """Where the last record is: elsewhere only until the first import of this server."""
+        if self._own_file.exists():
+            return self._own_file
+        return next(self._elsewhere(), self._own_file)
+
+    def _elsewhere(self) -> Iterator[Path]:
+        """Yield the records of this server that are kept elsewhere, the newest first."""
+        found = [path for path in self._layout.import_records() if path != self._own_file]
+        for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+            with suppress(OSError, ValidationError):
+                if _STORED.validate_json(path.read_bytes()).server_id in self._ids:
+                    yield path
+
+    @property
+    def is_running(self) -> bool:
+        """Whether an import of this server holds the lock."""
+        holder = self.lock.holder()
+        return holder is not None and bool(holder.source) and holder.server == self.server
 
     def read(self) -> ImportRecord | None:
         """Return the last import; if its process died, its status is failed.
@@ -241,7 +296,8 @@ class ImportLog:
         record = self._stored()
         if record is None or not record.has_begun_only:
             return record
-        if self.lock.is_held():
+        is_held, holder = self.lock.is_held(), self.lock.holder()
+        if is_held and (holder is None or holder.server == self.server):
             is_stopping = self.lock.is_stopping()
             return replace(record, status=Status.STOPPING if is_stopping else Status.RUNNING)
         again = self._stored()  # it may have ended in between
@@ -275,7 +331,7 @@ class ImportLog:
     def current(self) -> ImportRecord | None:
         """Return the running import, or the last; without figures while it copies its source."""
         record, holder = self.read(), self.lock.holder()
-        if holder is None or not holder.source or self.lock.has_recorded():
+        if holder is None or not self.is_running or self.lock.has_recorded():
             return record
         return ImportRecord(
             "", holder.source, False, Status.RUNNING, holder.started_at, holder.process_id
@@ -321,11 +377,17 @@ class ImportLog:
 
     def write(self, record: ImportRecord) -> None:
         """Replace the record atomically."""
-        write_atomically(self._file, orjson.dumps(asdict(record)))
+        self._layout.make_folder()
+        write_atomically(self._own_file, orjson.dumps(asdict(record)))
+
+    def exists(self) -> bool:
+        """Whether there is a record, readable or not."""
+        return self._file.exists()
 
     def remove(self) -> None:
         """Forget the last import."""
-        self._file.unlink(missing_ok=True)
+        for file in (*self._elsewhere(), self._own_file):
+            file.unlink(missing_ok=True)
 
     @contextmanager
     def exclusive(self, source: Named | None) -> Iterator[Claim]:
@@ -337,22 +399,25 @@ class ImportLog:
         """
         with ExitStack() as stack:
             try:
-                claim = stack.enter_context(self.lock.hold(source))
+                claim = stack.enter_context(self.lock.hold(source, self.server))
             except Timeout:
                 raise self.running() from None
             except OSError as error:
                 raise ConfigurationError(
-                    f"cannot write to the data directory {self._file.parent}: {error.strerror}",
+                    f"cannot write to the data directory {self._layout.path}: {error.strerror}",
                     hint="set PIPELINE_DATA_DIR to a directory that you can write to",
                 ) from error
             yield claim
 
     def running(self) -> ImportRunningError:
         """Return the error for a running import, with its progress."""
-        record, holder = self.current(), self.lock.holder()
+        holder = self.lock.holder()
+        if holder is not None and holder.server != self.server:
+            return ImportLog(self._layout.path, holder.server).running()
+        record = self.current()
         if record is None or (holder and not holder.source):
             return ImportRunningError(
-                f"the progress of {self._file.parent} is being reset",
+                f"the progress of {self._layout.path} is being reset",
                 hint="import again in a moment",
             )
         summary = record.summary()

@@ -23,7 +23,7 @@ from tautulli_pipeline.data_dir.logs import log_to
 from tautulli_pipeline.errors import PipelineError
 from tautulli_pipeline.imports.fingerprints import surveyed_fingerprint
 from tautulli_pipeline.imports.known_warehouse import KnownWarehouse
-from tautulli_pipeline.imports.record import ImportLog, ImportRecord
+from tautulli_pipeline.imports.record import ImportRecord, log_of
 from tautulli_pipeline.imports.running import RunningImport
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.source.address import Source, name_of
@@ -121,7 +121,7 @@ def repeated(
     memory = _recall(settings.layout)
     if memory is None or not _is_valid(memory, settings, source, server_id):
         return None
-    log = ImportLog(settings.data_dir)
+    log = log_of(settings)
     with data_directory(settings, say), log.exclusive(name_of(source)):
         last = log.read()
         if last is None or last.resumable:
@@ -170,7 +170,7 @@ def _state_of(settings: Settings, source: Source, server_id: str) -> str | None:
     history = observe(layout.history_index).name_at(layout.history_index)
     file = settings.warehouse_path.stat()
     parts = (
-        *(_VERSION, settings.model_dump_json(), set_variables, server_id, fingerprint, history),
+        *(_VERSION, settings.fingerprint, set_variables, server_id, fingerprint, history),
         f"{file.st_dev} {file.st_ino} {file.st_size} {file.st_mtime_ns}",
     )
     # An address of the stream can hold a password.

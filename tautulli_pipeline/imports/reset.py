@@ -11,7 +11,7 @@ from typing import Final
 from tautulli_pipeline.data_dir.consumer_lock import consumer_lock
 from tautulli_pipeline.data_dir.directory import explained_faults
 from tautulli_pipeline.errors import ConfigurationError, ImportRunningError, WarehouseError
-from tautulli_pipeline.imports.record import ImportLog, ImportRecord
+from tautulli_pipeline.imports.record import ImportLog, ImportRecord, log_of
 from tautulli_pipeline.settings import Settings
 
 
@@ -33,7 +33,8 @@ def reset_progress(settings: Settings, forget_partitions: Callable[[], int]) -> 
     Safe to repeat: the record is removed last, so an interrupted reset can be completed.
 
     Args:
-        settings: the data directory.
+        settings: the data directory; if they are of one server of the configuration file, only
+            its progress is forgotten.
         forget_partitions: removes every partition from the history; returns their number.
 
     Returns:
@@ -44,21 +45,28 @@ def reset_progress(settings: Settings, forget_partitions: Callable[[], int]) -> 
         ConfigurationError: the data directory is not writable.
     """
     data_dir, layout = settings.data_dir, settings.layout
-    log = ImportLog(data_dir)
+    logs = [log_of(settings)]
+    if not settings.server:
+        logs += map(log_of, settings.each_server if settings.has_servers else ())
+    log = logs[0]
     if log.lock.holder():
         raise log.running()
-    saved = (layout.run_history, layout.receipts, layout.import_record)
+    saved = (layout.run_history, layout.receipts, layout.import_record, layout.server_folders)
     if not any(path.exists() for path in saved):
         return None
     with explained_faults(data_dir), log.exclusive(None), _no_consumer(settings, log):
         partitions = forget_partitions()
-        files = sum(1 for _ in layout.receipts.glob("*/*"))
-        if layout.receipts.exists():
-            shutil.rmtree(layout.receipts)
-        last = _last_import(log)
-        known = layout.import_record.exists()
-        log.remove()
-    import_id = last.import_id if last else None
+        found = [last for one in logs if (last := _last_import(one)) is not None]
+        import_id = found[-1].import_id if found else None
+        folders = [layout.receipts / (import_id or "-")] if settings.server else [layout.receipts]
+        files = sum(1 for folder in folders for file in folder.rglob("*") if file.is_file())
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=not folder.exists())
+        known = any(one.exists() for one in logs)
+        for one in logs:
+            one.remove()
+        if not settings.server and layout.server_folders.exists():
+            shutil.rmtree(layout.server_folders)
     return Forgotten(import_id, partitions, files) if known or partitions or files else None
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+from tautulli_pipeline.configuration import is_address
 from tautulli_pipeline.errors import ConfigurationError
-from tautulli_pipeline.settings import Settings, is_address, read_secret
+from tautulli_pipeline.settings import Settings, read_secret
 from tautulli_pipeline.source.address import Address, Source, Tautulli
 
 
@@ -24,6 +25,32 @@ def resolve_source(settings: Settings, given: Path | str) -> Source:
         return path
     address = Address.parse(given)
     return Tautulli(address, _key_for(settings, address), settings.tautulli_tls_ca)
+
+
+def servers_of(
+    settings: Settings, server_id: str | None, source: Path | str | None = None
+) -> tuple[Settings, ...]:
+    """Return the settings of the servers that a command or a request is about.
+
+    Args:
+        settings: the settings of the data directory.
+        server_id: the server that was named.
+        source: the database that was named instead of the configured one.
+
+    Raises:
+        ConfigurationError: there is no such server, or it is not clear whose database it is.
+    """
+    chosen = settings.of_server(server_id)
+    if source is None or len(chosen) == 1:
+        return chosen
+    given = source if is_address(str(source)) else Path(source).expanduser().absolute()
+    owners = [one for one in chosen if str(one.import_db_path) == str(given)]
+    if not owners:
+        ids = ", ".join(one.server for one in chosen)
+        raise ConfigurationError(
+            f"it is not clear which server {source} is of", hint=f"name one of {ids} as the server"
+        )
+    return (owners[0],)
 
 
 def configured_source(settings: Settings) -> Source | None:

@@ -11,7 +11,6 @@ from typing import Final
 
 from tautulli_pipeline.errors import ConfigurationError, StoppedError
 from tautulli_pipeline.imports.import_lock import Claim, ImportLock
-from tautulli_pipeline.imports.record import ImportLog
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _CHECK_EVERY_SECONDS: Final = 0.2
@@ -36,6 +35,7 @@ class Stop:
         # the code it interrupts holds.
         self._is_requested = False
         self._is_urgent = False
+        self._is_for_one = False
         self._ignored: set[signal.Signals] = set()
         self._listens = False
         self._is_interruptible = False
@@ -45,6 +45,11 @@ class Stop:
     def is_requested(self) -> bool:
         """Whether a stop was requested."""
         return self._is_requested
+
+    @property
+    def is_for_one(self) -> bool:
+        """Whether the request was about one server, so that the next one may be imported."""
+        return self._is_for_one
 
     @property
     def is_urgent(self) -> bool:
@@ -154,6 +159,7 @@ class Stop:
                         lock.request_stop(claim)
                     return
                 if lock.is_stop_requested(claim):
+                    self._is_for_one = lock.is_stop_for_one(claim)
                     self.request()
                     return
 
@@ -181,11 +187,18 @@ def import_stop() -> Stop:
 
 
 def stop_running_import(
-    log: ImportLog,
+    lock: ImportLock,
     wait_seconds: float = STOP_WAIT_SECONDS,
     say: Callable[[str], None] = lambda _words: None,
+    server: str | None = None,
 ) -> Claim | None:
     """Ask the running import to stop, and wait for it.
+
+    Args:
+        lock: the lock of the data directory.
+        wait_seconds: how long to wait.
+        say: receives what is waited for.
+        server: stop it only if it imports this server, and let it go on with the next one.
 
     Returns:
         The claim of the import that ran; None if none did.
@@ -193,11 +206,11 @@ def stop_running_import(
     Raises:
         ConfigurationError: the data directory is not writable.
     """
-    claim = log.lock.holder()
-    if claim is None or not claim.source:
+    claim = lock.holder()
+    if claim is None or not claim.source or server not in {None, claim.server}:
         return None
     try:
-        log.lock.request_stop(claim)
+        lock.request_stop(claim, only_its_server=bool(server))
     except FileNotFoundError:
         return claim  # the import has ended and its data directory is gone
     except OSError as error:
@@ -207,6 +220,6 @@ def stop_running_import(
         ) from error
     say(f"asked process {claim.process_id} to stop after the current batch")
     deadline = time.monotonic() + wait_seconds
-    while log.lock.holder() == claim and time.monotonic() < deadline:
+    while lock.holder() == claim and time.monotonic() < deadline:
         time.sleep(_CHECK_EVERY_SECONDS)
     return claim

@@ -73,6 +73,7 @@ def open_with_survey_cache(
     def keep(grid: Grid, contents: Sequence[PartitionContent], names: str) -> None:
         if asked_at is None and not (files.settled_at(looked_at_ns) and fingerprint(path) == name):
             return
+        layout.make_folder()
         known = KnownContents(spelled_out(name_of(original)), grid, tuple(contents), names)
         write_atomically(layout.survey, _CACHED.dump_json((SURVEY_VERSION, name, asked_at, known)))
 

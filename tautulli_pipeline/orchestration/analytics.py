@@ -12,7 +12,7 @@ from tautulli_pipeline.analytics.inputs import request_for
 from tautulli_pipeline.analytics.soundness import problems_of
 from tautulli_pipeline.orchestration.column_schemas import SCHEMA, TABLE_KEY
 from tautulli_pipeline.orchestration.stops import fault_as_failure, stop_as_cancellation
-from tautulli_pipeline.settings import load_settings
+from tautulli_pipeline.settings import load_standing_settings
 
 _OWNERS: Final = ("team:tautulli",)
 _CHECK: Final = "is_sound"
@@ -77,7 +77,7 @@ class Analytics(DuckDBResource):
     database: str = ""
 
     def __init__(self, **fields: Any) -> None:  # noqa: ANN401 - the resource's own fields
-        file = load_settings().layout.analytics
+        file = load_standing_settings().layout.analytics
         config = {"access_mode": "READ_ONLY", "memory_limit": "256MB", "threads": 2}
         super().__init__(**{"database": str(file), "connection_config": config, **fields})
 
@@ -112,7 +112,7 @@ def analytics_checks(analytics: dg.ResourceParam[Analytics]) -> Iterator[dg.Asse
 @dg.resource(description="Builds the tables of `analytics.duckdb` that are out of date.")
 def building(_context: dg.InitResourceContext) -> Building:
     """Return the function that builds them."""
-    return lambda: build_in_process(request_for(load_settings()))
+    return lambda: build_in_process(request_for(load_standing_settings()))
 
 
 @dg.resource(description="Draws the charts of the analytics.")

@@ -9,7 +9,7 @@ from tautulli_pipeline.errors import StreamError
 from tautulli_pipeline.imports.connections import stream_address
 from tautulli_pipeline.orchestration.column_schemas import TABLE_KEY
 from tautulli_pipeline.orchestration.resources import Warehouse
-from tautulli_pipeline.settings import load_settings
+from tautulli_pipeline.settings import load_standing_settings
 from tautulli_pipeline.stream.session import read_position
 from tautulli_pipeline.warehouse.integrity import (
     BACKWARD_PLAYS,
@@ -96,7 +96,7 @@ def _result(rule: _Rule, found: Listing) -> dg.AssetCheckResult:
 )
 def consumer_position_matches(warehouse: dg.ResourceParam[Warehouse]) -> dg.AssetCheckResult:
     """Compare the position stored with the table with the consumer's ack position."""
-    settings = load_settings()
+    settings = load_standing_settings()
     position = None
     try:
         if settings.nats_url is not None or settings.layout.stream.is_dir():

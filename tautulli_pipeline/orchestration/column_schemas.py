@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import dagster as dg
@@ -12,9 +12,6 @@ from tautulli_pipeline.events.columns import COMPUTED, COPIED, EVENT_FIELDS
 SCHEMA: Final = "dagster/column_schema"
 LINEAGE: Final = "dagster/column_lineage"
 
-DATABASE_KEY: Final = dg.AssetKey("tautulli_database")
-HISTORY_KEY: Final = dg.AssetKey("session_history")
-STREAM_KEY: Final = dg.AssetKey("playback_stream")
 TABLE_KEY: Final = dg.AssetKey("playback_events")
 
 _SOURCE_DESCRIPTIONS: Final = {
@@ -89,16 +86,16 @@ def source_metadata() -> dict[str, object]:
     }
 
 
-def history_metadata() -> dict[str, object]:
-    """Return the definition metadata of `session_history`."""
+def history_metadata(database: dg.AssetKey) -> dict[str, object]:
+    """Return the definition metadata of `session_history`, which is read from a database."""
     names = _source_columns()
     return {
         SCHEMA: _schema((name, "string", _SOURCE_DESCRIPTIONS.get(name)) for name in names),
-        LINEAGE: _lineage({name: (name,) for name in names}, DATABASE_KEY),
+        LINEAGE: _lineage({name: (name,) for name in names}, [database]),
     }
 
 
-def stream_metadata() -> dict[str, object]:
+def stream_metadata(history: dg.AssetKey) -> dict[str, object]:
     """Return the definition metadata of `playback_stream`: the fields of an event."""
     copied = {column.name: (column.source,) for column in COPIED}
     return {
@@ -106,11 +103,11 @@ def stream_metadata() -> dict[str, object]:
             (name, _JSON_TYPES.get(kind, "integer"), _EVENT_DESCRIPTIONS.get(name))
             for name, kind in EVENT_FIELDS.items()
         ),
-        LINEAGE: _lineage({**copied, **_COMPUTED_FROM}, HISTORY_KEY),
+        LINEAGE: _lineage({**copied, **_COMPUTED_FROM}, [history]),
     }
 
 
-def table_metadata() -> dict[str, object]:
+def table_metadata(streams: Sequence[dg.AssetKey]) -> dict[str, object]:
     """Return the definition metadata of `playback_events`: the columns of the table."""
     columns = [
         (_table_column(name), "UUID" if name == "event_id" else kind, _EVENT_DESCRIPTIONS.get(name))
@@ -119,7 +116,7 @@ def table_metadata() -> dict[str, object]:
     more = [(name, kind, text) for name, (kind, text) in _TABLE_ONLY_COLUMNS.items()]
     return {
         SCHEMA: _schema([*columns, *more]),
-        LINEAGE: _lineage({_table_column(name): (name,) for name in EVENT_FIELDS}, STREAM_KEY),
+        LINEAGE: _lineage({_table_column(name): (name,) for name in EVENT_FIELDS}, streams),
     }
 
 
@@ -140,11 +137,15 @@ def _schema(columns: Iterable[tuple[str, str, str | None]]) -> dg.TableSchema:
 
 
 def _lineage(
-    origins: Mapping[str, tuple[str, ...]], upstream: dg.AssetKey
+    origins: Mapping[str, tuple[str, ...]], upstream: Sequence[dg.AssetKey]
 ) -> dg.TableColumnLineage:
     return dg.TableColumnLineage(
         {
-            name: [dg.TableColumnDep(asset_key=upstream, column_name=source) for source in sources]
+            name: [
+                dg.TableColumnDep(asset_key=key, column_name=source)
+                for key in upstream
+                for source in sources
+            ]
             for name, sources in origins.items()
         }
     )

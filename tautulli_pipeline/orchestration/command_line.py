@@ -20,8 +20,9 @@ from tautulli_pipeline.imports.stopping import SIGNALS, Stop
 from tautulli_pipeline.memory import freeze_gc, loading_modules
 from tautulli_pipeline.orchestration.analytics import ANALYTICS_KEYS
 from tautulli_pipeline.orchestration.column_schemas import TABLE_KEY
-from tautulli_pipeline.orchestration.history import DagsterHistory, last_materialized_at
+from tautulli_pipeline.orchestration.history import history_of, last_materialized_at
 from tautulli_pipeline.orchestration.instance import COMMAND_LINE_TAGS, QUIET, open_instance
+from tautulli_pipeline.orchestration.names import Names
 from tautulli_pipeline.orchestration.options import ImportOptions
 from tautulli_pipeline.orchestration.run_tables import arrival_metadata
 from tautulli_pipeline.orchestration.workers import PROCESS_TAG, fail_orphaned_runs
@@ -31,8 +32,16 @@ from tautulli_pipeline.warehouse.arrivals import Arrivals
 _log = logging.getLogger(__name__)
 
 
-def import_by_jobs(opened: Import, settings: Settings, stop: Stop) -> AnalyticsError | None:
+def import_by_jobs(
+    opened: Import, settings: Settings, stop: Stop, *, builds: bool = True
+) -> AnalyticsError | None:
     """Run `import_job` if any partition is due, then `consume_job` if anything changed.
+
+    Args:
+        opened: the import.
+        settings: of its server.
+        stop: ends it.
+        builds: whether to build the analytics too.
 
     Returns:
         Why the analytics could not be built; the import is complete all the same.
@@ -43,11 +52,47 @@ def import_by_jobs(opened: Import, settings: Settings, stop: Stop) -> AnalyticsE
     """
 
     @contextmanager
-    def importing(_context: dg.OpExecutionContext, _options: ImportOptions) -> Iterator[Import]:
+    def importing(
+        _context: dg.OpExecutionContext, _settings: Settings, _options: ImportOptions
+    ) -> Iterator[Import]:
         # Dagster installs its own signal handlers for each step.
         with stop.heard(), opened.consumer.ended_after_failure():
             yield opened
 
+    with ExitStack() as stack:
+        instance = stack.enter_context(_quiet_instance(settings))
+        history = history_of(instance, settings)
+        tags = {**_tags(), "tautulli_pipeline/import_id": opened.record.import_id}
+        execute = partial(_execute, instance=instance, tags=tags, stop=stop)
+        build: Callable[[Request], Built] = build_in_process
+        if opened.prepare(history).work:
+            execute(_job(Names(settings.server).job), {"importing": importing})
+            if builds:
+                build = stack.enter_context(started_builder())  # it is ready when it is needed
+        else:
+            opened.publish(history)
+        arrivals = opened.consumer.finish(last_materialized_at(instance))
+        return _record(arrivals, settings, build if builds else None, execute)
+
+
+def build_by_job(settings: Settings, stop: Stop) -> AnalyticsError | None:
+    """Build the analytics if they are out of date.
+
+    Returns:
+        Why they could not be built.
+
+    Raises:
+        StoppedError: a stop was requested.
+    """
+    if is_current(request_for(settings)):
+        return None
+    with _quiet_instance(settings) as instance:
+        execute = partial(_execute, instance=instance, tags=_tags(), stop=stop)
+        return _record(None, settings, build_in_process, execute)
+
+
+@contextmanager
+def _quiet_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     # Dagster prints errors to stderr that it also raises.
     with ExitStack() as stack:
         with loading_modules():
@@ -55,34 +100,27 @@ def import_by_jobs(opened: Import, settings: Settings, stop: Stop) -> AnalyticsE
         stack.enter_context(redirect_stderr(StringIO()))
         fail_orphaned_runs(instance)
         freeze_gc()
-        history = DagsterHistory(instance)
-        tags = {
-            **COMMAND_LINE_TAGS,
-            PROCESS_TAG: str(os.getpid()),
-            # Without it, the UI does not list the run on the page of its job.
-            ".dagster/repository": "__repository__@tautulli_pipeline.definitions",
-            "tautulli_pipeline/import_id": opened.record.import_id,
-        }
-        execute = partial(_execute, instance=instance, tags=tags, stop=stop)
-        if opened.prepare(history).work:
-            execute(_job("import_job"), {"importing": importing})
-            build = stack.enter_context(started_builder())  # it is ready when it is needed
-        else:
-            opened.publish(history)
-            build = build_in_process
-        arrivals = opened.consumer.finish(last_materialized_at(instance))
-        return _record(arrivals, settings, build, execute)
+        yield instance
+
+
+def _tags() -> dict[str, str]:
+    return {
+        **COMMAND_LINE_TAGS,
+        PROCESS_TAG: str(os.getpid()),
+        # Without it, the UI does not list the run on the page of its job.
+        ".dagster/repository": "__repository__@tautulli_pipeline.definitions",
+    }
 
 
 def _record(
     arrivals: Arrivals | None,
     settings: Settings,
-    build: Callable[[Request], Built],
+    build: Callable[[Request], Built] | None,
     execute: Callable[..., None],
 ) -> AnalyticsError | None:
     """Record what the table received, and build the analytics if they are out of date."""
     request = request_for(settings)
-    keys = set() if is_current(request) else {*ANALYTICS_KEYS}
+    keys = {*ANALYTICS_KEYS} if build is not None and not is_current(request) else set()
     resources: dict[str, object] = {}
     if arrivals is not None and arrivals.has_changes:
         keys.add(TABLE_KEY)
@@ -93,6 +131,7 @@ def _record(
     failures: list[AnalyticsError] = []
 
     def building() -> Built:
+        assert build is not None
         try:
             return build(request)
         except AnalyticsError as error:

@@ -15,7 +15,7 @@ from tautulli_pipeline.imports.sources import resolve_source
 from tautulli_pipeline.orchestration.options import DeadLetters, Duplicates
 from tautulli_pipeline.orchestration.resources import Warehouse
 from tautulli_pipeline.orchestration.run_tables import table
-from tautulli_pipeline.settings import load_settings
+from tautulli_pipeline.settings import load_standing_settings
 from tautulli_pipeline.warehouse.duplicates import confirm, restore
 from tautulli_pipeline.warehouse.writer import utc_now
 
@@ -50,7 +50,7 @@ def replay_rejected(
     context: dg.OpExecutionContext, config: DeadLetters, warehouse: dg.ResourceParam[Warehouse]
 ) -> None:
     """Replay dead letters: records that are valid now are added to the table once."""
-    settings = load_settings()
+    settings = load_standing_settings()
     database = resolve_source(settings, config.database) if config.database else None
     with warehouse.get_connection() as connection:
         _require_one_way(config)

@@ -9,8 +9,9 @@ import dagster as dg
 
 from tautulli_pipeline.data_dir.directory import data_directory, explained_faults
 from tautulli_pipeline.imports.validation import Findings, validate
-from tautulli_pipeline.orchestration.column_schemas import DATABASE_KEY, HISTORY_KEY, TABLE_KEY
-from tautulli_pipeline.orchestration.history import DATA_VERSION, DagsterHistory
+from tautulli_pipeline.orchestration.column_schemas import TABLE_KEY
+from tautulli_pipeline.orchestration.history import DATA_VERSION, DagsterHistory, history_of
+from tautulli_pipeline.orchestration.names import Names
 from tautulli_pipeline.orchestration.options import SourceOptions
 from tautulli_pipeline.orchestration.resources import source_path
 from tautulli_pipeline.orchestration.run_tables import (
@@ -19,16 +20,18 @@ from tautulli_pipeline.orchestration.run_tables import (
     verdict_metadata,
 )
 from tautulli_pipeline.orchestration.stops import fault_as_failure
-from tautulli_pipeline.settings import load_settings
+from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.source.opening import open_source
 from tautulli_pipeline.source.survey import PartitionContent
 
 
-def report_inspection(context: dg.OpExecutionContext, options: SourceOptions) -> None:
+def report_inspection(
+    context: dg.OpExecutionContext, settings: Settings, options: SourceOptions
+) -> None:
     """Record what an import would do, and mark changed ranges as stale."""
-    history = DagsterHistory(context.instance)
+    history, names = history_of(context.instance, settings), Names(settings.server)
     with fault_as_failure():
-        described, contents, findings = _inspect(history, options)
+        described, contents, findings = _inspect(settings, history, options)
     published = {key: last.content for key, last in history.finished().items()}
     new = [key for key in contents if key not in published]
     changed = [
@@ -39,7 +42,7 @@ def report_inspection(context: dg.OpExecutionContext, options: SourceOptions) ->
     gone = sorted(set(published) - set(contents))
     context.log_event(
         dg.AssetObservation(
-            DATABASE_KEY,
+            names.database_key,
             metadata={
                 **described,
                 "due": dg.MetadataValue.md(ranges_table(new, changed, gone)),
@@ -47,21 +50,21 @@ def report_inspection(context: dg.OpExecutionContext, options: SourceOptions) ->
             tags={DATA_VERSION: described["fingerprint"]},
         )
     )
-    _mark_stale(context, [contents[key] for key in changed], history.contents())
+    _mark_stale(context, names, [contents[key] for key in changed], history.contents())
     context.log_event(
         dg.AssetObservation(
             TABLE_KEY,
-            description="Dry run: nothing was published.",
+            description=f"Dry run{f' of {names.server}' * bool(names.server)}: nothing was "
+            "published.",
             metadata=verdict_metadata(findings),
         )
     )
 
 
 def _inspect(
-    history: DagsterHistory, options: SourceOptions
+    settings: Settings, history: DagsterHistory, options: SourceOptions
 ) -> tuple[dict[str, Any], dict[str, PartitionContent], Findings]:
     """Describe the whole source and compare it with the table, unless another process holds it."""
-    settings = load_settings()
     path = source_path(settings, options.source)
     with (
         explained_faults(settings.data_dir),
@@ -74,14 +77,17 @@ def _inspect(
 
 
 def _mark_stale(
-    context: dg.OpExecutionContext, changed: Sequence[PartitionContent], read: Mapping[str, str]
+    context: dg.OpExecutionContext,
+    names: Names,
+    changed: Sequence[PartitionContent],
+    read: Mapping[str, str],
 ) -> None:
     """Record the new content in `session_history`, so that Dagster shows the stream as stale."""
     for content in changed:
         if read.get(content.key) != content.digest:
             context.log_event(
                 dg.AssetMaterialization(
-                    HISTORY_KEY,
+                    names.history_key,
                     description="Changed in the source since it was last published.",
                     partition=content.key,
                     metadata={"dagster/partition_row_count": content.rows},

@@ -33,6 +33,17 @@ class SourceOptions(dg.Config):
     )
 
 
+class DryRunOptions(SourceOptions):
+    """Options of a dry run."""
+
+    server: str | None = Field(
+        default=None,
+        description="The server of `pipeline.toml` whose database it is, such as `home`. Defaults "
+        "to all servers, each with its own database.",
+        examples=["home"],
+    )
+
+
 class ImportOptions(SourceOptions):
     """Options of an import."""
 

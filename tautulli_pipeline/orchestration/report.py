@@ -8,7 +8,7 @@ import dagster as dg
 
 from tautulli_pipeline.orchestration.analytics import ANALYTICS_KEYS
 from tautulli_pipeline.orchestration.stops import fault_as_failure
-from tautulli_pipeline.settings import load_settings
+from tautulli_pipeline.settings import load_standing_settings
 
 REPORT_KEY: Final = dg.AssetKey("report")
 
@@ -56,7 +56,7 @@ def reporting(_context: dg.InitResourceContext) -> Reporting:
     def write() -> tuple[Path, int]:
         from tautulli_pipeline.reporting.report import write_report
 
-        layout = load_settings().layout
+        layout = load_standing_settings().layout
         return layout.report, write_report(layout.analytics, layout.report, empty_allowed=True)
 
     return write

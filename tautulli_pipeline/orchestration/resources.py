@@ -28,29 +28,33 @@ from tautulli_pipeline.imports.coordinator import Import, ImportRequest, each_on
 from tautulli_pipeline.imports.sources import resolve_source
 from tautulli_pipeline.imports.stopping import Stop, import_stop
 from tautulli_pipeline.orchestration.history import last_materialized_at
+from tautulli_pipeline.orchestration.names import Names
 from tautulli_pipeline.orchestration.options import ImportOptions
 from tautulli_pipeline.orchestration.run_tables import arrival_metadata
 from tautulli_pipeline.orchestration.stops import fault_as_failure
 from tautulli_pipeline.orchestration.workers import fail_orphaned_runs
-from tautulli_pipeline.settings import WAREHOUSE_WAIT_SECONDS, Settings, load_settings
+from tautulli_pipeline.settings import WAREHOUSE_WAIT_SECONDS, Settings, load_standing_settings
 from tautulli_pipeline.source.address import Source
 from tautulli_pipeline.warehouse.arrivals import Arrivals, arrivals_since
 from tautulli_pipeline.warehouse.caution import Caution
 
 # Opens the import that the op runs.
-Importing = Callable[[dg.OpExecutionContext, ImportOptions], AbstractContextManager[Import]]
+Importing = Callable[
+    [dg.OpExecutionContext, Settings, ImportOptions], AbstractContextManager[Import]
+]
 
 
 @contextmanager
-def import_by_settings(context: dg.OpExecutionContext, options: ImportOptions) -> Iterator[Import]:
-    """Open an import of the database that the run config or `IMPORT_DB_PATH` specifies."""
+def import_by_settings(
+    context: dg.OpExecutionContext, settings: Settings, options: ImportOptions
+) -> Iterator[Import]:
+    """Open an import of the database that the run config or the settings specify."""
     began_at = time.monotonic()
     stop = import_stop()
     with ExitStack() as stack:
         stack.enter_context(fault_as_failure())
         stack.enter_context(stop.heard())
-        settings = load_settings()
-        fail_orphaned_runs(context.instance, "import_job")
+        fail_orphaned_runs(context.instance, Names(settings.server).job)
         request = ImportRequest(
             source=source_path(settings, options.source),
             server_id=settings.import_server_id,
@@ -98,7 +102,7 @@ class Warehouse(DuckDBResource):
             dagster.Failure: another process holds the file, or it cannot be written.
         """
         with fault_as_failure():
-            settings = load_settings()
+            settings = load_standing_settings()
             make_data_dir(settings)
             require_warehouse_folder(settings)
             say = each_once(dg.get_dagster_logger().info)
@@ -129,7 +133,7 @@ def consume_stream(context: dg.AssetExecutionContext, warehouse: Warehouse) -> d
     """
     stop = Stop("consuming was stopped", hint="the next run consumes the remaining events")
     with fault_as_failure(), stop.heard():
-        settings = load_settings()
+        settings = load_standing_settings(context.log.warning)
         since = last_materialized_at(context.instance)
         say = each_once(context.log.info)
 

@@ -1,4 +1,4 @@
-"""What starts jobs: two sensors and two schedules.
+"""What starts jobs: two sensors and two schedules, one of each for every server.
 
 New plays start an import, pending events on the stream start a consumer, and once a night every
 due partition is imported, or marked as due if imports may only start by hand. A failed job is
@@ -23,14 +23,16 @@ from tautulli_pipeline.data_dir.directory import make_data_dir
 from tautulli_pipeline.errors import PipelineError, in_one_line
 from tautulli_pipeline.imports.connections import stream_address
 from tautulli_pipeline.imports.fingerprints import fingerprint
-from tautulli_pipeline.imports.record import ImportLog
+from tautulli_pipeline.imports.import_lock import ImportLock
+from tautulli_pipeline.imports.record import log_of
 from tautulli_pipeline.imports.source_watch import SourceState, read_source_state
 from tautulli_pipeline.imports.sources import configured_source
-from tautulli_pipeline.orchestration.history import PARTITIONS, DagsterHistory, last_materialized_at
-from tautulli_pipeline.orchestration.jobs import consume_job, dry_run_job, import_job
+from tautulli_pipeline.orchestration.history import history_of, last_materialized_at
+from tautulli_pipeline.orchestration.jobs import consume_job, dry_run_job
+from tautulli_pipeline.orchestration.names import Names
 from tautulli_pipeline.orchestration.retries import latest_failures
 from tautulli_pipeline.orchestration.workers import has_unfinished_runs
-from tautulli_pipeline.settings import Settings, load_settings
+from tautulli_pipeline.settings import Settings, load_standing_settings
 from tautulli_pipeline.stream.session import count_pending
 
 _NO_DATABASE: Final = "IMPORT_DB_PATH is not set, so there is no database to watch"
@@ -56,16 +58,28 @@ def _skipping_on_error(
     return evaluate_or_skip
 
 
-@dg.sensor(
-    job=import_job,
-    minimum_interval_seconds=30,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Adds partitions for new plays. Also starts import_job if IMPORT_ENABLED=true.",
-)
-@_skipping_on_error
-def new_history_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    """Read the database only if its files have changed."""
-    return _check_database(context, load_settings())
+def history_sensor_of(names: Names) -> dg.SensorDefinition:
+    """Return the sensor that looks for new plays of a server."""
+
+    @dg.sensor(
+        name=names.sensor,
+        job_name=names.job,
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Adds partitions for new plays. Also starts {names.job} if "
+        "IMPORT_ENABLED=true.",
+    )
+    @_skipping_on_error
+    def new_history_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        """Read the database only if its files have changed."""
+        return _check_database(context, _settings_of(names, context.log.warning))
+
+    return new_history_sensor
+
+
+def _settings_of(names: Names, say: Callable[[str], None]) -> Settings:
+    settings = load_standing_settings(say)
+    return settings.of_server(names.server)[0] if names.server else settings
 
 
 @dg.sensor(
@@ -79,22 +93,29 @@ def new_history_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
 @_skipping_on_error
 def stream_backlog_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """Check the pending count of the durable consumer."""
-    return _check_backlog(context, load_settings())
+    return _check_backlog(context, load_standing_settings(context.log.warning))
 
 
-@dg.schedule(
-    job=import_job,
-    cron_schedule="0 4 * * *",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Imports new and changed plays daily at 04:00 UTC if IMPORT_ENABLED=true.",
-)
-@_skipping_on_error
-def import_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """Request an import. The import itself determines what is due, including edits and deletes."""
-    reason = _import_skip_reason(load_settings())
-    if reason is None and has_unfinished_runs(context.instance, import_job.name):
-        reason = "an import is queued or running"
-    return dg.SkipReason(reason) if reason else dg.RunRequest()
+def import_schedule_of(names: Names) -> dg.ScheduleDefinition:
+    """Return the schedule of the imports of a server."""
+
+    @dg.schedule(
+        name=names.schedule,
+        job_name=names.job,
+        cron_schedule="0 4 * * *",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Imports new and changed plays daily at 04:00 UTC if IMPORT_ENABLED=true.",
+    )
+    @_skipping_on_error
+    def import_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        """Request an import; it determines what is due, including edits and deletes."""
+        settings = _settings_of(names, context.log.warning)
+        reason = _import_skip_reason(context.instance, settings)
+        if reason is None and has_unfinished_runs(context.instance, names.job):
+            reason = "an import is queued or running"
+        return dg.SkipReason(reason) if reason else dg.RunRequest()
+
+    return import_schedule
 
 
 @dg.schedule(
@@ -104,22 +125,31 @@ def import_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg
     description="Marks new and changed partitions daily at 04:00 UTC unless IMPORT_ENABLED=true.",
 )
 @_skipping_on_error
-def dry_run_schedule(_context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+def dry_run_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Request a dry run, so that the UI shows what is due although no import may start."""
-    settings = load_settings()
+    settings = load_standing_settings(context.log.warning)
     if settings.import_enabled:
         return dg.SkipReason("IMPORT_ENABLED is true, so import_schedule imports what is due")
-    return dg.RunRequest() if settings.import_db_path else dg.SkipReason(_NO_DATABASE)
+    has_source = any(one.import_db_path for one in settings.each_server)
+    return dg.RunRequest() if has_source else dg.SkipReason(_NO_DATABASE)
 
 
-def _import_skip_reason(settings: Settings) -> str | None:
+def _import_skip_reason(instance: dg.DagsterInstance, settings: Settings) -> str | None:
     """Return why sensors and the schedule must not start an import now; None if they may."""
     if not settings.import_enabled:
         return "IMPORT_ENABLED is not true, so imports only start by hand"
     if settings.import_db_path is None:
         return _NO_DATABASE
-    log = ImportLog(settings.data_dir)
-    return in_one_line(log.running()) if log.lock.holder() else None
+    log = log_of(settings)
+    if log.lock.holder() is None or _is_run_of_another(instance, settings):
+        return None
+    return in_one_line(log.running())
+
+
+def _is_run_of_another(instance: dg.DagsterInstance, settings: Settings) -> bool:
+    """Whether a run for another server is importing; the next run waits for it in the queue."""
+    others = (one for one in settings.configuration.servers if one.id != settings.server)
+    return any(has_unfinished_runs(instance, Names(one.id).job) for one in others)
 
 
 @dataclass(frozen=True)
@@ -148,7 +178,7 @@ _CURSOR: Final = TypeAdapter(_Cursor)
 
 
 def _check_database(context: dg.SensorEvaluationContext, settings: Settings) -> dg.SensorResult:
-    path, history = configured_source(settings), DagsterHistory(context.instance)
+    path, history = configured_source(settings), history_of(context.instance, settings)
     if path is None:
         return dg.SensorResult(skip_reason=_NO_DATABASE)
     cursor = _Cursor.parse(context.cursor)
@@ -167,12 +197,16 @@ def _check_database(context: dg.SensorEvaluationContext, settings: Settings) -> 
         cursor, added = replace(cursor, seen=seen), sorted(set(keys) - set(known))
     reason = _why_not_import(context.instance, settings, cursor)
     if reason is None:
-        cursor = replace(cursor, asked=cursor.seen, settings=settings.model_dump_json())
+        cursor = replace(cursor, asked=cursor.seen, settings=settings.fingerprint)
     return dg.SensorResult(
         run_requests=None if reason else [dg.RunRequest()],
         skip_reason=reason,
         cursor=cursor.serialize(),
-        dynamic_partitions_requests=[PARTITIONS.build_add_request(added)] if added else [],
+        dynamic_partitions_requests=[
+            dg.AddDynamicPartitionsRequest(Names(settings.server).partitions, added)
+        ]
+        if added
+        else [],
     )
 
 
@@ -181,11 +215,12 @@ def _why_not_import(
 ) -> str | None:
     """Return why `new_history_sensor` must not start an import now; None if it may."""
     assert cursor.seen is not None
-    if reason := _import_skip_reason(settings):
+    if reason := _import_skip_reason(instance, settings):
         return reason
-    if has_unfinished_runs(instance, import_job.name):
+    job = Names(settings.server).job
+    if has_unfinished_runs(instance, job):
         return "an import is queued or running"
-    failures = latest_failures(instance, import_job.name)
+    failures = latest_failures(instance, job)
     if failures is not None:
         is_same = cursor.asked is not None and cursor.asked.files == cursor.seen.files
         return failures.skip_reason(
@@ -193,7 +228,7 @@ def _why_not_import(
             # A Tautulli that did not answer may answer now.
             cause_changed=not is_same
             or isinstance(settings.import_db_path, str)
-            or cursor.settings != settings.model_dump_json(),
+            or cursor.settings != settings.fingerprint,
         )
     if cursor.seen.has_new_plays_since(cursor.asked):
         return None
@@ -213,7 +248,7 @@ def _consumer_skip_reason(instance: dg.DagsterInstance, settings: Settings) -> s
     """Return why no consumer may start now; None if one may."""
     if settings.nats_url is None and not settings.layout.stream.is_dir():
         return "nothing has been published yet"
-    if ImportLog(settings.data_dir).lock.holder():
+    if ImportLock(settings.data_dir).holder():
         return "an import is running and consumes the events it publishes"
     if is_consumer_running(settings.layout) or has_unfinished_runs(instance, consume_job.name):
         return "a consumer is running"
@@ -226,8 +261,11 @@ def _has_something_to_record(instance: dg.DagsterInstance, settings: Settings) -
 
 
 def _has_unrecorded_rows(instance: dg.DagsterInstance, settings: Settings) -> bool:
-    """Whether the last import stored rows and ended after `playback_events` was last recorded."""
-    record = ImportLog(settings.data_dir).read()
-    if record is None or record.ended_at is None or not record.outcomes.processed:
-        return False
-    return record.ended_at.replace(tzinfo=None) > last_materialized_at(instance)
+    """Whether a last import stored rows and ended after `playback_events` was last recorded."""
+    recorded_at = last_materialized_at(instance)
+    for record in (log_of(one).read() for one in settings.each_server):
+        if record is None or record.ended_at is None or not record.outcomes.processed:
+            continue
+        if record.ended_at.replace(tzinfo=None) > recorded_at:
+            return True
+    return False

@@ -30,13 +30,15 @@ from tautulli_pipeline.errors import (
     StreamError,
     WarehouseError,
 )
-from tautulli_pipeline.imports.record import PENDING_SUMMARY, ImportLog, Status
+from tautulli_pipeline.imports.import_lock import ImportLock
+from tautulli_pipeline.imports.overview import summary_of
+from tautulli_pipeline.imports.record import PENDING_SUMMARY, ImportLog, Status, log_of
 from tautulli_pipeline.imports.reset import reset_progress
 from tautulli_pipeline.imports.source_watch import require_readable
-from tautulli_pipeline.imports.sources import resolve_source
+from tautulli_pipeline.imports.sources import resolve_source, servers_of
 from tautulli_pipeline.imports.stopping import stop_running_import
 from tautulli_pipeline.serving.paths import API
-from tautulli_pipeline.settings import Settings, load_settings
+from tautulli_pipeline.settings import Settings, load_standing_settings
 from tautulli_pipeline.source.address import Source
 
 _BEGINS_WITHIN_SECONDS: Final = 30.0
@@ -53,13 +55,13 @@ _STATUSES: Final[Mapping[type[PipelineError], HTTPStatus]] = {
 
 
 class ImportRuns(Protocol):
-    """Runs of `import_job`."""
+    """Runs of `import_job`, or of the job of a server."""
 
     def is_any_unfinished(self) -> bool:
         """Whether one is queued or running."""
 
-    def launch(self, options: Mapping[str, object]) -> str:
-        """Start one with the given run config; return its id."""
+    def launch(self, server: str, options: Mapping[str, object]) -> str:
+        """Start one of a server with the given run config; return its id."""
 
     def has_ended(self, run_id: str) -> bool:
         """Whether a run has ended, whatever its result."""
@@ -77,19 +79,32 @@ class _Request(BaseModel):
         default=None, description="The database to read. Defaults to IMPORT_DB_PATH."
     )
 
+    server: _Text | None = Field(
+        default=None,
+        description="Its server id. Defaults to every server of `pipeline.toml`, or to "
+        "IMPORT_SERVER_ID.",
+    )
+
 
 class ImportOptions(_Request):
     """What to import, and how."""
 
-    server: _Text | None = Field(
-        default=None, description="Its server id. Defaults to IMPORT_SERVER_ID."
-    )
     resume: bool = Field(
         default=True,
         description="Resume an unfinished import and read only what is new. If false, every play "
         "is imported again; the table is kept.",
     )
     dry_run: bool = Field(default=False, description="Only report what an import would do.")
+
+
+class OneServer(BaseModel):
+    """Which server."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    server: _Text | None = Field(
+        default=None, description="Its server id. Defaults to every server."
+    )
 
 
 class Duplicates(BaseModel):
@@ -163,12 +178,13 @@ _REFUSED: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def create_api(runs: ImportRuns, forget_partitions: Callable[[], int]) -> FastAPI:
+def create_api(runs: ImportRuns, forget_partitions: Callable[[Settings], int]) -> FastAPI:
     """Create the application that answers below `/api/v1`.
 
     Args:
         runs: starts imports.
-        forget_partitions: removes every partition from the history; returns their number.
+        forget_partitions: removes the partitions of these settings from the history; returns
+            their number.
     """
     starting, validating = threading.Lock(), threading.Lock()
     app = FastAPI(
@@ -186,58 +202,71 @@ def create_api(runs: ImportRuns, forget_partitions: Callable[[], int]) -> FastAP
     @app.post(f"{API}/import/tautulli", responses=_BAD | _BUSY)
     def start_import(options: Annotated[ImportOptions | None, Body()] = None) -> Progress:
         """Start or resume an import; return its progress once it has begun."""
-        settings, options = load_settings(), options or ImportOptions()
-        source = _source(settings, options)
-        if options.server not in {None, settings.import_server_id}:
-            raise ConfigurationError(
-                f"there is no server {options.server}",
-                hint=f"the configured server is {settings.import_server_id}",
-            )
-        log = ImportLog(settings.data_dir)
+        settings, options = load_standing_settings(), options or ImportOptions()
+        chosen = servers_of(settings, options.server, options.source)
+        # Of several servers, an unreadable one must not keep the others from being imported.
+        sources = {one.server: _source(one, options) for one in chosen if len(chosen) == 1}
+        first = chosen[0]
+        log = log_of(first)
         with starting:
             _require_no_other(log, runs)
-            require_readable(source, settings.layout.snapshots)
+            for source in sources.values():
+                require_readable(source, first.layout.snapshots)
             before = log.read()
-            run_id = runs.launch(
-                {
-                    "source": str(source),
-                    "fresh": not options.resume,
-                    "dry_run": options.dry_run,
-                }
-            )
+            run_ids = [
+                runs.launch(
+                    one.server,
+                    {
+                        **({"source": str(sources[one.server])} if sources else {}),
+                        "fresh": not options.resume,
+                        "dry_run": options.dry_run,
+                    },
+                )
+                for one in chosen
+            ]
+            run_id = run_ids[0]
             _await_begin(log, lambda: runs.has_ended(run_id))
         record = log.current()
-        if not options.dry_run and record == before and runs.has_ended(run_id):
+        is_alone = len(run_ids) == 1
+        if is_alone and not options.dry_run and record == before and runs.has_ended(run_id):
             raise PipelineError("the import could not begin", hint=f"see /runs/{run_id}")
-        return _progress(log, run_id=run_id)
+        more = {} if is_alone else {"run_ids": run_ids}
+        return _progress(first if is_alone else settings, run_id=run_id, **more)
 
     @app.get(f"{API}/import/status")
     def import_status() -> Progress:
         """Return the progress of the running or last import."""
-        return _progress(ImportLog(load_settings().data_dir))
+        return _progress(load_standing_settings())
 
     @app.delete(f"{API}/import", responses=_BUSY)
-    def stop_import() -> Progress:
+    def stop_import(options: Annotated[OneServer | None, Body()] = None) -> Progress:
         """Stop the running import after its current batch; it can be resumed."""
-        log = ImportLog(load_settings().data_dir)
-        if stop_running_import(log) is None:
+        settings, server = _chosen(options)
+        if stop_running_import(ImportLock(settings.data_dir), server=server) is None:
             raise ImportRunningError(
-                "no import is running", hint="there is nothing to stop", progress=_summary(log)
+                "no import is running",
+                hint="there is nothing to stop",
+                progress=summary_of(settings),
             )
-        return _progress(log)
+        return _progress(settings)
 
     @app.delete(f"{API}/import/progress", responses=_BUSY)
-    def reset_import() -> Progress:
+    def reset_import(options: Annotated[OneServer | None, Body()] = None) -> Progress:
         """Forget the saved progress; the table is kept."""
-        settings = load_settings()
-        reset_progress(settings, forget_partitions)
-        return _progress(ImportLog(settings.data_dir))
+        settings, _ = _chosen(options)
+        reset_progress(settings, lambda: forget_partitions(settings))
+        return _progress(settings)
 
     @app.post(f"{API}/import/validate", responses=_BAD)
     def validate_source(options: Annotated[_Request | None, Body()] = None) -> dict[str, Any]:
         """Read the whole database and report what an import of it would do."""
         with validating:
-            return _findings(_source(load_settings(), options or _Request()))
+            options = options or _Request()
+            chosen = servers_of(load_standing_settings(), options.server, options.source)
+            if len(chosen) > 1:
+                ids = ", ".join(one.server for one in chosen)
+                raise ConfigurationError("no server given", hint=f"name one of {ids} as `server`")
+            return _findings(_source(chosen[0], options), chosen[0].server)
 
     app.add_exception_handler(RequestValidationError, _report_bad_request)
     app.add_exception_handler(HTTPException, _report_no_route)
@@ -282,13 +311,24 @@ def _summary(log: ImportLog) -> dict[str, Any]:
     return record.summary() if record else PENDING_SUMMARY
 
 
-def _progress(log: ImportLog, **more: object) -> Progress:
-    return Progress.model_validate(_summary(log) | more)
+def _progress(settings: Settings, **more: object) -> Progress:
+    return Progress.model_validate(summary_of(settings) | more)
 
 
-def _findings(source: Source) -> dict[str, Any]:
+def _chosen(options: OneServer | None) -> tuple[Settings, str | None]:
+    """Return the settings of the server that a request names, and its name in the file."""
+    settings = load_standing_settings()
+    if options is None or options.server is None:
+        return settings, None
+    (settings,) = settings.of_server(options.server)
+    return settings, settings.server
+
+
+def _findings(source: Source, server: str) -> dict[str, Any]:
     """Validate in a process of its own, which gives back its memory."""
-    command = (sys.executable, "-m", "tautulli_pipeline", "validate", "--json", "--", str(source))
+    of_server = ("--server", server) if server else ()
+    command = [sys.executable, "-m", "tautulli_pipeline", "validate", "--json", *of_server]
+    command += ["--", str(source)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if not done.stdout:
         raise PipelineError(f"the validation of {source} was killed", hint="try it again")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,13 +21,14 @@ from dagster_webserver.app import create_app_from_workspace_process_context
 
 from tautulli_pipeline.errors import PipelineError
 from tautulli_pipeline.orchestration.history import forget_history
+from tautulli_pipeline.orchestration.names import Names, names_of_servers
 from tautulli_pipeline.orchestration.workers import has_unfinished_runs
 from tautulli_pipeline.serving import report_page
 from tautulli_pipeline.serving.api import create_api
 from tautulli_pipeline.serving.login import Login
 from tautulli_pipeline.serving.paths import API
 from tautulli_pipeline.serving.same_origin import LOOPBACK_NAMES, SameOrigin
-from tautulli_pipeline.settings import Settings, load_settings
+from tautulli_pipeline.settings import Settings, load_standing_settings
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -44,39 +44,38 @@ mutation Launch($selector: JobOrPipelineSelector!, $config: RunConfigData!) {
   }
 }
 """
-_JOB: Final = "import_job"
-_SELECTOR: Final = {
+_LOCATION: Final = {
     "repositoryLocationName": "tautulli_pipeline.definitions",
     "repositoryName": "__repository__",
-    "pipelineName": _JOB,
 }
 
 
 @dataclass(frozen=True)
 class DagsterRuns:
-    """Starts runs of `import_job` as the UI does."""
+    """Starts runs of `import_job`, or of the job of a server, as the UI does."""
 
     instance: dg.DagsterInstance
     workspace: WorkspaceProcessContext
 
     def is_any_unfinished(self) -> bool:
         """Whether one is queued or running."""
-        return has_unfinished_runs(self.instance, _JOB)
+        return any(has_unfinished_runs(self.instance, names.job) for names in names_of_servers())
 
-    def launch(self, options: Mapping[str, object]) -> str:
+    def launch(self, server: str, options: Mapping[str, object]) -> str:
         """Start one; return its id.
 
         Raises:
             PipelineError: Dagster refuses to start it.
         """
-        config = {"ops": {"publish_partitions": {"config": dict(options)}}}
-        variables = {"selector": _SELECTOR, "config": config}
+        names = Names(server)
+        config = {"ops": {names.op: {"config": dict(options)}}}
+        variables = {"selector": {**_LOCATION, "pipelineName": names.job}, "config": config}
         answer = execute_query(self.workspace, _LAUNCH, variables)
         launched = (answer.get("data") or {}).get("launchRun") or {"__typename": "no answer"}
         if launched["__typename"] != "LaunchRunSuccess":
             raise PipelineError(
                 f"cannot start the import: {launched.get('message', launched['__typename'])}",
-                hint=f"start {_JOB} in the UI to see the cause",
+                hint=f"start {names.job} in the UI to see the cause",
             )
         return str(launched["run"]["runId"])
 
@@ -110,7 +109,7 @@ def protected(site: ASGIApp, settings: Settings, host: str) -> ASGIApp:
 
 def main(host: str, port: int) -> None:
     """Serve the web UI until SIGTERM or SIGINT."""
-    settings = load_settings()
+    settings = load_standing_settings()
     with (
         dg.DagsterInstance.get() as instance,
         WorkspaceProcessContext(
@@ -119,9 +118,7 @@ def main(host: str, port: int) -> None:
     ):
         site = _Site(
             create_app_from_workspace_process_context(workspace),
-            create_api(
-                DagsterRuns(instance, workspace), partial(forget_history, settings.data_dir)
-            ),
+            create_api(DagsterRuns(instance, workspace), forget_history),
             report_page.ReportPage(settings.layout),
         )
         uvicorn.run(protected(site, settings, host), host=host, port=port, log_level="warning")

@@ -204,7 +204,8 @@ def served(up: Served, server: ExternalServer, monkeypatch: pytest.MonkeyPatch) 
     yield up
     up.print_runs()
     wait_until(lambda: no_run_is_active(up), 0.2)
-    reset_progress(Settings(pipeline_data_dir=up.data_dir), lambda: forget_history(up.data_dir))
+    settings = Settings(pipeline_data_dir=up.data_dir)
+    reset_progress(settings, lambda: forget_history(settings))
     for file in up.data_dir.glob("playback.duckdb*"):
         file.unlink()
     server.delete_stream()

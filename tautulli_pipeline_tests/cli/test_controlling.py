@@ -125,7 +125,7 @@ def test_stop_ignores_a_running_reset(settings, capsys):
 
 
 def test_a_failed_stop_request_names_the_process(settings, capsys, monkeypatch):
-    def refuse(_lock, _claim):
+    def refuse(_lock, _claim, **_how):
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(ImportLock, "request_stop", refuse)
@@ -138,7 +138,7 @@ def test_a_failed_stop_request_names_the_process(settings, capsys, monkeypatch):
 
 
 def test_stop_succeeds_if_the_import_ends_meanwhile(settings, capsys, monkeypatch):
-    def gone(_lock, _claim):
+    def gone(_lock, _claim, **_how):
         raise FileNotFoundError
 
     monkeypatch.setattr(ImportLock, "request_stop", gone)

@@ -16,6 +16,7 @@ from tautulli_pipeline.errors import PipelineError, SourceError, StoppedError
 from tautulli_pipeline.imports.health import last_completed_at
 from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Outcomes, Status
 from tautulli_pipeline.imports.running import RunningImport
+from tautulli_pipeline.settings import Settings
 
 SOURCE = Path("/media/tautulli.db")
 GONE = SourceError("it is gone")
@@ -24,7 +25,7 @@ GONE = SourceError("it is gone")
 def problem(tmp_path, max_age_hours=None):
     """Return why the data directory is unhealthy; '' if it is not."""
     try:
-        last_completed_at(tmp_path, max_age_hours)
+        last_completed_at(Settings(pipeline_data_dir=tmp_path), max_age_hours)
     except PipelineError as error:
         found = error
     else:
@@ -76,7 +77,7 @@ def test_without_an_import_it_is_unhealthy_and_nothing_is_created(tmp_path):
 def test_after_an_import_that_completed_it_is_healthy(attempts, tmp_path):
     attempts.complete()
     assert problem(tmp_path) == ""
-    age = datetime.now(UTC) - last_completed_at(tmp_path)
+    age = datetime.now(UTC) - last_completed_at(Settings(pipeline_data_dir=tmp_path))
     assert timedelta() <= age < timedelta(minutes=1)
 
 
@@ -100,10 +101,10 @@ def test_while_an_import_runs_the_one_before_it_counts(attempts, tmp_path):
     with ExitStack() as stack:
         attempts.begin(stack).complete()
         assert problem(tmp_path) == ""
-    completed_at = last_completed_at(tmp_path)
+    completed_at = last_completed_at(Settings(pipeline_data_dir=tmp_path))
     with ExitStack() as stack:
         attempts.begin(stack, fresh=True)
-        assert last_completed_at(tmp_path) == completed_at
+        assert last_completed_at(Settings(pipeline_data_dir=tmp_path)) == completed_at
         assert "more than 0" in problem(tmp_path, 0)
     attempts.fail(fresh=True)
     for resumed in (False, True):
@@ -174,7 +175,9 @@ def test_records_of_the_first_version_say_when_they_completed(log, tmp_path):
     for name in since:
         del fields[name]
     file.write_bytes(orjson.dumps(fields))
-    assert last_completed_at(tmp_path) == began_at + timedelta(seconds=90)
+    assert last_completed_at(Settings(pipeline_data_dir=tmp_path)) == began_at + timedelta(
+        seconds=90
+    )
 
 
 def test_a_damaged_record_is_unhealthy(tmp_path):

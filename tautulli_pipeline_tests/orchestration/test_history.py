@@ -16,16 +16,18 @@ from hypothesis import strategies as st
 from tautulli_pipeline.imports.plan import Finished
 from tautulli_pipeline.imports.receipts import DUPLICATE, PUBLISHED, ROWS, Receipt
 from tautulli_pipeline.orchestration import history
-from tautulli_pipeline.orchestration.column_schemas import HISTORY_KEY, STREAM_KEY, TABLE_KEY
+from tautulli_pipeline.orchestration.column_schemas import TABLE_KEY
 from tautulli_pipeline.orchestration.history import (
     DATA_VERSION,
     DagsterHistory,
     last_materialized_at,
     published_before,
 )
+from tautulli_pipeline.orchestration.names import ONLY
 from tautulli_pipeline.source.partitions import LAST_GRID_ID, Grid
 from tautulli_pipeline.source.survey import PartitionContent
 
+HISTORY_KEY, STREAM_KEY = ONLY.history_key, ONLY.stream_key
 FIRST, SECOND, THIRD = (Grid(10).partition_of(i).key for i in (1, 11, 21))
 
 

@@ -13,13 +13,13 @@ from tautulli_pipeline.errors import ImportRunningError
 from tautulli_pipeline.imports import reset as reset_module
 from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Status
 from tautulli_pipeline.imports.reset import Forgotten, reset_progress
-from tautulli_pipeline.orchestration.column_schemas import STREAM_KEY
 from tautulli_pipeline.orchestration.history import (
     DATA_VERSION,
     DagsterHistory,
     forget_history,
 )
 from tautulli_pipeline.orchestration.instance import open_instance
+from tautulli_pipeline.orchestration.names import ONLY
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.source.partitions import Grid
 
@@ -27,7 +27,7 @@ KEYS = [Grid(10).partition_of(1).key, Grid(10).partition_of(11).key]
 
 
 def reset(settings):
-    return reset_progress(settings, partial(forget_history, settings.data_dir))
+    return reset_progress(settings, partial(forget_history, settings))
 
 
 def record_of(settings):
@@ -56,7 +56,9 @@ def test_reset_deletes_record_receipts_and_ranges_and_keeps_the_table(settings, 
     with open_instance(settings.data_dir) as instance:
         DagsterHistory(instance).show(KEYS)
         instance.report_runless_asset_event(
-            dg.AssetMaterialization(STREAM_KEY, partition=KEYS[0], tags={DATA_VERSION: "i:p:d"})
+            dg.AssetMaterialization(
+                ONLY.stream_key, partition=KEYS[0], tags={DATA_VERSION: "i:p:d"}
+            )
         )
     assert reset(settings) == Forgotten(record.import_id, partitions=2, receipts=3)
     assert not settings.layout.import_record.exists()

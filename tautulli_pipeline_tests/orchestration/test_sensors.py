@@ -22,10 +22,11 @@ from tautulli_pipeline.errors import (
 from tautulli_pipeline.imports.connections import stream_address
 from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Outcomes, Status
 from tautulli_pipeline.orchestration.instance import open_instance
+from tautulli_pipeline.orchestration.names import ONLY
 from tautulli_pipeline.orchestration.sensors import (
     dry_run_schedule,
-    import_schedule,
-    new_history_sensor,
+    history_sensor_of,
+    import_schedule_of,
     stream_backlog_sensor,
 )
 from tautulli_pipeline.settings import load_settings
@@ -38,6 +39,8 @@ from tautulli_pipeline_tests.tautulli_server import KEY, send_error, serving_tau
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+new_history_sensor, import_schedule = history_sensor_of(ONLY), import_schedule_of(ONLY)
 
 PLAYS = [play(row_id) for row_id in (0, 1, 2, 11, 12)]
 KEYS = ["0000000001-0000000010", "0000000011-0000000020", "other"]

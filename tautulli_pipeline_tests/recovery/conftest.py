@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tautulli_pipeline.demo.database import make_demo_database
-from tautulli_pipeline.orchestration.history import STREAM_KEY
 from tautulli_pipeline.orchestration.instance import open_instance
+from tautulli_pipeline.orchestration.names import ONLY
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,7 @@ def published(data_dir: Path) -> int:
 def publications(data_dir: Path) -> Counter[str]:
     """Return how often each partition was published, according to Dagster."""
     with open_instance(data_dir) as instance:
-        found = instance.fetch_materializations(STREAM_KEY, limit=5000).records
+        found = instance.fetch_materializations(ONLY.stream_key, limit=5000).records
         return Counter(str(record.partition_key) for record in found)
 
 

@@ -156,7 +156,7 @@ if step == "receipts":
 else:
     reset.ImportLog.remove = die
 settings = load_settings()
-reset.reset_progress(settings, lambda: forget_history(settings.data_dir))
+reset.reset_progress(settings, lambda: forget_history(settings))
 """
 
 

@@ -41,7 +41,7 @@ class CompletedRuns:
     def is_any_unfinished(self) -> bool:
         return self.unfinished
 
-    def launch(self, options: Mapping[str, object]) -> str:
+    def launch(self, _server: str, options: Mapping[str, object]) -> str:
         self.launched.append(options)
         if self.records:
             began = ImportRecord.begin(self.source, "default", fresh=bool(options["fresh"]))
@@ -75,7 +75,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("PIPELINE_DATA_DIR", str(data_dir))
         patched.setenv("IMPORT_DB_PATH", str(database))
-        with on_a_server(SameOrigin(create_api(runs, lambda: 0))) as port:
+        with on_a_server(SameOrigin(create_api(runs, lambda _settings: 0))) as port:
             yield Site(port, runs, log, database)
 
 

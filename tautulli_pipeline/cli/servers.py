@@ -1,0 +1,206 @@
+"""Importing the servers of the configuration file one after the other."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from filelock import Timeout
+
+from tautulli_pipeline.cli.importing import Wanted, import_one, require_no_other_import, warn_of
+from tautulli_pipeline.cli.lines import print_line, print_notice
+from tautulli_pipeline.cli.options import database_path
+from tautulli_pipeline.cli.progress import ProgressView, open_progress
+from tautulli_pipeline.cli.reporting import print_json, report_unreadable
+from tautulli_pipeline.cli.validating import as_record, find, print_outcomes
+from tautulli_pipeline.errors import (
+    AnalyticsError,
+    PipelineError,
+    StoppedError,
+    WarehouseHeldError,
+    in_one_line,
+)
+from tautulli_pipeline.imports.import_lock import ImportLock
+from tautulli_pipeline.imports.overview import summary_of_server, together
+from tautulli_pipeline.imports.record import ImportRecord, log_of
+from tautulli_pipeline.imports.results import headline
+from tautulli_pipeline.imports.stopping import import_stop
+from tautulli_pipeline.settings import Settings
+
+
+@dataclass
+class _Attempts:
+    """What became of each server that was tried, in order.
+
+    Attributes:
+        failures: the errors by server.
+        is_stopped: whether the whole command was asked to stop.
+    """
+
+    chosen: Sequence[Settings]
+    records: dict[str, ImportRecord] = field(default_factory=dict)
+    failures: dict[str, PipelineError] = field(default_factory=dict)
+    is_stopped: bool = False
+
+    def run(self, settings: Settings, attempt: Callable[[], ImportRecord]) -> None:
+        """Try one server; an error does not keep the others from being tried."""
+        server = settings.server
+        try:
+            self.records[server] = attempt()
+        except PipelineError as error:
+            self.failures[server] = error
+        except Exception as error:  # the outermost boundary of one server
+            unexpected = PipelineError(in_one_line(error), hint="see --debug and the logs")
+            unexpected.__cause__ = error
+            self.failures[server] = unexpected
+
+    def summaries(self) -> list[dict[str, Any]]:
+        """Return the summary of each server, also of those that were not tried."""
+        found = []
+        for settings in self.chosen:
+            failure = self.failures.get(settings.server)
+            is_stopped = isinstance(failure, StoppedError)
+            error = in_one_line(failure) if failure and not is_stopped else None
+            record = self.records.get(settings.server) or log_of(settings).current()
+            found.append(summary_of_server(settings, record, error))
+        return found
+
+    def raise_first(self, facts: dict[str, Any]) -> None:
+        """Raise the error of the first server that failed; report the others."""
+        failed = [one.server for one in self.chosen if one.server in self.failures]
+        if not failed:
+            return
+        for server in failed[1:]:
+            print_notice(f"{server}: {in_one_line(self.failures[server])}")
+        first = self.failures[failed[0]]
+        first.message = f"{failed[0]}: {first.message}"
+        first.more = facts
+        raise first
+
+
+def run_imports(
+    settings: Settings,
+    chosen: Sequence[Settings],
+    wanted: Wanted,
+    *,
+    as_json: bool,
+    began_at: float,
+) -> None:
+    """Import these servers in order; every one is tried.
+
+    Raises:
+        PipelineError: that of the first server that failed.
+    """
+    require_no_other_import(settings)
+    attempts = _Attempts(chosen)
+    with open_progress(sys.stderr) as progress, _kept_lock(settings) as lock:
+        for one in chosen:
+            progress.of_server(one.server)
+            _import(one, wanted, attempts, progress=progress, lock=lock, began_at=began_at)
+            if attempts.is_stopped:
+                break
+            began_at = time.monotonic()
+            if isinstance(attempts.failures.get(one.server), WarehouseHeldError):
+                wanted = replace(wanted, wait_seconds=0)  # it has been waited for already
+    if attempts.records and not attempts.is_stopped:
+        warn_of(_build(settings))
+    facts = together(attempts.summaries())
+    if not as_json:
+        _print_records(settings, attempts.records)
+    attempts.raise_first(facts)
+    if as_json:
+        print_json(facts)
+
+
+def _print_records(settings: Settings, records: Mapping[str, ImportRecord]) -> None:
+    for server, record in records.items():
+        report_unreadable(record.unreadable)
+        print_line(f"{server}: {headline(record)}")
+    if records:
+        print_line(f"the plays are in the table playback_events of {settings.warehouse_path}")
+
+
+@contextmanager
+def _kept_lock(settings: Settings) -> Iterator[ImportLock]:
+    """Hold the lock for all servers, once there is a data directory."""
+    lock = ImportLock(settings.data_dir)
+    with ExitStack() as stack:
+        if settings.data_dir.is_dir():
+            try:
+                stack.enter_context(lock.kept())
+            except Timeout:
+                raise log_of(settings).running() from None
+        yield lock
+
+
+def _import(
+    settings: Settings,
+    wanted: Wanted,
+    attempts: _Attempts,
+    *,
+    progress: ProgressView,
+    lock: ImportLock,
+    began_at: float,
+) -> None:
+    from tautulli_pipeline.imports.consumer_client import spawned_consumer
+
+    stop = import_stop()
+
+    def attempt() -> ImportRecord:
+        with stop.heard(), spawned_consumer() as consumer:
+            record, _ = import_one(
+                settings,
+                wanted,
+                source=database_path(settings, wanted.source),
+                consumer=consumer,
+                progress=progress,
+                stop=stop,
+                began_at=began_at,
+                lock=lock,
+            )
+        return record
+
+    attempts.run(settings, attempt)
+    attempts.is_stopped = stop.is_requested and not stop.is_for_one
+
+
+def _build(settings: Settings) -> AnalyticsError | None:
+    from tautulli_pipeline.orchestration.command_line import build_by_job
+
+    stop = import_stop()
+    with stop.heard():
+        return build_by_job(settings, stop)
+
+
+def run_dry_runs(chosen: Sequence[Settings], wanted: Wanted, *, as_json: bool) -> None:
+    """Report the outcome counts of an import of each of these servers.
+
+    Raises:
+        PipelineError: that of the first server whose database cannot be read.
+    """
+    attempts = _Attempts(chosen)
+    compared: dict[str, dict[str, Any]] = {}
+    for settings in chosen:
+
+        def attempt(settings: Settings = settings) -> ImportRecord:
+            began_at = time.monotonic()
+            path = database_path(settings, wanted.source)
+            findings = find(settings, path, salvaging=wanted.salvage)
+            report_unreadable(findings.unreadable)
+            if not as_json:
+                print_line(f"{settings.server}:")
+                print_outcomes(findings)
+            compared[settings.server] = asdict(findings.warehouse)
+            return as_record(findings, settings.server, time.monotonic() - began_at)
+
+        attempts.run(settings, attempt)
+        if isinstance(attempts.failures.get(settings.server), StoppedError):
+            break
+    facts = together([one | {"warehouse": compared.get(one["id"])} for one in attempts.summaries()])
+    attempts.raise_first(facts)
+    if as_json:
+        print_json(facts)
