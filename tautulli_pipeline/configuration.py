@@ -208,7 +208,7 @@ def _contradictions(found: Configuration) -> Iterator[str]:
             if key in accounts:
                 yield (
                     f"people[{number}].users = {{ server = {account.server!r}, id = {account.id} "
-                    "}} is listed twice: an account belongs to one person"
+                    "} is listed twice: an account belongs to one person"
                 )
             accounts.add(key)
 

@@ -19,6 +19,7 @@ from tautulli_pipeline.cli.reporting import print_json, report_unreadable
 from tautulli_pipeline.cli.validating import as_record, find, print_outcomes
 from tautulli_pipeline.errors import (
     AnalyticsError,
+    ConfigurationError,
     PipelineError,
     StoppedError,
     WarehouseHeldError,
@@ -59,15 +60,25 @@ class _Attempts:
             self.failures[server] = unexpected
 
     def summaries(self) -> list[dict[str, Any]]:
-        """Return the summary of each server, also of those that were not tried."""
+        """Return the summary of each server; those that were not tried are pending."""
         found = []
         for settings in self.chosen:
             failure = self.failures.get(settings.server)
             is_stopped = isinstance(failure, StoppedError)
             error = in_one_line(failure) if failure and not is_stopped else None
-            record = self.records.get(settings.server) or log_of(settings).current()
-            found.append(summary_of_server(settings, record, error))
+            found.append(summary_of_server(settings, self._record_of(settings), error))
         return found
+
+    def _record_of(self, settings: Settings) -> ImportRecord | None:
+        """Return the record of an attempt; None if it did not begin: the last one is older."""
+        server = settings.server
+        if server not in self.failures or server in self.records:
+            return self.records.get(server)
+        try:
+            last = log_of(settings).read()
+        except ConfigurationError:  # a damaged record
+            return None
+        return None if last is None or last.refused else last
 
     def raise_first(self, facts: dict[str, Any]) -> None:
         """Raise the error of the first server that failed; report the others."""

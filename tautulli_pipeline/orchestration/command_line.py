@@ -66,7 +66,7 @@ def import_by_jobs(
         execute = partial(_execute, instance=instance, tags=tags, stop=stop)
         build: Callable[[Request], Built] = build_in_process
         if opened.prepare(history).work:
-            execute(_job(Names(settings.server).job), {"importing": importing})
+            execute(_job(settings, Names(settings.server).job), {"importing": importing})
             if builds:
                 build = stack.enter_context(started_builder())  # it is ready when it is needed
         else:
@@ -141,7 +141,9 @@ def _record(
 
     # The checks scan whole tables, and charts take two seconds. Both are made when Dagster itself
     # runs `consume_job`.
-    job = _job("consume_job").get_subset(asset_selection=keys, asset_check_selection=set())
+    job = _job(settings, "consume_job").get_subset(
+        asset_selection=keys, asset_check_selection=set()
+    )
     try:
         execute(job, {**resources, "building": building, "charting": dict})
     except dg.Failure:
@@ -150,11 +152,12 @@ def _record(
     return failures[0] if failures else None
 
 
-def _job(name: str) -> dg.JobDefinition:
+def _job(settings: Settings, name: str) -> dg.JobDefinition:
     # Loading the definitions takes time, and an import that finds nothing new needs none.
-    from tautulli_pipeline.definitions import defs
+    from tautulli_pipeline.definitions import definitions_of
 
-    return defs.resolve_job_def(name)
+    servers = tuple(Names(one.server) for one in settings.each_server)
+    return definitions_of(servers).resolve_job_def(name)
 
 
 def _execute(

@@ -1,0 +1,123 @@
+"""Several servers of `pipeline.toml` in one data directory, from the command line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tautulli_pipeline_tests.cases import make_database, play
+from tautulli_pipeline_tests.command import imported, outcomes, query, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOME = [play(row_id, user_id=5) for row_id in range(1, 4)]
+# The same row ids and users.
+CABIN = [play(row_id, user_id=5, title="Heat", started=row_id * 7_000) for row_id in range(1, 3)]
+PLAYS = "SELECT server_id, count(*) FROM playback_events GROUP BY ALL ORDER BY 1"
+FILE = """
+[[servers]]
+id = "home"
+source = "../home.db"
+replaces = ["default"]
+
+[[servers]]
+id = "cabin"
+source = "../cabin.db"
+"""
+
+
+def write(path: Path, plays: list[Any]) -> Path:
+    path.unlink(missing_ok=True)
+    make_database(path, plays=plays)
+    return path
+
+
+def of_each(summary: dict[str, Any], name: str) -> dict[str, Any]:
+    return {one["id"]: one[name] for one in summary["servers"]}
+
+
+@pytest.fixture
+def known(data_dir: Path) -> Path:
+    """A data directory with the plays of one server, to which the file adds another."""
+    source = write(data_dir.with_name("home.db"), HOME)
+    assert imported(source, data_dir=data_dir)["imported"] == 3
+    write(data_dir.with_name("cabin.db"), CABIN)
+    (data_dir / "pipeline.toml").write_text(FILE)
+    return data_dir
+
+
+def test_the_file_adds_a_server_and_forgets_nothing_of_the_first_one(known: Path) -> None:
+    first = imported(data_dir=known)
+    assert of_each(first, "unchanged") == {"home": 3, "cabin": 0}
+    assert of_each(first, "imported") == {"home": 0, "cabin": 2}
+    assert (first["imported"], first["unchanged"], first["published"]) == (2, 3, 2)
+    assert query(known, PLAYS) == [("cabin", 2), ("default", 3)]
+
+    # One broken server for a night.
+    write(known.with_name("home.db"), [*HOME, play(4, user_id=5)])
+    cabin = known.with_name("cabin.db")
+    whole = cabin.read_bytes()
+    cabin.write_bytes(b"broken")
+    (known / "pipeline.toml").write_text(
+        FILE.replace('id = "home"', 'id = "house"').replace('["default"]', '["default", "home"]')
+    )
+    night = run("import", "--json", data_dir=known)
+    assert night.exit_code == 3
+    assert night.json["error"].startswith("cabin: ")
+    assert night.json["hint"]
+    assert of_each(night.json, "status") == {"house": "completed", "cabin": "failed"}
+    assert of_each(night.json, "imported") == {"house": 1, "cabin": 0}
+    # Its range of ids has changed, and its rows are in the table already.
+    assert night.json["duplicates"] == {"stream": 0, "cache": 0, "database": 3}
+    assert night.json["servers"][1]["error"]
+    assert query(known, PLAYS) == [("cabin", 2), ("default", 3), ("house", 1)]
+    health = run("health", data_dir=known)
+    assert (health.exit_code, "cabin: the last import failed" in health.stderr) == (1, True)
+    assert of_each(run("status", "--json", data_dir=known).json, "status")["cabin"] == "failed"
+
+    # The next nights: nothing is published.
+    cabin.write_bytes(whole)
+    for _ in range(2):
+        quiet = imported(data_dir=known)
+        assert (quiet["status"], quiet["published"], quiet["unchanged"]) == ("completed", 0, 6)
+    assert run("health", data_dir=known).exit_code == 0
+
+    # Without the file, the first server is as it was.
+    (known / "pipeline.toml").unlink()
+    alone = imported(known.with_name("home.db"), data_dir=known, IMPORT_SERVER_ID="house")
+    assert outcomes(alone) == {"unchanged": 4}
+
+
+def test_one_server_is_imported_reset_or_refused_by_its_id(known: Path) -> None:
+    one = imported("--server", "cabin", data_dir=known)
+    assert of_each(one, "imported") == {"cabin": 2}
+    unknown = run("import", "--server", "barn", data_dir=known)
+    assert (unknown.exit_code, "there is no server barn" in unknown.stderr) == (2, True)
+    assert "configured are home, cabin" in unknown.stderr
+    unclear = run("import", known.with_name("other.db"), data_dir=known)
+    assert (unclear.exit_code, "not clear which server" in unclear.stderr) == (2, True)
+    stopped = run("stop", "--server", "cabin", "--json", data_dir=known).json
+    assert (stopped["server_id"], stopped["stop_requested"]) == ("cabin", False)
+
+    forgotten = run("reset", "--server", "cabin", "--json", data_dir=known).json["forgotten"]
+    assert forgotten["partitions"] == 1
+    status = run("status", data_dir=known).stdout.splitlines()
+    assert status[0].startswith("home: completed: imported 3 plays")
+    assert status[1].startswith("cabin: pending: nothing has been imported yet")
+    again = imported(data_dir=known)
+    assert of_each(again, "unchanged") == {"home": 3, "cabin": 0}
+    assert again["servers"][1]["duplicates"]["database"] == 2
+
+
+def test_a_bad_file_is_refused_before_anything_starts(data_dir: Path) -> None:
+    data_dir.mkdir()
+    (data_dir / "pipeline.toml").write_text('[[servers]]\nid = "my plex"\nsource = "a.db"\n')
+    refused = run("import", "--json", data_dir=data_dir)
+    assert refused.exit_code == 2
+    assert refused.json["error"].endswith(
+        "pipeline.toml is not usable: servers[0].id = 'my plex' is not allowed: it must be 1 to "
+        "32 characters of a-z, 0-9 and _ for a server, and the user id for an account"
+    )
+    assert [path.name for path in data_dir.iterdir()] == ["pipeline.toml"]
