@@ -9,6 +9,7 @@ from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.events.servers import Servers
 from tautulli_pipeline.orchestration.analytics import request_for
 from tautulli_pipeline.orchestration.names import Names, names_of_servers
+from tautulli_pipeline.serving.configuration_watch import ConfigurationWatch
 from tautulli_pipeline.settings import load_settings, load_standing_settings
 
 GOOD = """
@@ -150,3 +151,23 @@ def test_a_running_process_keeps_the_last_good_file(file, tmp_path):
     assert names_of_servers() == [Names("house"), Names("cabin")]
     file.unlink()
     assert names_of_servers() == [Names()]
+
+
+def test_up_notices_a_changed_file_once_and_keeps_the_last_good_one(file):
+    said = []
+    watch = ConfigurationWatch(load_standing_settings(), said.append)
+    assert not watch.has_new_servers()
+    file.write_text(GOOD)
+    assert [watch.has_new_servers(), watch.has_new_servers()] == [True, False]
+    file.write_text(GOOD.replace("Europe/Berlin", "Europe/Paris"))
+    assert not watch.has_new_servers()  # the definitions stay the same
+    assert watch.settings.timezone == "Europe/Paris"
+    file.write_text("servers = 1")
+    assert [watch.has_new_servers(), watch.has_new_servers()] == [False, False]
+    assert watch.settings.timezone == "Europe/Paris"
+    file.unlink()
+    assert watch.has_new_servers()
+    changed = f"{file} has changed; "
+    assert said[:2] == [f"{changed}the servers are home, cabin"] * 2
+    assert said[2].endswith("the last good one stays in force")
+    assert said[3:] == [f"{changed}it lists no servers"]

@@ -9,7 +9,12 @@ import click
 
 from tautulli_pipeline.cli.auditing import duplicate_commands, letter_commands
 from tautulli_pipeline.cli.options import DEBUG, SERVER, SourceParameter, output_options, tidied
-from tautulli_pipeline.settings import WAREHOUSE_WAIT_SECONDS, load_demo_settings, load_settings
+from tautulli_pipeline.settings import (
+    WAREHOUSE_WAIT_SECONDS,
+    load_demo_settings,
+    load_settings,
+    load_standing_settings,
+)
 
 # The source module checks whether the file is readable: that has its own exit code.
 _DATABASE = click.argument(
@@ -251,7 +256,8 @@ def up(*, port: int, host: str) -> None:
     from tautulli_pipeline.cli.lines import print_notice
     from tautulli_pipeline.imports.stopping import Stop
 
-    settings, stop = tidied(load_settings()), Stop("stopped; unfinished work can be resumed")
+    settings = tidied(load_standing_settings(print_notice))
+    stop = Stop("stopped; unfinished work can be resumed")
     with stop.heard():
         from tautulli_pipeline.serving.up import Serving
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Final
 
@@ -22,18 +23,20 @@ from filelock import FileLock, Timeout
 from tautulli_pipeline.data_dir.directory import data_directory, explained_faults
 from tautulli_pipeline.data_dir.files import write_atomically
 from tautulli_pipeline.data_dir.logs import log_to
-from tautulli_pipeline.errors import ConfigurationError, PipelineError
+from tautulli_pipeline.errors import ConfigurationError, PipelineError, SourceError, in_one_line
 from tautulli_pipeline.imports.connections import check_login, stream_address
 from tautulli_pipeline.imports.record import ImportLog
 from tautulli_pipeline.imports.source_watch import require_readable
 from tautulli_pipeline.imports.sources import configured_source
 from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.orchestration.instance import dagster_home, open_instance
+from tautulli_pipeline.orchestration.names import names_of_servers
 from tautulli_pipeline.orchestration.workers import (
     end_runs,
     fail_orphaned_runs,
     has_unfinished_runs,
 )
+from tautulli_pipeline.serving.configuration_watch import ConfigurationWatch
 from tautulli_pipeline.serving.same_origin import LOOPBACK_NAMES
 from tautulli_pipeline.serving.webserver import Webserver
 from tautulli_pipeline.settings import Settings
@@ -162,8 +165,18 @@ class Serving:
                 return
             self.say(f"{self.url}  (Ctrl-C to stop; logs are in {services[0].log.parent})")
             self._start_import(webserver, instance)
+            watch = ConfigurationWatch(self.settings, self.say)
             while not self.stop.wait(_POLL_SECONDS):
                 self._keep_running(services)
+                if watch.has_new_servers():
+                    self._reload(webserver)
+
+    def _reload(self, webserver: Webserver) -> None:
+        """Show the new servers in the UI. The daemon reloads by itself once a minute."""
+        try:
+            webserver.reload()
+        except (OSError, HTTPException) as error:  # one that restarts reads the new file
+            _log.warning("cannot reload the definitions: %r", error)
 
     def _require_protection(self) -> None:
         """Raise a `ConfigurationError` if others could reach the UI without a password."""
@@ -188,11 +201,20 @@ class Serving:
         )
 
     def _require_database(self) -> None:
-        """Raise a `SourceError` if sensors could not read IMPORT_DB_PATH."""
-        path = configured_source(self.settings)
-        if path is not None:
-            with self.stop.interruptible():
-                require_readable(path, self.settings.layout.snapshots)
+        """Raise a `SourceError` if sensors could not read IMPORT_DB_PATH.
+
+        One of several servers may be away; it must not keep the others from being imported.
+        """
+        for settings in self.settings.each_server:
+            try:
+                path = configured_source(settings)
+                if path is not None:
+                    with self.stop.interruptible():
+                        require_readable(path, settings.layout.snapshots)
+            except (ConfigurationError, SourceError) as error:
+                if not settings.server:
+                    raise
+                self.say(f"{settings.server}: {in_one_line(error)}")
 
     def _services(self) -> list[_Service]:
         log = self.settings.layout.log
@@ -225,10 +247,10 @@ class Serving:
             return
         if not self.settings.import_enabled:
             self.say("IMPORT_AUTO_START is ignored because IMPORT_ENABLED is not true")
-        elif self.settings.import_db_path is None:
+        elif not any(one.import_db_path for one in self.settings.each_server):
             self.say("IMPORT_AUTO_START is ignored because IMPORT_DB_PATH is not set")
         elif (
-            has_unfinished_runs(instance, "import_job")
+            any(has_unfinished_runs(instance, names.job) for names in names_of_servers())
             or ImportLog(self.settings.data_dir).lock.holder()
         ):
             self.say("an import is already running")

@@ -15,6 +15,7 @@ from tautulli_pipeline.errors import PipelineError
 from tautulli_pipeline.serving.paths import API
 
 _TIMEOUT_SECONDS: Final = 60.0
+_RELOAD: Final = "mutation { reloadWorkspace { __typename } }"
 _LOADED: Final = """
 query { repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }
 """
@@ -34,6 +35,15 @@ class Webserver:
         except (OSError, HTTPException):  # it is starting or has exited
             return False
         return bool(found.get("nodes"))
+
+    def reload(self) -> None:
+        """Let it load the pipeline's definitions again.
+
+        Raises:
+            OSError: it does not answer.
+            HTTPException: it answers something else.
+        """
+        self._ask("/graphql", {"query": _RELOAD})
 
     def start_import(self) -> str:
         """Start an import; return its run id.
