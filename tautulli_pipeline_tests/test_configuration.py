@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tautulli_pipeline.configuration import Configuration, parse_configuration
@@ -9,6 +11,7 @@ from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.events.servers import Servers
 from tautulli_pipeline.orchestration.analytics import request_for
 from tautulli_pipeline.orchestration.names import Names, names_of_servers
+from tautulli_pipeline.serving import configuration_watch
 from tautulli_pipeline.serving.configuration_watch import ConfigurationWatch
 from tautulli_pipeline.settings import load_settings, load_standing_settings
 
@@ -153,7 +156,19 @@ def test_a_running_process_keeps_the_last_good_file(file, tmp_path):
     assert names_of_servers() == [Names()]
 
 
-def test_up_notices_a_changed_file_once_and_keeps_the_last_good_one(file):
+def test_up_waits_until_a_file_is_written_whole(file):
+    watch = ConfigurationWatch(load_standing_settings(), [].append)
+    file.write_text("")
+    assert not watch.has_new_servers()
+    file.write_text(GOOD)
+    assert not watch.has_new_servers()
+    assert not watch.settings.has_servers
+    time.sleep(1.1)
+    assert watch.has_new_servers()
+
+
+def test_up_notices_a_changed_file_once_and_keeps_the_last_good_one(file, monkeypatch):
+    monkeypatch.setattr(configuration_watch, "_SETTLES_AFTER_SECONDS", 0)
     said = []
     watch = ConfigurationWatch(load_standing_settings(), said.append)
     assert not watch.has_new_servers()

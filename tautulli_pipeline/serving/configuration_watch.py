@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 from tautulli_pipeline.errors import ConfigurationError, in_one_line
 from tautulli_pipeline.settings import Settings, load_standing_settings
+
+_SETTLES_AFTER_SECONDS: Final = 1.0
 
 
 @dataclass
@@ -23,12 +27,16 @@ class ConfigurationWatch:
     say: Callable[[str], None]
 
     def __post_init__(self) -> None:
-        self._seen = self._look()
+        self._seen = self._changing = self._look()
+        self._changing_since = time.monotonic()
 
     def has_new_servers(self) -> bool:
         """Read the file if it has changed; return whether other servers are in force now."""
         seen = self._look()
-        if seen == self._seen:
+        if seen != self._changing:
+            self._changing, self._changing_since = seen, time.monotonic()
+        # An editor may not have written all of it yet.
+        if seen == self._seen or time.monotonic() - self._changing_since < _SETTLES_AFTER_SECONDS:
             return False
         self._seen = seen
         try:
