@@ -16,6 +16,7 @@ from tautulli_pipeline.cli.lines import print_line, print_notice
 from tautulli_pipeline.cli.options import database_path
 from tautulli_pipeline.cli.progress import ProgressView, open_progress
 from tautulli_pipeline.cli.reporting import print_json, report_unreadable
+from tautulli_pipeline.cli.status import print_found
 from tautulli_pipeline.cli.validating import as_record, find, print_outcomes
 from tautulli_pipeline.errors import (
     AnalyticsError,
@@ -117,11 +118,15 @@ def run_imports(
             began_at = time.monotonic()
             if isinstance(attempts.failures.get(one.server), WarehouseHeldError):
                 wanted = replace(wanted, wait_seconds=0)  # it has been waited for already
+    unbuilt = None
     if attempts.records and not attempts.is_stopped:
-        warn_of(_build(settings))
+        unbuilt = _build(settings)
+        warn_of(unbuilt)
     facts = together(attempts.summaries())
     if not as_json:
         _print_records(settings, attempts.records)
+        if unbuilt is None:
+            print_found(settings.layout)
     attempts.raise_first(facts)
     if as_json:
         print_json(facts)

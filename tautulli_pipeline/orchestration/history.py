@@ -108,8 +108,9 @@ class DagsterHistory:
             contents = self._data_versions(names.history_key)
             for key, text in self._data_versions(names.stream_key).items():
                 known = [one for one in _parse_all(text, moved) if one.place == place]
-                if known and key not in self._finished:
-                    self._finished[key] = known
+                own = self._finished.get(key, [])
+                if known and all(one.place != place for one in own):
+                    self._finished[key] = [*known, *own]
                     self._carried[key] = contents.get(key, known[0].content)
 
     def _recorded_elsewhere(self) -> list[Names]:
