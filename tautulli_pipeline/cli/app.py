@@ -162,7 +162,7 @@ def reset(*, server: str | None, as_json: bool) -> None:
 
 @application.command(short_help="Write a page of tables and charts.")
 @click.option("--year", type=click.IntRange(1, 9999), help="Only plays of this year.")
-@click.option("--user", default="", metavar="NAME", help="Only plays of this person.")
+@click.option("--user", metavar="NAME", help="Only plays of this person.")
 @click.option(
     "--out",
     "file",
@@ -172,7 +172,9 @@ def reset(*, server: str | None, as_json: bool) -> None:
 )
 @click.option("--open", "opening", is_flag=True, help="Open it in a browser.")
 @output_options
-def report(*, year: int | None, user: str, file: Path | None, opening: bool, as_json: bool) -> None:
+def report(
+    *, year: int | None, user: str | None, file: Path | None, opening: bool, as_json: bool
+) -> None:
     """Write a review of the year and statistics of all plays as one HTML page.
 
     The page needs no network. With --user, it holds nothing of other people.

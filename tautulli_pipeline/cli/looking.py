@@ -13,7 +13,7 @@ from tautulli_pipeline.settings import Settings
 def run_report(
     settings: Settings,
     year: int | None,
-    user: str,
+    user: str | None,
     file: Path | None,
     *,
     opening: bool,

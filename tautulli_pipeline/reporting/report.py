@@ -22,7 +22,7 @@ def write_report(
     analytics: Path,
     file: Path,
     year: int | None = None,
-    user: str = "",
+    user: str | None = None,
     *,
     empty_allowed: bool = False,
 ) -> int:
@@ -32,7 +32,7 @@ def write_report(
         analytics: `analytics.duckdb`.
         file: the file to write.
         year: only plays of this year; None for all of them.
-        user: only plays of the person with this name; '' for everybody.
+        user: only plays of the person with this name; None for everybody.
         empty_allowed: without any plays, write nothing instead of raising.
 
     Returns:
@@ -62,9 +62,9 @@ def write_report(
     return plays
 
 
-def _scope(figures: Figures, year: int | None, user: str) -> Scope:
+def _scope(figures: Figures, year: int | None, user: str | None) -> Scope:
     """Return what the report is about, if there are plays of it."""
-    person = _person(figures, user) if user else None
+    person = None if user is None else _person(figures, user)
     years = figures.years(person)
     if year is not None and year not in years:
         who = f" of {person}" if person else ""
@@ -102,8 +102,9 @@ def _spans(years: list[int]) -> str:
     return ", ".join("-".join(map(str, span)) for span in spans)
 
 
-def default_file(data_dir: Path, year: int | None = None, user: str = "") -> Path:
+def default_file(data_dir: Path, year: int | None = None, user: str | None = None) -> Path:
     """Return where a report is written: one of a year or a person has a file of its own."""
-    name = _UNFIT_FOR_A_FILE.sub("-", user.lower())[:_LONGEST_NAME].strip("-")
-    parts = ["report", *([str(year)] if year is not None else []), *([name] if user else [])]
+    parts = ["report", *([str(year)] if year is not None else [])]
+    if user is not None:
+        parts.append(_UNFIT_FOR_A_FILE.sub("-", user.lower())[:_LONGEST_NAME].strip("-"))
     return data_dir / f"{'-'.join(parts)}.html"

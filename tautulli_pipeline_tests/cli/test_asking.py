@@ -175,7 +175,7 @@ def test_missing_statistics_are_built_and_nothing_imported_is_said(settings, cap
         lambda: asked(empty, "SELECT 1", capsys, on_warehouse=True),
         lambda: run_export(empty, (), None, "csv", as_json=False),
         lambda: run_export(empty, ("users",), None, "csv", as_json=False),
-        lambda: run_report(empty, None, "", None, opening=False, as_json=False),
+        lambda: run_report(empty, None, None, None, opening=False, as_json=False),
     ):
         with pytest.raises(ConfigurationError, match=r"there are no plays in .* yet"):
             ask()
@@ -244,7 +244,7 @@ def test_every_raw_table_exists_and_the_help_lists_it(settings, capsys):
 def test_a_report_names_its_file_and_opens_it(settings, capsys, monkeypatch):
     opened = []
     monkeypatch.setattr("webbrowser.open", lambda url: bool(opened.append(url)))
-    run_report(settings, None, "", None, opening=True, as_json=False)
+    run_report(settings, None, None, None, opening=True, as_json=False)
     file = settings.data_dir / "report.html"
     printed = capsys.readouterr()
     assert printed.out == f"the report of 3 plays is in {file}\n"

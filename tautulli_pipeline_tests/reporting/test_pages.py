@@ -33,8 +33,18 @@ def opened():
         yield opened
 
 
-@pytest.mark.parametrize("width", [360, 768, 1440])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (360, "dark"),
+        (768, "dark"),
+        (1440, "light"),
+        *(
+            pytest.param(width, scheme, marks=pytest.mark.slow)
+            for width, scheme in ((360, "light"), (768, "light"), (1440, "dark"))
+        ),
+    ],
+)
 def test_a_report_with_hostile_titles_fits_and_asks_for_nothing(opened, file, width, scheme):
     seen = []
     with opened.new_context(
