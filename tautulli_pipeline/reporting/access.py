@@ -45,8 +45,19 @@ def open_to_read(file: Path, *, locked: bool = False) -> Iterator[duckdb.DuckDBP
         config = {**_SETTINGS, **(_LOCKED if locked else {}), "temp_directory": folder}
         with explained(file, "read"):
             connection = duckdb.connect(file, read_only=True, config=config)
-        with connection:
+        with connection, _ctrl_c_noticed():
             yield connection
+
+
+@contextmanager
+def _ctrl_c_noticed() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        # Raised by DuckDB's binding for Python after Ctrl-C.
+        if "interrupted" not in str(error).lower():
+            raise
+        raise KeyboardInterrupt from error
 
 
 def nothing_imported(data_dir: Path) -> ConfigurationError:

@@ -81,11 +81,6 @@ def _told_apart(names: Sequence[str]) -> list[str]:
 def _explained() -> Iterator[None]:
     try:
         yield
-    except RuntimeError as error:
-        # Raised by DuckDB's binding for Python after Ctrl-C.
-        if "interrupted" not in str(error).lower():
-            raise
-        raise KeyboardInterrupt from error
     except duckdb.OutOfMemoryException as error:
         raise PipelineError(
             "the query needs too much memory", hint="select fewer columns, or add a LIMIT"
