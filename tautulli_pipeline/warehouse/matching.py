@@ -17,13 +17,14 @@ SAME_PLAY: Final = (
     *("event_id", "correlation_key", "rating_key_user_started", "guid_user_started"),
 )
 _PRECEDENCE: Final = {reason: place for place, reason in enumerate(SAME_PLAY)}
-# The reasons that need the same user and start; a revision may have changed the rest.
+# The reasons that need the same user and start; a revision may have changed the rest. Live TV has
+# the guid of what is shown, so a play of it is never the same by guid.
 _AT_SAME_MOMENT: Final = f"""
     unnest([
         CASE WHEN t.rating_key = i.rating_key AND {{same_server}}
             THEN 'rating_key_user_started' END,
-        CASE WHEN t.guid = i.guid AND (i.user_id > {LAST_LOCAL_USER} OR {{same_server}})
-            THEN 'guid_user_started' END
+        CASE WHEN t.guid = i.guid AND t.live IS DISTINCT FROM 1
+            AND (i.user_id > {LAST_LOCAL_USER} OR {{same_server}}) THEN 'guid_user_started' END
     ])
 """
 

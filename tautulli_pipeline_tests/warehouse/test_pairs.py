@@ -7,7 +7,8 @@ import random
 import uuid
 from collections import Counter
 from datetime import UTC, datetime
-from typing import NamedTuple
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,6 +18,9 @@ from tautulli_pipeline.events.servers import Servers
 from tautulli_pipeline.warehouse.cache import DedupCache
 from tautulli_pipeline.warehouse.writer import Writer
 from tautulli_pipeline_tests.warehouse.plays import STREAM, batch, event, message, rows
+
+if TYPE_CHECKING:
+    import duckdb
 
 BEGIN = int(datetime(2024, 1, 1, tzinfo=UTC).timestamp())
 SECONDS_APART = 10
@@ -55,7 +59,7 @@ class Play(NamedTuple):
 
 
 def is_one(a: Play, b: Play) -> bool:
-    """Whether two rows are one play, by the rules in the README."""
+    """Whether two rows are one play, by the rules in docs/duplicates.md."""
     if (a.user, a.start) != (b.user, b.start):
         return False
     same_guid = a.global_guid is not None and a.global_guid == b.global_guid
@@ -114,26 +118,27 @@ def as_message(pair: int, sequence: int, play: Play) -> tuple[object, ...]:
     return (*sent, ("content", f"{found} 1"))
 
 
-def assert_pairs_are_right(connection, seed: int) -> None:
-    dice = random.Random(seed)
-    pairs = []
-    for _ in range(PAIRS):
-        play = some_play(dice)
-        pairs.append((play, variant(dice, play)))
-    cache = DedupCache(1e9, dice.choice((0, 4 * PAIRS)))
+def assert_pairs_are_right(
+    connection: duckdb.DuckDBPyConnection, dice: random.Random, pairs: list[tuple[Play, Play]]
+) -> None:
+    for table in (
+        *("playback_events", "playback_revisions", "event_aliases", "dedupe_audit_log"),
+        *("stream_positions", "servers"),
+    ):
+        connection.execute(f"DELETE FROM {table}")
+    count = len(pairs)
+    cache = DedupCache(1e9, dice.choice((0, 4 * count)))
     messages = [
-        as_message(place, sequence * PAIRS + place + 1, play)
+        as_message(place, sequence * count + place + 1, play)
         for sequence, plays in enumerate(zip(*pairs, strict=True))
         for place, play in enumerate(plays)
     ]
     if dice.random() < 0.5:
-        messages = [
-            m for both in zip(messages[:PAIRS], messages[PAIRS:], strict=True) for m in both
-        ]
-        messages = [(n, *sent[1:]) for n, sent in enumerate(messages, 1)]
-    for first in range(0, 2 * PAIRS, PAIRS):
+        halves = zip(messages[:count], messages[count:], strict=True)
+        messages = [(n, *sent[1:]) for n, sent in enumerate(chain(*halves), 1)]
+    for first in range(0, 2 * count, count):
         writer = Writer(connection, cache, STREAM, servers=SERVERS)
-        writer.write(batch(messages[first : first + PAIRS]))
+        writer.write(batch(messages[first : first + count]))
     found = rows(
         connection,
         f"SELECT (epoch(started_at)::BIGINT - {BEGIN}) // {SECONDS_APART} FROM playback_events",
@@ -145,16 +150,24 @@ def assert_pairs_are_right(connection, seed: int) -> None:
         if stored[place] != (1 if is_one(*pair) else 2)
     ]
     assert wrong == []
+
+
+def run(connection: duckdb.DuckDBPyConnection, seed: int) -> None:
+    dice = random.Random(seed)
+    plays = [some_play(dice) for _ in range(PAIRS)]
+    pairs = [(play, variant(dice, play)) for play in plays]
+    assert_pairs_are_right(connection, dice, pairs)
     assert 200 < sum(is_one(*pair) for pair in pairs) < PAIRS - 200
 
 
-def run(connection, seed):
-    for table in (
-        *("playback_events", "playback_revisions", "event_aliases", "dedupe_audit_log"),
-        *("stream_positions", "servers"),
-    ):
-        connection.execute(f"DELETE FROM {table}")
-    assert_pairs_are_right(connection, seed)
+def test_live_tv_is_never_the_same_by_its_guid(shared_warehouse):
+    shown = Play("home", 1, 7, 0, None, "plex://movie/1", 1, "m-1", "One")
+    recorded = shown._replace(row_id=2, live=0)
+    elsewhere = shown._replace(server="cabin", live=0)
+    pairs = [(shown, recorded), (recorded, shown), (shown, elsewhere), (elsewhere, shown)]
+    assert not any(is_one(*pair) for pair in pairs)
+    for seed in range(4):
+        assert_pairs_are_right(shared_warehouse, random.Random(seed), pairs)
 
 
 SHARED = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
