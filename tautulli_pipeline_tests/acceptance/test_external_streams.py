@@ -315,8 +315,7 @@ def test_a_stream_recreated_between_imports_restarts_at_sequence_one_and_adds_no
     again = imported(few, data_dir=data_dir, NATS_URL=server.url)
     assert outcomes(again) == {"total_records": FEW, "processed": FEW, "database": FEW}
     assert server.state().last_seq == FEW
-    layers = "SELECT dedupe_layer, dedupe_reason, count(*) FROM dedupe_audit_log GROUP BY ALL"
-    assert query(data_dir, layers) == [("database", "event_id", FEW)]
+    assert query(data_dir, "SELECT count(*) FROM dedupe_audit_log") == [(0,)]
 
 
 def test_a_warehouse_deleted_between_imports_is_filled_again(
