@@ -8,7 +8,12 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from dagster._core.storage import sql
 
+from tautulli_pipeline.orchestration import storage
 from tautulli_pipeline.orchestration.instance import COMMAND_LINE_TAGS, open_instance
 from tautulli_pipeline.orchestration.storage import OpenEventLog
 from tautulli_pipeline_tests.command import wait_until
@@ -123,3 +128,31 @@ def test_a_wiped_log_is_empty_and_can_be_written_again(data_dir):
         assert instance.get_materialized_partitions(KEY) == set()
         report(instance, "b")
         assert instance.get_materialized_partitions(KEY) == {"b"}
+
+
+def test_only_the_creation_of_files_leaves_syncing_to_the_end(tmp_path):
+    # 0 is OFF, 1 is NORMAL, 2 is FULL.
+    with open_instance(tmp_path) as instance:
+        storages = (instance.run_storage.connect(), instance.event_log_storage.index_connection())
+        with storages[0] as runs, storages[1] as events:
+            synced = [one.exec_driver_sql("PRAGMA synchronous").scalar() for one in (runs, events)]
+    assert synced == [2, 1]
+
+
+def test_the_migrations_in_a_folder_are_read_once():
+    read = []
+
+    def from_config(config):
+        read.append(config.get_main_option("script_location"))
+        return object()
+
+    read_once, found = storage._read_once(from_config), []
+    for folder in ("runs", "events", "runs"):
+        config = Config()
+        config.set_main_option("script_location", folder)
+        found.append(read_once(config))
+    assert read == ["runs", "events"]
+    assert found[0] is found[2] is not found[1]
+    assert {vars(module)["ScriptDirectory"] is ScriptDirectory for module in (command, sql)} == {
+        False
+    }
