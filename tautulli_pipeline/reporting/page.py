@@ -41,10 +41,10 @@ _LISTS: Final = {
     "artists": ("artist", "played", "Artists"),
 }
 _REASONS: Final = {
-    "video_changed": "The video was converted",
-    "audio_changed": "The audio was converted",
-    "subtitle_changed": "The subtitles were converted or burned in",
-    "container_changed": "The file got another container",
+    "video_changed": "Video converted",
+    "audio_changed": "Audio converted",
+    "subtitle_changed": "Subtitles converted or burned in",
+    "container_changed": "Another container",
 }
 
 
