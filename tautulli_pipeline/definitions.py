@@ -23,7 +23,7 @@ from tautulli_pipeline.orchestration.curation_jobs import (
 )
 from tautulli_pipeline.orchestration.jobs import consume_job, dry_run_job, import_job_of
 from tautulli_pipeline.orchestration.names import Names, names_of_servers
-from tautulli_pipeline.orchestration.report import report, reporting
+from tautulli_pipeline.orchestration.report import reporting
 from tautulli_pipeline.orchestration.resources import consuming, importing, warehouse
 from tautulli_pipeline.orchestration.sensors import (
     dry_run_schedule,
@@ -44,7 +44,6 @@ def definitions_of(servers: tuple[Names, ...]) -> dg.Definitions:
             *(asset for names in servers for asset in assets_of_server(names)),
             table_of(servers),
             analytics,
-            report,
         ],
         asset_checks=[table_checks, consumer_position_matches, analytics_checks],
         jobs=[

@@ -11,6 +11,7 @@ from tautulli_pipeline.analytics.catalog import TABLES, Table
 from tautulli_pipeline.analytics.inputs import request_for
 from tautulli_pipeline.analytics.soundness import problems_of
 from tautulli_pipeline.orchestration.column_schemas import SCHEMA, TABLE_KEY
+from tautulli_pipeline.orchestration.report import REPORT, Reporting, materialized
 from tautulli_pipeline.orchestration.stops import fault_as_failure, stop_as_cancellation
 from tautulli_pipeline.settings import load_standing_settings
 
@@ -51,24 +52,27 @@ def _spec(table: Table) -> dg.AssetSpec:
 ANALYTICS_KEYS: Final = tuple(key_of(table.name) for table in TABLES)
 
 
-@dg.multi_asset(specs=[_spec(table) for table in TABLES], pool="duckdb")
+@dg.multi_asset(specs=[*(_spec(table) for table in TABLES), REPORT], pool="duckdb")
 def analytics(
     context: dg.AssetExecutionContext,
     building: dg.ResourceParam[Building],
     charting: dg.ResourceParam[Charting],
+    reporting: dg.ResourceParam[Reporting],
 ) -> Iterator[dg.MaterializeResult[None]]:
-    """Build every table, unless nothing that they are built from has changed."""
+    """Build every table and write the report, unless nothing that they come from has changed."""
     with stop_as_cancellation(context), fault_as_failure():
         built = building()
     if built.rows is None:
         context.log.info("the analytics are built from what is there now; nothing was built")
-        return
-    charts = charting()
-    for name, rows in built.rows.items():
+    charts = charting() if built.rows else {}
+    for name, rows in (built.rows or {}).items():
         metadata: dict[str, Any] = {"dagster/row_count": rows, "build_seconds": built.seconds}
         if name in charts:
             metadata["chart"] = dg.MetadataValue.md(charts[name])
         yield dg.MaterializeResult(asset_key=key_of(name), metadata=metadata)
+    # The command line builds the tables without the report.
+    if (report := reporting()) is not None:
+        yield materialized(*report)
 
 
 class Analytics(DuckDBResource):

@@ -24,6 +24,7 @@ from tautulli_pipeline.orchestration.history import history_of, last_materialize
 from tautulli_pipeline.orchestration.instance import COMMAND_LINE_TAGS, QUIET, open_instance
 from tautulli_pipeline.orchestration.names import Names
 from tautulli_pipeline.orchestration.options import ImportOptions
+from tautulli_pipeline.orchestration.report import REPORT_KEY
 from tautulli_pipeline.orchestration.run_tables import arrival_metadata
 from tautulli_pipeline.orchestration.workers import PROCESS_TAG, fail_orphaned_runs
 from tautulli_pipeline.settings import Settings
@@ -120,7 +121,7 @@ def _record(
 ) -> AnalyticsError | None:
     """Record what the table received, and build the analytics if they are out of date."""
     request = request_for(settings)
-    keys = {*ANALYTICS_KEYS} if build is not None and not is_current(request) else set()
+    keys = {*ANALYTICS_KEYS, REPORT_KEY} if build is not None and not is_current(request) else set()
     resources: dict[str, object] = {}
     if arrivals is not None and arrivals.has_changes:
         keys.add(TABLE_KEY)
@@ -145,11 +146,15 @@ def _record(
         asset_selection=keys, asset_check_selection=set()
     )
     try:
-        execute(job, {**resources, "building": building, "charting": dict})
+        execute(job, {**resources, "building": building, "charting": dict, "reporting": _no_report})
     except dg.Failure:
         if not failures:
             raise
     return failures[0] if failures else None
+
+
+def _no_report() -> None:
+    """Write none: that takes a second. `report` does it, `up`, and the next run of Dagster."""
 
 
 def _job(settings: Settings, name: str) -> dg.JobDefinition:

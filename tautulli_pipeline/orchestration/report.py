@@ -1,24 +1,23 @@
-"""The report: a page of tables and charts, written whenever the statistics have changed."""
+"""The report as an asset: a page of tables and charts, written when the statistics have changed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import dagster as dg
 
-from tautulli_pipeline.orchestration.analytics import ANALYTICS_KEYS
-from tautulli_pipeline.orchestration.stops import fault_as_failure
 from tautulli_pipeline.settings import load_standing_settings
 
 REPORT_KEY: Final = dg.AssetKey("report")
 
-# Writes the report, and returns its file and the number of plays that it is about.
-Reporting = Callable[[], tuple[Path, int]]
+# Writes the report if it is older than the statistics; returns its file and its number of plays.
+Reporting = Callable[[], tuple[Path, int] | None]
 
+_READ: Final = ("plays", "binges", "streams_by_day", "bandwidth_by_hour", "about")
 
-@dg.asset(
-    key=REPORT_KEY,
-    deps=ANALYTICS_KEYS,
+REPORT: Final = dg.AssetSpec(
+    REPORT_KEY,
+    deps=[dg.AssetKey(["analytics", name]) for name in _READ],
     description="A page of tables and charts: the year in review, and statistics of all plays. It "
     "is one HTML file that needs no network.\n\n**Next:** open `report.html` in the data "
     "directory, or `/report` at the address of this page. `tautulli-pipeline report --user NAME` "
@@ -26,19 +25,14 @@ Reporting = Callable[[], tuple[Path, int]]
     group_name="report",
     owners=["team:tautulli"],
     kinds={"html", "duckdb"},
-    output_required=False,
+    skippable=True,
 )
-def report(
-    context: dg.AssetExecutionContext, reporting: dg.ResourceParam[Reporting]
-) -> Iterator[dg.Output[None]]:
-    """Write the page."""
-    with fault_as_failure():
-        file, plays = reporting()
-    if not plays:
-        context.log.info("there are no plays yet, and no report")
-        return
-    yield dg.Output(
-        None,
+
+
+def materialized(file: Path, plays: int) -> dg.MaterializeResult[None]:
+    """Return what a run records about a report that it has written."""
+    return dg.MaterializeResult(
+        asset_key=REPORT_KEY,
         metadata={
             "plays": plays,
             "size_bytes": file.stat().st_size,
@@ -49,14 +43,22 @@ def report(
     )
 
 
-@dg.resource(description="Writes the report of all plays.")
-def reporting(_context: dg.InitResourceContext) -> Reporting:
-    """Return the function that writes it."""
+@dg.resource(description="Writes the report if it is older than the statistics.")
+def reporting(context: dg.InitResourceContext) -> Reporting:
+    """Return the function that writes it; a report that fails does not fail the build."""
 
-    def write() -> tuple[Path, int]:
-        from tautulli_pipeline.reporting.report import write_report
+    def write() -> tuple[Path, int] | None:
+        from tautulli_pipeline.reporting.report import is_outdated, write_report
 
         layout = load_standing_settings().layout
-        return layout.report, write_report(layout.analytics, layout.report, empty_allowed=True)
+        if not is_outdated(layout):
+            return None
+        try:
+            plays = write_report(layout.analytics, layout.report, empty_allowed=True)
+        except Exception as error:
+            assert context.log is not None
+            context.log.warning(f"the report could not be written: {error!r}")
+            return None
+        return (layout.report, plays) if plays else None
 
     return write

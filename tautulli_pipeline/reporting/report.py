@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from tautulli_pipeline.data_dir.files import write_atomically
+from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.reporting.access import nothing_imported
 from tautulli_pipeline.reporting.figures import Figures, Scope, open_figures
@@ -16,6 +17,14 @@ from tautulli_pipeline.reporting.figures import Figures, Scope, open_figures
 _NAMES_SHOWN: Final = 5
 _UNFIT_FOR_A_FILE: Final = re.compile(r"[\W_]+")
 _LONGEST_NAME: Final = 40
+
+
+def is_outdated(layout: DataDir) -> bool:
+    """Whether there are statistics, and the report is older or missing."""
+    if not layout.analytics.is_file():
+        return False
+    report = layout.report
+    return not report.is_file() or report.stat().st_mtime < layout.analytics.stat().st_mtime
 
 
 def write_report(

@@ -10,6 +10,7 @@ from starlette.responses import FileResponse, PlainTextResponse
 
 from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.errors import PipelineError
+from tautulli_pipeline.reporting.report import is_outdated, write_report
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -34,22 +35,13 @@ class ReportPage:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request with the report, or with 404 if there is none."""
         async with self._writing:
-            if self._is_outdated():
+            if is_outdated(self._layout):
                 await anyio.to_thread.run_sync(self._write)
         page = FileResponse(self._layout.report, media_type="text/html", headers=_HEADERS)
         missing = PlainTextResponse(_MISSING, status_code=404)
         await (page if self._layout.report.is_file() else missing)(scope, receive, send)
 
-    def _is_outdated(self) -> bool:
-        statistics, report = self._layout.analytics, self._layout.report
-        if not statistics.is_file():
-            return False
-        return not report.is_file() or report.stat().st_mtime < statistics.stat().st_mtime
-
     def _write(self) -> None:
-        # matplotlib takes half a second to load.
-        from tautulli_pipeline.reporting.report import write_report
-
         try:
             write_report(self._layout.analytics, self._layout.report, empty_allowed=True)
         except PipelineError as error:

@@ -16,7 +16,7 @@ from tautulli_pipeline.orchestration.analytics import (
     building,
     charting,
 )
-from tautulli_pipeline.orchestration.report import REPORT_KEY, report, reporting
+from tautulli_pipeline.orchestration.report import REPORT_KEY, reporting
 from tautulli_pipeline_tests.analytics.warehouses import store
 from tautulli_pipeline_tests.cases import make_database
 
@@ -43,7 +43,7 @@ def folder(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 def materialized(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
-    assets = [analytics, analytics_checks, report]
+    assets = [analytics, analytics_checks]
     return dg.materialize(assets, instance=instance, resources=RESOURCES)
 
 
@@ -73,6 +73,9 @@ def test_a_run_builds_nothing_if_nothing_has_changed(folder, instance):
     again = materialized(instance)
     assert again.success
     assert again.get_asset_materialization_events() == []
+    (folder / "report.html").unlink()  # as after an import from the command line
+    (written,) = materialized(instance).get_asset_materialization_events()
+    assert written.asset_key == REPORT_KEY
 
 
 @pytest.fixture
@@ -94,7 +97,10 @@ def test_without_plays_there_is_no_report_and_no_failure(folder, instance, empty
 
 
 def test_every_asset_is_described_and_has_its_columns():
-    for table, spec in zip(TABLES, analytics.specs, strict=True):
+    specs = {spec.key: spec for spec in analytics.specs}
+    assert specs.keys() == {*ANALYTICS_KEYS, REPORT_KEY}
+    for table, key in zip(TABLES, ANALYTICS_KEYS, strict=True):
+        spec = specs[key]
         assert spec.description is not None
         assert spec.description.startswith(table.description)
         columns = spec.metadata["dagster/column_schema"].columns

@@ -42,6 +42,8 @@ with open_instance(load_settings().data_dir) as instance:
     assert result.success
 """
 
+REPORTED = ("plays", "binges", "streams_by_day", "bandwidth_by_hour", "about")
+
 
 def execute(job: str, *tags: str, data_dir: Path, database: Path) -> None:
     variables = environment(data_dir, IMPORT_DB_PATH=database, IMPORT_BATCH_SIZE=10)
@@ -164,7 +166,7 @@ def test_the_definitions_load_without_warnings() -> None:
         capture_output=True,
         text=True,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"{4 + len(TABLES)}\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{5 + len(TABLES)}\n", "")
 
 
 def test_the_asset_graph_is_source_history_stream_table() -> None:
@@ -181,6 +183,7 @@ def test_the_asset_graph_is_source_history_stream_table() -> None:
         "session_history": (["tautulli_database"], "history_ranges"),
         "playback_stream": (["session_history"], "history_ranges"),
         "playback_events": (["playback_stream"], None),
+        "report": ([f"analytics/{name}" for name in REPORTED], None),
         "analytics/plays": (["playback_events"], None),
         "analytics/completion_by_item": (["analytics/completion"], None),
         "analytics/year_in_review": (["analytics/plays", "analytics/binges"], None),
