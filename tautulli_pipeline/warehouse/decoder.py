@@ -29,8 +29,11 @@ _COMPUTED: Final = {
 CONTENT_COLUMNS: Final = tuple(name for name in EVENT_FIELDS if name != "event_id")
 
 
-# What counts as content: other values in these columns are a revision.
-COMPARED_COLUMNS: Final = tuple(name for name in CONTENT_COLUMNS if name not in NOT_CONTENT)
+# What counts as content: other values in these columns are a revision. The start of the group is
+# compared by itself, because events of version 0.1.0 do not have it.
+COMPARED_COLUMNS: Final = tuple(
+    name for name in CONTENT_COLUMNS if name not in {*NOT_CONTENT, "group_started_at"}
+)
 
 
 def compared(table: str) -> str:

@@ -14,7 +14,7 @@ import orjson
 
 from tautulli_pipeline.errors import ConfigurationError, WarehouseError
 from tautulli_pipeline.events.identity import quote_identifier, quote_literal
-from tautulli_pipeline.warehouse.schema import SETTINGS, explained
+from tautulli_pipeline.warehouse.schema import SETTINGS, explained, refuse_unknown_migrations
 
 _IDS_NAMED: Final = 3
 _ID_LENGTH: Final = 36
@@ -52,6 +52,7 @@ def open_to_read(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         )
         connection.execute("USE warehouse")
         try:
+            refuse_unknown_migrations(connection, path)
             yield connection
         except (duckdb.CatalogException, duckdb.BinderException) as error:
             raise WarehouseError(

@@ -42,7 +42,7 @@ _INEXACT: Final = """
 """
 _REPEATS: Final = f"""
     SELECT d.position, d.layer, d.reason, d.event_id AS play_id, i.id AS event_id,
-        {compared("c")} AS compared, c.reference_id,
+        {compared("c")} AS compared, c.group_started_at, c.reference_id,
         coalesce(i.content_hash, {compared("c")}) AS content_hash, i.source, i.server,
         i.user_id, i.started_at,
         i.source_row_id, i.import_id, i.newest_start, i.sequence
@@ -50,9 +50,9 @@ _REPEATS: Final = f"""
     JOIN ({whole_content_query()}) c USING (position) ORDER BY d.position
 """
 _VERSION: Final = f"""
-    id::VARCHAR, {{revision}} AS revision, {{event_id}}::VARCHAR, {compared("t")}, reference_id,
-    content_hash, source, server_id, user_id, started_at, source_row_id, import_id, stream_id,
-    stream_sequence, {{at}}, restored_at
+    id::VARCHAR, {{revision}} AS revision, {{event_id}}::VARCHAR, {compared("t")}, group_started_at,
+    reference_id, content_hash, source, server_id, user_id, started_at, source_row_id, import_id,
+    stream_id, stream_sequence, {{at}}, restored_at
 """
 _VERSIONS: Final = f"""
     SELECT {_VERSION.format(revision="0", event_id="id", at="created_at")} FROM playback_events t
@@ -98,7 +98,8 @@ _INSERT_ALIASES: Final = f"""
         )
 """
 _UPDATE_HASH: Final = """
-    UPDATE {table} SET content_hash = f.content_hash FROM filling f
+    UPDATE {table} SET content_hash = f.content_hash, group_started_at = f.group_started_at
+    FROM filling f
     WHERE {table}.id = f.play_id::UUID AND {same}
 """
 
@@ -110,6 +111,7 @@ class _Repeat(NamedTuple):
     play_id: str
     event_id: str
     compared: int
+    group_started_at: datetime | None
     reference_id: int | None
     content_hash: int
     source: str
@@ -129,6 +131,7 @@ class _Version(NamedTuple):
     revision: int
     event_id: str
     compared: int
+    group_started_at: datetime | None
     reference_id: int | None
     content_hash: int | None
     source: str
@@ -148,10 +151,13 @@ class _Version(NamedTuple):
         return self.at, self.stream_sequence
 
     def has_content_of(self, repeat: _Repeat) -> bool:
-        """Whether the repeat says the same; group numbers of another numbering do not count."""
-        return self.compared == repeat.compared and (
-            self.event_id != repeat.event_id or self.reference_id == repeat.reference_id
-        )
+        """Whether the repeat says the same.
+
+        Group numbers of another numbering do not count, nor a start of the group that is new.
+        """
+        same_group = self.group_started_at in {None, repeat.group_started_at}
+        same_number = self.event_id != repeat.event_id or self.reference_id == repeat.reference_id
+        return self.compared == repeat.compared and same_group and same_number
 
 
 @dataclass
@@ -337,9 +343,11 @@ class Repeats:
         self._revising.append({"position": repeat.position, **version._asdict()})
 
     def _fill(self, repeat: _Repeat, version: _Version) -> None:
-        """Store the hash of content that is the same but has another hash, or had none."""
+        """Store what content that is the same did not have yet: its hash and its group."""
         play = self._plays[repeat.play_id]
-        filled = version._replace(content_hash=repeat.content_hash)
+        filled = version._replace(
+            content_hash=repeat.content_hash, group_started_at=repeat.group_started_at
+        )
         play.versions[play.versions.index(version)] = filled
         self._filling.append(filled._asdict())
 
@@ -402,5 +410,10 @@ _AUDITING: Final = pa.schema(
     ]
 )
 _FILLING: Final = pa.schema(
-    [("play_id", pa.string()), ("revision", pa.int32()), ("content_hash", pa.uint64())]
+    [
+        ("play_id", pa.string()),
+        ("revision", pa.int32()),
+        ("content_hash", pa.uint64()),
+        ("group_started_at", pa.timestamp("us")),
+    ]
 )

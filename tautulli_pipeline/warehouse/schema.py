@@ -28,6 +28,8 @@ _WORKING_BYTES: Final = 144 * 2**20
 # Replaying the log and writing it into the file hold whole row groups in memory.
 _CHECKPOINT_BYTES: Final = 96 * 2**20
 HEADROOM_ROWS: Final = 2**14
+# The upgrade of a million plays joins them and writes the whole audit log again.
+_UPGRADE_BYTES: Final = 416 * 2**20
 SETTINGS: Final[dict[str, Any]] = {
     "threads": 1,
     "memory_limit": f"{_WORKING_BYTES + _CHECKPOINT_BYTES}B",
@@ -78,9 +80,9 @@ def connect(path: Path, config: Mapping[str, Any]) -> duckdb.DuckDBPyConnection:
             )
             connection.execute("USE warehouse")
             _refuse_foreign_tables(connection, path)
-            migrate(connection)
             if "memory_limit" in config:
                 connection.execute("SET VARIABLE has_configured_limit = true")
+            migrate(connection)
             # The log left by a crash must not mix with new transactions: see `WriteAheadLog`.
             checkpoint(connection)
     except BaseException:
@@ -164,7 +166,7 @@ def _refuse_foreign_tables(connection: duckdb.DuckDBPyConnection, path: Path) ->
     try:
         outstanding = _outstanding(connection) if _MIGRATIONS in found else migrations()
         if _MIGRATIONS in found:
-            _refuse_unknown_migrations(_applied(connection), path)
+            refuse_unknown_migrations(connection, path)
         foreign = _created_by(outstanding.values()) & found
     except duckdb.BinderException:
         foreign = {_MIGRATIONS}
@@ -176,13 +178,13 @@ def _refuse_foreign_tables(connection: duckdb.DuckDBPyConnection, path: Path) ->
         )
 
 
-def _refuse_unknown_migrations(applied: set[str], path: Path) -> None:
+def refuse_unknown_migrations(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     """Refuse a warehouse that a newer version has changed.
 
     Raises:
         WarehouseError: there is an unknown migration; nothing was changed.
     """
-    known = list(migrations())
+    applied, known = _applied(connection), list(migrations())
     unknown = sorted(applied - set(known))
     if not unknown and applied != set(known[: len(applied)]):
         unknown = [name for name in known if name in applied][-1:]
@@ -225,7 +227,10 @@ def migrate(connection: duckdb.DuckDBPyConnection) -> None:
         "CREATE TABLE IF NOT EXISTS schema_migrations "
         "(name VARCHAR PRIMARY KEY, applied_at TIMESTAMP NOT NULL)"
     )
-    for name, sql in _outstanding(connection).items():
+    outstanding = _outstanding(connection)
+    if outstanding:
+        _raise_memory_limit(connection, _UPGRADE_BYTES)
+    for name, sql in outstanding.items():
         with transaction(connection):
             connection.execute(sql)
             if name == _WITH_REVISIONS:
@@ -234,6 +239,15 @@ def migrate(connection: duckdb.DuckDBPyConnection) -> None:
             connection.execute(
                 "INSERT INTO schema_migrations VALUES (?, epoch_ms(epoch_ms(now())))", [name]
             )
+
+
+def _raise_memory_limit(connection: duckdb.DuckDBPyConnection, least_bytes: int) -> None:
+    """Set the memory limit for the migrations, unless the user has configured one."""
+    (is_configured,) = connection.execute("SELECT getvariable('has_configured_limit')").fetchall()[
+        0
+    ]
+    if not is_configured:
+        connection.execute(f"SET memory_limit = '{least_bytes}B'")
 
 
 def migrations() -> dict[str, str]:

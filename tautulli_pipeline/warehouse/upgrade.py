@@ -9,32 +9,35 @@ import duckdb
 import pyarrow as pa
 
 from tautulli_pipeline.events.identity import SOURCE, quote_literal
-from tautulli_pipeline.warehouse.decoder import compared, whole_content_query
+from tautulli_pipeline.warehouse.decoder import compared, content_query
 from tautulli_pipeline.warehouse.redaction import SUSPICIOUS, redact
 from tautulli_pipeline.warehouse.screening import OWN_SUBJECTS
 
-_PORTION_BYTES: Final = 4 * 2**20
-_PORTION_ROWS: Final = 1000
+_PORTION_BYTES: Final = 16 * 2**20
+_PORTION_ROWS: Final = 4096
 
-# Duplicates of version 0.1.0 with other content for the same play of the same server.
+# Duplicates of version 0.1.0 with other content for the same play of the same server. Those that
+# started at about the same time come together, so that few row groups are read for each portion.
 _CANDIDATES: Final = f"""
     CREATE OR REPLACE TEMP TABLE candidates AS
-    SELECT id, greatest(sum(size) OVER sorted // {_PORTION_BYTES},
+    SELECT id, started_at, greatest(sum(size) OVER sorted // {_PORTION_BYTES},
         row_number() OVER sorted // {_PORTION_ROWS}) AS portion
     FROM (
-        SELECT a.id, strlen(discarded_payload::VARCHAR) AS size, a.created_at, a.stream_sequence
+        SELECT a.id, strlen(discarded_payload::VARCHAR) AS size, a.created_at, a.stream_sequence,
+            p.started_at, a.matched_event_id
         FROM dedupe_audit_log a JOIN playback_events p ON p.id = a.matched_event_id
         WHERE a.content_differs AND a.status <> 'user_restored'
             AND a.discarded_source = '{SOURCE}' AND p.source = '{SOURCE}'
             AND a.discarded_server_id = p.server_id
     )
-    WINDOW sorted AS (ORDER BY created_at, stream_sequence, id)
+    WINDOW sorted AS (ORDER BY started_at, matched_event_id, created_at, stream_sequence, id)
 """
 _PORTION: Final = """
     CREATE OR REPLACE TEMP TABLE portion AS
     SELECT row_number() OVER (ORDER BY created_at, stream_sequence, id) - 1 AS position, *
     FROM dedupe_audit_log WHERE id IN (SELECT id FROM candidates WHERE portion = $portion)
 """
+_SPAN: Final = "SELECT min(started_at), max(started_at) FROM candidates WHERE portion = $portion"
 # They do not say when their group began, so that of the play is taken.
 _CONTENT: Final = f"""
     CREATE OR REPLACE TEMP TABLE seeds AS
@@ -46,9 +49,9 @@ _CONTENT: Final = f"""
     )
     SELECT c.* REPLACE (p.group_started_at AS group_started_at), p.id AS play_id,
         a.created_at AS revised_at, a.stream_id, p.restored_at
-    FROM ({whole_content_query()}) c JOIN portion a USING (position)
-    JOIN playback_events p ON p.id = a.matched_event_id AND p.user_id = c.user_id
-        AND p.started_at = c.started_at
+    FROM ({content_query()}) c JOIN portion a USING (position)
+    JOIN (FROM playback_events t WHERE {{near}}) p ON p.id = a.matched_event_id
+        AND p.user_id = c.user_id AND p.started_at = c.started_at
 """
 _SEEDS: Final = f"""
     SELECT position, play_id::VARCHAR, id::VARCHAR, {compared("s")}, reference_id
@@ -56,10 +59,10 @@ _SEEDS: Final = f"""
 """
 _NEWEST: Final = f"""
     SELECT id::VARCHAR, id::VARCHAR, {compared("t")}, reference_id, 0 AS revision
-    FROM playback_events t WHERE id IN (SELECT play_id FROM seeds)
+    FROM playback_events t WHERE {{near}} AND id IN (SELECT play_id FROM seeds)
     UNION ALL
     SELECT id::VARCHAR, event_id::VARCHAR, {compared("t")}, reference_id, revision
-    FROM playback_revisions t WHERE id IN (SELECT play_id FROM seeds)
+    FROM playback_revisions t WHERE {{near}} AND id IN (SELECT play_id FROM seeds)
     ORDER BY revision
 """
 _INSERT: Final = """
@@ -88,8 +91,10 @@ def seed_revisions(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(_CANDIDATES)
     for portion in _portions(connection):
         connection.execute(_PORTION, {"portion": portion})
-        connection.execute(_CONTENT)
-        kept = _newer_contents(connection)
+        ((first, last),) = connection.execute(_SPAN, {"portion": portion}).fetchall()
+        near = f"t.started_at BETWEEN TIMESTAMP '{first}' AND TIMESTAMP '{last}'"
+        connection.execute(_CONTENT.replace("{near}", near))
+        kept = _newer_contents(connection, near)
         connection.register("kept", pa.Table.from_pylist(kept, schema=_KEPT))
         connection.execute(_INSERT)
         connection.unregister("kept")
@@ -102,10 +107,13 @@ def _portions(connection: duckdb.DuckDBPyConnection) -> Iterator[int]:
     yield from (portion for (portion,) in connection.execute(sql).fetchall())
 
 
-def _newer_contents(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
-    """Return the seeds of the portion that differ from what was known of their play before."""
+def _newer_contents(connection: duckdb.DuckDBPyConnection, near: str) -> list[dict[str, Any]]:
+    """Return the seeds of the portion that differ from what was known of their play before.
+
+    Only plays `t` that meet the SQL condition `near` are read.
+    """
     newest: dict[str, _Content] = {}
-    for play_id, *content in connection.execute(_NEWEST).fetchall():
+    for play_id, *content in connection.execute(_NEWEST.format(near=near)).fetchall():
         newest[play_id] = _Content(*content)
     kept = []
     for position, play_id, *content in connection.execute(_SEEDS).fetchall():

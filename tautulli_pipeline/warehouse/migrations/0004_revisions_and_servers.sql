@@ -1,5 +1,9 @@
 -- Newer content of plays, names of users and libraries, and the server in every key.
 
+-- The next migration creates them again: DuckDB cannot do both in one transaction.
+DROP INDEX idx_playback_correlation_key;
+DROP INDEX idx_playback_dedup;
+
 ALTER TABLE playback_events ADD COLUMN group_started_at TIMESTAMP;
 ALTER TABLE playback_events ADD COLUMN content_hash UBIGINT;
 
@@ -117,10 +121,6 @@ WHERE started_at IS NOT NULL AND discarded_server_id IS NOT NULL GROUP BY discar
 
 ALTER TABLE import_ledger ADD COLUMN server_id VARCHAR;
 ALTER TABLE import_ledger ADD COLUMN revised BIGINT DEFAULT 0;
-
--- The next migration creates them again: DuckDB cannot do both in one transaction.
-DROP INDEX idx_playback_correlation_key;
-DROP INDEX idx_playback_dedup;
 
 -- Pairs of plays that are likely the same, as before, and also of two server ids: a live producer
 -- often knows the server by another id than the import. Plays of two servers that are meant to be
