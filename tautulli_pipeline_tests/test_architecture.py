@@ -24,7 +24,7 @@ ALLOWED = {
     "events": {"events"},
     "source": {"source", "events", "errors"},
     "stream": {"stream", "data_dir", "errors", "supervision"},
-    "warehouse": {"warehouse", "events", "errors"},
+    "warehouse": {"warehouse", "events", "errors", "memory"},
     "analytics": {
         *("analytics", "warehouse", "data_dir", "events", "errors", "memory", "settings"),
     },

@@ -9,11 +9,12 @@ import duckdb
 import pyarrow as pa
 
 from tautulli_pipeline.events.identity import SOURCE, quote_literal
+from tautulli_pipeline.memory import release_memory
 from tautulli_pipeline.warehouse.decoder import compared, content_query
 from tautulli_pipeline.warehouse.redaction import SUSPICIOUS, redact
 from tautulli_pipeline.warehouse.screening import OWN_SUBJECTS
 
-_PORTION_BYTES: Final = 16 * 2**20
+_PORTION_BYTES: Final = 8 * 2**20
 _PORTION_ROWS: Final = 4096
 
 # Duplicates of version 0.1.0 with other content for the same play of the same server. Those that
@@ -98,6 +99,7 @@ def seed_revisions(connection: duckdb.DuckDBPyConnection) -> None:
         connection.register("kept", pa.Table.from_pylist(kept, schema=_KEPT))
         connection.execute(_INSERT)
         connection.unregister("kept")
+        release_memory()
     for table in ("candidates", "portion", "seeds"):
         connection.execute(f"DROP TABLE IF EXISTS temp.{table}")
 

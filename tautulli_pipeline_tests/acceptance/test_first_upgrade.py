@@ -26,7 +26,8 @@ SECRETS = ("s3cret", "ann@example.org")
 CHANGED = {
     "playback_events": {"extra", "content_hash", "group_started_at"},
     "dedupe_audit_log": {"discarded_payload", "content_hash", "discarded_server_id"},
-    "dead_letters": {"record"},
+    # Rows of Tautulli that are rejected again get new letters, which close the old ones.
+    "dead_letters": {"record", "closed_at", "closed_by"},
 }
 # Where a process that upgrades is killed: at which call of a function, before or after it.
 KILLS = (
@@ -163,7 +164,8 @@ def test_content_that_is_the_same_is_no_revision(
     assert query(data_dir, "SELECT count(*) FROM playback_revisions") == [(15,)]
     filled = "SELECT count(content_hash), count(group_started_at) FROM playback_events"
     (hashes, groups), *_ = query(data_dir, f"{filled} WHERE source_row_id > 9000")
-    assert hashes == groups == LATER_PLAYS
+    # The first play of two groups is not in the file.
+    assert (hashes, groups) == (LATER_PLAYS, LATER_PLAYS - 2)
 
 
 def test_secrets_of_other_producers_are_gone(
