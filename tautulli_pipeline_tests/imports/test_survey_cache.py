@@ -162,7 +162,7 @@ def test_a_cache_with_another_structure_is_replaced(database, content):
 @pytest.mark.usefixtures("settled")
 def test_plays_without_a_start_or_beyond_the_grid_are_cached_too(tmp_path):
     path = tmp_path / "tautulli.db"
-    make_database(path, plays=[play(1), play(2), play(11, started=0), play(10**10)])
+    make_database(path, plays=[play(1), play(2), play(11, started=0), play(10**10, started=1)])
     first, copied_first = survey(path)
     assert [content.started is None for content in first] == [False, True, False]
     assert [content.partition for content in first] == [*map(GRID.partition_of, (1, 11)), OTHER]
