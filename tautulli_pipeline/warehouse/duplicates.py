@@ -85,8 +85,11 @@ _UNVERIFIED: Final = f"""
     ) verified USING (position)
     WHERE c.missing AND verified.position IS NULL LIMIT 1
 """
-# Keys of the row itself: they differ between any two rows.
-_ROW_KEYS: Final = frozenset({"session_key", "correlation_key", "source_row_id"})
+# Keys of the row itself differ between any two rows, and `reference_id` stands for the start of
+# the group.
+_ROW_KEYS: Final = frozenset(
+    {"session_key", "correlation_key", "source_row_id", "group_started_at"}
+)
 
 
 def _names_where(differs: str) -> str:

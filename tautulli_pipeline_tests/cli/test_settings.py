@@ -24,6 +24,7 @@ BAD = {
     "TAUTULLI_API_KEY_FILE": ("~nobody-here/key", HOME),
     "TAUTULLI_TLS_CA": ("~nobody-here/ca.pem", HOME),
     "TAUTULLI_MAX_AGE_HOURS": ("a day", "a number from 0 to 8760"),
+    "PIPELINE_CONFIG": ("~nobody-here/pipeline.toml", HOME),
     "PIPELINE_DATA_DIR": ("~nobody-here/data", HOME),
     "PIPELINE_TIMEZONE": ("Berlin", "the name of a time zone, such as Europe/Berlin"),
     "DUCKDB_PATH": ("~nobody-here/playback.duckdb", HOME),

@@ -77,6 +77,7 @@ def test_a_dry_run_prints_the_summary_of_an_import_that_published_nothing(run, d
         "total_records": 7,
         "unchanged": 0,
         "pending": 0,
+        "revised": 0,
         "processed": 7,
         "published": 0,
         "imported": 2,
