@@ -29,7 +29,7 @@ _WORKING_BYTES: Final = 144 * 2**20
 _CHECKPOINT_BYTES: Final = 96 * 2**20
 HEADROOM_ROWS: Final = 2**14
 # The upgrade of a million plays joins them and writes the whole audit log again.
-_UPGRADE_BYTES: Final = 320 * 2**20
+_UPGRADE_BYTES: Final = 416 * 2**20
 SETTINGS: Final[dict[str, Any]] = {
     "threads": 1,
     "memory_limit": f"{_WORKING_BYTES + _CHECKPOINT_BYTES}B",
