@@ -18,7 +18,13 @@ from tautulli_pipeline.imports.sources import configured_source
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.source.address import Source
 from tautulli_pipeline.source.opening import open_source
-from tautulli_pipeline.warehouse.dead_letters import KIND, TABLE, open_ids, open_origins
+from tautulli_pipeline.warehouse.dead_letters import (
+    KIND,
+    TABLE,
+    open_ids,
+    open_ids_of_servers,
+    open_origins,
+)
 from tautulli_pipeline.warehouse.reading import find_ids, no_such, open_to_read
 from tautulli_pipeline.warehouse.schema import open_warehouse
 
@@ -54,12 +60,30 @@ def replay_letters(
     if any(value is not None for value in (reason, *filters.values())):
         chosen = set(open_ids(connection, filters, reason=reason))
         ids = [letter_id for letter_id in ids if letter_id in chosen]
+    tried: list[Tried] = []
+    # Each server's rows are read from its own source.
+    for one in settings.each_server if settings.has_servers else ():
+        own = open_ids_of_servers(connection, one.own_ids)
+        tried += _replay_of(connection, one, [n for n in ids if n in own], database)
+        ids = [n for n in ids if n not in own]
+    if not settings.has_servers and HISTORY in map(origins.get, ids):
+        return tuple(_replay_of(connection, settings, ids, database))
+    return (*tried, *replay(connection, ids, None, settings.import_server_id))
+
+
+def _replay_of(
+    connection: DuckDBPyConnection,
+    settings: Settings,
+    ids: Sequence[str],
+    database: Source | None,
+) -> list[Tried]:
+    """Replay letters of rows of one server, with the rows that its source has now."""
     path = database or configured_source(settings)
     with ExitStack() as stack:
         source = None
-        if path is not None and HISTORY in map(origins.get, ids):
+        if ids and path is not None:
             source = stack.enter_context(open_source(path, settings.layout.snapshots))
-        return tuple(replay(connection, ids, source, settings.import_server_id))
+        return list(replay(connection, ids, source, settings.import_server_id))
 
 
 @contextmanager

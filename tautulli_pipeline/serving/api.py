@@ -238,7 +238,7 @@ def create_api(runs: ImportRuns, forget_partitions: Callable[[Settings], int]) -
         """Return the progress of the running or last import."""
         return _progress(load_standing_settings())
 
-    @app.delete(f"{API}/import", responses=_BUSY)
+    @app.delete(f"{API}/import", responses=_BAD | _BUSY)
     def stop_import(options: Annotated[OneServer | None, Body()] = None) -> Progress:
         """Stop the running import after its current batch; it can be resumed."""
         settings, server = _chosen(options)
@@ -250,7 +250,7 @@ def create_api(runs: ImportRuns, forget_partitions: Callable[[Settings], int]) -
             )
         return _progress(settings)
 
-    @app.delete(f"{API}/import/progress", responses=_BUSY)
+    @app.delete(f"{API}/import/progress", responses=_BAD | _BUSY)
     def reset_import(options: Annotated[OneServer | None, Body()] = None) -> Progress:
         """Forget the saved progress; the table is kept."""
         settings, _ = _chosen(options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -75,6 +75,18 @@ def open_origins(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
         "ORDER BY source_row_id, created_at, id"
     )
     return dict(found.fetchall())
+
+
+def open_ids_of_servers(
+    connection: duckdb.DuckDBPyConnection, server_ids: Sequence[str]
+) -> set[str]:
+    """Return the ids of the open letters of rows of these servers."""
+    found = connection.execute(
+        f"SELECT id::VARCHAR FROM {TABLE} WHERE closed_at IS NULL AND origin = ? "
+        "AND server_id IN (SELECT unnest(?::VARCHAR[]))",
+        [HISTORY, list(server_ids)],
+    )
+    return {letter_id for (letter_id,) in found.fetchall()}
 
 
 def list_letters(
