@@ -20,8 +20,8 @@ import pytest
 from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.imports import fingerprints, repeats
 from tautulli_pipeline.imports.record import ImportLog, Status
-from tautulli_pipeline.orchestration.column_schemas import STREAM_KEY
 from tautulli_pipeline.orchestration.instance import open_instance
+from tautulli_pipeline.orchestration.names import ONLY
 from tautulli_pipeline.stream.server import embedded_server
 from tautulli_pipeline_tests.cases import make_database, play
 from tautulli_pipeline_tests.command import environment, imported, nothing_runs, query, run
@@ -164,7 +164,7 @@ def delete_a_row(folder: Path) -> None:
 
 def wipe_partitions(folder: Path) -> None:
     with open_instance(folder / "data") as instance:
-        instance.wipe_assets([STREAM_KEY])
+        instance.wipe_assets([ONLY.stream_key])
 
 
 def stop_an_import(folder: Path) -> None:

@@ -47,13 +47,13 @@ def importing(database: Path, data_dir: Path) -> subprocess.Popen[str]:
 IN_THE_SURVEY = """
 import signal
 from tautulli_pipeline.cli import main
-from tautulli_pipeline.source import survey
-digest = survey._Digest.step
-def interrupted(self, content):
-    survey._Digest.step = digest
+from tautulli_pipeline.source.records import RecordReader
+leaves = RecordReader._leaves
+def interrupted(self, root):
+    RecordReader._leaves = leaves
     signal.raise_signal(signal.SIGINT)
-    digest(self, content)
-survey._Digest.step = interrupted
+    return leaves(self, root)
+RecordReader._leaves = interrupted
 main()
 """
 
