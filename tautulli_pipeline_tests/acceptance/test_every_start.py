@@ -265,6 +265,7 @@ def test_a_backfill_of_two_ranges_imports_only_these(served: Served) -> None:
     assert status["unchanged"] <= BATCH < status["pending"]
 
 
+@pytest.mark.slow
 def test_an_import_is_complete_when_its_last_row_is_stored(
     begin: Callable[..., Started], served: Served
 ) -> None:
@@ -393,6 +394,7 @@ def test_unusable_credentials_are_refused_before_the_source_is_read(
     assert ImportLog(served.data_dir).read() is None
 
 
+@pytest.mark.slow
 def test_a_second_start_is_refused_with_the_progress_of_the_first(
     begin: Callable[..., Started], served: Served
 ) -> None:

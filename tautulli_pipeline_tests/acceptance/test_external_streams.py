@@ -110,6 +110,7 @@ def begun(database: Path, server: ExternalServer, data_dir: Path) -> Any:
     return process
 
 
+@pytest.mark.slow
 def test_an_import_waits_for_a_killed_server(many: Path, data_dir: Path, tmp_path: Path) -> None:
     with external_server(tmp_path / "server") as server:
         process = start("import", many, "--json", data_dir=data_dir, NATS_URL=server.url)
@@ -284,6 +285,7 @@ def test_a_durable_consumer_deleted_during_an_import_is_recreated(
     assert all_imported(outcome.json, data_dir, MANY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "recreated", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["deleted", "recreated"]
 )
@@ -318,6 +320,7 @@ def test_a_stream_recreated_between_imports_restarts_at_sequence_one_and_adds_no
     assert query(data_dir, "SELECT count(*) FROM dedupe_audit_log") == [(0,)]
 
 
+@pytest.mark.slow
 def test_a_warehouse_deleted_between_imports_is_filled_again(
     few: Path, data_dir: Path, server: ExternalServer
 ) -> None:

@@ -104,7 +104,7 @@ def test_the_record_and_the_receipts_of_the_import_are_read(before: Released) ->
         assert receipt.last_sequence > 0
 
 
-def test_commands_that_only_look_work_or_say_what_to_do_before_the_upgrade(
+def test_commands_that_only_look_work_before_the_upgrade(
     before: Released,
 ) -> None:
     data_dir = before.data_dir
@@ -113,9 +113,7 @@ def test_commands_that_only_look_work_or_say_what_to_do_before_the_upgrade(
     health = run("health", data_dir=data_dir)
     assert (health.exit_code, "ended unexpectedly" in health.stderr) == (1, True)
     assert run("dead-letters", "list", data_dir=data_dir).exit_code == 0
-    listed = run("duplicates", "list", data_dir=data_dir)
-    assert (listed.exit_code, "run an import" in listed.stderr) == (6, True)
-    assert len(listed.stderr.splitlines()) == 2
+    assert run("duplicates", "list", data_dir=data_dir).exit_code == 0
     names = query(data_dir, "SELECT name FROM schema_migrations ORDER BY 1")
     assert names[-1] == ("0003_reviews.sql",)
 

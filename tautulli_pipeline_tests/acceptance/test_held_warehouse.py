@@ -180,6 +180,7 @@ def test_a_warehouse_that_is_another_one_after_all_gets_everything(
     assert count_stored(data_dir) == [(ROWS + 1, ROWS + 1)]
 
 
+@pytest.mark.slow
 def test_events_of_other_producers_are_waited_for(source: Path, data_dir: Path) -> None:
     from tautulli_pipeline.imports.connections import stream_address
     from tautulli_pipeline.stream.session import open_publishing
@@ -195,6 +196,7 @@ def test_events_of_other_producers_are_waited_for(source: Path, data_dir: Path) 
     assert query(data_dir, "SELECT count(*) FROM dead_letters") == [(1,)]
 
 
+@pytest.mark.slow
 def test_other_commands_know_the_consumer_of_a_running_import(source: Path, data_dir: Path) -> None:
     running = start("import", source, "--batch-size", BATCH, data_dir=data_dir)
     said = set()

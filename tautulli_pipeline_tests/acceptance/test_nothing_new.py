@@ -255,6 +255,7 @@ def test_a_stream_server_that_runs_is_asked_what_waits_on_it(folder):
     assert is_short(folder)
 
 
+@pytest.mark.slow
 def test_an_existing_stream_is_asked_what_waits_on_it(folder, tmp_path):
     make_database(tmp_path / "tautulli.db", plays=[play(1)])
     time.sleep(SETTLED_SECONDS)

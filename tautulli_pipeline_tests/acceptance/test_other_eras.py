@@ -66,6 +66,7 @@ def as_text(value: Any) -> str | None:
     return None if value in ("", None) else str(value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("era", ERAS)
 def test_every_cell_of_every_era_is_imported(
     era: str, databases: dict[str, Path], imports: dict[str, Import]

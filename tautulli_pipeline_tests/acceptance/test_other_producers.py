@@ -149,6 +149,7 @@ COUNT = int(os.environ.get("HOSTILE_MESSAGES", "3000"))
 SHARE = float(os.environ.get("HOSTILE_SHARE", "0.3"))
 
 
+@pytest.mark.slow
 def test_every_good_message_among_hostile_ones_is_imported(
     server: ExternalServer, tmp_path: Path
 ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tautulli_pipeline.stream.server import embedded_server
 from tautulli_pipeline_tests.cases import DEFAULT_STARTED_AT, Play, make_database, play
 from tautulli_pipeline_tests.command import imported, nothing_runs, outcomes, query
@@ -100,6 +102,7 @@ def test_renumbered_plays_and_a_lost_stream_add_no_rows(data_dir: Path) -> None:
     assert query(data_dir, CONTENT) == before
 
 
+@pytest.mark.slow
 def test_duplicates_on_the_stream_are_published_again_if_the_table_lacks_them(
     data_dir: Path,
 ) -> None:

@@ -87,6 +87,7 @@ def assert_no_key_below(folder: Path) -> None:
     assert not (folder / "snapshots").exists() or not list((folder / "snapshots").iterdir())
 
 
+@pytest.mark.slow
 def test_what_is_planned_is_what_was_downloaded(tautulli: Running, data_dir: Path) -> None:
     imported(tautulli.url, data_dir=data_dir, TAUTULLI_API_KEY=KEY)
     (data_dir / "playback.duckdb").unlink()  # so that everything is due again

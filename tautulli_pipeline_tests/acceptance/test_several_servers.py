@@ -90,6 +90,7 @@ def test_the_file_adds_a_server_and_forgets_nothing_of_the_first_one(known: Path
     assert outcomes(alone) == {"unchanged": 4}
 
 
+@pytest.mark.slow
 def test_one_server_is_imported_reset_or_refused_by_its_id(known: Path) -> None:
     one = imported("--server", "cabin", data_dir=known)
     assert of_each(one, "imported") == {"cabin": 2}

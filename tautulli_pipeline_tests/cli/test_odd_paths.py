@@ -8,7 +8,11 @@ import pytest
 from tautulli_pipeline_tests.cases import make_database, play
 from tautulli_pipeline_tests.command import imported, nothing_runs, outcomes, run
 
-NAMES = ["%41?mode=ro#x", 'it\'s a "q" [é]* a%20b&c;d=e\\f', "?cache=shared&uri=false"]
+NAMES = [
+    pytest.param("%41?mode=ro#x", marks=pytest.mark.slow),
+    'it\'s a "q" [é]* a%20b&c;d=e\\f',
+    pytest.param("?cache=shared&uri=false", marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.parametrize("name", NAMES)

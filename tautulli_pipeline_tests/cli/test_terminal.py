@@ -204,7 +204,10 @@ def test_an_import_shows_its_progress_and_a_summary(data_dir: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+@pytest.mark.parametrize(
+    "closed",
+    [*(pytest.param(one, marks=pytest.mark.slow) for one in ("1>&-", "2>&-")), "0<&- 1>&- 2>&-"],
+)
 def test_an_import_runs_with_closed_standard_streams(data_dir: Path, closed: str) -> None:
     database = data_dir.with_name("tautulli.db")
     make_demo_database(database, 20)

@@ -112,6 +112,7 @@ def test_checks_run_after_consuming_and_list_offending_rows(imported_dir: Path) 
     assert misnamed["source_row_id"] == "1"
 
 
+@pytest.mark.slow
 def test_duplicates_and_dead_letters_are_curated_by_jobs(imported_dir: Path) -> None:
     source = imported_dir.with_name("corrected.db")
     make_database(source, plays=[*PLAYS[:5], play(6)])

@@ -107,6 +107,7 @@ def _environment_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIPELINE_DATA_DIR", "overwritten by `open_instance`")
 
 
+@pytest.mark.slow
 def test_an_import_killed_three_times_stores_every_row_exactly_once(
     database: Path, data_dir: Path
 ) -> None:

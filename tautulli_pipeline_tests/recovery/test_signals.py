@@ -173,6 +173,7 @@ def test_a_second_signal_ends_it_at_once(importing: subprocess.Popen[str], data_
     assert run("status", "--json", data_dir=data_dir).json["status"] == "stopped"
 
 
+@pytest.mark.slow
 def test_a_closed_terminal_stops_it(database: Path, data_dir: Path) -> None:
     own, theirs = pty.openpty()
     process = subprocess.Popen(

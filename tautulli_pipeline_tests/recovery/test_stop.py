@@ -41,6 +41,7 @@ def status(data_dir: Path) -> dict[str, Any]:
     return facts
 
 
+@pytest.mark.slow
 def test_stop_ends_a_running_import_and_reset_makes_the_next_one_start_over(
     database: Path, data_dir: Path
 ) -> None:

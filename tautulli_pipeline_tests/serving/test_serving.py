@@ -102,6 +102,7 @@ def every_partition(served: Served) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_other_programs_start_stop_resume_and_reset_an_import_over_http(served: Served) -> None:
     wait_until(lambda: partitions(served), WAITS_SECONDS, pause_seconds=0.5)
 
@@ -170,6 +171,7 @@ def test_an_unusable_database_is_refused_at_the_start(tmp_path: Path, name: str,
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.slow
 def test_a_stop_is_answered_at_once(tmp_path: Path):
     make_demo_database(tmp_path / "tautulli.db", 20)
     with serving(tmp_path / "data", tmp_path / "tautulli.db") as served:
@@ -183,6 +185,7 @@ def test_a_stop_is_answered_at_once(tmp_path: Path):
     wait_until(lambda: nothing_runs(tmp_path / "data"), WAITS_SECONDS, pause_seconds=0.5)
 
 
+@pytest.mark.slow
 def test_a_killed_child_is_restarted(served: Served) -> None:
     module = "tautulli_pipeline.serving.web"
     (webserver,) = [p for p in processes_of(served.data_dir) if module in p.cmdline()]

@@ -389,7 +389,7 @@ def run(examples, steps):
 
 
 def test_each_distinct_play_is_stored_once():
-    run(12, 25)
+    run(7, 20)
 
 
 @pytest.mark.slow
