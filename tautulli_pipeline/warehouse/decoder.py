@@ -52,8 +52,12 @@ _KEY_FIELDS: Final = (
     *("started_at", "user_id", "rating_key", "title", "machine_id", "guid", "live"),
 )
 _ENVELOPE: Final = "position, sequence, subject, import_id, message_id, content, body, refusal"
-# The header of our own messages: the hash of the content, and the newest start in the file.
-_CONTENT_HASH: Final = "TRY_CAST(split_part(content, ' ', 1) AS UBIGINT)"
+# The header of our own messages: the hash of the content, and the newest start in the file. That of
+# another producer means nothing.
+_CONTENT_HASH: Final = (
+    f"CASE WHEN source = '{identity.SOURCE}' "
+    "THEN TRY_CAST(split_part(content, ' ', 1) AS UBIGINT) END"
+)
 _LAST_SECOND: Final = 253_402_300_799  # of the year 9999
 _NEWEST_START: Final = (
     f"nullif(least(TRY_CAST(split_part(content, ' ', 2) AS UBIGINT), {_LAST_SECOND}), "

@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-import orjson
+import duckdb
 
 from tautulli_pipeline.imports.connections import stream_address
 from tautulli_pipeline.settings import Settings
@@ -17,7 +17,11 @@ from tautulli_pipeline_tests.cases import make_database, play
 from tautulli_pipeline_tests.command import nothing_runs, query
 from tautulli_pipeline_tests.fuzz.archives import damaged_archive
 from tautulli_pipeline_tests.fuzz.databases import damaged_database
-from tautulli_pipeline_tests.warehouse.test_fuzzed_messages import SUBJECT_PARTS, mixed
+from tautulli_pipeline_tests.warehouse.test_fuzzed_messages import (
+    SUBJECT_PARTS,
+    mixed,
+    not_repeated,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +69,7 @@ def _try_messages(worker: Worker, folder: Path, seed: int) -> Iterator[str]:
 
 
 def _misplaced(data_dir: Path, messages: dict[int, Outgoing]) -> Iterator[str]:
-    """Yield messages that are stored twice, or nowhere although no other says the same.
+    """Yield messages that are stored twice, or nowhere although no stored play says the same.
 
     A revision may have a row in the audit log as well.
     """
@@ -77,18 +81,13 @@ def _misplaced(data_dir: Path, messages: dict[int, Outgoing]) -> Iterator[str]:
     )
     yield from (f"message {number} has {n} places" for number, n in places.items() if n > 1)
     revised = {n for (n,) in query(data_dir, "SELECT stream_sequence FROM playback_revisions")}
-    said = Counter(map(_meaning, messages.values()))
-    for number in messages.keys() - places.keys() - revised:
-        if said[_meaning(messages[number])] == 1:
+    rows = [
+        (number, messages[number].subject, None, f"{number}", None, bytes(messages[number].payload))
+        for number in messages.keys() - places.keys() - revised
+    ]
+    with duckdb.connect(data_dir / "playback.duckdb", read_only=True) as connection:
+        for number in not_repeated(connection, rows):
             yield f"message {number} has no place"
-
-
-def _meaning(message: Outgoing) -> bytes:
-    """Return the payload without what JSON allows to differ."""
-    try:
-        return orjson.dumps(orjson.loads(message.payload), option=orjson.OPT_SORT_KEYS)
-    except (ValueError, TypeError):  # not JSON, or nested too deeply
-        return bytes(message.payload)
 
 
 _KINDS: Final = {"databases": _try_database, "archives": _try_archive, "messages": _try_messages}

@@ -147,15 +147,16 @@ def test_two_data_directories_can_import_at_the_same_time(data_dir: Path) -> Non
 RESET_IN_STEPS = """
 import os, sys, signal
 from tautulli_pipeline.imports import reset
+from tautulli_pipeline.imports.record import ImportLog
 from tautulli_pipeline.orchestration.history import forget_history
 from tautulli_pipeline.settings import load_settings
 step = sys.argv[1]
-def die(*_):
+def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 if step == "receipts":
     reset.shutil.rmtree = die
 else:
-    reset.ImportLog.remove = die
+    ImportLog.remove = die
 settings = load_settings()
 reset.reset_progress(settings, lambda: forget_history(settings))
 """
