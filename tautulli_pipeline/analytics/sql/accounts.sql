@@ -30,7 +30,7 @@ owners AS (
     FROM named
     GROUP BY ALL
 ),
--- Two people of one name are told apart by their user names, or by their ids.
+-- If two people have the same name, their user names distinguish them, or else their ids.
 people AS (
     SELECT user_id, scope,
         CASE WHEN count(*) OVER (PARTITION BY owner) = 1 THEN owner
