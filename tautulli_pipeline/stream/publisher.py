@@ -75,6 +75,7 @@ class _Round:
     waiting_for: str = UNREACHABLE
     bytes_in_flight: int = 0
     in_flight: int = 0
+    reconnects: int = 0
     answered: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -112,6 +113,7 @@ class Publisher:
         sending: Sequence[int] = range(len(messages))
         while state.unanswered:
             before = len(state.unanswered)
+            state.reconnects = self._client.stats["reconnects"]
             await self._send(messages, sending, state)
             await self._await_answers(state)
             sending = await self._positions_to_resend(state)
@@ -159,8 +161,8 @@ class Publisher:
                 if not await self._put_on_wire(frames):
                     return
                 size = 0
-            if full:
-                await self._await_room(state)
+            if full and not await self._has_room(state):
+                return
             subject, payload, headers = messages[index]
             header = header_block(headers)
             limit = self._client.max_payload
@@ -188,10 +190,12 @@ class Publisher:
     def _is_full(self, state: _Round) -> bool:
         return state.in_flight >= _WINDOW_MESSAGES or state.bytes_in_flight >= _WINDOW_BYTES
 
-    async def _await_room(self, state: _Round) -> None:
+    async def _has_room(self, state: _Round) -> bool:
+        """Wait until more may be sent; False if the messages in flight are to be sent again."""
         while self._is_full(state):
             if not await self._wait_for_answer(state):
-                return
+                return False
+        return True
 
     async def _await_answers(self, state: _Round) -> None:
         while state.in_flight > 0 and not state.rejection:
@@ -203,7 +207,10 @@ class Publisher:
             raise self._refused(rejection)
 
     async def _wait_for_answer(self, state: _Round) -> bool:
-        """Wait for an answer; False if none arrives within the ack timeout."""
+        """Wait for an answer; False if none arrives in time or the answers are lost."""
+        # What was sent over an earlier connection is never answered.
+        if self._client.stats["reconnects"] > state.reconnects:
+            return False
         state.answered.clear()
         try:
             await asyncio.wait_for(state.answered.wait(), _ACK_TIMEOUT_SECONDS)

@@ -13,7 +13,14 @@ import pytest
 
 from tautulli_pipeline.imports import fingerprints
 from tautulli_pipeline_tests.cases import make_database, play
-from tautulli_pipeline_tests.command import imported, query, run, run_process
+from tautulli_pipeline_tests.command import (
+    imported,
+    nothing_runs,
+    query,
+    run,
+    run_process,
+    wait_until,
+)
 from tautulli_pipeline_tests.tautulli_server import KEY, Running, serving_tautulli
 
 if TYPE_CHECKING:
@@ -81,6 +88,7 @@ def test_the_whole_history_arrives_and_only_new_plays_or_time_cause_a_download(
 
 
 def assert_no_key_below(folder: Path) -> None:
+    wait_until(lambda: nothing_runs(folder))  # the server removes its files as it ends
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert len(files) > 5
     assert [path for path in files if KEY.encode() in path.read_bytes()] == []

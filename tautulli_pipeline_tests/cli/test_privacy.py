@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from tautulli_pipeline.source.private_folder import private_folder
-from tautulli_pipeline_tests.command import run, run_process
+from tautulli_pipeline_tests.command import nothing_runs, run, run_process, wait_until
 
 COMMANDS = [
     *(["status"], ["stop"], ["reset"], ["duplicates", "list"], ["dead-letters", "list"]),
@@ -29,6 +29,7 @@ def open_dir(tmp_path):
 
 def exposed(folder):
     """Return the files that other users can reach and read, below an open folder."""
+    wait_until(lambda: nothing_runs(folder))  # the server removes its files as it ends
     others = stat.S_IRWXG | stat.S_IRWXO
     return [path.name for path in folder.iterdir() if path.lstat().st_mode & others]
 

@@ -179,7 +179,16 @@ def test_a_server_killed_while_publishing_loses_and_duplicates_nothing(tmp_path,
         asyncio.run(check(server))
 
 
-def test_while_the_server_is_unreachable_the_send_buffer_stays_limited(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("count", "size"),
+    [
+        pytest.param(4000, 5000, id="more bytes than the buffer holds"),
+        pytest.param(6000, 10, id="more messages than may be in flight"),
+    ],
+)
+def test_while_the_server_is_unreachable_the_send_buffer_stays_limited(
+    tmp_path, monkeypatch, count, size
+):
     acks_time_out_after(monkeypatch, 0.2)
 
     async def check():
@@ -193,9 +202,9 @@ def test_while_the_server_is_unreachable_the_send_buffer_stays_limited(tmp_path,
             ):
                 server.close()
                 await eventually(lambda: not stream.client.is_connected)
-                messages = [outgoing(n, payload=b"x" * 5000) for n in range(4000)]
-                with pytest.raises(StreamError, match="did not acknowledge 4000 messages"):
-                    await publisher.publish(messages)
+                messages = [outgoing(n, payload=b"x" * size) for n in range(count)]
+                with pytest.raises(StreamError, match=f"did not acknowledge {count} messages"):
+                    await asyncio.wait_for(publisher.publish(messages), 10)
                 assert 0 < stream.client.pending_data_size < DEFAULT_PENDING_SIZE + 1000
         with pytest.raises(StreamError, match="cannot publish to"):
             await publisher.publish([outgoing(1)])
