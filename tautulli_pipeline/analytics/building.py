@@ -7,8 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
-from typing import Final
+from typing import IO, Final
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -56,42 +55,72 @@ def reply_to(line: bytes, build: Callable[[Request], Built]) -> bytes:
 
 
 def build_in_process(request: Request) -> Built:
-    """Build the analytics in a process of its own; see `started_builder`.
+    """Build the analytics in a process of its own; see `Builder`.
 
     Raises:
         AnalyticsError: the build failed.
     """
-    with started_builder() as build:
-        return build(request)
+    with open_builder() as builder:
+        builder.begin(request)
+        return builder.built()
+
+
+class Builder:
+    """A process that builds the analytics once; nothing if the inputs are the same."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def load(self) -> None:
+        """Start the process, which loads its modules and waits for a request."""
+        if self._process is None:
+            command = [sys.executable, "-m", "tautulli_pipeline.analytics.build_main"]
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def begin(self, request: Request) -> None:
+        """Let it build."""
+        self.load()
+        orders = self._pipes[0]
+        with suppress(BrokenPipeError):  # it was killed before it was asked
+            orders.write(_REQUESTS.dump_json(request) + b"\n")
+            orders.flush()
+
+    def built(self) -> Built:
+        """Wait for what it was asked to build.
+
+        Raises:
+            AnalyticsError: the build failed.
+        """
+        line = self._pipes[1].readline()
+        try:
+            reply = _REPLIES.validate_json(line)
+        except ValidationError:  # it was killed, by a lack of memory for example
+            reply = Reply(error="its process ended unexpectedly")
+        if reply.built is None:
+            hint = f"{reply.hint}; {_RETRIED}" if reply.hint else _RETRIED
+            raise AnalyticsError(f"cannot update the analytics: {reply.error}", hint=hint)
+        return reply.built
+
+    @property
+    def _pipes(self) -> tuple[IO[bytes], IO[bytes]]:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        return self._process.stdin, self._process.stdout
+
+    def kill(self) -> None:
+        """End it, also in the middle of a build; the old file stays then."""
+        if self._process is not None:
+            self._process.kill()
+            with self._process:  # closes its pipes, and waits for it
+                pass
 
 
 @contextmanager
-def started_builder() -> Iterator[Callable[[Request], Built]]:
-    """Start a process that loads its modules, and yield the function that has it build.
-
-    It builds nothing if the inputs are the same, and serves one request. It ends with the context,
-    also in the middle of a build; the old file stays then.
-    """
-    command = [sys.executable, "-m", "tautulli_pipeline.analytics.build_main"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        try:
-            yield partial(_ask, process)
-        finally:
-            process.kill()
-
-
-def _ask(process: subprocess.Popen[bytes], request: Request) -> Built:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    with suppress(BrokenPipeError):  # it was killed before it was asked
-        process.stdin.write(_REQUESTS.dump_json(request) + b"\n")
-        process.stdin.flush()
-    line = process.stdout.readline()
+def open_builder() -> Iterator[Builder]:
+    """Yield a builder, which ends with the context."""
+    builder = Builder()
     try:
-        reply = _REPLIES.validate_json(line)
-    except ValidationError:  # it was killed, by a lack of memory for example
-        reply = Reply(error="its process ended unexpectedly")
-    if reply.built is None:
-        hint = f"{reply.hint}; {_RETRIED}" if reply.hint else _RETRIED
-        raise AnalyticsError(f"cannot update the analytics: {reply.error}", hint=hint)
-    return reply.built
+        yield builder
+    finally:
+        builder.kill()

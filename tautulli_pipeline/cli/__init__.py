@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -65,6 +66,7 @@ def _exit(exit_code: int) -> NoReturn:
             with suppress(OSError):  # the reader has gone away
                 stream.flush()
         os._exit(exit_code)
+    gc.freeze()  # otherwise Python looks at every object once more: 0.2 s with Dagster
     sys.exit(exit_code)
 
 

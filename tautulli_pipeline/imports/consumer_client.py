@@ -169,8 +169,8 @@ class ConsumerClient:
         """Wait for its last batch, unless a second signal asks to end immediately."""
         deadline = time.monotonic() + _END_TIMEOUT_SECONDS
         while not self._stop.is_urgent and time.monotonic() < deadline:
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(_POLL_SECONDS)
+            self._listener.join(_POLL_SECONDS)  # its output ends when it ends
+            if not self._listener.is_alive():
                 return
 
     @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -31,6 +31,8 @@ _PATIENCE_SECONDS: Final = 5.0
 # The publisher waits while a narrow stream is full.
 _NARROW_PATIENCE_SECONDS: Final = 0.2
 _SETTLE_EVERY_SECONDS: Final = 1.5
+# How soon a pull hears of the last sequence.
+_HEAR_SECONDS: Final = 0.02
 _ACK_POLL_SECONDS: Final = 0.01
 _ACK_POLLS: Final = 50
 
@@ -98,13 +100,27 @@ class Consumption:
         patience = _NARROW_PATIENCE_SECONDS if self.session.narrow else _PATIENCE_SECONDS
         deadline = time.monotonic() + patience
         while not (control.stopped or _is_full(self._waiting) or time.monotonic() >= deadline):
-            last_sequence = control.last_sequence
-            pulled = (self._pulling or self._pull(last_sequence)).result()
-            self._waiting += pulled
-            self._pulling = self._pull(last_sequence)
-            if last_sequence is not None and (not pulled or pulled[-1].sequence >= last_sequence):
+            if self._has_arrived(control.last_sequence):
                 return True
-        return False
+            last_sequence = control.last_sequence
+            self._pulling = self._pulling or self._pull(last_sequence)
+            pulled = self._pulled(self._pulling, control)
+            self._waiting += pulled
+            self._pulling = self._pull(control.last_sequence)
+            if last_sequence is not None and not pulled:
+                return True
+        return self._has_arrived(control.last_sequence)
+
+    def _has_arrived(self, last_sequence: int | None) -> bool:
+        last = self._waiting[-1].sequence if self._waiting else 0
+        return last_sequence is not None and last >= last_sequence
+
+    def _pulled(self, pulling: Future[list[Delivered]], control: Control) -> list[Delivered]:
+        """Wait for a pull, which ends early once the last sequence is known and arrives."""
+        while not wait([pulling], _HEAR_SECONDS).done:
+            if control.last_sequence is not None:
+                self.session.expect(control.last_sequence)
+        return pulling.result()
 
     def _pull(self, last_sequence: int | None) -> Future[list[Delivered]]:
         return self.session.pull(

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stderr
 from functools import partial
 from io import StringIO
+from typing import Final
 
 import dagster as dg
 
-from tautulli_pipeline.analytics.building import Built, build_in_process, started_builder
-from tautulli_pipeline.analytics.inputs import Request, is_current, request_for
+from tautulli_pipeline.analytics.building import Builder, Built, open_builder
+from tautulli_pipeline.analytics.inputs import is_current, request_for
 from tautulli_pipeline.errors import AnalyticsError
 from tautulli_pipeline.imports.coordinator import Import
 from tautulli_pipeline.imports.stopping import SIGNALS, Stop
@@ -31,6 +32,9 @@ from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.warehouse.arrivals import Arrivals
 
 _log = logging.getLogger(__name__)
+
+# An import of so few plays takes about as long as the builder needs to load.
+_SMALL_IMPORT: Final = 20_000
 
 
 def import_by_jobs(
@@ -65,15 +69,17 @@ def import_by_jobs(
         history = history_of(instance, settings)
         tags = {**_tags(), "tautulli_pipeline/import_id": opened.record.import_id}
         execute = partial(_execute, instance=instance, tags=tags, stop=stop)
-        build: Callable[[Request], Built] = build_in_process
+        builder = stack.enter_context(open_builder()) if builds else None
         if opened.prepare(history).work:
+            if builder and opened.record.total_records <= _SMALL_IMPORT:
+                builder.load()
             execute(_job(settings, Names(settings.server).job), {"importing": importing})
-            if builds:
-                build = stack.enter_context(started_builder())  # it is ready when it is needed
+            if builder:
+                builder.load()  # it is ready when it is needed
         else:
             opened.publish(history)
         arrivals = opened.consumer.finish(last_materialized_at(instance))
-        return _record(arrivals, settings, build if builds else None, execute)
+        return _record(arrivals, settings, builder, execute)
 
 
 def build_by_job(settings: Settings, stop: Stop) -> AnalyticsError | None:
@@ -87,9 +93,9 @@ def build_by_job(settings: Settings, stop: Stop) -> AnalyticsError | None:
     """
     if is_current(request_for(settings)):
         return None
-    with _quiet_instance(settings) as instance:
+    with _quiet_instance(settings) as instance, open_builder() as builder:
         execute = partial(_execute, instance=instance, tags=_tags(), stop=stop)
-        return _record(None, settings, build_in_process, execute)
+        return _record(None, settings, builder, execute)
 
 
 @contextmanager
@@ -116,12 +122,15 @@ def _tags() -> dict[str, str]:
 def _record(
     arrivals: Arrivals | None,
     settings: Settings,
-    build: Callable[[Request], Built] | None,
+    builder: Builder | None,
     execute: Callable[..., None],
 ) -> AnalyticsError | None:
     """Record what the table received, and build the analytics if they are out of date."""
     request = request_for(settings)
-    keys = {*ANALYTICS_KEYS, REPORT_KEY} if build is not None and not is_current(request) else set()
+    keys: set[dg.AssetKey] = set()
+    if builder is not None and not is_current(request):
+        builder.begin(request)  # while Dagster begins the run
+        keys |= {*ANALYTICS_KEYS, REPORT_KEY}
     resources: dict[str, object] = {}
     if arrivals is not None and arrivals.has_changes:
         keys.add(TABLE_KEY)
@@ -132,9 +141,9 @@ def _record(
     failures: list[AnalyticsError] = []
 
     def building() -> Built:
-        assert build is not None
+        assert builder is not None
         try:
-            return build(request)
+            return builder.built()
         except AnalyticsError as error:
             _log.warning("%s", error)
             failures.append(error)

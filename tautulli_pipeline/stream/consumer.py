@@ -115,6 +115,12 @@ class DurableConsumer:
         await self._stream.ensure_consumer()
         await asyncio.sleep(_PAUSE_SECONDS)
 
+    def expect(self, last_sequence: int) -> None:
+        """End the current pull as soon as this message arrives, or at once if it has."""
+        self._last_wanted_sequence = last_sequence
+        if self._arrived and self._arrived[-1].sequence >= last_sequence:
+            self._enough.set()
+
     def abandon_pull(self) -> None:
         """End the current pull; undelivered messages stay on the stream."""
         self._enough.set()

@@ -92,6 +92,10 @@ class ConsumingSession(_Session):
         )
         return self._portal.start_task_soon(pull, max_messages)
 
+    def expect(self, last_sequence: int) -> None:
+        """See `DurableConsumer.expect`."""
+        self._portal.call(self._consumer.expect, last_sequence)
+
     def ack(self, messages: Sequence[Delivered]) -> Future[None]:
         """Start acking committed messages."""
         return self._portal.start_task_soon(self._consumer.ack, messages)

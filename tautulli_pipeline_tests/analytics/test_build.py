@@ -11,7 +11,7 @@ import duckdb
 import pytest
 
 from tautulli_pipeline.analytics.build import build
-from tautulli_pipeline.analytics.building import build_in_process, started_builder
+from tautulli_pipeline.analytics.building import build_in_process, open_builder
 from tautulli_pipeline.analytics.catalog import TABLES
 from tautulli_pipeline.analytics.inputs import Account, is_current
 from tautulli_pipeline.errors import AnalyticsError, WarehouseError
@@ -259,7 +259,7 @@ def test_no_cell_stops_the_build(tmp_path: Path, timezone: str) -> None:
 
 
 def test_a_builder_that_is_not_asked_builds_nothing(tmp_path):
-    with started_builder():
+    with open_builder():
         pass
     command = [sys.executable, "-m", "tautulli_pipeline.analytics.build_main"]
     done = subprocess.run(command, cwd=tmp_path, input=b"", capture_output=True, check=True)

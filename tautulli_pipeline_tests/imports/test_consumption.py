@@ -123,6 +123,43 @@ def test_a_stop_takes_effect_after_the_current_batch(warehouse, tmp_path, monkey
     assert sequences(warehouse) == stream.acked == [1]
 
 
+class Lingering(Stream):
+    """A pull of messages that may come ends only when the last one is known to have arrived."""
+
+    def pull(self, *wanted, **limits):
+        if self.batches:
+            return super().pull(*wanted, **limits)
+        self.lingering = Future()
+        return self.lingering
+
+    def expect(self, last_sequence):
+        self.calls.append(f"expect {last_sequence}")
+        self.lingering.set_result([])
+
+
+@dataclass
+class KnownLater(UntilDrained):
+    """A control that names the last sequence when it has been asked for it a few times."""
+
+    asked: int = 0
+
+    @property
+    def last_sequence(self):
+        self.asked += 1
+        return 2 if self.asked > 6 else None
+
+    @last_sequence.setter
+    def last_sequence(self, _value):
+        pass
+
+
+def test_a_pull_ends_once_the_last_sequence_is_known_and_has_arrived(warehouse, tmp_path):
+    stream = Lingering([[delivered(1), delivered(2)]])
+    consume(stream, warehouse, tmp_path, KnownLater())
+    assert sequences(warehouse) == stream.acked == [1, 2]
+    assert stream.calls == ["pull", "expect 2", "ack"]
+
+
 def test_large_messages_are_split_into_several_transactions(warehouse, tmp_path, monkeypatch):
     size = len(delivered(1).payload)
     monkeypatch.setattr(consumption, "_BATCH_BYTES", 2 * size)

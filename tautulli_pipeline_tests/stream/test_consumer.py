@@ -107,6 +107,25 @@ def test_a_full_batch_or_the_last_wanted_message_ends_the_pull(address):
     asyncio.run(check())
 
 
+def test_a_pull_ends_when_an_expected_message_arrives_or_has_arrived(address):
+    async def check():
+        async with prepared(address) as stream, open_consumer(stream) as consumer:
+            waiting = asyncio.ensure_future(pull(consumer, linger_seconds=60))
+            await publish(stream, 1)
+            await eventually(lambda: consumer._arrived)
+            assert not waiting.done()
+            consumer.expect(2)
+            await publish(stream, 2)
+            assert sequences(await waiting) == [1, 2]
+            waiting = asyncio.ensure_future(pull(consumer, linger_seconds=60))
+            await publish(stream, 3)
+            await eventually(lambda: consumer._arrived)
+            consumer.expect(3)
+            assert sequences(await waiting) == [3]
+
+    asyncio.run(asyncio.wait_for(check(), 50))
+
+
 def test_a_late_delivery_is_in_the_next_batch(address):
     async def check():
         held, late = [], True
