@@ -259,8 +259,8 @@ def restore(
     )
     log = WriteAheadLog(connection)
     added: set[str] = set()
-    for portion, size_bytes in _portions(connection, ids):
-        added |= _restore(connection, log, portion, size_bytes, now)
+    for sizes in _portions(connection, ids):
+        added |= _restore(connection, log, sizes, now)
     return _marked(ids, added)
 
 
@@ -296,39 +296,37 @@ def _allowed(
 
 def _portions(
     connection: duckdb.DuckDBPyConnection, ids: Sequence[str]
-) -> Iterator[tuple[list[str], int]]:
-    """Yield the ids in portions, with the size of their payloads."""
+) -> Iterator[dict[str, int]]:
+    """Yield the ids in portions, with the size of the payload of each in bytes."""
     found = connection.execute(
         f"SELECT id::VARCHAR, strlen(discarded_payload::VARCHAR) FROM {_TABLE} "
         "WHERE id IN (SELECT unnest($ids::VARCHAR[])::UUID)",
         {"ids": list(ids)},
     )
     sizes: dict[str, int] = dict(found.fetchall())
-    portion: list[str] = []
-    total = 0
+    portion: dict[str, int] = {}
     for row_id in dict.fromkeys(ids):
-        if portion and (len(portion) == _PORTION_ROWS or total + sizes[row_id] > _PORTION_BYTES):
-            yield portion, total
-            portion, total = [], 0
-        portion.append(row_id)
-        total += sizes[row_id]
+        is_full = sum(portion.values()) + sizes[row_id] > _PORTION_BYTES
+        if portion and (len(portion) == _PORTION_ROWS or is_full):
+            yield portion
+            portion = {}
+        portion[row_id] = sizes[row_id]
     if portion:
-        yield portion, total
+        yield portion
 
 
 def _restore(
     connection: duckdb.DuckDBPyConnection,
     log: WriteAheadLog,
-    ids: Sequence[str],
-    size_bytes: int,
+    sizes: Mapping[str, int],
     now: datetime,
 ) -> set[str]:
     """Restore a portion; return the ids for which a row was added."""
-    connection.execute(_CHOSEN, {"ids": list(ids)})
+    connection.execute(_CHOSEN, {"ids": list(sizes)})
     missing = connection.execute("SELECT id::VARCHAR FROM chosen WHERE missing").fetchall()
     # A play that was restored before keeps the time of that.
     connection.execute("DELETE FROM chosen WHERE NOT missing AND status = 'user_restored'")
-    log.admit(len(missing), size_bytes)
+    log.admit(len(missing), sum(sizes.values()), max(sizes.values()))
     with write_transaction(connection):
         connection.execute(
             f"UPDATE {_TABLE} SET status = 'user_restored', resolved_at = $now "

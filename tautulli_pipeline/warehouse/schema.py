@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import duckdb
 
-from tautulli_pipeline.errors import WarehouseError, WarehouseHeldError
+from tautulli_pipeline.errors import WarehouseBrokenError, WarehouseError, WarehouseHeldError
 from tautulli_pipeline.events.identity import quote_literal
 from tautulli_pipeline.warehouse.holders import held_by
 from tautulli_pipeline.warehouse.transaction import transaction
@@ -28,6 +28,8 @@ _WORKING_BYTES: Final = 144 * 2**20
 # Replaying the log and writing it into the file hold whole row groups in memory.
 _CHECKPOINT_BYTES: Final = 96 * 2**20
 HEADROOM_ROWS: Final = 2**14
+# As a limit: tables of any size.
+_ANY_ROWS: Final = 2**62
 # The upgrade of a million plays joins them and writes the whole audit log again.
 _UPGRADE_BYTES: Final = 416 * 2**20
 SETTINGS: Final[dict[str, Any]] = {
@@ -73,12 +75,7 @@ def connect(path: Path, config: Mapping[str, Any]) -> duckdb.DuckDBPyConnection:
             _create_folder(path)
             if not path.exists():
                 _create_file(connection, path)
-            # Without TYPE, DuckDB would look for an extension that reads other kinds of files.
-            connection.execute(
-                f"ATTACH {quote_literal(str(path))} AS warehouse "
-                f"(TYPE duckdb, ROW_GROUP_SIZE {ROWS_PER_TRANSACTION})"
-            )
-            connection.execute("USE warehouse")
+            _attach(connection, str(path))
             _refuse_foreign_tables(connection, path)
             if "memory_limit" in config:
                 connection.execute("SET VARIABLE has_configured_limit = true")
@@ -128,6 +125,40 @@ def open_warehouse(
             # Closing writes the log into the file. After a fatal error, it is closed already.
             with suppress(duckdb.Error):
                 set_memory_limit(connection, _CHECKPOINT_BYTES)
+
+
+def _attach(connection: duckdb.DuckDBPyConnection, path: str, options: str = "") -> None:
+    # Without TYPE, DuckDB would look for an extension that reads other kinds of files.
+    connection.execute(
+        f"ATTACH {quote_literal(path)} AS warehouse "
+        f"(TYPE duckdb, ROW_GROUP_SIZE {ROWS_PER_TRANSACTION}{options})"
+    )
+    connection.execute("USE warehouse")
+
+
+def split_row_groups(connection: duckdb.DuckDBPyConnection) -> None:
+    """From now on, begin a row group with the first rows after each checkpoint.
+
+    DuckDB only does so for tables whose indexes it may rebuild, to join small row groups later.
+    It takes this option when a file is opened; `max_vacuum_tasks` keeps it from joining them.
+
+    Raises:
+        WarehouseBrokenError: another program has opened the file in between.
+    """
+    ((path,),) = connection.execute(
+        "SELECT path FROM duckdb_databases() WHERE database_name = 'warehouse'"
+    ).fetchall()
+    checkpoint(connection)
+    connection.execute("SET max_vacuum_tasks = 0")
+    connection.execute("USE memory")
+    connection.execute("DETACH warehouse")
+    try:
+        _attach(connection, path, f", VACUUM_REBUILD_INDEXES {_ANY_ROWS}")
+    except _FILE_ERRORS as error:
+        cause = _first_cause(str(error))
+        raise WarehouseBrokenError(
+            f"cannot open the warehouse {path} again: {cause}", hint="run the command again"
+        ) from error
 
 
 def _create_folder(path: Path) -> None:

@@ -200,7 +200,7 @@ class Writer:
             repeated = self._judge(events, condition)
             new = [p for p in events["position"].to_pylist() if p not in repeated]
             self._reserve_memory(len(new))
-            self._log.admit(len(new), batch.nbytes)
+            self._log.admit(len(new), batch.nbytes, _largest_bytes(batch))
             with write_transaction(self._connection):
                 self._server_list.note(events, now)
                 self._insert_events(batch, new, renamed, now)
@@ -333,6 +333,10 @@ class Writer:
             """,
             {"stream": self._stream_id, "last": last, "now": now},
         )
+
+
+def _largest_bytes(batch: pa.Table) -> int:
+    return pc.max(pc.binary_length(batch["body"])).as_py() or 0
 
 
 def _rows_of(batch: pa.Table, positions: Sequence[int]) -> pa.Table:
