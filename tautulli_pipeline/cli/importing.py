@@ -42,6 +42,11 @@ class Wanted:
     salvage: bool = False
     wait_seconds: float = WAREHOUSE_WAIT_SECONDS
 
+    @property
+    def everything(self) -> bool:
+        """Whether to look at everything, even if nothing seems to be new."""
+        return self.fresh or self.salvage
+
 
 def run_import(
     settings: Settings,
@@ -74,8 +79,7 @@ def run_import(
         run_dry_run(settings, path, salvaging=wanted.salvage, as_json=as_json)
         return
     require_no_other_import(settings)
-    has_choice = wanted.fresh or wanted.salvage
-    if not has_choice and (record := _repeated(settings, path, began_at)):
+    if not wanted.everything and (record := _repeated(settings, path, began_at)):
         _print_result(record, settings, as_json=as_json)
         print_what_was_found(settings, environment, as_json=as_json)
         return

@@ -17,7 +17,6 @@ from tautulli_pipeline.cli.options import database_path
 from tautulli_pipeline.cli.progress import ProgressView, open_progress
 from tautulli_pipeline.cli.reporting import print_json, report_unreadable
 from tautulli_pipeline.cli.status import print_found
-from tautulli_pipeline.cli.validating import as_record, find, print_outcomes
 from tautulli_pipeline.errors import (
     AnalyticsError,
     ConfigurationError,
@@ -29,9 +28,11 @@ from tautulli_pipeline.errors import (
 from tautulli_pipeline.imports.import_lock import ImportLock
 from tautulli_pipeline.imports.overview import summary_of_server, together
 from tautulli_pipeline.imports.record import ImportRecord, log_of
+from tautulli_pipeline.imports.repeats import repeated, still_remembered
 from tautulli_pipeline.imports.results import headline
 from tautulli_pipeline.imports.stopping import import_stop
 from tautulli_pipeline.settings import Settings
+from tautulli_pipeline.source.address import Source
 
 
 @dataclass
@@ -118,10 +119,10 @@ def run_imports(
             began_at = time.monotonic()
             if isinstance(attempts.failures.get(one.server), WarehouseHeldError):
                 wanted = replace(wanted, wait_seconds=0)  # it has been waited for already
-    unbuilt = None
-    if attempts.records and not attempts.is_stopped:
-        unbuilt = _build(settings)
-        warn_of(unbuilt)
+        unbuilt = None
+        if attempts.records and not attempts.is_stopped:
+            unbuilt = _build(settings)
+    warn_of(unbuilt)
     facts = together(attempts.summaries())
     if not as_json:
         _print_records(settings, attempts.records)
@@ -162,16 +163,34 @@ def _import(
     lock: ImportLock,
     began_at: float,
 ) -> None:
-    from tautulli_pipeline.imports.consumer_client import spawned_consumer
-
     stop = import_stop()
 
     def attempt() -> ImportRecord:
-        with stop.heard(), spawned_consumer() as consumer:
+        source = database_path(settings, wanted.source)
+        with stop.heard():
+            if not wanted.everything and (record := look(source)):
+                return record
+            return import_all_of(source)
+
+    def look(source: Source) -> ImportRecord | None:
+        with stop.interruptible():
+            return repeated(
+                settings,
+                source,
+                settings.import_server_id,
+                began_at=began_at,
+                say=progress.say,
+                lock=lock,
+            )
+
+    def import_all_of(source: Source) -> ImportRecord:
+        from tautulli_pipeline.imports.consumer_client import spawned_consumer
+
+        with spawned_consumer() as consumer:
             record, _ = import_one(
                 settings,
                 wanted,
-                source=database_path(settings, wanted.source),
+                source=source,
                 consumer=consumer,
                 progress=progress,
                 stop=stop,
@@ -185,10 +204,15 @@ def _import(
 
 
 def _build(settings: Settings) -> AnalyticsError | None:
+    """Build the analytics of all servers, unless they are current."""
+    from tautulli_pipeline.analytics.inputs import is_current, request_for
+
+    if is_current(request_for(settings)):
+        return None
     from tautulli_pipeline.orchestration.command_line import build_by_job
 
     stop = import_stop()
-    with stop.heard():
+    with stop.heard(), still_remembered(settings):
         return build_by_job(settings, stop)
 
 
@@ -198,6 +222,8 @@ def run_dry_runs(chosen: Sequence[Settings], wanted: Wanted, *, as_json: bool) -
     Raises:
         PipelineError: that of the first server whose database cannot be read.
     """
+    from tautulli_pipeline.cli.validating import as_record, find, print_outcomes
+
     attempts = _Attempts(chosen)
     compared: dict[str, dict[str, Any]] = {}
     for settings in chosen:

@@ -240,14 +240,18 @@ class Import:
         return not (plan.covered or self.has_backlog)
 
     @property
+    def leaves_events(self) -> bool:
+        """Whether events wait on the stream."""
+        with suppress(StreamError):  # it may have gone away since
+            return bool(self.session.count_pending())
+        return True
+
+    @property
     def leaves_nothing(self) -> bool:
         """Whether the next import has nothing to do unless something changes."""
         record = self.record
-        if record.status is not Status.COMPLETED or record.pending or self._has_new_names:
-            return False
-        with suppress(StreamError):  # it may have gone away since
-            return not self.source.salvage.damages and not self.session.count_pending()
-        return False
+        is_complete = record.status is Status.COMPLETED and not record.pending
+        return is_complete and not (self._has_new_names or self.source.salvage.damages)
 
     @property
     def needs_warehouse(self) -> bool:
@@ -485,6 +489,8 @@ def open_import(
         if opened.has_backlog or request.fresh or not warehouse.is_untouched:
             opened.begin_consumer()
         yield opened
-        # What was said has to be said again.
-        if not said and opened.leaves_nothing:
-            completion.fill(session.identity, opened.record)
+        if not opened.leaves_events:
+            completion.stream_id = session.identity
+            # What was said has to be said again.
+            if not said and opened.leaves_nothing:
+                completion.fill(opened.record)

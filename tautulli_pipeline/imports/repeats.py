@@ -3,6 +3,9 @@
 An import that leaves nothing to do remembers the state of all that the next one would look at:
 the source, the settings, the warehouse, Dagster's records and the stream. If nothing differs, the
 next one only records that it looked.
+
+Several servers share all but their source and settings, and the import of one of them changes what
+they share. What is known of the others stays true if it was true when that import began.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Final
 
@@ -22,6 +25,7 @@ from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.data_dir.logs import log_to
 from tautulli_pipeline.errors import PipelineError
 from tautulli_pipeline.imports.fingerprints import surveyed_fingerprint
+from tautulli_pipeline.imports.import_lock import ImportLock
 from tautulli_pipeline.imports.known_warehouse import KnownWarehouse
 from tautulli_pipeline.imports.record import ImportRecord, log_of
 from tautulli_pipeline.imports.running import RunningImport
@@ -34,23 +38,43 @@ _VERSION: Final = version("tautulli-pipeline")
 
 
 @dataclass(frozen=True)
-class _Memory:
-    """What an import left.
+class _Known:
+    """What an import of one server left.
 
     Attributes:
-        state: see `_state_of`.
+        state: see `_own_state`.
         source: the source as the record names it.
-        stream_id: identifies the stream.
-        unused_stream: the state of the embedded server after the import; None if there is
-            another server, or if somebody else was using it.
         rows: the number of plays of the source, which are all finished.
     """
 
     state: str
     source: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """What the imports of all servers left.
+
+    Attributes:
+        shared: see `_shared_state`.
+        warehouse_id: identifies the warehouse.
+        stream_id: identifies the stream.
+        unused_stream: the state of the embedded server after the last import; None if there is
+            another server, or if somebody else was using it.
+        servers: what is known of each server that has nothing to do.
+    """
+
+    shared: str
+    warehouse_id: str
     stream_id: str
     unused_stream: str | None
-    rows: int
+    servers: dict[str, _Known] = field(default_factory=dict)
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Where the events went."""
+        return self.warehouse_id, self.stream_id
 
 
 _STORED: Final = TypeAdapter(_Memory)
@@ -61,8 +85,8 @@ class Completion:
     """What an import says about itself once it is complete.
 
     Attributes:
-        stream_id: identifies the stream; None unless the import left nothing to do.
-        source: the source as the record names it.
+        stream_id: identifies the stream; None unless nothing waits on it.
+        source: the source as the record names it; '' unless the import left nothing to do.
         rows: the number of its plays.
     """
 
@@ -70,29 +94,43 @@ class Completion:
     source: str = ""
     rows: int = 0
 
-    def fill(self, stream_id: str, record: ImportRecord) -> None:
+    def fill(self, record: ImportRecord) -> None:
         """Say that the import that `record` describes left nothing to do."""
-        self.stream_id, self.source = stream_id, record.source
-        self.rows = record.total_records + record.unchanged
+        self.source, self.rows = record.source, record.total_records + record.unchanged
 
 
 @contextmanager
 def remembered(settings: Settings, source: Source, server_id: str) -> Iterator[Completion]:
     """Yield a `Completion` to fill in, and remember it with the state of everything.
 
-    Enter this while holding the lock of the import, and before the stream is opened.
+    What is known of other servers is kept if it is still true. Enter this while holding the lock
+    of the import, and before the stream is opened.
     """
-    layout, completion = settings.layout, Completion()
-    layout.repeats.unlink(missing_ok=True)
+    layout, completion, others = settings.layout, Completion(), _valid_of_others(settings)
+    _store(layout, others)
     yield completion
     if completion.stream_id is None:
         return
     unused = idle_state(settings.data_dir) if settings.nats_url is None else None
-    state = _state_of(settings, source, server_id)
-    if state is not None:
-        memory = _Memory(state, completion.source, completion.stream_id, unused, completion.rows)
-        with suppress(OSError):  # the next import looks at everything
-            write_atomically(layout.repeats, _STORED.dump_json(memory))
+    warehouse_id = KnownWarehouse(settings).warehouse_id or ""
+    memory = _Memory(_shared_state(settings) or "", warehouse_id, completion.stream_id, unused)
+    if others is not None and others.place == memory.place:
+        memory.servers.update(others.servers)
+    if completion.source and (state := _own_state(settings, source, server_id)):
+        memory.servers[settings.server] = _Known(state, completion.source, completion.rows)
+    _store(layout, memory)
+
+
+@contextmanager
+def still_remembered(settings: Settings) -> Iterator[None]:
+    """Keep what is known if the context changes only Dagster's records of other things.
+
+    Enter this while holding the lock of imports.
+    """
+    memory = _valid(settings)
+    yield
+    if memory is not None:
+        _store(settings.layout, replace(memory, shared=_shared_state(settings) or ""))
 
 
 def repeated(
@@ -102,6 +140,7 @@ def repeated(
     *,
     began_at: float,
     say: Callable[[str], None],
+    lock: ImportLock | None = None,
 ) -> ImportRecord | None:
     """Record an import that found nothing new, if nothing has changed since the last one.
 
@@ -111,6 +150,7 @@ def repeated(
         server_id: identifies its Plex server.
         began_at: when the user began to wait, by `time.monotonic`.
         say: receives messages for the user.
+        lock: the lock of the data directory, if it is held for several imports in turn.
 
     Returns:
         The record; None if there may be something to do.
@@ -118,10 +158,10 @@ def repeated(
     Raises:
         ImportRunningError: another import is running.
     """
-    memory = _recall(settings.layout)
-    if memory is None or not _is_valid(memory, settings, source, server_id):
+    known = _find_valid(settings, source, server_id)
+    if known is None:
         return None
-    log = log_of(settings)
+    log = log_of(settings, lock)
     with data_directory(settings, say), log.exclusive(name_of(source)):
         last = log.read()
         if last is None or last.resumable:
@@ -129,50 +169,89 @@ def repeated(
         with log_to(settings.layout.log("import")):
             running = RunningImport(
                 log,
-                log.continue_or_begin(memory.source, server_id, fresh=False),
+                log.continue_or_begin(known.source, server_id, fresh=False),
                 unreadable=(),
                 began_at=began_at,
                 observe=lambda _record: None,
             )
             with running.until_ended():
-                running.cover_nothing(memory.rows)
+                running.cover_nothing(known.rows)
                 running.complete()
     return running.record
 
 
-def _recall(layout: DataDir) -> _Memory | None:
-    with suppress(OSError, ValidationError):
-        return _STORED.validate_json(layout.repeats.read_bytes())
+def _find_valid(settings: Settings, source: Source, server_id: str) -> _Known | None:
+    """Return what is known of a server if nothing has changed.
+
+    If the source or the stream fails, the import reports it.
+    """
+    memory = _valid(settings)
+    known = memory.servers.get(settings.server) if memory else None
+    if memory is None or known is None:
+        return None
+    with suppress(PipelineError):
+        is_same = known.state == _own_state(settings, source, server_id)
+        return known if is_same and _is_idle(settings, memory) else None
     return None
 
 
-def _is_valid(memory: _Memory, settings: Settings, source: Source, server_id: str) -> bool:
-    """Whether nothing has changed; if the source or the stream fails, the import reports it."""
-    with suppress(PipelineError):
-        is_same = memory.state == _state_of(settings, source, server_id)
-        return is_same and _is_idle(settings, memory)
-    return False
+def _valid(settings: Settings) -> _Memory | None:
+    """Return what is known if nothing that all servers share has changed, except the stream."""
+    with suppress(OSError, ValidationError):
+        memory = _STORED.validate_json(settings.layout.repeats.read_bytes())
+        return memory if memory.shared == _shared_state(settings) else None
+    return None
 
 
-def _state_of(settings: Settings, source: Source, server_id: str) -> str | None:
-    """Return a digest that changes with all that an import looks at, except the stream.
+def _valid_of_others(settings: Settings) -> _Memory | None:
+    """Return what is known of the other servers that are configured."""
+    memory = _valid(settings)
+    if memory is None:
+        return None
+    ids = {one.server for one in settings.each_server} - {settings.server}
+    return replace(memory, servers={key: memory.servers[key] for key in ids & {*memory.servers}})
 
-    None if the import has to look itself, because the warehouse is not as the last one left it or
-    the source is not as it was surveyed.
+
+def _store(layout: DataDir, memory: _Memory | None) -> None:
+    if memory is None or not memory.shared or not memory.servers:
+        layout.repeats.unlink(missing_ok=True)
+        return
+    try:
+        write_atomically(layout.repeats, _STORED.dump_json(memory))
+    except OSError:  # the next import looks at everything
+        layout.repeats.unlink(missing_ok=True)
+
+
+def _own_state(settings: Settings, source: Source, server_id: str) -> str | None:
+    """Return a digest that changes with all that an import looks at for its server alone.
+
+    None if the source is not as it was surveyed.
+    """
+    fingerprint = surveyed_fingerprint(source, settings.layout, settings.tautulli_max_age_hours)
+    if fingerprint is None:
+        return None
+    set_variables = ",".join(sorted(settings.model_fields_set))
+    replaced = repr(sorted(settings.servers.replaced.items()))
+    return _digest(
+        _VERSION, settings.model_dump_json(), set_variables, replaced, server_id, fingerprint
+    )
+
+
+def _shared_state(settings: Settings) -> str | None:
+    """Return a digest that changes with all that the imports of all servers look at.
+
+    The stream is not part of it. None if an import has to look itself, because the warehouse is
+    not as the last one left it.
     """
     layout, warehouse = settings.layout, KnownWarehouse(settings)
     if not warehouse.is_untouched or any(layout.receipts.glob("*/*")):
         return None
-    fingerprint = surveyed_fingerprint(source, layout, settings.tautulli_max_age_hours)
-    if fingerprint is None:
-        return None
-    set_variables = ",".join(sorted(settings.model_fields_set))
     history = observe(layout.history_index).name_at(layout.history_index)
     file = settings.warehouse_path.stat()
-    parts = (
-        *(_VERSION, settings.fingerprint, set_variables, server_id, fingerprint, history),
-        f"{file.st_dev} {file.st_ino} {file.st_size} {file.st_mtime_ns}",
-    )
+    return _digest(history, f"{file.st_dev} {file.st_ino} {file.st_size} {file.st_mtime_ns}")
+
+
+def _digest(*parts: str) -> str:
     # An address of the stream can hold a password.
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
 

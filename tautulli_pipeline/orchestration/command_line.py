@@ -83,7 +83,7 @@ def import_by_jobs(
 
 
 def build_by_job(settings: Settings, stop: Stop) -> AnalyticsError | None:
-    """Build the analytics if they are out of date.
+    """Build the analytics, which are out of date.
 
     Returns:
         Why they could not be built.
@@ -91,8 +91,6 @@ def build_by_job(settings: Settings, stop: Stop) -> AnalyticsError | None:
     Raises:
         StoppedError: a stop was requested.
     """
-    if is_current(request_for(settings)):
-        return None
     with _quiet_instance(settings) as instance, open_builder() as builder:
         execute = partial(_execute, instance=instance, tags=_tags(), stop=stop)
         return _record(None, settings, builder, execute)

@@ -28,9 +28,9 @@ class WriteAheadLog:
     unique indexes: after a crash, the file could no longer be opened. So one log never holds both.
 
     Loose rows are added to the last row group. At each commit, DuckDB reads its rows from the last
-    multiple of 2048 on, and at each checkpoint, it writes all of it again. So large rows begin a row
-    group with each checkpoint: otherwise, memory would grow with their number, and time with its
-    square.
+    multiple of 2048 on, and at each checkpoint, it writes all of it again. So large rows begin a
+    row group with each checkpoint: otherwise, memory would grow with their number, and time with
+    its square.
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
