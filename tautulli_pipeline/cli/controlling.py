@@ -33,12 +33,20 @@ def run_stop(
     record = log_of(stopped).current()
     if as_json:
         print_json(summary_of(shown) | {"stop_requested": claim is not None})
-    elif record is None:
-        print_line("no import is running")
-    elif claim is None:
-        print_line(f"no import is running; status of the last one: {record.status}")
-    else:
+    elif record is not None and claim is not None:
         print_line(_answer(record, claim))
+    else:
+        last = f"; status of the last one: {record.status}" if record else ""
+        print_line(f"{_idle(shown, lock)}{last}")
+
+
+def _idle(settings: Settings, lock: ImportLock) -> str:
+    """Say that nothing was stopped; another server may be importing."""
+    if not settings.server:
+        return "no import is running"
+    holder = lock.holder()
+    other = f", but one of {holder.server} is" if holder and holder.server else ""
+    return f"no import of {settings.server} is running{other}"
 
 
 def _answer(record: ImportRecord, claim: Claim) -> str:
@@ -63,13 +71,15 @@ def run_reset(settings: Settings, *, as_json: bool, server: str | None = None) -
     if server is not None:
         (settings,) = settings.of_server(server)
     forgotten = reset_progress(settings, partial(forget_history, settings))
+    of_server = f" of {settings.server}" if settings.server else ""
     if as_json:
         counts = asdict(forgotten or NOTHING)
         print_json(PENDING_SUMMARY | {"forgotten": counts})
     elif forgotten is None:
-        print_line(f"nothing to reset in {settings.data_dir}")
+        print_line(f"nothing to reset{of_server} in {settings.data_dir}")
     else:
         print_line(
-            f"deleted the progress saved in {settings.data_dir} ({forgotten.partitions:,} ranges)"
+            f"deleted the progress{of_server} saved in {settings.data_dir} "
+            f"({forgotten.partitions:,} ranges)"
         )
-        print_line("the table is kept; the next import reads every play again")
+        print_line(f"the table is kept; the next import reads every play{of_server} again")

@@ -12,8 +12,10 @@ from rich.console import Console
 from tautulli_pipeline.printable import without_controls
 
 
-def wrap_for(stream: TextIO, text: str, indent: str = "") -> str:
+def wrap_for(stream: TextIO, text: str, indent: str = "", hanging: str = "") -> str:
     """Return `text` as it should appear on `stream`, with `indent` in front of each line.
+
+    All lines but the first one have `hanging` in front as well.
 
     Codes that a terminal could obey are escaped.
 
@@ -27,16 +29,16 @@ def wrap_for(stream: TextIO, text: str, indent: str = "") -> str:
         text,
         Console(file=stream).width,
         initial_indent=indent,
-        subsequent_indent=indent,
+        subsequent_indent=indent + hanging,
         replace_whitespace=False,
         break_long_words=False,
         break_on_hyphens=False,
     )
 
 
-def print_line(text: str) -> None:
+def print_line(text: str, hanging: str = "") -> None:
     """Print a message on standard output, without interpreting markup in it."""
-    wrapped = wrap_for(sys.stdout, text)
+    wrapped = wrap_for(sys.stdout, text, hanging=hanging)
     Console(highlight=False).print(wrapped, soft_wrap=True, markup=False, emoji=False)
 
 

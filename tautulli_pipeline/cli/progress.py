@@ -19,13 +19,17 @@ _MESSAGE_EVERY_SECONDS: Final = 10.0
 
 
 @contextmanager
-def open_progress(stream: TextIO) -> Iterator[ProgressView]:
-    """Show progress on `stream` if it is a terminal, and messages in any case."""
+def open_progress(stream: TextIO, *, by_server: bool = False) -> Iterator[ProgressView]:
+    """Show progress on `stream` if it is a terminal, and messages in any case.
+
+    With `by_server`, each server has a line of its own, which `ProgressView.of_server` begins.
+    """
     tolerant = cast("TextIO", _Tolerant(stream))
     if not stream.isatty():
         yield ProgressView(tolerant, None)
         return
     bar = Progress(
+        *([TextColumn("{task.description}")] if by_server else []),
         TaskProgressColumn(),
         BarColumn(bar_width=None),
         TextColumn("{task.fields[figures]}"),
@@ -33,7 +37,10 @@ def open_progress(stream: TextIO) -> Iterator[ProgressView]:
         transient=True,
     )
     with bar:
-        yield ProgressView(tolerant, bar)
+        view = ProgressView(tolerant, bar)
+        if not by_server:
+            view.begin_line("")
+        yield view
 
 
 class _Tolerant(io.TextIOBase):
@@ -56,7 +63,7 @@ class _Tolerant(io.TextIOBase):
 
 
 class ProgressView:
-    """Shows one task: first that the database is read, then how far it is."""
+    """Shows one task at a time: first that the database is read, then how far it is."""
 
     def __init__(self, stream: TextIO, bar: Progress | None) -> None:
         self._stream = stream
@@ -64,18 +71,26 @@ class ProgressView:
         self._message_at: float | None = None
         self._prefix = ""
         self._task: TaskID | None = None
-        if bar is not None:
-            self._task = bar.add_task("", total=None, figures="reading the database")
+
+    def begin_line(self, name: str) -> None:
+        """Begin a line with this name."""
+        if self._bar is not None:
+            self._task = self._bar.add_task(name, total=None, figures="reading the database")
 
     def of_server(self, server: str) -> None:
-        """Show the next server: in a line of its own on a terminal, and by its name elsewhere."""
-        if self._bar is not None and self._task is not None:
-            if self._prefix:
-                self._bar.stop_task(self._task)
-                self._task = self._bar.add_task("", total=None)
-            self._bar.update(self._task, figures=f"{server}: reading the database")
+        """Show the next server, in a line of its own; messages begin with its name."""
+        self.begin_line(server)
         self._prefix = f"{server}: "
         self._message_at = None
+
+    def end_line(self, result: str, *, is_done: bool) -> None:
+        """Show the result of a server in its line, which stays."""
+        if self._bar is not None and self._task is not None:
+            (task,) = (task for task in self._bar.tasks if task.id == self._task)
+            total = 1 if is_done or task.total is None else task.total
+            completed = total if is_done else task.completed
+            self._bar.update(self._task, total=total, completed=completed, figures=result)
+            self._bar.stop_task(self._task)
 
     def show(self, record: ImportRecord) -> None:
         """Show how much of an import is published and stored."""
@@ -109,9 +124,7 @@ class ProgressView:
 
     def _update(self, completed: float, total: int, figures: str) -> None:
         if self._bar is not None and self._task is not None:
-            self._bar.update(
-                self._task, completed=completed, total=total, figures=self._prefix + figures
-            )
+            self._bar.update(self._task, completed=completed, total=total, figures=figures)
 
     def say(self, text: str) -> None:
         """Print a message, above the progress on a terminal."""

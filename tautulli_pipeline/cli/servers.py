@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -16,7 +16,7 @@ from tautulli_pipeline.cli.lines import print_line, print_notice
 from tautulli_pipeline.cli.options import database_path
 from tautulli_pipeline.cli.progress import ProgressView, open_progress
 from tautulli_pipeline.cli.reporting import print_json, report_unreadable
-from tautulli_pipeline.cli.status import print_found
+from tautulli_pipeline.cli.status import print_found, print_where_to_look
 from tautulli_pipeline.errors import (
     AnalyticsError,
     ConfigurationError,
@@ -29,7 +29,7 @@ from tautulli_pipeline.imports.import_lock import ImportLock
 from tautulli_pipeline.imports.overview import summary_of_server, together
 from tautulli_pipeline.imports.record import ImportRecord, log_of
 from tautulli_pipeline.imports.repeats import repeated, still_remembered
-from tautulli_pipeline.imports.results import headline
+from tautulli_pipeline.imports.results import counts_of, headline, in_short
 from tautulli_pipeline.imports.stopping import import_stop
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.source.address import Source
@@ -60,6 +60,19 @@ class _Attempts:
             unexpected = PipelineError(in_one_line(error), hint="see --debug and the logs")
             unexpected.__cause__ = error
             self.failures[server] = unexpected
+
+    @property
+    def tried(self) -> list[Settings]:
+        """The servers that were tried."""
+        ids = self.records.keys() | self.failures.keys()
+        return [one for one in self.chosen if one.server in ids]
+
+    def in_short(self, settings: Settings) -> str:
+        """Return what became of a server, for a line of the progress."""
+        if record := self.records.get(settings.server):
+            return in_short(record)
+        is_stopped = isinstance(self.failures[settings.server], StoppedError)
+        return "stopped" if is_stopped else "failed"
 
     def summaries(self) -> list[dict[str, Any]]:
         """Return the summary of each server; those that were not tried are pending."""
@@ -110,10 +123,11 @@ def run_imports(
     """
     require_no_other_import(settings)
     attempts = _Attempts(chosen)
-    with open_progress(sys.stderr) as progress, _kept_lock(settings) as lock:
+    with open_progress(sys.stderr, by_server=True) as progress, _kept_lock(settings) as lock:
         for one in chosen:
             progress.of_server(one.server)
             _import(one, wanted, attempts, progress=progress, lock=lock, began_at=began_at)
+            progress.end_line(attempts.in_short(one), is_done=one.server in attempts.records)
             if attempts.is_stopped:
                 break
             began_at = time.monotonic()
@@ -125,7 +139,7 @@ def run_imports(
     warn_of(unbuilt)
     facts = together(attempts.summaries())
     if not as_json:
-        _print_records(settings, attempts.records)
+        _print_records(settings, attempts)
         if unbuilt is None:
             print_found(settings.layout)
     attempts.raise_first(facts)
@@ -133,12 +147,22 @@ def run_imports(
         print_json(facts)
 
 
-def _print_records(settings: Settings, records: Mapping[str, ImportRecord]) -> None:
-    for server, record in records.items():
-        report_unreadable(record.unreadable)
-        print_line(f"{server}: {headline(record)}")
-    if records:
+def _print_records(settings: Settings, attempts: _Attempts) -> None:
+    """Print a line for each server that was tried; errors follow on standard error."""
+    for one in attempts.tried:
+        record = attempts.records.get(one.server)
+        words = _result(record) if record else attempts.in_short(one)
+        print_line(f"{one.server}: {words}", hanging="  ")
+    print_where_to_look([record.outcomes for record in attempts.records.values()])
+    if attempts.records:
         print_line(f"the plays are in the table playback_events of {settings.warehouse_path}")
+
+
+def _result(record: ImportRecord) -> str:
+    report_unreadable(record.unreadable)
+    counts = counts_of(record)
+    del counts["imported"]
+    return "; ".join([headline(record), *(f"{count:,} {name}" for name, count in counts.items())])
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tautulli_pipeline.configuration import is_address
 from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.imports.health import in_utc, last_completed_at
 from tautulli_pipeline.imports.overview import summary_of, summary_of_server
-from tautulli_pipeline.imports.record import RUNNING, ImportRecord, log_of
+from tautulli_pipeline.imports.record import RUNNING, ImportRecord, Outcomes, log_of
 from tautulli_pipeline.imports.results import counts_of, counts_outside, headline
 from tautulli_pipeline.printable import time_in_words
 from tautulli_pipeline.settings import Settings
@@ -82,23 +83,33 @@ def show_health(settings: Settings, max_age_hours: float | None, *, as_json: boo
 
 def _show_servers(settings: Settings) -> None:
     """Print a line for each server."""
+    print_found(settings.layout)
     for one in settings.each_server:
         record = log_of(one).current()
         facts = summary_of_server(one, record)
-        checked = f", nothing new at {time_in_words(at)}" if (at := _checked_at(record)) else ""
-        words = facts["error"] or _in_short(record)
-        print_line(f"{one.server}: {facts['status']}{checked}: {words}")
+        words = [facts["error"] or _in_short(record), *_times(record, failed=bool(facts["error"]))]
+        print_line(f"{one.server}: {facts['status']}: {'; '.join(words)}", hanging="  ")
     print_line(f"the plays are in the table playback_events of {settings.warehouse_path}")
 
 
-def _checked_at(record: ImportRecord | None) -> datetime | None:
-    return record.checked_at if record else None
+def _times(record: ImportRecord | None, *, failed: bool) -> Iterator[str]:
+    """Yield when the last import of a server ended, or one before it if that failed."""
+    if record is None or record.status in RUNNING:
+        return
+    if not failed and record.ended_at:
+        yield f"ended {time_in_words(record.ended_at)}"
+    if not failed and record.checked_at:
+        yield f"nothing new {time_in_words(record.checked_at)}"
+    if failed and record.completed_at:
+        yield f"last completed {time_in_words(record.completed_at)}"
 
 
 def _in_short(record: ImportRecord | None) -> str:
     if record is None:
         return "nothing has been imported yet"
-    return _progress(record) if record.status in RUNNING else headline(record)
+    if record.status in RUNNING:
+        return _progress(record).removeprefix(f"{record.status}: ")
+    return headline(record)
 
 
 def _without_record(settings: Settings) -> str:
@@ -114,11 +125,16 @@ def print_summary(record: ImportRecord, warehouse: Path) -> None:
     counts, outside = counts_of(record), counts_outside(record)
     if outcomes.processed and (len(counts) > 1 or outside):
         print_counts(counts, {"plays in this import": record.total_records}, outside)
-    if outcomes.duplicates_cache or outcomes.duplicates_database:
-        print_line("list the duplicates with `tautulli-pipeline duplicates list`")
-    if outcomes.rejected:
-        print_line("list the rejected plays with `tautulli-pipeline dead-letters list`")
+    print_where_to_look([outcomes])
     print_line(f"the plays are in the table playback_events of {warehouse}")
+
+
+def print_where_to_look(found: Collection[Outcomes]) -> None:
+    """Print how to list duplicates and rejected plays, if there are any."""
+    if any(one.duplicates_cache or one.duplicates_database for one in found):
+        print_line("list the duplicates with `tautulli-pipeline duplicates list`")
+    if any(one.rejected for one in found):
+        print_line("list the rejected plays with `tautulli-pipeline dead-letters list`")
 
 
 def _downloaded_at(settings: Settings, record: ImportRecord) -> datetime | None:

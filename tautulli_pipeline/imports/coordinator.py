@@ -425,7 +425,8 @@ def open_import(
         claim = stack.enter_context(log.exclusive(name_of(request.source)))
         stack.enter_context(stop.shared(log.lock, claim))
         completion = stack.enter_context(remembered(settings, request.source, request.server_id))
-        with log.noting_failure(), stop.interruptible():
+        noting = log.noting_failure(name_of(request.source), request.server_id)
+        with noting, stop.interruptible():
             source = stack.enter_context(
                 open_with_survey_cache(
                     request.source,
@@ -437,8 +438,9 @@ def open_import(
                 )
             )
             # Leave no files behind unless the source is readable.
-            first = log.read() is None
-            contents = source.survey(None, settings.import_batch_size) if first else None
+            last = log.read()
+            is_first = last is None or not last.has_begun
+            contents = source.survey(None, settings.import_batch_size) if is_first else None
         stack.enter_context(log_to(layout.log("import")))
         running = RunningImport(
             log,

@@ -17,7 +17,12 @@ from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
 
 from tautulli_pipeline.data_dir.files import write_atomically
 from tautulli_pipeline.data_dir.layout import DataDir
-from tautulli_pipeline.errors import ConfigurationError, ImportRunningError, in_one_line
+from tautulli_pipeline.errors import (
+    ConfigurationError,
+    ImportRunningError,
+    StoppedError,
+    in_one_line,
+)
 from tautulli_pipeline.imports.import_lock import Claim, ImportLock
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.source.address import Named
@@ -160,7 +165,12 @@ class ImportRecord:
     @property
     def resumable(self) -> bool:
         """Whether it can be resumed: it began and did not complete."""
-        return self.status is not Status.COMPLETED and not self.dry_run
+        return self.has_begun and self.status is not Status.COMPLETED and not self.dry_run
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it was an import; a record can also say why the first one could not begin."""
+        return bool(self.import_id)
 
     def is_of(self, source: Named | str, server_id: str) -> bool:
         """Whether it imports this source of this server."""
@@ -365,13 +375,21 @@ class ImportLog:
         return False
 
     @contextmanager
-    def noting_failure(self) -> Iterator[None]:
-        """Note in the record of the last import, if there is one, that an attempt cannot begin."""
+    def noting_failure(self, source: Named | str = "", server_id: str = "") -> Iterator[None]:
+        """Note in the record of the last import that an attempt cannot begin.
+
+        If there is no record, one is made only for a server of the configuration file: others
+        leave no files behind.
+        """
         try:
             yield
         except Exception as error:
             with suppress(OSError):
-                if (last := self.read()) is not None:
+                last = self.read()
+                if last is None and self.server and not isinstance(error, StoppedError):
+                    began = ImportRecord.begin(source, server_id, fresh=False)
+                    last = replace(began, import_id="")
+                if last is not None:
                     self.write(replace(last, refused=in_one_line(error)))
             raise
 

@@ -24,6 +24,13 @@ def headline(record: ImportRecord) -> str:
     return "; ".join(parts) + (f" ({record.error})" if record.error else "")
 
 
+def in_short(record: ImportRecord) -> str:
+    """Return a few words about a completed import."""
+    if record.outcomes.imported:
+        return f"imported {_plays(record.outcomes.imported)}"
+    return "no new plays" if record.total_records else "nothing new"
+
+
 def counts_of(record: ImportRecord) -> dict[str, int]:
     """Return the number of plays with each outcome; only `imported` may be zero."""
     outcomes = record.outcomes
