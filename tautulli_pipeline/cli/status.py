@@ -78,7 +78,8 @@ def show_health(settings: Settings, max_age_hours: float | None, *, as_json: boo
     if as_json:
         print_json({"healthy": True, "last_completed_at": in_utc(completed_at)})
     else:
-        print_line(f"the last import completed at {time_in_words(completed_at)}")
+        which = "the oldest of the last imports" if settings.has_servers else "the last import"
+        print_line(f"{which} completed at {time_in_words(completed_at)}")
 
 
 def _show_servers(settings: Settings) -> None:
@@ -99,7 +100,7 @@ def _times(record: ImportRecord | None, *, failed: bool) -> Iterator[str]:
     if not failed and record.ended_at:
         yield f"ended {time_in_words(record.ended_at)}"
     if not failed and record.checked_at:
-        yield f"nothing new {time_in_words(record.checked_at)}"
+        yield f"nothing new since, at {time_in_words(record.checked_at)}"
     if failed and record.completed_at:
         yield f"last completed {time_in_words(record.completed_at)}"
 

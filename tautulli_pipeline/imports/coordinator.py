@@ -228,7 +228,8 @@ class Import:
             self.begin_consumer()
             ready = self.consumer.await_ready(wait_seconds)
             warehouse_id = ready.warehouse_id
-            require_new_plays(ready, self.request.server_id, self.settings.servers)
+            listed = [server.id for server in self.settings.configuration.servers]
+            require_new_plays(ready, self.request.server_id, self.settings.servers, listed)
             self.warehouse.opened(warehouse_id, ready.servers)
             self._is_confirmed = True
             if warehouse_id != self._planned_for:

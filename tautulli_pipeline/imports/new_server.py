@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import chain
 from typing import Final
 
@@ -45,8 +46,12 @@ def _places(first: int, last: int) -> list[IdRange]:
     return [IdRange(start, min(start + _IDS_PER_PLACE - 1, last)) for start in starts]
 
 
-def require_new_plays(ready: Ready, server_id: str, servers: Servers) -> None:
+def require_new_plays(
+    ready: Ready, server_id: str, servers: Servers, listed: Collection[str] = ()
+) -> None:
     """Refuse a new server whose plays are stored already under the id of another one.
+
+    `listed` are the servers of the configuration file, if it lists any.
 
     Raises:
         ConfigurationError: most of the sample is stored under another id.
@@ -60,6 +65,19 @@ def require_new_plays(ready: Ready, server_id: str, servers: Servers) -> None:
     raise ConfigurationError(
         f"cannot import as the server {server_id!r}: {ready.holders[other]:,} of "
         f"{ready.sampled:,} plays that were compared are stored as plays of {other!r}",
-        hint=f"import it with IMPORT_SERVER_ID={other}, or, if the id has changed, "
-        f'set IMPORT_SERVER_REPLACES={other} (in pipeline.toml: replaces = ["{other}"])',
+        hint=_way_out(server_id, other, listed),
+    )
+
+
+def _way_out(server_id: str, other: str, listed: Collection[str]) -> str:
+    if other in listed:
+        return f"check the sources of {other} and {server_id}: both have the history of {other}"
+    if listed:
+        return (
+            f'if this server had the id {other!r}, add replaces = ["{other}"] to {server_id} in '
+            "pipeline.toml; otherwise check its source"
+        )
+    return (
+        f"import it with IMPORT_SERVER_ID={other}, or, if the id has changed, "
+        f'set IMPORT_SERVER_REPLACES={other} (in pipeline.toml: replaces = ["{other}"])'
     )

@@ -432,10 +432,15 @@ class ImportLog:
         holder = self.lock.holder()
         if holder is not None and holder.server != self.server:
             return ImportLog(self._layout.path, holder.server).running()
-        record = self.current()
-        if record is None or (holder and not holder.source):
+        if holder is not None and not holder.source:
             return ImportRunningError(
                 f"the progress of {self._layout.path} is being reset",
+                hint="import again in a moment",
+            )
+        record = self.current()
+        if record is None or holder is None:
+            return ImportRunningError(
+                f"another import into {self._layout.path} is just beginning or ending",
                 hint="import again in a moment",
             )
         summary = record.summary()

@@ -42,12 +42,12 @@ def warehouse(folder, path):
 def require(folder, warehouse):
     """Compare a file with the warehouse as an import does."""
 
-    def require(path, server_id, servers=ONLY_CURRENT_IDS):
+    def require(path, server_id, servers=ONLY_CURRENT_IDS, listed=()):
         with open_source(path, folder / "snapshots") as source:
             sample = sample_event_ids(source, server_id)
         holders = holders_of(warehouse, sample, servers)
         ready = Ready("warehouse-1", known_servers(warehouse), len(sample), holders)
-        require_new_plays(ready, server_id, servers)
+        require_new_plays(ready, server_id, servers, listed)
         return len(sample)
 
     return require
@@ -70,6 +70,21 @@ def test_the_same_file_under_a_new_id_is_refused_with_what_makes_it_right(requir
     assert "IMPORT_SERVER_ID=home" in caught.value.hint
     assert "IMPORT_SERVER_REPLACES=home" in caught.value.hint
     assert 'replaces = ["home"]' in caught.value.hint
+
+
+def test_the_configuration_file_is_where_a_listed_server_is_made_right(require, path):
+    with refused() as renamed:
+        require(path, "attic", listed=["attic", "cabin"])
+    assert renamed.value.hint == (
+        "if this server had the id 'home', add replaces = [\"home\"] to attic in pipeline.toml; "
+        "otherwise check its source"
+    )
+    # An id that a server has now cannot be replaced.
+    with refused() as twice:
+        require(path, "attic", listed=["attic", "home"])
+    assert twice.value.hint == (
+        "check the sources of home and attic: both have the history of home"
+    )
 
 
 def test_it_is_accepted_under_its_own_id_and_where_the_new_id_replaces_it(require, path):
