@@ -36,7 +36,8 @@ def run_stop(
     elif record is not None and claim is not None:
         print_line(_answer(record, claim))
     else:
-        last = f"; status of the last one: {record.status}" if record else ""
+        status = Status.FAILED if record and record.refused else record and record.status
+        last = f"; status of the last one: {status}" if status else ""
         print_line(f"{_idle(shown, lock)}{last}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -150,3 +151,39 @@ def test_a_long_copy_is_reported_in_messages_where_there_is_no_terminal(monkeypa
 
 def test_a_copy_is_shown_on_a_terminal_from_its_begin():
     assert "copied 2 of 5 MB" in shown_in(Terminal(), lambda view: view.show_copied(2e6, 5e6))
+
+
+def test_each_server_has_a_line_that_stays_with_its_result():
+    stream = Terminal()
+    with open_progress(stream, by_server=True) as view:
+        view.of_server("home")
+        view.show(RECORD)
+        view.end_line("imported 40,000 plays", is_done=True)
+        view.of_server("barn")
+        view.end_line("failed", is_done=False)
+        view.of_server("cabin")
+        view.say("the stream is away")
+        view.show(replace(RECORD, outcomes=Outcomes(), sent_records=20_000))
+        time.sleep(0.15)  # until it is drawn
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
+    assert "cabin: the stream is away" in shown
+    last = [" ".join(line.replace("━", "").split()) for line in shown.splitlines() if "━" in line]
+    assert last[-3:] == [
+        "home 100% imported 40,000 plays",
+        "barn 0% failed",
+        "cabin 25% ╸ published 20,000 of 40,000",
+    ]
+    assert all(len(line) <= 80 for line in re.split(r"[\r\n]+", shown))
+
+
+def test_messages_about_a_server_begin_with_its_name_where_there_is_no_terminal():
+    def two(view):
+        for server in ("home", "cabin"):
+            view.of_server(server)
+            view.say("the stream is away")
+            view.end_line("failed", is_done=False)
+
+    assert shown_in(io.StringIO(), two).splitlines() == [
+        "home: the stream is away",
+        "cabin: the stream is away",
+    ]

@@ -191,3 +191,14 @@ def test_an_import_that_fails_on_a_full_disk_raises_the_original_error(tmp_path,
         statuses_of(tmp_path, fail)
     monkeypatch.undo()
     assert ImportLog(tmp_path).read().status is Status.FAILED
+
+
+def test_a_lock_that_is_kept_between_two_imports_is_no_reset(tmp_path):
+    with (
+        ImportLock(tmp_path).kept(),
+        pytest.raises(ImportRunningError) as caught,
+        ImportLog(tmp_path).exclusive(tmp_path),
+    ):
+        pass
+    assert caught.value.message == f"another import into {tmp_path} is just beginning or ending"
+    assert caught.value.hint == "import again in a moment"
