@@ -84,13 +84,13 @@ def show_health(settings: Settings, max_age_hours: float | None, *, as_json: boo
 
 def _show_servers(settings: Settings) -> None:
     """Print a line for each server."""
-    print_found(settings.layout)
     for one in settings.each_server:
         record = log_of(one).current()
         facts = summary_of_server(one, record)
         words = [facts["error"] or _in_short(record), *_times(record, failed=bool(facts["error"]))]
         print_line(f"{one.server}: {facts['status']}: {'; '.join(words)}", hanging="  ")
     print_line(f"the plays are in the table playback_events of {settings.warehouse_path}")
+    print_found(settings.layout)
 
 
 def _times(record: ImportRecord | None, *, failed: bool) -> Iterator[str]:

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import dagster as dg
 import pytest
 
+from tautulli_pipeline.definitions import definitions_of
+from tautulli_pipeline.imports.connections import stream_address
+from tautulli_pipeline.imports.record import log_of
+from tautulli_pipeline.orchestration.instance import QUIET, open_instance
+from tautulli_pipeline.orchestration.names import Names
+from tautulli_pipeline.settings import load_settings
+from tautulli_pipeline_tests import tautulli_databases
 from tautulli_pipeline_tests.cases import make_database, play
 from tautulli_pipeline_tests.command import imported, outcomes, query, run
 
@@ -122,3 +130,71 @@ def test_a_bad_file_is_refused_before_anything_starts(data_dir: Path) -> None:
         "32 characters of a-z, 0-9 and _ for a server, and the user id for an account"
     )
     assert [path.name for path in data_dir.iterdir()] == ["pipeline.toml"]
+
+
+# Databases that Tautulli has written, of two servers.
+REAL = {"home": "v2.17.2", "cabin": "v2.12.5"}
+NIGHTS = 5
+BROKEN_NIGHT = 3
+AUDITED = "SELECT count(*) FROM dedupe_audit_log"
+
+
+@pytest.fixture
+def real(data_dir: Path) -> Path:
+    """A data directory whose file lists two servers with real databases."""
+    data_dir.mkdir()
+    for server, name in REAL.items():
+        tautulli_databases.build(name, data_dir.with_name(f"{server}.db"))
+    (data_dir / "pipeline.toml").write_text(FILE.replace('replaces = ["default"]\n', ""))
+    return data_dir
+
+
+def plays_of(server: str) -> int:
+    return len(tautulli_databases.answers(REAL[server]))
+
+
+def test_two_servers_are_imported_for_five_nights_and_one_is_broken_for_one(real: Path) -> None:
+    first = imported(data_dir=real)
+    assert of_each(first, "imported") == {server: plays_of(server) for server in REAL}
+    stored, audited = query(real, PLAYS), query(real, AUDITED)
+    cabin = real.with_name("cabin.db")
+    whole = cabin.read_bytes()
+    for night in range(2, NIGHTS + 1):
+        is_broken = night == BROKEN_NIGHT
+        cabin.write_bytes(whole[:5_000] if is_broken else whole)
+        found = run("import", "--json", data_dir=real)
+        assert found.exit_code == (3 if is_broken else 0)
+        assert found.json["published"] == 0
+        assert of_each(found.json, "status") == {
+            "home": "completed",
+            "cabin": "failed" if is_broken else "completed",
+        }
+        assert of_each(found.json, "unchanged")["home"] == plays_of("home")
+        assert run("health", data_dir=real).exit_code == (1 if is_broken else 0)
+    assert (query(real, PLAYS), query(real, AUDITED)) == (stored, audited)
+
+
+@pytest.mark.slow
+def test_the_jobs_of_the_schedules_publish_nothing_from_the_second_night_on(
+    real: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIPELINE_DATA_DIR", str(real))
+    settings = load_settings()
+    names = [Names(one.server) for one in settings.each_server]
+    made = definitions_of(tuple(names))
+    published = []
+    with open_instance(real) as instance, stream_address(settings):
+        for _ in range(NIGHTS):
+            for one in names:
+                done = made.resolve_job_def(one.job).execute_in_process(
+                    instance=instance, run_config=QUIET, raise_on_error=False
+                )
+                assert done.success
+            records = [log_of(one).read() for one in settings.each_server]
+            found = instance.fetch_materializations(
+                dg.AssetRecordsFilter(asset_key=names[0].stream_key), limit=1000
+            )
+            published.append(len(found.records))
+            assert all(record and record.status.value == "completed" for record in records)
+    assert set(published) == {published[0]}
+    assert dict(query(real, PLAYS)) == {server: plays_of(server) for server in REAL}
