@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import dagster as dg
@@ -12,6 +14,8 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from dagster._core.storage import sql
+from dagster._core.storage.event_log.sqlite import sqlite_event_log
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 
 from tautulli_pipeline.orchestration import storage
 from tautulli_pipeline.orchestration.instance import COMMAND_LINE_TAGS, open_instance
@@ -117,7 +121,51 @@ def test_few_files_stay_open_and_none_after_the_instance_is_closed(data_dir):
         held = {name for name in open_files(runs) if name.endswith(".db")}
         assert "index.db" in held
         assert len(held) <= 4
-    assert open_files(data_dir / "history" / "runs") == set()
+        assert instance.get_runs() == []
+        assert "runs.db" in open_files(data_dir / "history")
+    assert open_files(data_dir) == set()
+
+
+def schema_of(file: Path):
+    with closing(sqlite3.connect(file)) as connection:
+        tables = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master")
+        versions = connection.execute("SELECT * FROM alembic_version")
+        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+        return {*tables}, versions.fetchall(), mode
+
+
+@pytest.mark.parametrize("can_link", [True, False])
+def test_the_file_of_a_run_has_the_tables_that_dagster_gives_it(tmp_path, monkeypatch, can_link):
+    def fail(_source, _target):
+        raise PermissionError
+
+    if not can_link:
+        monkeypatch.setattr(storage.os, "link", fail)
+    mine, theirs = OpenEventLog(str(tmp_path / "a")), SqliteEventLogStorage(str(tmp_path / "b"))
+    for log in (mine, theirs):
+        with log.run_connection("run-1"):
+            pass
+    mine.dispose()
+    assert schema_of(tmp_path / "a" / "run-1.db") == schema_of(tmp_path / "b" / "run-1.db")
+    assert {file.suffix for file in (tmp_path / "a").iterdir()} == {".db"}
+    assert mine.get_all_run_ids() == ["run-1"]
+
+
+def test_the_tables_of_a_run_are_created_without_dagsters_statements(tmp_path, monkeypatch):
+    log = OpenEventLog(str(tmp_path))
+    monkeypatch.setattr(sqlite_event_log.SqlEventLogStorageMetadata, "create_all", pytest.fail)
+    with log.run_connection("run-1") as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM event_logs").scalar() == 0
+    log.dispose()
+
+
+def test_a_table_is_looked_for_until_it_is_found(tmp_path):
+    log = OpenEventLog(str(tmp_path))
+    assert not log.has_table("later")
+    with log.index_connection() as connection:
+        connection.exec_driver_sql("CREATE TABLE later (id INTEGER)")
+    assert log.has_table("later")
+    log.dispose()
 
 
 def test_a_wiped_log_is_empty_and_can_be_written_again(data_dir):
