@@ -166,7 +166,9 @@ class Piece:
             sequences[row] = acks.sequences[message]
             if message not in acks.duplicates:
                 outcomes[row] = PUBLISHED
-        rows = self._rows.append_column("outcome", pa.array(outcomes, pa.string()))
+        # A column of a batch of DuckDB keeps the whole batch in memory, so these are copied.
+        copied = self._rows.take(pa.array(range(len(outcomes)), pa.int64()))
+        rows = copied.append_column("outcome", pa.array(outcomes, pa.string()))
         return rows.select(ROWS.names), sequences
 
 

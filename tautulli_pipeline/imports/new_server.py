@@ -17,6 +17,8 @@ from tautulli_pipeline.source.reader import IdRange
 
 _PLACES: Final = 16
 _IDS_PER_PLACE: Final = 64
+# What event ids and the validity of a row depend on.
+_COLUMNS: Final = frozenset({"id", "session_key", "started", "user_id", "title"})
 
 
 def sample_event_ids(source: OpenSource, server_id: str) -> list[str]:
@@ -25,16 +27,16 @@ def sample_event_ids(source: OpenSource, server_id: str) -> list[str]:
     Raises:
         SourceError: the source cannot be read.
     """
-    with source.naming_damage(), source.open_reader() as reader:
+    narrow = source.schema.only(_COLUMNS)
+    with source.naming_damage(), source.open_reader(narrow) as reader:
         with source.open_survey() as survey:
             ends = survey.id_range()
         if ends is None:
             return []
-        batches = chain.from_iterable(reader.read(ids).to_batches() for ids in _places(*ends))
-        mapper = Mapper(source.schema.history_columns, server_id)
+        mapper = Mapper(narrow.history_columns, server_id)
         found = [
             rows.filter(pc.is_null(rows["reason"]))["event_id"].to_pylist()
-            for rows in mapper.map(reader.columns, batches)
+            for rows in mapper.map(reader.columns, reader.stream(_places(*ends)))
         ]
     return sorted(set(chain.from_iterable(found)))
 

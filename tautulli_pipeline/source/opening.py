@@ -139,12 +139,12 @@ class OpenSource:
         return open_survey(self.snapshot.path, self.schema, named=self.snapshot.source)
 
     @contextmanager
-    def open_reader(self) -> Iterator[HistoryReader]:
-        """Open the copy for reading plays."""
+    def open_reader(self, schema: SourceSchema | None = None) -> Iterator[HistoryReader]:
+        """Open the copy for reading plays: all of their columns, or those of `schema`."""
         with self.open_survey() as survey:
             survey.require_ends()
         named = self.snapshot.source
-        with open_reader(self.snapshot.path, self.schema, named=named) as reader:
+        with open_reader(self.snapshot.path, schema or self.schema, named=named) as reader:
             yield reader
 
     @contextmanager

@@ -38,6 +38,7 @@ class RecordReader:
         if len(file) < _HEADER_BYTES:
             raise RecordsUnreadableError("no header")
         self._file = file
+        self._read = 0
         size = int.from_bytes(file[16:18])
         self._size = 65_536 if size == 1 else size
         self._usable = self._size - file[20]
@@ -90,8 +91,6 @@ class RecordReader:
         while waiting:
             page = self._page(waiting.pop())
             read += 1
-            if not read % _PAGES_IN_MEMORY:
-                self._file.madvise(mmap.MADV_DONTNEED)
             if read > self._count:
                 raise RecordsUnreadableError("pages refer to each other in circles")
             if page[0] == _LEAF:
@@ -140,6 +139,9 @@ class RecordReader:
     def _page(self, number: int) -> bytes:
         if not 1 < number <= self._count:
             raise RecordsUnreadableError("no such page")
+        self._read += 1
+        if not self._read % _PAGES_IN_MEMORY:
+            self._file.madvise(mmap.MADV_DONTNEED)
         return self._file[(number - 1) * self._size : number * self._size]
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -62,6 +62,14 @@ class SourceSchema:
         present = {c.lower() for columns in self.history_columns.values() for c in columns}
         never = {"subtitle_decision"}
         return tuple(c.source for c in COPIED if c.source not in present | never)
+
+    def only(self, columns: Collection[str]) -> SourceSchema:
+        """Return the schema without the other columns of the history tables."""
+        kept = {
+            table: tuple(name for name in self.tables.get(table, ()) if name.lower() in columns)
+            for table in HISTORY_TABLES
+        }
+        return replace(self, tables={**self.tables, **kept})
 
     def has(self, table: str, *columns: str) -> bool:
         """Whether `table` exists and has all of `columns`."""

@@ -138,7 +138,7 @@ def list_duplicates(
 def _differences(connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> dict[str, list[str]]:
     """Return the names of the differing columns of these duplicates whose match is stored."""
     found: dict[str, list[str]] = {}
-    for portion, _ in _portions(connection, ids):
+    for portion in _portions(connection, ids):
         connection.execute(_CHOSEN, {"ids": portion})
         found.update(connection.execute(_DIFFERENCES).fetchall())
     return found

@@ -29,7 +29,7 @@ class WriteAheadLog:
 
     Loose rows are added to the last row group. At each commit, DuckDB reads its rows from the last
     multiple of 2048 on, and at each checkpoint, it writes all of it again. So large rows begin a
-    row group with each checkpoint: otherwise, memory would grow with their number, and time with
+    row group after each checkpoint: otherwise, memory would grow with their number, and time with
     its square.
     """
 
