@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import click
 
 from tautulli_pipeline.cli.lines import print_line
 from tautulli_pipeline.cli.options import output_options, tidied
+from tautulli_pipeline.cli.progress import showing_upgrade
 from tautulli_pipeline.cli.reporting import print_json
 from tautulli_pipeline.cli.tables import Column, print_fields, print_page, print_rows
 from tautulli_pipeline.settings import load_settings
@@ -237,7 +239,10 @@ def _resolve(
     settings = tidied(load_settings())
     resolved: list[tuple[str, bool]] = []
     if given or settings.warehouse_path.exists():
-        with open_for_curation(settings, KIND, given) as connection:
+        with (
+            showing_upgrade(sys.stderr) as show,
+            open_for_curation(settings, KIND, given, show) as connection,
+        ):
             resolved = resolve(connection, given, utc_now(), filters)
     if as_json:
         facts = [{"id": row_id, words.flag_name: new} for row_id, new in resolved]
@@ -354,7 +359,10 @@ def replay(
     tried: Sequence[Any] = ()
     if given or settings.warehouse_path.exists():
         path = database_path(settings, database) if database else None
-        with open_for_curation(settings, dead_letters.KIND, given) as connection:
+        with (
+            showing_upgrade(sys.stderr) as show,
+            open_for_curation(settings, dead_letters.KIND, given, show) as connection,
+        ):
             tried = replay_letters(connection, settings, given, path, **filters)
     found = Counter(letter.outcome for letter in tried)
     counts = {outcome: found[outcome] for outcome in ("imported", "duplicate", "rejected")}

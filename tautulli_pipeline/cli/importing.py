@@ -170,6 +170,7 @@ def import_one(
         consumer,
         show=progress.show,
         on_copied=progress.show_copied,
+        on_upgraded=progress.show_upgraded,
         say=progress.say,
         stop=stop,
         began_at=began_at,

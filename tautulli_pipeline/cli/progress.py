@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final, TextIO, cast
 
 from rich.console import Console
@@ -41,6 +41,26 @@ def open_progress(stream: TextIO, *, by_server: bool = False) -> Iterator[Progre
         if not by_server:
             view.begin_line("")
         yield view
+
+
+@contextmanager
+def showing_upgrade(stream: TextIO) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function that shows how many rows of the warehouse are upgraded, and all."""
+    with ExitStack() as stack:
+        view: ProgressView | None = None
+
+        def show(done: int, total: int) -> None:
+            nonlocal view
+            if view is None:
+                from tautulli_pipeline.warehouse.upgrade import UPGRADING
+
+                view = stack.enter_context(open_progress(stream))
+                view.say(UPGRADING)
+            view.show_upgraded(done, total)
+            if done == total:
+                stack.close()
+
+        yield show
 
 
 class _Tolerant(io.TextIOBase):
@@ -111,12 +131,22 @@ class ProgressView:
         """Show how many bytes of the source are copied; in messages if there is no terminal."""
         figures = f"copied {done / 1e6:,.0f} of {total / 1e6:,.0f} MB"
         self._update(done, total, figures)
+        self._say_sometimes(f"the database is being copied: {figures}")
+
+    def show_upgraded(self, done: int, total: int) -> None:
+        """Show how many rows of the warehouse are upgraded; in messages without a terminal."""
+        figures = f"upgraded {done:,} of {total:,} rows"
+        self._update(done, total, figures)
+        self._say_sometimes(f"the warehouse is being upgraded: {figures}")
+
+    def _say_sometimes(self, words: str) -> None:
+        """Print a message every few seconds if there is no terminal."""
         now = time.monotonic()
-        if self._message_at is None:  # the copy begins
+        if self._message_at is None:  # it begins
             self._message_at = now + _MESSAGE_AFTER_SECONDS
         if self._bar is None and now >= self._message_at:
             self._message_at = now + _MESSAGE_EVERY_SECONDS
-            self.say(f"the database is being copied: {figures}")
+            self.say(words)
 
     def show_read(self, done: int, total: int) -> None:
         """Show how many plays are read."""

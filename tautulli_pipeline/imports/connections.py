@@ -20,6 +20,7 @@ from tautulli_pipeline.stream.server import ServerAddress, embedded_server, runn
 from tautulli_pipeline.stream.session import read_backlog, read_message_limit
 from tautulli_pipeline.warehouse.cache import DedupCache
 from tautulli_pipeline.warehouse.schema import open_warehouse
+from tautulli_pipeline.warehouse.upgrade import OnUpgraded
 
 _ANSWER_SECONDS: Final = 2.0
 
@@ -119,6 +120,7 @@ def open_as_consumer(
     *,
     wait_seconds: float,
     on_wait: Callable[[WarehouseHeldError], None],
+    on_upgraded: OnUpgraded = lambda _done, _total: None,
     config: Mapping[str, Any] | None = None,
 ) -> Iterator[DuckDBPyConnection]:
     """Open the warehouse as the only consumer of this data directory.
@@ -130,6 +132,8 @@ def open_as_consumer(
     with (
         consumer_lock(settings.layout, path),
         log_to(settings.layout.log("consumer")),
-        open_warehouse(path, config, wait_seconds=wait_seconds, on_wait=on_wait) as connection,
+        open_warehouse(
+            path, config, wait_seconds=wait_seconds, on_wait=on_wait, on_upgraded=on_upgraded
+        ) as connection,
     ):
         yield connection

@@ -29,6 +29,7 @@ from tautulli_pipeline.imports.consumer_protocol import (
     Progress,
     Ready,
     Reply,
+    Upgrading,
     Waiting,
     parse,
     send,
@@ -37,6 +38,7 @@ from tautulli_pipeline.imports.record import Outcomes
 from tautulli_pipeline.imports.stopping import Stop
 from tautulli_pipeline.warehouse.arrivals import Arrivals
 from tautulli_pipeline.warehouse.server_list import Names
+from tautulli_pipeline.warehouse.upgrade import OnUpgraded
 
 _END_TIMEOUT_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.1
@@ -70,6 +72,7 @@ class ConsumerClient:
         on_progress: receives what is settled so far; called from another thread.
         on_wait: receives what the consumer is waiting for; called from another thread.
         on_held: receives who holds the warehouse, at each attempt to open it; like `on_wait`.
+        on_upgraded: receives how many rows of the warehouse are upgraded, and all; like `on_wait`.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class ConsumerClient:
         on_progress: Callable[[Outcomes], None],
         on_wait: Callable[[str], None],
         on_held: Callable[[str], None],
+        on_upgraded: OnUpgraded = lambda _done, _total: None,
     ) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -90,6 +94,7 @@ class ConsumerClient:
         self._on_progress = on_progress
         self._on_wait = on_wait
         self._on_held = on_held
+        self._on_upgraded = on_upgraded
         self._replies: queue.Queue[Order | Reply] = queue.Queue()
         self._failed: Failed | None = None
         self._held: WarehouseHeldError | None = None
@@ -241,6 +246,8 @@ class ConsumerClient:
                 self._on_progress(reply.outcomes)
             elif isinstance(reply, Waiting):
                 self._on_wait(reply.words)
+            elif isinstance(reply, Upgrading):
+                self._on_upgraded(reply.done, reply.total)
             elif isinstance(reply, Held):
                 if self._held is None:
                     self._held_since = time.monotonic()

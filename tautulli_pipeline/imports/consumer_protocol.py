@@ -95,6 +95,19 @@ class Held:
 
 
 @dataclass(frozen=True)
+class Upgrading:
+    """The warehouse is being upgraded; sent after each part of it.
+
+    Attributes:
+        done: the rows that are upgraded.
+        total: all rows to upgrade.
+    """
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class Progress:
     """The rows that are settled so far."""
 
@@ -131,7 +144,7 @@ class Failed:
 
 
 Order = Begin | Cover | Name | Drain | Finish
-Reply = Ready | Waiting | Held | Progress | Drained | Finished | Failed
+Reply = Ready | Waiting | Held | Upgrading | Progress | Drained | Finished | Failed
 
 _KINDS: Final[dict[str, TypeAdapter[Any]]] = {
     kind.__name__.lower(): TypeAdapter(kind) for kind in (*get_args(Order), *get_args(Reply))

@@ -32,6 +32,7 @@ from tautulli_pipeline.imports.consumer_protocol import (
     Name,
     Progress,
     Ready,
+    Upgrading,
     Waiting,
     parse,
     send,
@@ -95,7 +96,11 @@ class _Import:
         """Report who holds the warehouse; the import decides how long to wait."""
         self._wait(Held(holder.message, holder.hint))
 
-    def _wait(self, reply: Waiting | Held) -> None:
+    def upgraded(self, done: int, total: int) -> None:
+        """Report how far the upgrade of the warehouse is, unless it was stopped."""
+        self._wait(Upgrading(done, total))
+
+    def _wait(self, reply: Waiting | Held | Upgrading) -> None:
         if self.stopped:
             raise StoppedError("the consumer was stopped")
         send(self.replies, reply)
@@ -138,7 +143,12 @@ def consume(settings: Settings, running: _Import) -> Arrivals | None:
 
 
 def _consume(settings: Settings, running: _Import, caution: Caution) -> Arrivals | None:
-    with open_as_consumer(settings, wait_seconds=math.inf, on_wait=running.wait_for) as connection:
+    with open_as_consumer(
+        settings,
+        wait_seconds=math.inf,
+        on_wait=running.wait_for,
+        on_upgraded=running.upgraded,
+    ) as connection:
         with open_consumption(settings, connection, caution, on_wait=running.wait) as consumption:
             running.report_ready(connection, settings.servers)
             consumption.run(running)

@@ -42,6 +42,7 @@ from tautulli_pipeline.source.survey import PartitionContent
 from tautulli_pipeline.stream.session import PublishingSession, open_publishing
 from tautulli_pipeline.stream.standstill import FOR_CONSUMER
 from tautulli_pipeline.warehouse.server_list import Names
+from tautulli_pipeline.warehouse.upgrade import UPGRADING, OnUpgraded
 
 _log = logging.getLogger(__name__)
 
@@ -396,6 +397,7 @@ def open_import(
     began_at: float,
     show: Callable[[ImportRecord], None] = lambda _record: None,
     on_copied: OnCopied = lambda _done, _total: None,
+    on_upgraded: OnUpgraded = lambda _done, _total: None,
     lock: ImportLock | None = None,
 ) -> Iterator[Import]:
     """Begin or resume an import: its lock, source, record, consumer and stream.
@@ -409,6 +411,7 @@ def open_import(
         began_at: when the user began to wait, by `time.monotonic`.
         show: receives the record whenever it changes; like `say`, called from several threads.
         on_copied: receives the bytes of the source that are copied and in total.
+        on_upgraded: receives how many rows of the warehouse are upgraded, and all; like `show`.
         lock: the lock of the data directory, if it is held for several imports in turn.
 
     Raises:
@@ -458,8 +461,17 @@ def open_import(
             if opened.needs_warehouse:
                 name(words)
 
+        def upgraded(done: int, total: int) -> None:
+            say(UPGRADING)
+            on_upgraded(done, total)
+
         consumer = ConsumerClient(
-            consumer_process, stop, on_progress=running.progressed, on_wait=say, on_held=name_holder
+            consumer_process,
+            stop,
+            on_progress=running.progressed,
+            on_wait=say,
+            on_held=name_holder,
+            on_upgraded=upgraded,
         )
         stack.callback(consumer.finish, None)
         stack.enter_context(consumer.ended_after_failure())

@@ -27,6 +27,7 @@ from tautulli_pipeline.warehouse.dead_letters import (
 )
 from tautulli_pipeline.warehouse.reading import find_ids, no_such, open_to_read
 from tautulli_pipeline.warehouse.schema import open_warehouse
+from tautulli_pipeline.warehouse.upgrade import OnUpgraded
 
 # Users do not want to wait for a consumer that keeps running.
 _PATIENCE_SECONDS: Final = 1.0
@@ -88,7 +89,10 @@ def _replay_of(
 
 @contextmanager
 def open_for_curation(
-    settings: Settings, kind: str, given: Sequence[str]
+    settings: Settings,
+    kind: str,
+    given: Sequence[str],
+    on_upgraded: OnUpgraded = lambda _done, _total: None,
 ) -> Iterator[DuckDBPyConnection]:
     """Open the warehouse and lock out every consumer and every other writer.
 
@@ -96,6 +100,7 @@ def open_for_curation(
         settings: the warehouse and the data directory.
         kind: the kind of row that `given` identifies, for the error message.
         given: ids or id prefixes.
+        on_upgraded: receives how many rows of the warehouse are upgraded, and all.
 
     Raises:
         ConfigurationError: ids are given, but there is no warehouse.
@@ -119,4 +124,4 @@ def open_for_curation(
                 with open_to_read(path):
                     pass  # fails and names the consumer process
             raise
-        yield stack.enter_context(open_warehouse(path))
+        yield stack.enter_context(open_warehouse(path, on_upgraded=on_upgraded))

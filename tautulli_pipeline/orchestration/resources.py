@@ -37,6 +37,7 @@ from tautulli_pipeline.settings import WAREHOUSE_WAIT_SECONDS, Settings, load_st
 from tautulli_pipeline.source.address import Source
 from tautulli_pipeline.warehouse.arrivals import Arrivals, arrivals_since
 from tautulli_pipeline.warehouse.caution import Caution
+from tautulli_pipeline.warehouse.upgrade import UPGRADING
 
 # Opens the import that the op runs.
 Importing = Callable[
@@ -116,6 +117,7 @@ class Warehouse(DuckDBResource):
                 settings,
                 wait_seconds=WAREHOUSE_WAIT_SECONDS,
                 on_wait=wait,
+                on_upgraded=lambda _done, _total: say(UPGRADING),
                 config={"custom_user_agent": "dagster", **self.connection_config},
             ) as connection:
                 yield connection

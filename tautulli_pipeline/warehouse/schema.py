@@ -15,7 +15,12 @@ from tautulli_pipeline.errors import WarehouseBrokenError, WarehouseError, Wareh
 from tautulli_pipeline.events.identity import quote_literal
 from tautulli_pipeline.warehouse.holders import held_by
 from tautulli_pipeline.warehouse.transaction import transaction
-from tautulli_pipeline.warehouse.upgrade import remove_secrets, seed_revisions
+from tautulli_pipeline.warehouse.upgrade import (
+    AFTER_STEPS,
+    OnUpgraded,
+    upgrade_rows,
+)
+from tautulli_pipeline.warehouse.upgrade_room import require_room
 
 # DuckDB compresses a transaction that fills a row group directly into the file, so the
 # write-ahead log stays small and no checkpoint has to write the rows again.
@@ -27,11 +32,11 @@ _INDEX_BYTES_PER_ROW: Final = 134
 _WORKING_BYTES: Final = 144 * 2**20
 # Replaying the log and writing it into the file hold whole row groups in memory.
 _CHECKPOINT_BYTES: Final = 96 * 2**20
+# DuckDB does not count what it needs to log a new index.
+_UNCOUNTED_BYTES: Final = 72 * 2**20
 HEADROOM_ROWS: Final = 2**14
 # As a limit: tables of any size.
 _ANY_ROWS: Final = 2**62
-# The upgrade of a million plays joins them and writes the whole audit log again.
-_UPGRADE_BYTES: Final = 416 * 2**20
 SETTINGS: Final[dict[str, Any]] = {
     "threads": 1,
     "memory_limit": f"{_WORKING_BYTES + _CHECKPOINT_BYTES}B",
@@ -54,17 +59,23 @@ _FILE_ERRORS: Final = (
     duckdb.OutOfMemoryException,
 )
 _POLL_SECONDS: Final = 0.5
-_WITH_REVISIONS: Final = "0004_revisions_and_servers.sql"
-# A table that gets the name of the table that it replaces.
-_REBUILT: Final = "new_audit_log"
 _MIGRATIONS: Final = "schema_migrations"
 
 
-def connect(path: Path, config: Mapping[str, Any]) -> duckdb.DuckDBPyConnection:
+def _unheard(_done: int, _total: int) -> None:
+    """Show nothing of an upgrade."""
+
+
+def connect(
+    path: Path, config: Mapping[str, Any], on_upgraded: OnUpgraded = _unheard
+) -> duckdb.DuckDBPyConnection:
     """Open the warehouse for writing and apply outstanding migrations.
 
+    `on_upgraded` receives the progress of an upgrade from version 0.1.0.
+
     Raises:
-        WarehouseError: another process has the file open, or it cannot be created.
+        WarehouseError: another process has the file open, it cannot be created, or its disk has
+            no room for an upgrade.
     """
     # By default, DuckDB would spill to the current directory.
     spill = {"temp_directory": f"{path}.tmp"}
@@ -79,7 +90,11 @@ def connect(path: Path, config: Mapping[str, Any]) -> duckdb.DuckDBPyConnection:
             _refuse_foreign_tables(connection, path)
             if "memory_limit" in config:
                 connection.execute("SET VARIABLE has_configured_limit = true")
-            migrate(connection)
+            if AFTER_STEPS in _outstanding_of_old(connection):
+                require_room(connection, path)
+        with explained(path, "upgrade"):
+            migrate(connection, on_upgraded)
+        with explained(path, "open"):
             # The log left by a crash must not mix with new transactions: see `WriteAheadLog`.
             checkpoint(connection)
     except BaseException:
@@ -95,6 +110,7 @@ def open_warehouse(
     *,
     wait_seconds: float = 0.0,
     on_wait: Callable[[WarehouseHeldError], None] = lambda _held: None,
+    on_upgraded: OnUpgraded = _unheard,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open the only writing connection, with the schema up to date.
 
@@ -103,6 +119,7 @@ def open_warehouse(
         config: DuckDB settings that extend or override `SETTINGS`.
         wait_seconds: how long to wait for another program to close the file.
         on_wait: called with the error that names that program; may raise to end the wait.
+        on_upgraded: receives the rows that an upgrade has done, and all; may raise to interrupt it.
 
     Raises:
         WarehouseHeldError: another process still has the file open.
@@ -111,7 +128,7 @@ def open_warehouse(
     deadline = time.monotonic() + wait_seconds
     while True:
         try:
-            connection = connect(path, config or {})
+            connection = connect(path, config or {}, on_upgraded)
             break
         except WarehouseHeldError as error:
             if time.monotonic() >= deadline:
@@ -233,14 +250,19 @@ def _outstanding(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     return {name: sql for name, sql in migrations().items() if name not in applied}
 
 
+def _outstanding_of_old(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """Return the migrations that a warehouse of an earlier version lacks."""
+    is_new = _MIGRATIONS not in {name for (name,) in connection.execute("SHOW TABLES").fetchall()}
+    return {} if is_new else _outstanding(connection)
+
+
 def _applied(connection: duckdb.DuckDBPyConnection) -> set[str]:
     rows = connection.execute(f"SELECT name, applied_at FROM {_MIGRATIONS}").fetchall()
     return {name for name, _ in rows}
 
 
 def _created_by(scripts: Iterable[str]) -> set[str]:
-    created = {name for sql in scripts for name in re.findall(r"CREATE (?:TABLE|VIEW) (\w+)", sql)}
-    return created - {_REBUILT}
+    return {name for sql in scripts for name in re.findall(r"CREATE (?:TABLE|VIEW) (\w+)", sql)}
 
 
 @contextmanager
@@ -252,33 +274,24 @@ def explained(path: Path, operation: str) -> Iterator[None]:
         raise _warehouse_error(path, operation, str(error)) from error
 
 
-def migrate(connection: duckdb.DuckDBPyConnection) -> None:
+def migrate(connection: duckdb.DuckDBPyConnection, on_upgraded: OnUpgraded = _unheard) -> None:
     """Apply outstanding migrations, each in its own transaction that also records it."""
     connection.execute(
         "CREATE TABLE IF NOT EXISTS schema_migrations "
         "(name VARCHAR PRIMARY KEY, applied_at TIMESTAMP NOT NULL)"
     )
-    outstanding = _outstanding(connection)
-    if outstanding:
-        _raise_memory_limit(connection, _UPGRADE_BYTES)
-    for name, sql in outstanding.items():
+    is_upgrade = bool(_applied(connection))
+    for name, sql in _outstanding(connection).items():
+        if is_upgrade:
+            checkpoint(connection)
+        if name == AFTER_STEPS:
+            upgrade_rows(connection, checkpoint=checkpoint, on_upgraded=on_upgraded)
+        set_memory_limit(connection, -_UNCOUNTED_BYTES)
         with transaction(connection):
             connection.execute(sql)
-            if name == _WITH_REVISIONS:
-                seed_revisions(connection)
-                remove_secrets(connection)
             connection.execute(
                 "INSERT INTO schema_migrations VALUES (?, epoch_ms(epoch_ms(now())))", [name]
             )
-
-
-def _raise_memory_limit(connection: duckdb.DuckDBPyConnection, least_bytes: int) -> None:
-    """Set the memory limit for the migrations, unless the user has configured one."""
-    (is_configured,) = connection.execute("SELECT getvariable('has_configured_limit')").fetchall()[
-        0
-    ]
-    if not is_configured:
-        connection.execute(f"SET memory_limit = '{least_bytes}B'")
 
 
 def migrations() -> dict[str, str]:
@@ -338,7 +351,7 @@ def _warehouse_error(path: Path, operation: str, cause: str) -> WarehouseError:
     if held := held_by(path, operation, cause):
         return held
     hint = "set DUCKDB_PATH to a DuckDB file, or to a new file in a folder you can write to"
-    if operation == "write":
+    if operation in {"write", "upgrade"}:
         hint = "check that its folder is writable and has free space, then import again to resume"
     return WarehouseError(
         f"cannot {operation} the warehouse {path}: {_first_cause(cause)}", hint=hint

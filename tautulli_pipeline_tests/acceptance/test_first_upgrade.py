@@ -29,20 +29,21 @@ CHANGED = {
     # Rows of Tautulli that are rejected again get new letters, which close the old ones.
     "dead_letters": {"record", "closed_at", "closed_by"},
 }
-# Where a process that upgrades is killed: at which call of a function, before or after it.
+# Where a process that upgrades is killed, in small parts: at which call of a function, before or
+# after it. A part is committed between its note and the checkpoint that follows.
 KILLS = (
-    ("seed_revisions", 1, "before"),
-    ("remove_secrets", 1, "before"),
-    ("remove_secrets", 1, "after"),
-    ("transaction", 2, "before"),
-    ("checkpoint", 1, "before"),
+    *(("upgrade", "_note", call, "after") for call in (1, 3, 7)),
+    *(("schema", "checkpoint", call, "before") for call in (1, 3, 5, 9, 14)),
+    *(("schema", "checkpoint", call, "after") for call in (2, 6)),
 )
 KILLED = """
 import os, pathlib, signal, sys
-from tautulli_pipeline.warehouse import schema
+from tautulli_pipeline.warehouse import schema, upgrade
 
-path, name, call, moment = sys.argv[1:]
-real, calls = getattr(schema, name), []
+path, module, name, call, moment = sys.argv[1:]
+upgrade.PART_ROWS, upgrade._NARROW_PART_ROWS = 8, 150
+module = {"schema": schema, "upgrade": upgrade}[module]
+real, calls = getattr(module, name), []
 
 def killed(*args, **kwargs):
     calls.append(args)
@@ -52,7 +53,7 @@ def killed(*args, **kwargs):
         real(*args, **kwargs)
     os.kill(os.getpid(), signal.SIGKILL)
 
-setattr(schema, name, killed)
+setattr(module, name, killed)
 schema.connect(pathlib.Path(path), {})
 """
 
@@ -180,7 +181,7 @@ def test_secrets_of_other_producers_are_gone(
 
 @pytest.mark.parametrize("kill", KILLS, ids=str)
 def test_an_upgrade_that_is_killed_is_taken_up(
-    before: Released, released: Released, kill: tuple[str, int, str]
+    before: Released, released: Released, kill: tuple[str, str, int, str]
 ) -> None:
     command = [sys.executable, "-c", KILLED, released.warehouse, *map(str, kill)]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL

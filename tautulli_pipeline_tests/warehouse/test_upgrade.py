@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 
 import duckdb
 import pytest
 
-from tautulli_pipeline.errors import WarehouseError
-from tautulli_pipeline.warehouse import schema
+from tautulli_pipeline.errors import StoppedError, WarehouseError
+from tautulli_pipeline.warehouse import schema, upgrade, upgrade_room
 from tautulli_pipeline.warehouse.schema import connect, migrations
 from tautulli_pipeline_tests.warehouse.plays import event, rows, uuid_of
 
@@ -168,8 +170,18 @@ def test_secrets_of_other_producers_are_removed(released):
         assert rows(connection, kept) == [("1",)]
 
 
-@pytest.mark.parametrize("failing", ["0004_revisions_and_servers.sql", "0005_server_keys.sql"])
-def test_an_interrupted_upgrade_is_taken_up(released, failing, monkeypatch):
+def whole(connection):
+    """Return every row of every table, without when the migrations were applied."""
+    tables = [name for (name,) in rows(connection, "SHOW TABLES")]
+    return {
+        name: sorted(map(repr, rows(connection, f"FROM {name}")))
+        for name in tables
+        if name != "schema_migrations"
+    }
+
+
+@pytest.mark.parametrize("failing", [name for name in migrations() if name > RELEASED])
+def test_an_upgrade_that_fails_in_any_migration_is_taken_up(released, failing, monkeypatch):
     every = migrations()
     broken = every | {failing: f"{every[failing]}; SELECT error('interrupted')"}
     monkeypatch.setattr(schema, "migrations", lambda: broken)
@@ -180,6 +192,79 @@ def test_an_interrupted_upgrade_is_taken_up(released, failing, monkeypatch):
         assert rows(connection, "SELECT count(*) FROM playback_revisions") == [(3,)]
         indexes = "SELECT count(*) FROM duckdb_indexes() WHERE index_name LIKE 'idx_playback%'"
         assert rows(connection, indexes) == [(2,)]
+
+
+def test_an_upgrade_that_is_interrupted_in_any_part_ends_the_same(released, monkeypatch):
+    uninterrupted = released.with_name("uninterrupted.duckdb")
+    shutil.copy(released, uninterrupted)
+    with connect(uninterrupted, {}) as connection:
+        expected = whole(connection)
+    monkeypatch.setattr(upgrade, "PART_ROWS", 1)
+    shown = []
+
+    def interrupted(done, total):
+        if (done, total) not in shown:
+            shown.append((done, total))
+            raise StoppedError("stopped")
+
+    while True:
+        try:
+            connection = connect(released, {}, interrupted)
+        except StoppedError:
+            continue
+        with connection:
+            assert whole(connection) == expected
+        break
+    # Two plays in one part, then each row of the audit log and of the dead letters.
+    assert shown == [(0, 9), *((done, 9) for done in range(2, 10))]
+
+
+def test_a_part_of_the_audit_log_has_a_limited_size(released, monkeypatch):
+    monkeypatch.setattr(upgrade, "_PART_BYTES", 1)
+    shown = []
+    with connect(released, {}, lambda done, _total: shown.append(done)) as connection:
+        assert rows(connection, "SELECT count(*) FROM dedupe_audit_log") == [(6,)]
+    assert shown == [0, 2, 3, 4, 5, 6, 7, 8, 9]
+
+
+def test_an_upgrade_without_room_on_the_disk_is_refused_and_nothing_is_changed(
+    released, monkeypatch
+):
+    before = released.read_bytes()
+    usage = shutil.disk_usage(released.parent)
+    monkeypatch.setattr(
+        upgrade_room.shutil, "disk_usage", lambda _: usage._replace(free=50 * 10**6)
+    )
+    with pytest.raises(WarehouseError) as caught:
+        connect(released, {})
+    needed = r"this needs \d+ MB of disk space, and 50 MB are free"
+    name = re.escape(str(released))
+    assert re.fullmatch(f"cannot upgrade the warehouse {name}: {needed}", caught.value.message)
+    assert caught.value.exit_code == 6
+    assert released.read_bytes() == before
+
+
+def test_the_room_for_an_upgrade_grows_with_the_audit_log_and_its_corrections(released):
+    def needed(payload_bytes, corrections):
+        path = released.with_name("larger.duckdb")
+        shutil.copy(released, path)
+        with duckdb.connect(str(path)) as connection:
+            connection.execute(
+                f"""
+                INSERT INTO dedupe_audit_log BY NAME
+                SELECT a.* REPLACE (uuid() AS id, {corrections} AS content_differs, (
+                    SELECT to_json(string_agg(md5(a.id::VARCHAR || n || m), ''))
+                    FROM range({payload_bytes // 32}) r(m)
+                ) AS discarded_payload)
+                FROM (FROM dedupe_audit_log LIMIT 1) a, range(1000) r(n)
+                """
+            )
+        with duckdb.connect(str(path), read_only=True) as connection:
+            return upgrade_room.needed_bytes(connection)
+
+    small = needed(32, "false")
+    assert needed(6400, "false") - small > 2_000_000
+    assert needed(32, "true") - small > 10_000_000
 
 
 @pytest.mark.parametrize("name", ["0009_later.sql", "0004_early_draft.sql"])
