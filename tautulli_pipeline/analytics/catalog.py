@@ -348,7 +348,9 @@ _TYPES: Final = {
 # Comments of columns; `table.column` is for one table alone.
 COMMENTS: Final = {
     "id": "Id of the play; the same as in playback_events of the warehouse.",
-    "watch_id": "Id of the watch that the play belongs to; it does not depend on row numbers.",
+    "watch_id": "Id of the watch that the play belongs to; it does not depend on row numbers. "
+    "Where a database has no groups, plays of an item that a user played in a row are one watch, "
+    "as after Tautulli's upgrade.",
     "server_id": "The Plex server.",
     "person": "Who watched. The newest name of the account, which is the same person on every "
     "server; of two people with one name, each also has the user name.",

@@ -166,6 +166,22 @@ def test_paused_and_resumed_plays_are_one_watch(tables_of):
     assert query(folder, "SELECT plays, watches, seconds FROM top_users") == [(3, 2, 3 * HOUR)]
 
 
+def test_plays_without_a_group_number_are_one_watch_if_nothing_is_between_them(tables_of):
+    """As after Tautulli's own upgrade from before it had numbers; a failed one leaves zeros."""
+    film_1 = {"rating_key": 7, "title": "Film 1", "full_title": "Film 1", "guid": "plex://movie/7"}
+    folder = tables_of(
+        film(1, at=0, reference_id=0, **film_1),
+        film(2, at=3, reference_id=None, **film_1),
+        film(3, at=6, reference_id=0, user_id=LOCAL, user="Local"),
+        film(4, at=9, reference_id=4),
+        film(5, at=12, reference_id=0, **film_1),
+        film(6, at=15, reference_id=6, **film_1),
+        film(7, at=18, reference_id=0, **film_1),
+    )
+    found = query(folder, "SELECT plays FROM watches ORDER BY started_at")
+    assert [plays for (plays,) in found] == [2, 1, 1, 1, 1, 1]
+
+
 def test_a_group_of_different_items_or_users_is_split(tables_of):
     """Tautulli groups by rating key, and after a merge two items can share one."""
     folder = tables_of(
@@ -283,6 +299,18 @@ def test_users_and_libraries_have_their_newest_names(tables_of):
     assert found == [("Mira Renamed", "Mira Renamed", "Cinema")]
     assert query(folder, "SELECT user_name FROM top_users") == [("Mira Renamed",)]
     assert query(folder, "SELECT library FROM top_libraries") == [("Cinema",)]
+
+
+def test_a_name_keeps_its_spaces_as_in_tautulli_and_a_person_does_not(tables_of):
+    folder = tables_of(film(1, at=0), film(2, at=1, user_id=LOCAL, user="Local"))
+    with duckdb.connect(folder / "playback.duckdb") as connection:
+        connection.execute(
+            f"INSERT OR REPLACE INTO users VALUES ('default', {MIRA}, 'mira', ' Mira '), "
+            f"('default', {LOCAL}, 'Local', '  ')"
+        )
+    build(request_for(folder))
+    found = query(folder, "SELECT user_name, person FROM plays ORDER BY started_at")
+    assert found == [(" Mira ", "Mira"), ("Local", "Local")]
 
 
 def test_the_newest_revision_of_a_play_counts(tables_of):

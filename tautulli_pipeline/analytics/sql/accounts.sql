@@ -18,14 +18,14 @@ named AS (
     SELECT server_id, user_id, seen_at,
         coalesce(k.username, p.username, 'user ' || user_id) AS username,
         coalesce(
-            nullif(trim(k.friendly_name), ''), k.username, p.friendly_name, p.username,
-            'user ' || user_id
+            CASE WHEN trim(k.friendly_name) <> '' THEN k.friendly_name END, k.username,
+            p.friendly_name, p.username, 'user ' || user_id
         ) AS user_name,
         CASE WHEN user_id > 1 THEN '' ELSE server_id END AS scope
     FROM played p LEFT JOIN known k USING (server_id, user_id)
 ),
 owners AS (
-    SELECT user_id, scope, arg_max(user_name, seen_at) AS owner,
+    SELECT user_id, scope, trim(arg_max(user_name, seen_at)) AS owner,
         arg_max(username, seen_at) AS username
     FROM named
     GROUP BY ALL

@@ -41,6 +41,34 @@ LEFT JOIN renamed_guids r ON r.guid = global_guid(p.guid, p.live);
 CREATE TEMP TABLE numbered_groups AS
 SELECT server_id, user_id, item_id, reference_id, min(started_at) AS first_started_at
 FROM identified_plays
-WHERE group_started_at IS NULL AND reference_id IS NOT NULL
+WHERE group_started_at IS NULL AND reference_id <> 0
 GROUP BY ALL
 HAVING count(*) > 1;
+
+-- Databases from before Tautulli numbered groups, and those whose upgrade failed, have no numbers.
+-- Its upgrade makes a group of the plays of an item that follow each other in the history of a user.
+CREATE TEMP TABLE unnumbered_groups AS
+WITH concerned AS (
+    SELECT DISTINCT server_id, user_id
+    FROM newest_plays
+    WHERE group_started_at IS NULL AND coalesce(reference_id, 0) = 0
+        AND source = 'tautulli-import'
+),
+ordered AS (
+    SELECT id, server_id, user_id, source_row_id, started_at,
+        coalesce(reference_id, 0) = 0 AND group_started_at IS NULL AS is_unnumbered,
+        rating_key IS DISTINCT FROM lag(rating_key) OVER (
+            PARTITION BY server_id, user_id ORDER BY source_row_id
+        ) AS begins
+    FROM newest_plays SEMI JOIN concerned USING (server_id, user_id)
+    WHERE source = 'tautulli-import'
+),
+numbered AS (
+    SELECT *, count(*) FILTER (begins OR NOT is_unnumbered) OVER (
+            PARTITION BY server_id, user_id ORDER BY source_row_id
+        ) AS run
+    FROM ordered
+)
+SELECT id, min(started_at) OVER (PARTITION BY server_id, user_id, run) AS run_started_at
+FROM numbered
+WHERE is_unnumbered;

@@ -14,7 +14,8 @@ WITH bounded_plays AS (
 ),
 joined AS (
     SELECT p.*, user_name, person, coalesce(l.library, library_name) AS library,
-        coalesce(group_started_at, first_started_at, started_at) AS watch_started_at,
+        coalesce(group_started_at, first_started_at, run_started_at, started_at)
+            AS watch_started_at,
         local(started_at) AS local_start,
         CASE WHEN stopped_at IS NULL THEN 0
             ELSE coalesce(play_duration,
@@ -25,6 +26,7 @@ joined AS (
     JOIN accounts USING (server_id, user_id)
     LEFT JOIN libraries l USING (server_id, section_id)
     LEFT JOIN numbered_groups USING (server_id, user_id, item_id, reference_id)
+    LEFT JOIN unnumbered_groups USING (id)
 )
 SELECT id,
     md5(concat_ws('|', server_id, user_id, item_id, epoch_us(watch_started_at)))::UUID AS watch_id,
