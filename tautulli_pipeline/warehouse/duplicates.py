@@ -139,7 +139,7 @@ def _differences(connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> d
     """Return the names of the differing columns of these duplicates whose match is stored."""
     found: dict[str, list[str]] = {}
     for portion in _portions(connection, ids):
-        connection.execute(_CHOSEN, {"ids": portion})
+        connection.execute(_CHOSEN, {"ids": list(portion)})
         found.update(connection.execute(_DIFFERENCES).fetchall())
     return found
 

@@ -15,7 +15,7 @@ from tautulli_pipeline.warehouse.schema import (
 # Loose rows stay in memory until a checkpoint; one transaction needs half as much.
 _LOOSE_BYTES: Final = 48 * 2**20
 # 2048 rows of this size can still be read at once.
-_LARGE_ROW_BYTES: Final = 2**15
+_LARGE_ROW_BYTES: Final = 2**16
 # Large rows in one row group.
 _SPLIT_BYTES: Final = 16 * 2**20
 

@@ -95,6 +95,8 @@ def connect(
         with explained(path, "upgrade"):
             migrate(connection, on_upgraded)
         with explained(path, "open"):
+            if _has_large_plays(connection):
+                _keep_row_groups(connection)
             # The log left by a crash must not mix with new transactions: see `WriteAheadLog`.
             checkpoint(connection)
     except BaseException:
@@ -157,7 +159,7 @@ def split_row_groups(connection: duckdb.DuckDBPyConnection) -> None:
     """From now on, begin a row group with the first rows after each checkpoint.
 
     DuckDB only does so for tables whose indexes it may rebuild, to join small row groups later.
-    It takes this option when a file is opened; `max_vacuum_tasks` keeps it from joining them.
+    It takes this option when a file is opened. The warehouse remembers that it has large plays.
 
     Raises:
         WarehouseBrokenError: another program has opened the file in between.
@@ -165,8 +167,9 @@ def split_row_groups(connection: duckdb.DuckDBPyConnection) -> None:
     ((path,),) = connection.execute(
         "SELECT path FROM duckdb_databases() WHERE database_name = 'warehouse'"
     ).fetchall()
+    connection.execute("UPDATE warehouse_identity SET has_large_plays = true")
     checkpoint(connection)
-    connection.execute("SET max_vacuum_tasks = 0")
+    _keep_row_groups(connection)
     connection.execute("USE memory")
     connection.execute("DETACH warehouse")
     try:
@@ -176,6 +179,16 @@ def split_row_groups(connection: duckdb.DuckDBPyConnection) -> None:
         raise WarehouseBrokenError(
             f"cannot open the warehouse {path} again: {cause}", hint="run the command again"
         ) from error
+
+
+def _keep_row_groups(connection: duckdb.DuckDBPyConnection) -> None:
+    """Keep checkpoints from joining small row groups: they read all of their rows at once."""
+    connection.execute("SET max_vacuum_tasks = 0")
+
+
+def _has_large_plays(connection: duckdb.DuckDBPyConnection) -> bool:
+    rows = connection.execute("SELECT has_large_plays FROM warehouse_identity").fetchall()
+    return (True,) in rows
 
 
 def _create_folder(path: Path) -> None:

@@ -171,7 +171,8 @@ class Writer:
         Raises:
             WarehouseBrokenError: DuckDB refuses all further work on this connection.
         """
-        if is_fault_of_disk(error) or portion["refusal"].null_count == 0:
+        is_final = isinstance(error, WarehouseBrokenError) or is_fault_of_disk(error)
+        if is_final or portion["refusal"].null_count == 0:
             raise error
         if is_broken(self._connection, error):
             self._caution.blame(portion, error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import duckdb
 import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -172,6 +173,22 @@ def test_layer_1_duplicates_are_distinguished_from_rejected_rows():
         {"source_row_id": 3, "outcome": "duplicate", "reason": None, "record": None},
     ]
     assert sequences == [5, 0, 2]
+
+
+def test_the_rows_of_a_receipt_do_not_keep_the_payloads_in_memory():
+    """All columns of a batch of DuckDB are freed together."""
+    piece = Piece(Sender("I", "default"), mapped(1, 2), [Cut(work_on(1), 0, 2, True)])
+    rows, _ = piece.receipt_rows(PubAcks([1, 2]))
+    batch = duckdb.connect().from_arrow(mapped(1, 2)).to_arrow_table()
+    piece = Piece(Sender("I", "default"), batch, [Cut(work_on(1), 0, 2, True)])
+    copied, _ = piece.receipt_rows(PubAcks([1, 2]))
+    assert copied == rows
+    shared = {buffer.address for column in batch.columns for buffer in buffers_of(column)}
+    assert not shared & {buffer.address for c in copied.columns for buffer in buffers_of(c)}
+
+
+def buffers_of(column):
+    return [buffer for chunk in column.chunks for buffer in chunk.buffers() if buffer]
 
 
 partitions = st.one_of(st.just(OTHER), st.integers(0, 5).map(lambda n: partition_of(WIDTH * n + 1)))

@@ -7,12 +7,14 @@ from contextlib import contextmanager
 import pytest
 
 from tautulli_pipeline.errors import ConfigurationError
+from tautulli_pipeline.events.columns import HISTORY, METADATA
 from tautulli_pipeline.events.servers import ONLY_CURRENT_IDS, Servers
 from tautulli_pipeline.imports.consumer_protocol import Ready
 from tautulli_pipeline.imports.new_server import require_new_plays, sample_event_ids
 from tautulli_pipeline.source.opening import open_source
 from tautulli_pipeline.warehouse.server_list import holders_of, known_servers
 from tautulli_pipeline_tests.cases import make_database, play
+from tautulli_pipeline_tests.events.mapped import mapped_rows
 from tautulli_pipeline_tests.imports.direct import DirectImports
 from tautulli_pipeline_tests.warehouse.plays import memory_warehouse
 
@@ -120,3 +122,14 @@ def test_the_sample_is_small_and_from_all_parts_of_the_file(folder, path):
     with open_source(path, folder / "snapshots") as source:
         sample = sample_event_ids(source, "home")
     assert len(sample) == 1024
+
+
+def test_the_sample_has_the_ids_of_valid_plays_and_needs_no_long_texts(folder):
+    other = folder / "titles.db"
+    make_database(other, plays=[play(n, title="" if n == 2 else "T") for n in range(1, 4)])
+    valid = [row["event_id"] for row in mapped_rows(other) if row["reason"] is None]
+    with open_source(other, folder / "snapshots") as source:
+        assert sample_event_ids(source, "home") == sorted(valid)
+        narrow = source.schema.only({"id", "title"})
+    columns = narrow.history_columns
+    assert (columns[HISTORY], columns[METADATA]) == (("id",), ("id", "title"))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -32,12 +34,16 @@ def make(path, page_size=4096, rows=ROWS):
     return path
 
 
-def digests_of(path):
+def root_of(path):
     with closing(sqlite3.connect(path)) as connection:
         root = "SELECT rootpage FROM sqlite_master WHERE name = 'plays'"
         ((page,),) = connection.execute(root).fetchall()
+    return page
+
+
+def digests_of(path):
     with open_records(path) as records:
-        return records.digests(page, group_end)
+        return records.digests(root_of(path), group_end)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +54,22 @@ def database(tmp_path_factory):
 @pytest.fixture(scope="module")
 def digests(database):
     return digests_of(database)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_pages_of_long_records_do_not_stay_in_memory(tmp_path):
+    path = make(tmp_path / "plays.db", rows=[(row, "x" * 8_000_000, None) for row in range(4)])
+    root = root_of(path)
+    with open_records(path) as records:
+        before = mapped_bytes()
+        records.digests(root, group_end)
+        assert mapped_bytes() - before < 8_000_000
+
+
+def mapped_bytes():
+    """Return the size of the pages of files that this process has in memory."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("RssFile:")[2].split()[0]) * 1024
 
 
 def test_each_group_with_rows_has_a_digest(digests):

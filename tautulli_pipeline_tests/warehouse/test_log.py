@@ -8,8 +8,10 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import duckdb
 import pytest
 
+from tautulli_pipeline.errors import WarehouseBrokenError
 from tautulli_pipeline.warehouse.schema import ROWS_PER_TRANSACTION as FULL
 from tautulli_pipeline.warehouse.schema import connect, open_warehouse
 from tautulli_pipeline_tests.warehouse.plays import batch, event, message, sequences, writer
@@ -90,6 +92,87 @@ def test_loose_rows_with_huge_texts_do_not_exhaust_memory(tmp_path: Path) -> Non
         for first in range(1, 281, 28):
             loose.write(batch(message(n, play_of(n)) for n in range(first, first + 28)))
         assert sequences(connection) == [*range(1, 281)]
+
+
+def with_summary(number: int, size: int, **fields: object) -> tuple[object, ...]:
+    summary = random.Random(number).randbytes(size // 2).hex()
+    return message(number, event(number, source="tautulli-import", summary=summary, **fields))
+
+
+def row_groups(connection: duckdb.DuckDBPyConnection, table: str = "playback_events") -> list[int]:
+    """Return the number of rows in each row group."""
+    found = connection.execute(
+        f"SELECT max(count) FROM pragma_storage_info('{table}') "
+        "WHERE column_name = 'id' GROUP BY row_group_id ORDER BY row_group_id"
+    ).fetchall()
+    return [count for (count,) in found]
+
+
+def test_large_plays_begin_a_row_group_after_each_checkpoint(tmp_path: Path) -> None:
+    """In one row group, each checkpoint would write all of them again."""
+    with open_warehouse(tmp_path / "playback.duckdb") as connection:
+        writes = writer(connection)
+        for first in range(1, 37, 6):
+            writes.write(batch(with_summary(n, 1_000_000) for n in range(first, first + 6)))
+        assert sequences(connection) == [*range(1, 37)]
+    with open_warehouse(tmp_path / "playback.duckdb") as connection:
+        assert row_groups(connection) == [16, 14, 6]  # 16 MiB at most
+        lengths = "SELECT DISTINCT length(summary) FROM playback_events"
+        assert connection.execute(lengths).fetchall() == [(1_000_000,)]
+
+
+def test_a_large_play_each_night_and_small_ones_in_between_fill_few_row_groups(
+    tmp_path: Path,
+) -> None:
+    first = 1
+    for sizes in ([10], [10, 10], [100_000], [10, 10, 10], [10], [100_000]):
+        with open_warehouse(tmp_path / "playback.duckdb") as connection:
+            plays = (with_summary(n, size) for n, size in enumerate(sizes, first))
+            writer(connection).write(batch(plays))
+        first += len(sizes)
+    with open_warehouse(tmp_path / "playback.duckdb") as connection:
+        assert row_groups(connection) == [3, 5, 1]
+        assert sequences(connection) == [*range(1, first)]
+
+
+def test_row_groups_of_large_plays_and_revisions_stay_apart(tmp_path: Path) -> None:
+    """Joining them reads all of their rows: after 60 revisions of 4 MB, every import failed."""
+    correction = {"stream_id": "corrections"}
+    plays = range(1, 37)
+    with open_warehouse(tmp_path / "playback.duckdb") as connection:
+        writer(connection).write(batch(with_summary(n, 10) for n in [*plays, 100]))
+        revising = writer(connection, **correction)
+        for first in range(1, 37, 6):
+            numbers = range(first, first + 6)
+            revising.write(batch(with_summary(n, 1_000_000) for n in numbers))
+    with open_warehouse(tmp_path / "playback.duckdb") as connection:
+        writer(connection, **correction).write(batch([with_summary(100, 10, title="New")]))
+    with open_warehouse(tmp_path / "playback.duckdb") as connection:
+        assert row_groups(connection, "playback_revisions") == [16, 14, 6, 1]
+        assert connection.execute("SELECT count(*) FROM playback_events").fetchall() == [(37,)]
+
+
+def test_small_row_groups_of_small_revisions_are_joined(tmp_path: Path) -> None:
+    for number, title in enumerate(["First", "Second", "Third"], 1):
+        with open_warehouse(tmp_path / "playback.duckdb") as connection:
+            play = event(1, source="tautulli-import", title=title)
+            writer(connection).write(batch([message(number, play)]))
+    with open_warehouse(tmp_path / "playback.duckdb") as connection:
+        assert row_groups(connection, "playback_revisions") == [2]
+
+
+def test_another_program_that_takes_the_file_while_it_is_reopened_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "playback.duckdb"
+    with open_warehouse(path) as connection:
+
+        def locked(*_arguments: object) -> None:
+            raise duckdb.IOException(f"Could not set lock on file {path}: Conflicting lock")
+
+        monkeypatch.setattr("tautulli_pipeline.warehouse.schema._attach", locked)
+        with pytest.raises(WarehouseBrokenError, match="cannot open the warehouse"):
+            writer(connection).write(batch([with_summary(1, 100_000)]))
 
 
 def test_a_warehouse_without_a_log_survives_crashes(tmp_path: Path) -> None:
