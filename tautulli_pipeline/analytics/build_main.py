@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 
-from tautulli_pipeline.memory import block_pandas, keep_memory_bounded
+from tautulli_pipeline.memory import block_pandas, keep_memory_bounded, loading_modules
 
 
 def main() -> None:
@@ -23,8 +23,9 @@ def main() -> None:
     keep_memory_bounded()
     block_pandas()
     # These take a third of a second to load, which can pass before there is a request.
-    from tautulli_pipeline.analytics.build import build
-    from tautulli_pipeline.analytics.building import reply_to
+    with loading_modules():
+        from tautulli_pipeline.analytics.build import build
+        from tautulli_pipeline.analytics.building import reply_to
 
     asked = sys.stdin.buffer.readline()
     if not asked:

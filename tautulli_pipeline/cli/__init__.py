@@ -24,12 +24,13 @@ def main() -> None:
         received.append(number)
 
     _handle_stop_signals(remember)
-    from tautulli_pipeline.memory import block_pandas, keep_memory_bounded
+    from tautulli_pipeline.memory import block_pandas, keep_memory_bounded, loading_modules
 
     block_pandas()
     # Signals raise only after these imports: an exception during an import can get lost.
-    from tautulli_pipeline.cli.app import application
-    from tautulli_pipeline.cli.faults import run_reporting_faults
+    with loading_modules():
+        from tautulli_pipeline.cli.app import application
+        from tautulli_pipeline.cli.faults import run_reporting_faults
 
     _handle_stop_signals(signal.default_int_handler)
     if received:

@@ -6,8 +6,11 @@ import os
 import shlex
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from tautulli_pipeline.cli.lines import print_line, print_notice
@@ -83,7 +86,8 @@ def run_import(
         _print_result(record, settings, as_json=as_json)
         print_what_was_found(settings, environment, as_json=as_json)
         return
-    from tautulli_pipeline.imports.consumer_client import spawned_consumer
+    with loading_modules():
+        from tautulli_pipeline.imports.consumer_client import spawned_consumer
 
     stop = import_stop()
     with stop.heard(), open_progress(sys.stderr) as progress, spawned_consumer() as consumer:
@@ -164,6 +168,8 @@ def import_one(
         salvage=wanted.salvage,
         wait_seconds=wanted.wait_seconds,
     )
+    # A source that cannot be read does not need Dagster, which loads while the stream starts.
+    loading = threading.Thread(target=_load_dagster, name="load-dagster", daemon=True)
     with open_import(
         settings,
         request,
@@ -171,17 +177,22 @@ def import_one(
         show=progress.show,
         on_copied=progress.show_copied,
         on_upgraded=progress.show_upgraded,
+        on_readable=loading.start,
         say=progress.say,
         stop=stop,
         began_at=began_at,
         lock=lock,
     ) as opened:
-        # Dagster takes seconds to load, and a source that cannot be read does not need it.
-        with loading_modules():
-            from tautulli_pipeline.orchestration.command_line import import_by_jobs
+        loading.join()
+        from tautulli_pipeline.orchestration.command_line import import_by_jobs
 
         unbuilt = import_by_jobs(opened, settings, stop, builds=lock is None)
     return opened.record, unbuilt
+
+
+def _load_dagster() -> None:
+    with loading_modules(), suppress(ImportError):  # the main thread raises it
+        import_module("tautulli_pipeline.orchestration.command_line")
 
 
 def warn_of(unbuilt: AnalyticsError | None) -> None:

@@ -11,7 +11,12 @@ import os
 import signal
 import sys
 
-from tautulli_pipeline.memory import block_pandas, freeze_gc, keep_memory_bounded
+from tautulli_pipeline.memory import (
+    block_pandas,
+    freeze_gc,
+    keep_memory_bounded,
+    loading_modules,
+)
 
 
 def main() -> None:
@@ -26,8 +31,9 @@ def main() -> None:
     # Unbuffered: a thread blocked on a buffered reader would delay interpreter shutdown.
     orders = os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0)
 
-    from tautulli_pipeline.data_dir.logs import log_to_stderr
-    from tautulli_pipeline.imports.consumer_worker import serve
+    with loading_modules():
+        from tautulli_pipeline.data_dir.logs import log_to_stderr
+        from tautulli_pipeline.imports.consumer_worker import serve
 
     freeze_gc()
     with log_to_stderr(enabled="--debug" in sys.argv):

@@ -398,6 +398,7 @@ def open_import(
     show: Callable[[ImportRecord], None] = lambda _record: None,
     on_copied: OnCopied = lambda _done, _total: None,
     on_upgraded: OnUpgraded = lambda _done, _total: None,
+    on_readable: Callable[[], object] = lambda: None,
     lock: ImportLock | None = None,
 ) -> Iterator[Import]:
     """Begin or resume an import: its lock, source, record, consumer and stream.
@@ -412,6 +413,7 @@ def open_import(
         show: receives the record whenever it changes; like `say`, called from several threads.
         on_copied: receives the bytes of the source that are copied and in total.
         on_upgraded: receives how many rows of the warehouse are upgraded, and all; like `show`.
+        on_readable: called once it is known that the source can be read.
         lock: the lock of the data directory, if it is held for several imports in turn.
 
     Raises:
@@ -445,6 +447,7 @@ def open_import(
             last = log.read()
             is_first = last is None or not last.has_begun
             contents = source.survey(None, settings.import_batch_size) if is_first else None
+        on_readable()
         stack.enter_context(log_to(layout.log("import")))
         running = RunningImport(
             log,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -35,6 +34,7 @@ from dagster._core.storage.sqlite_storage import DagsterSqliteStorage, SqliteSto
 from dagster._serdes import ConfigurableClassData
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import NullPool
 from watchdog.events import EVENT_TYPE_MODIFIED, FileSystemEvent
 from watchdog.observers.api import BaseObserver
 
@@ -159,20 +159,21 @@ class OpenEventLog(SqliteEventLogStorage):
             return
         with self._engine(INDEX_SHARD_NAME).connect() as index:
             tables = index.exec_driver_sql(_TABLES).scalars().all()
-            versions = index.exec_driver_sql("SELECT version_num FROM alembic_version").fetchall()
+            sql = "SELECT version_num FROM alembic_version"
+            versions = [tuple(row) for row in index.exec_driver_sql(sql)]
         if not versions:
             return
         with TemporaryDirectory(dir=file.parent) as folder:
-            created = Path(folder, file.name)
-            with closing(sqlite3.connect(created, isolation_level=None)) as connection:
-                connection.execute("BEGIN")
-                for table in tables:
-                    connection.execute(table)
-                connection.executemany("INSERT INTO alembic_version VALUES (?)", versions)
-                connection.execute("COMMIT")
-                connection.execute("PRAGMA journal_mode = WAL")
+            url = database_url(folder, file.stem)
+            engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+            with engine.connect() as connection:
+                for statement in ("BEGIN", *tables):
+                    connection.exec_driver_sql(statement)
+                connection.exec_driver_sql("INSERT INTO alembic_version VALUES (?)", versions)
+                connection.exec_driver_sql("COMMIT")
+                connection.exec_driver_sql("PRAGMA journal_mode = WAL")
             with suppress(OSError):  # another process has created it, or Dagster will do it
-                os.link(created, file)
+                os.link(Path(folder, file.name), file)
 
     def has_table(self, table_name: str) -> bool:
         """Whether the index has a table; Dagster asks this for each event."""
