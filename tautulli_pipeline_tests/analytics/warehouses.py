@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from tautulli_pipeline.source.reader import IdRange, open_reader
 from tautulli_pipeline.warehouse.cache import DedupCache
 from tautulli_pipeline.warehouse.schema import connect
 from tautulli_pipeline.warehouse.writer import MESSAGES, Writer
+from tautulli_pipeline_tests.warehouse.plays import empty_warehouse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +43,10 @@ def store(database: Path, data_dir: Path, server_id: str = "default") -> None:
 
 def write(data_dir: Path, events: list[tuple[str, Any]]) -> None:
     """Write events, each a subject and a payload, to the warehouse of a data directory."""
-    with connect(data_dir / "playback.duckdb", {}) as connection:
+    warehouse = data_dir / "playback.duckdb"
+    if not warehouse.exists():
+        shutil.copyfile(empty_warehouse(), warehouse)
+    with connect(warehouse, {}) as connection:
         sql = "SELECT coalesce(max(stream_sequence), 0) FROM playback_events"
         last = connection.execute(sql).fetchall()[0][0]
         rows = [

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from tautulli_pipeline.warehouse.cache import DedupCache
 from tautulli_pipeline.warehouse.ledger import Ledger
 from tautulli_pipeline.warehouse.schema import connect
 from tautulli_pipeline.warehouse.writer import Writer
+from tautulli_pipeline_tests.warehouse.plays import empty_warehouse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -111,7 +113,11 @@ class Rounds:
             control.messages += len(batch)
             return ConsumingSession.ack(session, batch)
 
-        with connect(self.warehouse, {}) as connection, open_consuming(self.address) as session:
+        if not self.warehouse.exists():
+            shutil.copyfile(empty_warehouse(), self.warehouse)
+        # Nothing else uses this stream, which takes a second to find out.
+        alone = replace(self.address, private=True)
+        with connect(self.warehouse, {}) as connection, open_consuming(alone) as session:
             for name, fault in ({"ack": counted} | faults).items():
                 setattr(session, name, fault)
             control.last_sequence = session.last_sequence()
