@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -13,7 +15,14 @@ import pytest
 from tautulli_pipeline.analytics.build import build
 from tautulli_pipeline.analytics.building import build_in_process, open_builder
 from tautulli_pipeline.analytics.catalog import TABLES
-from tautulli_pipeline.analytics.inputs import Account, is_current
+from tautulli_pipeline.analytics.inputs import (
+    Account,
+    digest_of_settings,
+    is_current,
+    read_inputs,
+    state_of,
+    write_inputs,
+)
 from tautulli_pipeline.errors import AnalyticsError, WarehouseError
 from tautulli_pipeline_tests.analytics.warehouses import (
     built,
@@ -31,10 +40,29 @@ if TYPE_CHECKING:
 PLAYS = [play(1), play(2)]
 
 
-@pytest.fixture
-def folder(database: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def once_built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory with two plays and their analytics."""
-    return built(database, tmp_path / "data")
+    folder = tmp_path_factory.mktemp("built")
+    make_database(folder / "tautulli.db", plays=PLAYS)
+    return built(folder / "tautulli.db", folder / "data")
+
+
+@pytest.fixture
+def folder(once_built: Path, tmp_path: Path) -> Path:
+    """A copy of it, whose record is that of a build there."""
+    request = request_for(shutil.copytree(once_built, tmp_path / "data"))
+    recorded, layout = read_inputs(request.layout), request.layout
+    assert recorded
+    inputs = replace(
+        recorded,
+        settings=digest_of_settings(request),
+        warehouse=state_of(request.warehouse),
+        result=state_of(layout.analytics),
+    )
+    write_inputs(layout, inputs)
+    assert is_current(request)
+    return layout.path
 
 
 def add_play(folder: Path) -> None:
