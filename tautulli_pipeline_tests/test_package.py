@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import site
 import subprocess
 import sys
@@ -11,8 +12,11 @@ import tarfile
 import venv
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
+
+from tautulli_pipeline_tests.served import free_port
 
 CHECKOUT = Path(__file__).parents[1]
 BUILD = """
@@ -54,13 +58,17 @@ def installed(folder: Path, built: list[Path]) -> Path:
     return python.parent
 
 
+def environment(installed: Path) -> dict[str, str]:
+    # nats-server is beside the interpreter of the shared packages.
+    return {"PATH": f"{Path(sys.executable).parent}:{os.defpath}", "HOME": str(installed.parent)}
+
+
 def run(installed: Path, *arguments: object) -> Any:
     """Run the installed command far from the checkout; return its JSON."""
     ran = subprocess.run(
         [installed / "tautulli-pipeline", *map(str, arguments), "--json"],
         cwd=installed.parent,
-        # nats-server is beside the interpreter of the shared packages.
-        env={"PATH": f"{Path(sys.executable).parent}:{os.defpath}", "HOME": str(installed.parent)},
+        env=environment(installed),
         check=True,
         capture_output=True,
         text=True,
@@ -85,3 +93,27 @@ def test_the_installed_command_makes_and_imports_the_demo(installed: Path) -> No
     done = run(installed, "demo", "--rows", 300)
     assert (done["status"], done["imported"]) == ("completed", 300)
     assert (installed.parent / "demo-data" / "playback.duckdb").exists()
+
+
+@pytest.mark.slow
+def test_the_installed_command_serves_dagster_and_the_api(installed: Path) -> None:
+    port = free_port()
+    with subprocess.Popen(
+        [installed / "tautulli-pipeline", "up", "--port", str(port)],
+        cwd=installed.parent,
+        env=environment(installed),
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stderr is not None
+            first = process.stderr.readline()
+            assert first.startswith(f"http://127.0.0.1:{port} "), first
+            with urlopen(f"http://127.0.0.1:{port}/api/v1/import/status") as answer:
+                assert json.load(answer)["status"] == "pending"
+            with urlopen(f"http://127.0.0.1:{port}/") as answer:
+                assert b"Dagster" in answer.read()
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=120)
+    assert process.returncode == 130

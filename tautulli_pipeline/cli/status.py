@@ -61,7 +61,7 @@ def print_found(layout: DataDir, environment: str = "") -> None:
         print_line(summary.sentence)
         print_fields(
             {
-                "page of charts": f"{command} report --open",
+                "charts": f"{command} report --open",
                 "Dagster's UI": f"{command} up",
                 "SQL": f"{command} query 'SHOW TABLES'",
             }

@@ -179,7 +179,7 @@ def test_an_import_shows_its_progress_and_a_summary(data_dir: Path) -> None:
     summary, history = lines[begins[0] : begins[1]], lines[begins[1] :]
     assert re.fullmatch(
         r"there are 9,001 plays by \d+ people in [\d,]+ hours; the newest started on [\w ,:]+ "
-        r"page of charts +tautulli-pipeline report --open "
+        r"charts +tautulli-pipeline report --open "
         r"Dagster's UI +tautulli-pipeline up SQL +tautulli-pipeline query 'SHOW TABLES'",
         " ".join(history),
     )

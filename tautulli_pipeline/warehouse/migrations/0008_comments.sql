@@ -636,3 +636,36 @@ COMMENT ON COLUMN schema_migrations.applied_at IS 'When it was applied, UTC.';
 COMMENT ON VIEW near_matches IS
     'Pairs of plays that are probably one, reported with different times.';
 COMMENT ON VIEW suspicious_plays IS 'Plays with impossible figures.';
+COMMENT ON COLUMN near_matches.first_event_id IS 'The play that started first.';
+COMMENT ON COLUMN near_matches.second_event_id IS 'The other play.';
+COMMENT ON COLUMN near_matches.server_id IS 'Server of the first play.';
+COMMENT ON COLUMN near_matches.second_server_id IS 'Server of the second play.';
+COMMENT ON COLUMN near_matches.same_server IS
+    'Whether both ids count as one server; if not, a live producer may use another id for it.';
+COMMENT ON COLUMN near_matches.user_id IS 'Id of the user on the server.';
+COMMENT ON COLUMN near_matches."user" IS 'Name of the user.';
+COMMENT ON COLUMN near_matches.title IS 'Title of the first play.';
+COMMENT ON COLUMN near_matches.grandparent_title IS 'Show or artist of the first play.';
+COMMENT ON COLUMN near_matches.first_source IS 'The producer that reported the first play.';
+COMMENT ON COLUMN near_matches.second_source IS 'The producer that reported the second play.';
+COMMENT ON COLUMN near_matches.first_started_at IS 'When the first play started, UTC.';
+COMMENT ON COLUMN near_matches.second_started_at IS 'When the second play started, UTC.';
+COMMENT ON COLUMN near_matches.seconds_apart IS 'Seconds between the two starts.';
+COMMENT ON COLUMN near_matches.overlap_seconds IS 'Seconds during which both plays ran.';
+COMMENT ON COLUMN near_matches.same_rating_key IS 'Whether both plays have the same rating key.';
+COMMENT ON COLUMN suspicious_plays.event_id IS 'The play.';
+COMMENT ON COLUMN suspicious_plays.flags IS
+    'What is wrong: `stop_before_start`, `duration_beyond_runtime`, `pause_beyond_duration` or '
+    '`repeated_within_seconds`.';
+COMMENT ON COLUMN suspicious_plays.source IS 'The producer that reported the play.';
+COMMENT ON COLUMN suspicious_plays.source_row_id IS 'The play''s id in Tautulli''s history.';
+COMMENT ON COLUMN suspicious_plays.server_id IS 'Identifies the Plex server.';
+COMMENT ON COLUMN suspicious_plays.user_id IS 'Id of the user on the server.';
+COMMENT ON COLUMN suspicious_plays."user" IS 'Name of the user.';
+COMMENT ON COLUMN suspicious_plays.title IS 'Title of the item.';
+COMMENT ON COLUMN suspicious_plays.grandparent_title IS 'Title of the show or artist.';
+COMMENT ON COLUMN suspicious_plays.started_at IS 'When the play started, UTC.';
+COMMENT ON COLUMN suspicious_plays.stopped_at IS 'When the play stopped, UTC.';
+COMMENT ON COLUMN suspicious_plays.play_duration IS 'Seconds played, without pauses.';
+COMMENT ON COLUMN suspicious_plays.paused_counter IS 'Seconds paused.';
+COMMENT ON COLUMN suspicious_plays.media_duration IS 'Length of the item in whole seconds.';
