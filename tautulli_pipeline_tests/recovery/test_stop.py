@@ -8,11 +8,13 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import duckdb
 import psutil
 import pytest
 
 from tautulli_pipeline.demo.database import make_demo_database
 from tautulli_pipeline.orchestration.instance import open_instance
+from tautulli_pipeline_tests.cases import make_database, play
 from tautulli_pipeline_tests.command import (
     ended,
     environment,
@@ -179,3 +181,49 @@ def test_a_killed_reset_is_completed_by_the_next_one(data_dir: Path) -> None:
     assert not (data_dir / "receipts").exists()
     again = imported(source, data_dir=data_dir)
     assert (again["processed"], again["unchanged"], again["imported"]) == (50, 0, 0)
+
+
+@pytest.mark.slow
+def test_stop_of_one_server_lets_the_import_go_on_with_the_next_one(
+    database: Path, data_dir: Path
+) -> None:
+    data_dir.mkdir()
+    small = {"home": 20, "barn": 30}
+    for server, rows in small.items():
+        plays = [play(n, started=rows * 10**6 + n * 10**4) for n in range(1, rows + 1)]
+        make_database(data_dir.with_name(f"{server}.db"), plays=plays)
+    sources = {"home": "../home.db", "cabin": str(database), "barn": "../barn.db"}
+    (data_dir / "pipeline.toml").write_text(
+        "".join(f'[[servers]]\nid = "{one}"\nsource = "{path}"\n' for one, path in sources.items())
+    )
+    importing = start("import", *OPTIONS, data_dir=data_dir)
+    wait_until(lambda: published(data_dir) > 5)
+    assert [one["status"] for one in status(data_dir)["servers"]] == [
+        *("completed", "running", "pending")
+    ]
+    (consumer,) = [p for p in processes_of(data_dir) if "consumer_main" in " ".join(p.cmdline())]
+    with held_up(consumer):
+        other = run("stop", "--server", "barn", data_dir=data_dir)
+        assert other.stdout == "no import of barn is running, but one of cabin is\n"
+        asking = start("stop", "--server", "cabin", data_dir=data_dir)
+        wait_until(lambda: status(data_dir)["servers"][1]["status"] == "stopping")
+    ended_import, answer = ended(importing), ended(asking)
+    assert "; import again to resume it\n" in answer.stdout
+    assert (answer.exit_code, ended_import.exit_code) == (0, 130)
+    found = ended_import.json
+    assert found["error"] == "cabin: the import was stopped"
+    assert [one["status"] for one in found["servers"]] == ["completed", "stopped", "completed"]
+    assert (found["servers"][0]["imported"], found["servers"][2]["imported"]) == (20, 30)
+    assert run("health", data_dir=data_dir).stderr.startswith(
+        "tautulli-pipeline: cabin: the last import was stopped"
+    )
+    # People see the plays of the others.
+    with duckdb.connect(data_dir / "analytics.duckdb", read_only=True) as connection:
+        seen = dict(
+            connection.execute("SELECT server_id, count(*) FROM plays GROUP BY 1").fetchall()
+        )
+    assert small.items() <= seen.items()
+
+    resumed = imported("--batch-size", 200, data_dir=data_dir)
+    assert resumed["servers"][1]["import_id"] == found["servers"][1]["import_id"]
+    assert query(data_dir, "SELECT count(*) FROM playback_events") == [(ROWS + 50,)]
