@@ -11,6 +11,7 @@ from tautulli_pipeline.analytics.catalog import TABLES, Table
 from tautulli_pipeline.analytics.inputs import request_for
 from tautulli_pipeline.analytics.soundness import problems_of
 from tautulli_pipeline.orchestration.column_schemas import SCHEMA, TABLE_KEY
+from tautulli_pipeline.orchestration.instance import WAREHOUSE_POOL
 from tautulli_pipeline.orchestration.report import REPORT, Reporting, materialized
 from tautulli_pipeline.orchestration.stops import fault_as_failure, stop_as_cancellation
 from tautulli_pipeline.settings import load_standing_settings
@@ -52,7 +53,7 @@ def _spec(table: Table) -> dg.AssetSpec:
 ANALYTICS_KEYS: Final = tuple(key_of(table.name) for table in TABLES)
 
 
-@dg.multi_asset(specs=[*(_spec(table) for table in TABLES), REPORT], pool="duckdb")
+@dg.multi_asset(specs=[*(_spec(table) for table in TABLES), REPORT], pool=WAREHOUSE_POOL)
 def analytics(
     context: dg.AssetExecutionContext,
     building: dg.ResourceParam[Building],

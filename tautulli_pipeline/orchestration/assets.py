@@ -20,6 +20,7 @@ from tautulli_pipeline.orchestration.history import (
     published_before,
 )
 from tautulli_pipeline.orchestration.inspection import report_inspection
+from tautulli_pipeline.orchestration.instance import IMPORT_POOL, WAREHOUSE_POOL
 from tautulli_pipeline.orchestration.names import Names
 from tautulli_pipeline.orchestration.options import ImportOptions
 from tautulli_pipeline.orchestration.resources import Consuming, Importing, Warehouse
@@ -29,10 +30,6 @@ from tautulli_pipeline.settings import Settings, load_standing_settings
 
 GROUP: Final = "tautulli"
 OWNERS: Final = ("team:tautulli",)
-
-
-# In the pool of imports, so that those of several servers wait for each other.
-_POOL: Final = "tautulli_import"
 
 
 def _place(of: Callable[[Settings], Path | str | None], otherwise: str) -> str:
@@ -82,7 +79,7 @@ def _publishing_op(names: Names) -> dg.OpDefinition:
             "session_history": dg.Out(dg.Nothing, is_required=False),
             "playback_stream": dg.Out(dg.Nothing, is_required=False),
         },
-        pool=_POOL if names.server else None,
+        pool=IMPORT_POOL if names.server else None,
     )
     def publish_partitions(
         context: dg.OpExecutionContext,
@@ -223,7 +220,7 @@ def table_of(servers: Sequence[Names]) -> dg.AssetsDefinition:
         owners=[*OWNERS],
         kinds={"duckdb"},
         metadata=column_schemas.table_metadata(streams),
-        pool="duckdb",
+        pool=WAREHOUSE_POOL,
     )
     def playback_events(
         context: dg.AssetExecutionContext,

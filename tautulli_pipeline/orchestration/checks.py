@@ -8,6 +8,7 @@ import dagster as dg
 from tautulli_pipeline.errors import StreamError
 from tautulli_pipeline.imports.connections import stream_address
 from tautulli_pipeline.orchestration.column_schemas import TABLE_KEY
+from tautulli_pipeline.orchestration.instance import WAREHOUSE_POOL
 from tautulli_pipeline.orchestration.resources import Warehouse
 from tautulli_pipeline.settings import load_standing_settings
 from tautulli_pipeline.stream.session import read_position
@@ -67,7 +68,7 @@ _RULES = (
         dg.AssetCheckSpec(rule.name, asset=TABLE_KEY, description=rule.description)
         for rule in _RULES
     ],
-    pool="duckdb",
+    pool=WAREHOUSE_POOL,
 )
 def table_checks(warehouse: dg.ResourceParam[Warehouse]) -> Iterator[dg.AssetCheckResult]:
     """Run each rule over the tables."""
@@ -92,7 +93,7 @@ def _result(rule: _Rule, found: Listing) -> dg.AssetCheckResult:
     asset=TABLE_KEY,
     description="The stream position stored with the table equals the position that the durable "
     "consumer has acknowledged.",
-    pool="duckdb",
+    pool=WAREHOUSE_POOL,
 )
 def consumer_position_matches(warehouse: dg.ResourceParam[Warehouse]) -> dg.AssetCheckResult:
     """Compare the position stored with the table with the consumer's ack position."""

@@ -12,6 +12,7 @@ from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.imports.curation import replay_letters
 from tautulli_pipeline.imports.replay import OUTCOMES_IN_WORDS, Tried
 from tautulli_pipeline.imports.sources import resolve_source
+from tautulli_pipeline.orchestration.instance import WAREHOUSE_POOL
 from tautulli_pipeline.orchestration.options import DeadLetters, Duplicates
 from tautulli_pipeline.orchestration.resources import Warehouse
 from tautulli_pipeline.orchestration.run_tables import table
@@ -23,7 +24,7 @@ from tautulli_pipeline.warehouse.writer import utc_now
 _ROWS_LISTED: Final = 100
 
 
-@dg.op(pool="duckdb")
+@dg.op(pool=WAREHOUSE_POOL)
 def restore_plays(
     context: dg.OpExecutionContext, config: Duplicates, warehouse: dg.ResourceParam[Warehouse]
 ) -> None:
@@ -34,7 +35,7 @@ def restore_plays(
     _report(context, resolved, "restored and verified", "already in the table")
 
 
-@dg.op(pool="duckdb")
+@dg.op(pool=WAREHOUSE_POOL)
 def confirm_decisions(
     context: dg.OpExecutionContext, config: Duplicates, warehouse: dg.ResourceParam[Warehouse]
 ) -> None:
@@ -45,7 +46,7 @@ def confirm_decisions(
     _report(context, resolved, "confirmed", "already confirmed")
 
 
-@dg.op(pool="duckdb")
+@dg.op(pool=WAREHOUSE_POOL)
 def replay_rejected(
     context: dg.OpExecutionContext, config: DeadLetters, warehouse: dg.ResourceParam[Warehouse]
 ) -> None:

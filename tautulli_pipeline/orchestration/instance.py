@@ -17,6 +17,10 @@ from tautulli_pipeline.data_dir.layout import DataDir
 QUIET: Final[dict[str, object]] = {
     "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
 }
+# The runs of a pool wait for each other: those that import one of several servers, and those that
+# open the warehouse.
+IMPORT_POOL: Final = "tautulli_import"
+WAREHOUSE_POOL: Final = "duckdb"
 COMMAND_LINE_TAGS: Final[Mapping[str, str]] = {
     "tautulli_pipeline/started_by": "command line",
     # The run ends with its process; the daemon cannot retry it.
@@ -36,6 +40,13 @@ def open_instance(data_dir: Path) -> Iterator[dg.DagsterInstance]:
         instance = dg.DagsterInstance.from_config(str(config.parent), config.name)
     with instance:
         yield instance
+
+
+def limit_pools(instance: dg.DagsterInstance) -> None:
+    """Limit each pool now: otherwise Dagster does not, for the runs that it starts first."""
+    storage = instance.event_log_storage
+    for pool in {IMPORT_POOL, WAREHOUSE_POOL} - storage.get_concurrency_keys():
+        storage.initialize_concurrency_limit_to_default(pool)
 
 
 def dagster_home(data_dir: Path) -> dict[str, str]:

@@ -29,7 +29,7 @@ from tautulli_pipeline.imports.record import ImportLog
 from tautulli_pipeline.imports.source_watch import require_readable
 from tautulli_pipeline.imports.sources import configured_source
 from tautulli_pipeline.imports.stopping import Stop
-from tautulli_pipeline.orchestration.instance import dagster_home, open_instance
+from tautulli_pipeline.orchestration.instance import dagster_home, limit_pools, open_instance
 from tautulli_pipeline.orchestration.names import names_of_servers
 from tautulli_pipeline.orchestration.workers import (
     end_runs,
@@ -153,6 +153,7 @@ class Serving:
             # create its tables.
             instance = stack.enter_context(open_instance(self.settings.data_dir))
             fail_orphaned_runs(instance)
+            limit_pools(instance)
             self._save_state()
             services = self._services()
             stack.callback(_end_children, self.mark)

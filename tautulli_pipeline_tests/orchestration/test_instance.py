@@ -7,7 +7,7 @@ import os
 import yaml
 
 from tautulli_pipeline.data_dir.layout import DataDir
-from tautulli_pipeline.orchestration.instance import dagster_home, open_instance
+from tautulli_pipeline.orchestration.instance import dagster_home, limit_pools, open_instance
 
 
 def test_opening_an_instance_creates_its_storage(data_dir):
@@ -34,3 +34,12 @@ def test_dagster_home_writes_the_current_configuration(data_dir):
     config = yaml.safe_load((data_dir / "dagster.yaml").read_text())
     assert config["run_launcher"]["class"] == "WatchfulRunLauncher"
     assert "PipelineStorage" in str(config["storage"])
+
+
+def test_the_pools_have_a_limit_before_the_first_run(data_dir):
+    with open_instance(data_dir) as instance:
+        # Dagster reads the pools that have a limit before it gives one to the pools of new runs.
+        limit_pools(instance)
+        limit_pools(instance)
+        limits = {pool.name: pool.limit for pool in instance.event_log_storage.get_pool_limits()}
+    assert limits == {"tautulli_import": 1, "duckdb": 1}
