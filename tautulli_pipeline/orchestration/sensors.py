@@ -7,7 +7,7 @@ tried again, with longer and longer pauses.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import wraps
@@ -18,6 +18,7 @@ import orjson
 from pydantic import TypeAdapter
 
 from tautulli_pipeline.analytics.inputs import is_current, request_for
+from tautulli_pipeline.configuration import Server
 from tautulli_pipeline.data_dir.consumer_lock import is_consumer_running
 from tautulli_pipeline.data_dir.directory import make_data_dir
 from tautulli_pipeline.errors import PipelineError, in_one_line
@@ -31,7 +32,7 @@ from tautulli_pipeline.orchestration.history import history_of, last_materialize
 from tautulli_pipeline.orchestration.jobs import consume_job, dry_run_job
 from tautulli_pipeline.orchestration.names import Names
 from tautulli_pipeline.orchestration.retries import latest_failures
-from tautulli_pipeline.orchestration.workers import has_unfinished_runs
+from tautulli_pipeline.orchestration.workers import has_queued_runs, has_unfinished_runs
 from tautulli_pipeline.settings import Settings, load_standing_settings
 from tautulli_pipeline.stream.session import count_pending
 
@@ -148,8 +149,13 @@ def _import_skip_reason(instance: dg.DagsterInstance, settings: Settings) -> str
 
 def _is_run_of_another(instance: dg.DagsterInstance, settings: Settings) -> bool:
     """Whether a run for another server is importing; the next run waits for it in the queue."""
-    others = (one for one in settings.configuration.servers if one.id != settings.server)
+    others = (one for one in _servers(settings) if one.id != settings.server)
     return any(has_unfinished_runs(instance, Names(one.id).job) for one in others)
+
+
+def _servers(settings: Settings) -> Sequence[Server]:
+    """Return the servers of the configuration file."""
+    return settings.configuration.servers
 
 
 @dataclass(frozen=True)
@@ -250,6 +256,9 @@ def _consumer_skip_reason(instance: dg.DagsterInstance, settings: Settings) -> s
         return "nothing has been published yet"
     if ImportLock(settings.data_dir).holder():
         return "an import is running and consumes the events it publishes"
+    if any(has_queued_runs(instance, Names(one.id).job) for one in _servers(settings)):
+        # The statistics are built once for all of them.
+        return "imports of other servers are queued and come first"
     if is_consumer_running(settings.layout) or has_unfinished_runs(instance, consume_job.name):
         return "a consumer is running"
     failures = latest_failures(instance, consume_job.name)

@@ -68,6 +68,12 @@ def has_unfinished_runs(instance: dg.DagsterInstance, job_name: str) -> bool:
     return bool(instance.get_runs(dg.RunsFilter(job_name=job_name, statuses=statuses), limit=1))
 
 
+def has_queued_runs(instance: dg.DagsterInstance, job_name: str) -> bool:
+    """Whether a run of the job has not begun yet."""
+    statuses = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING]
+    return bool(instance.get_runs(dg.RunsFilter(job_name=job_name, statuses=statuses), limit=1))
+
+
 def end_runs(instance: dg.DagsterInstance) -> None:
     """Cancel the runs that Dagster's daemon started and wait for their processes to exit."""
     ending = []

@@ -146,6 +146,18 @@ def test_sensors_and_schedules_of_all_servers_act_on_their_own(servers, monkeypa
     assert skips == {"home": "an import is queued or running", "cabin": None}
 
 
+def test_the_statistics_wait_for_the_imports_of_all_servers(servers):
+    made = definitions_of((HOME, CABIN))
+    servers.layout.stream.mkdir()
+    sensor = next(one for one in made.sensors if one.name == "stream_backlog_sensor")
+    with open_instance(servers.data_dir) as instance:
+        instance.create_run_for_job(
+            made.resolve_job_def(CABIN.job), status=dg.DagsterRunStatus.STARTING
+        )
+        data = sensor.evaluate_tick(dg.build_sensor_context(instance=instance, definitions=made))
+    assert data.skip_message == "imports of other servers are queued and come first"
+
+
 def test_the_job_of_a_server_imports_its_plays(instance, servers):
     made = definitions_of((HOME, CABIN))
     with stream_address(servers):
