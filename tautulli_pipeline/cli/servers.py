@@ -17,6 +17,7 @@ from tautulli_pipeline.cli.options import database_path
 from tautulli_pipeline.cli.progress import ProgressView, open_progress
 from tautulli_pipeline.cli.reporting import print_json, report_unreadable
 from tautulli_pipeline.cli.status import print_found, print_where_to_look
+from tautulli_pipeline.data_dir.directory import data_directory
 from tautulli_pipeline.errors import (
     AnalyticsError,
     ConfigurationError,
@@ -27,7 +28,7 @@ from tautulli_pipeline.errors import (
 )
 from tautulli_pipeline.imports.import_lock import ImportLock
 from tautulli_pipeline.imports.overview import summary_of_server, together
-from tautulli_pipeline.imports.record import ImportRecord, log_of
+from tautulli_pipeline.imports.record import ImportRecord, log_of, unwritable
 from tautulli_pipeline.imports.repeats import repeated, still_remembered
 from tautulli_pipeline.imports.results import counts_of, headline, in_short
 from tautulli_pipeline.imports.stopping import import_stop
@@ -123,28 +124,35 @@ def run_imports(
     """
     require_no_other_import(settings)
     attempts = _Attempts(chosen)
-    with open_progress(sys.stderr, by_server=True) as progress, _kept_lock(settings) as lock:
-        for one in chosen:
+    with data_directory(settings, print_notice):
+        with _kept_lock(settings) as lock:
+            unbuilt = _import_each(settings, wanted, attempts, lock, began_at)
+        warn_of(unbuilt)
+        facts = together(attempts.summaries())
+        if not as_json:
+            _print_records(settings, attempts)
+            if unbuilt is None:
+                print_found(settings.layout)
+        attempts.raise_first(facts)
+    if as_json:
+        print_json(facts)
+
+
+def _import_each(
+    settings: Settings, wanted: Wanted, attempts: _Attempts, lock: ImportLock, began_at: float
+) -> AnalyticsError | None:
+    """Try each server, and build the analytics once; return why they could not be built."""
+    with open_progress(sys.stderr, by_server=True) as progress:
+        for one in attempts.chosen:
             progress.of_server(one.server)
             _import(one, wanted, attempts, progress=progress, lock=lock, began_at=began_at)
             progress.end_line(attempts.in_short(one), is_done=one.server in attempts.records)
             if attempts.is_stopped:
-                break
+                return None
             began_at = time.monotonic()
             if isinstance(attempts.failures.get(one.server), WarehouseHeldError):
                 wanted = replace(wanted, wait_seconds=0)  # it has been waited for already
-        unbuilt = None
-        if attempts.records and not attempts.is_stopped:
-            unbuilt = _build(settings)
-    warn_of(unbuilt)
-    facts = together(attempts.summaries())
-    if not as_json:
-        _print_records(settings, attempts)
-        if unbuilt is None:
-            print_found(settings.layout)
-    attempts.raise_first(facts)
-    if as_json:
-        print_json(facts)
+        return _build(settings) if attempts.records else None
 
 
 def _print_records(settings: Settings, attempts: _Attempts) -> None:
@@ -167,14 +175,15 @@ def _result(record: ImportRecord) -> str:
 
 @contextmanager
 def _kept_lock(settings: Settings) -> Iterator[ImportLock]:
-    """Hold the lock for all servers, once there is a data directory."""
+    """Hold the lock for all servers."""
     lock = ImportLock(settings.data_dir)
     with ExitStack() as stack:
-        if settings.data_dir.is_dir():
-            try:
-                stack.enter_context(lock.kept())
-            except Timeout:
-                raise log_of(settings).running() from None
+        try:
+            stack.enter_context(lock.kept())
+        except Timeout:
+            raise log_of(settings).running() from None
+        except OSError as error:
+            raise unwritable(settings.data_dir, error) from error
         yield lock
 
 

@@ -241,6 +241,14 @@ def log_of(settings: Settings, lock: ImportLock | None = None) -> ImportLog:
     return ImportLog(settings.data_dir, settings.server, settings.own_ids, lock)
 
 
+def unwritable(data_dir: Path, error: OSError) -> ConfigurationError:
+    """Return the error for a data directory in which no lock can be made."""
+    return ConfigurationError(
+        f"cannot write to the data directory {data_dir}: {error.strerror}",
+        hint="set PIPELINE_DATA_DIR to a directory that you can write to",
+    )
+
+
 def resumable_imports(layout: DataDir) -> set[str]:
     """Return the ids of the last imports that can be resumed, of all servers."""
     found = set()
@@ -421,10 +429,7 @@ class ImportLog:
             except Timeout:
                 raise self.running() from None
             except OSError as error:
-                raise ConfigurationError(
-                    f"cannot write to the data directory {self._layout.path}: {error.strerror}",
-                    hint="set PIPELINE_DATA_DIR to a directory that you can write to",
-                ) from error
+                raise unwritable(self._layout.path, error) from error
             yield claim
 
     def running(self) -> ImportRunningError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -43,14 +44,21 @@ def servers_of(
     chosen = settings.of_server(server_id)
     if source is None or len(chosen) == 1:
         return chosen
-    given = source if is_address(str(source)) else Path(source).expanduser().absolute()
-    owners = [one for one in chosen if str(one.import_db_path) == str(given)]
+    given = _spelled(source)
+    owners = [one for one in chosen if one.import_db_path and _spelled(one.import_db_path) == given]
     if not owners:
         ids = ", ".join(one.server for one in chosen)
         raise ConfigurationError(
             f"it is not clear which server {source} is of", hint=f"name one of {ids} as the server"
         )
     return (owners[0],)
+
+
+def _spelled(source: Path | str) -> str:
+    """Return the one spelling of a source that has several."""
+    if is_address(str(source)):
+        return str(source).rstrip("/")
+    return os.path.realpath(Path(source).expanduser())
 
 
 def configured_source(settings: Settings) -> Source | None:

@@ -9,7 +9,7 @@ import pytest
 
 from tautulli_pipeline.definitions import definitions_of
 from tautulli_pipeline.imports.connections import stream_address
-from tautulli_pipeline.imports.record import log_of
+from tautulli_pipeline.imports.record import ImportLog, log_of
 from tautulli_pipeline.orchestration.instance import QUIET, open_instance
 from tautulli_pipeline.orchestration.names import Names
 from tautulli_pipeline.settings import load_settings
@@ -198,3 +198,27 @@ def test_the_jobs_of_the_schedules_publish_nothing_from_the_second_night_on(
             assert all(record and record.status.value == "completed" for record in records)
     assert set(published) == {published[0]}
     assert dict(query(real, PLAYS)) == {server: plays_of(server) for server in REAL}
+
+
+def test_another_import_is_refused_while_one_server_is_imported(data_dir: Path) -> None:
+    home, cabin = (data_dir.with_name(f"{name}.db") for name in ("home", "cabin"))
+    data_dir.mkdir()
+    (data_dir / "pipeline.toml").write_text(FILE)
+    with ImportLog(data_dir, "home").exclusive(home):
+        for arguments in ((), ("--server", "cabin"), (cabin,)):
+            refused = run("import", *arguments, "--json", data_dir=data_dir)
+            assert refused.exit_code == 4
+            assert f"an import of {home} is already running" in refused.json["error"]
+
+
+def test_a_new_data_directory_notes_why_a_server_could_not_be_imported(tmp_path: Path) -> None:
+    file, data_dir = tmp_path / "servers.toml", tmp_path / "new" / "data"
+    file.write_text('[[servers]]\nid = "home"\nsource = "home.db"\n')
+    (tmp_path / "new").mkdir()
+    config = {"PIPELINE_CONFIG": file}
+    failed = run("import", data_dir=data_dir, **config)
+    assert (failed.exit_code, failed.stdout) == (3, "home: failed\n")
+    noted = sorted(str(path.relative_to(data_dir)) for path in data_dir.rglob("*.*"))
+    assert noted == ["import.lock", "servers/home/import.json"]
+    status = run("status", data_dir=data_dir, **config).stdout
+    assert status.startswith(f"home: failed: cannot read '{tmp_path}/home.db': it does not exist;")
