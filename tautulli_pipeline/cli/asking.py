@@ -19,6 +19,7 @@ from rich.text import Text
 
 from tautulli_pipeline.cli.lines import print_line, print_notice
 from tautulli_pipeline.cli.reporting import print_json
+from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.printable import json_for, without_controls
 from tautulli_pipeline.settings import Settings
 
@@ -38,9 +39,13 @@ _IN_MEMORY_BYTES: Final = 8 * 2**20
 def run_query(
     settings: Settings, sql: str, *, on_warehouse: bool, as_csv: bool, as_json: bool
 ) -> None:
-    """Run a query and print its result."""
+    """Run a query and print its result.
+
+    Raises:
+        BrokenPipeError: the reader of standard output has gone away.
+        ConfigurationError: the query is wrong, or standard output cannot be written.
+    """
     from tautulli_pipeline.reporting.access import current_analytics, nothing_imported
-    from tautulli_pipeline.reporting.querying import answer
 
     if on_warehouse:
         database = settings.warehouse_path
@@ -48,6 +53,22 @@ def run_query(
             raise nothing_imported(settings.data_dir)
     else:
         database = current_analytics(settings, print_notice)
+    try:
+        _print_answer(database, sql, as_csv=as_csv, as_json=as_json)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot write the result: {error.strerror}", hint="check that the disk has free space"
+        ) from error
+
+
+def _print_answer(database: Path, sql: str, *, as_csv: bool, as_json: bool) -> None:
+    from tautulli_pipeline.reporting.querying import answer, copy_as_csv
+
+    if as_csv and copy_as_csv(database, sql, sys.stdout.buffer):
+        return
     with answer(database, sql) as found:
         if as_json:
             _print_json(found)

@@ -14,39 +14,53 @@ from tautulli_pipeline.analytics.building import build_in_process
 from tautulli_pipeline.analytics.inputs import is_current, request_for
 from tautulli_pipeline.data_dir.directory import explained_faults, make_data_dir
 from tautulli_pipeline.errors import AnalyticsError, ConfigurationError
+from tautulli_pipeline.events.identity import quote_literal
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.warehouse.schema import explained
 
 # One thread: several of them wait for each other when they write files, and take three times as
-# long. Nothing is downloaded, and no variable of this program is taken for a table.
+# long. Nothing is downloaded, and no variable of this program is taken for a table. Without a
+# proxy, DuckDB would take that of the environment, which may have a password, as a setting.
 _SETTINGS: Final[dict[str, Any]] = {
     "threads": 1,
     "memory_limit": "320MB",
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
     "python_enable_replacements": False,
+    "http_proxy": " ",
 }
-_LOCKED: Final[dict[str, Any]] = {"enable_external_access": False, "lock_configuration": True}
 
 
 @contextmanager
-def open_to_read(file: Path, *, locked: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+def open_to_read(
+    file: Path, *, locked: bool = False, output: str | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open the analytics or the warehouse, read-only.
 
     Args:
         file: the database.
         locked: whether no other file can be read or written, and no setting changed.
+        output: the one other file that can be written in spite of `locked`.
 
     Raises:
         WarehouseError: another program writes it, or it cannot be read.
     """
     # Beside the analytics, a build would remove what does not fit into memory.
     with TemporaryDirectory(prefix="tautulli-pipeline-") as folder:
-        config = {**_SETTINGS, **(_LOCKED if locked else {}), "temp_directory": folder}
+        config = {**_SETTINGS, "temp_directory": folder}
         with explained(file, "read"):
             connection = duckdb.connect(file, read_only=True, config=config)
         with connection, _ctrl_c_noticed():
+            if locked:
+                _lock(connection, output)
             yield connection
+
+
+def _lock(connection: duckdb.DuckDBPyConnection, output: str | None) -> None:
+    if output is not None:
+        connection.execute(f"SET allowed_paths = [{quote_literal(output)}]")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
 
 
 @contextmanager

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from threading import Thread
+from typing import Any, BinaryIO, Final
 
 import duckdb
 
 from tautulli_pipeline.errors import ConfigurationError, PipelineError
+from tautulli_pipeline.events.identity import quote_identifier, quote_literal
 from tautulli_pipeline.reporting.access import open_to_read
 
 _BATCH_ROWS: Final = 1000
+_CHUNK_BYTES: Final = 2**16
 _READING: Final = frozenset({duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN})
+# They read nothing, and change how DuckDB logs.
+_CHANGING: Final = re.compile(r"\b(enable|disable)_(logging|profiling)\b", re.IGNORECASE)
+_NESTED: Final = re.compile(r"\]$|^(STRUCT|MAP|UNION)\(")
 _TABLES_HINT: Final = "`tautulli-pipeline query 'SHOW TABLES'` lists the tables"
 
 
@@ -46,6 +54,92 @@ def answer(database: Path, sql: str) -> Iterator[Answer]:
         yield Answer(_told_apart(names), _batches(connection))
 
 
+def copy_as_csv(database: Path, sql: str, file: BinaryIO) -> bool:
+    """Have DuckDB write the result of a query as CSV, which takes a fifteenth of the time.
+
+    NULL is an empty field, an empty text is a quoted one, nested values are JSON, and binary ones
+    are hexadecimal digits. The only field of a row is never left empty: readers skip empty lines.
+
+    Args:
+        database: the analytics or the warehouse.
+        sql: the query; the rules of `answer` hold.
+        file: receives the text, in UTF-8.
+
+    Returns:
+        Whether DuckDB could; it cannot for EXPLAIN and PIVOT, and has written nothing then.
+
+    Raises:
+        ConfigurationError: the query is wrong, writes, or is not a single one.
+        WarehouseError: another program writes the database.
+        OSError: `file` cannot be written, or its reader has gone away.
+    """
+    with _piped(file) as pipe, open_to_read(database, locked=True, output=pipe) as connection:
+        with _explained():
+            _require_reading(connection, sql)
+            selected = _in_csv(connection, sql)
+            if selected is not None:
+                connection.execute(
+                    f"COPY ({selected}) TO {quote_literal(pipe)} (FORMAT csv, HEADER)"
+                )
+        return selected is not None
+
+
+@contextmanager
+def _piped(file: BinaryIO) -> Iterator[str]:
+    """Yield the path of a pipe; what is written to it is copied to `file`."""
+    source, target = os.pipe()
+    faults: list[OSError] = []
+
+    def copy() -> None:
+        try:
+            with os.fdopen(source, "rb", buffering=0) as reading:
+                while chunk := reading.read(_CHUNK_BYTES):
+                    file.write(chunk)
+                file.flush()
+        except OSError as fault:
+            faults.append(fault)  # the writer fails too, because nobody reads the pipe any more
+
+    copying = Thread(target=copy, daemon=True)
+    copying.start()
+    failure: PipelineError | None = None
+    # Ctrl-C does not wait for the thread, which may wait for the reader of `file`.
+    with os.fdopen(target, "wb", buffering=0):
+        try:
+            yield f"/dev/fd/{target}"
+        except PipelineError as error:
+            failure = error
+    copying.join()
+    if faults:
+        raise faults[0]
+    if failure is not None:
+        raise failure
+
+
+def _in_csv(connection: duckdb.DuckDBPyConnection, sql: str) -> str | None:
+    """Return the query with its columns told apart, as text; None if it cannot be part of one."""
+    query = f"FROM (\n{sql.rstrip().removesuffix(';')}\n)"
+    try:
+        described = connection.execute(f"DESCRIBE {query}").fetchall()
+    except duckdb.ParserException:
+        return None
+    places = ", ".join(f"c{n}" for n in range(len(described)))
+    columns = [
+        f"{_as_text(f'c{n}', kind, is_only=len(described) == 1)} AS {quote_identifier(name)}"
+        for n, (name, (_, kind, *_)) in enumerate(
+            zip(_told_apart([name for name, *_ in described]), described, strict=True)
+        )
+    ]
+    return f"SELECT {', '.join(columns)} {query} AS found({places})"
+
+
+def _as_text(column: str, kind: str, *, is_only: bool) -> str:
+    if kind == "BLOB":
+        column = f"lower(hex({column}))"
+    elif _NESTED.search(kind):
+        column = f"to_json({column})"
+    return f"coalesce({column}::VARCHAR, '')" if is_only else column
+
+
 def _require_reading(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     kinds = [statement.type for statement in connection.extract_statements(sql)]
     if not kinds:
@@ -56,6 +150,10 @@ def _require_reading(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
         raise ConfigurationError(
             f"the query is not allowed: it is a {last.name} statement",
             hint="queries only read: SELECT, FROM, WITH, DESCRIBE, SHOW, SUMMARIZE, EXPLAIN",
+        )
+    if calls := _CHANGING.search(sql):
+        raise ConfigurationError(
+            f"the query is not allowed: it calls {calls[0].lower()}", hint="queries only read"
         )
     if any(kind != duckdb.StatementType.CREATE for kind in before):
         raise ConfigurationError("this is more than one query", hint="run them one by one")

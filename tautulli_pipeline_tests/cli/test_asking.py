@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 from datetime import datetime
+from pathlib import Path
 from uuid import UUID
 
 import duckdb
@@ -70,10 +71,64 @@ def test_a_query_prints_csv(settings, capsys):
     out = asked(settings, TYPED, capsys, as_csv=True).out
     assert out.splitlines() == [
         "a,a_1,b,c,d,e,f,g,h,i,j,k,l",
-        ',1,2,1.50,0.25,true,2024-01-02 03:04:05,2024-01-02,1:30:00,"[1,2]","{""x"":""y""}",6162,',
+        ',1,2,1.50,0.25,true,2024-01-02 03:04:05,2024-01-02,01:30:00,"[1,2]",'
+        '"{""x"":""y""}",6162,""',
     ]
     titles = asked(settings, "SELECT title FROM plays ORDER BY row_id", capsys, as_csv=True).out
     assert [row for (row,) in csv.reader(io.StringIO(titles, newline=""))][2] == HOSTILE
+
+
+@pytest.mark.parametrize(
+    ("sql", "lines"),
+    [
+        ("SELECT 1 AS a; ", ["a", "1"]),
+        ("SELECT 1 AS a -- it ends; here", ["a", "1"]),
+        # Readers skip empty lines.
+        ("SELECT NULL AS a UNION ALL SELECT ''", ["a", '""', '""']),
+        ("SELECT unnest([3, 1, 2]) AS a ORDER BY a LIMIT 2", ["a", "1", "2"]),
+        ("SELECT {'b': [2]} AS a, MAP {'d': 3} AS a", ["a,a_1", '"{""b"":[2]}","{""d"":3}"']),
+        ("PIVOT plays ON media USING count(*) GROUP BY watched", ["watched,Movies", "false,3"]),
+        ("SELECT 1 AS a WHERE false", ["a"]),
+    ],
+)
+def test_csv_has_a_line_for_every_row(settings, capsys, sql, lines):
+    assert asked(settings, sql, capsys, as_csv=True).out.splitlines() == lines
+
+
+def test_a_reader_that_has_seen_enough_ends_a_query(settings, monkeypatch):
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as output:
+        monkeypatch.setattr("sys.stdout", output)
+        os.close(reading)
+        for as_csv in (True, False):
+            with pytest.raises(BrokenPipeError):
+                run_query(
+                    settings,
+                    "FROM range(100000)",
+                    on_warehouse=False,
+                    as_csv=as_csv,
+                    as_json=not as_csv,
+                )
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk_ends_a_query_in_one_line(settings, monkeypatch):
+    with Path("/dev/full").open("w") as output:
+        monkeypatch.setattr("sys.stdout", output)
+        for as_csv in (True, False):
+            with pytest.raises(ConfigurationError, match="cannot write the result: No space left"):
+                run_query(
+                    settings, "FROM plays", on_warehouse=False, as_csv=as_csv, as_json=not as_csv
+                )
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+
+
+def test_a_password_in_the_environment_is_not_shown(settings, capsys, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://me:secret@proxy")
+    out = asked(settings, "FROM duckdb_settings()", capsys, as_json=True).out
+    assert "http_proxy" in out
+    assert "secret@" not in out
 
 
 def test_a_table_fits_into_80_columns_and_obeys_no_codes(settings, capsys):
@@ -137,6 +192,10 @@ def test_every_way_to_read_is_allowed(settings, capsys, sql):
         ("FROM '/etc/passwd'", "does not exist"),
         ("FROM settings", "does not exist"),
         ("EXPLAIN ANALYZE COPY plays TO 'stolen.csv'", "disabled by configuration"),
+        ("FROM enable_logging(storage_path = 'log')", "it calls enable_logging"),
+        ("FROM Enable_Profiling(save_location = 'log')", "it calls enable_profiling"),
+        ("SELECT getenv('HOME')", "does not exist"),
+        ("FROM query('COPY plays TO ''stolen.csv''')", "single SELECT"),
         ("EXPLAIN ANALYZE DELETE FROM plays", "read-only"),
     ],
 )
