@@ -13,7 +13,7 @@ def open_private(name: str | Path, mode: str = "a") -> IO[str]:
     return open(name, mode, opener=lambda path, flags: os.open(path, flags, 0o600))
 
 
-def try_lock(file: IO[str], operation: int) -> bool:
+def try_lock(file: IO[str] | int, operation: int) -> bool:
     """Acquire `fcntl.LOCK_SH` or `fcntl.LOCK_EX` without waiting; False if it is not free."""
     try:
         fcntl.flock(file, operation | fcntl.LOCK_NB)

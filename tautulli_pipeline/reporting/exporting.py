@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from typing import Final
 import duckdb
 
 from tautulli_pipeline.analytics.catalog import TABLES
+from tautulli_pipeline.data_dir.locks import try_lock
 from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.events.identity import quote_identifier, quote_literal
 from tautulli_pipeline.reporting.access import open_to_read
@@ -63,16 +66,31 @@ def export(
         format_name: `parquet` or `csv`.
 
     Raises:
-        ConfigurationError: a file cannot be written.
+        ConfigurationError: a file cannot be written, or another export writes to the folder.
         WarehouseError: another program writes the database.
     """
     with _explained(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with open_to_read(database) as connection:
+    with _alone_in(folder), open_to_read(database) as connection:
         for name in names:
             file = folder / f"{name}.{format_name}"
             with _explained(folder):
                 yield Exported(name, file, _write(connection, name, file, format_name))
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Lock the folder, because two exports would write to the same unfinished file."""
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        if not try_lock(lock, fcntl.LOCK_EX):
+            raise ConfigurationError(
+                f"another export is writing to {folder}",
+                hint="wait for its end, or name another folder with --to",
+            )
+        yield
+    finally:
+        os.close(lock)
 
 
 def _write(connection: duckdb.DuckDBPyConnection, name: str, file: Path, format_name: str) -> int:

@@ -21,7 +21,7 @@ from tautulli_pipeline.cli.app import application
 from tautulli_pipeline.cli.asking import run_export, run_query
 from tautulli_pipeline.cli.looking import run_report
 from tautulli_pipeline.errors import ConfigurationError
-from tautulli_pipeline.reporting.exporting import RAW_TABLES
+from tautulli_pipeline.reporting.exporting import RAW_TABLES, export
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline_tests.cases import play
 from tautulli_pipeline_tests.reporting.histories import data_dir_with
@@ -317,3 +317,14 @@ def test_an_export_that_fails_leaves_the_older_file(settings, tmp_path):
     with pytest.raises(ConfigurationError, match=r"cannot write to .*irectory"):
         run_export(settings, ("plays",), tmp_path, "csv", as_json=False)
     assert (tmp_path / "plays.csv").read_text() == "old"
+
+
+def test_a_second_export_into_a_folder_is_refused(settings, capsys, tmp_path):
+    exports = export(settings.layout.analytics, ("about", "plays"), tmp_path, "parquet")
+    next(exports)
+    with pytest.raises(ConfigurationError, match=r"another export is writing to "):
+        run_export(settings, ("plays",), tmp_path, "parquet", as_json=False)
+    assert [one.table for one in exports] == ["plays"]
+    run_export(settings, ("plays",), tmp_path, "parquet", as_json=False)
+    assert "wrote 1 table with 3 rows" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"about.parquet", "plays.parquet"}
