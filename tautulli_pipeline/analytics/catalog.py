@@ -190,7 +190,7 @@ TABLES: Final = (
     ),
     _top(
         "users",
-        "server_id user_id user_name",
+        "server_id user_id user_name username",
         "Users, the most active first.",
         "true",
         "server_id user_id",
@@ -356,6 +356,7 @@ COMMENTS: Final = {
     "server; of two people with one name, each also has the user name.",
     "user_id": "Id of the user on the server. 0 is a local user.",
     "user_name": "The newest friendly name of the user, or else the user name.",
+    "username": "The name that the user logs in with; if it is unknown, `user` and the id.",
     "started_at": "Start, in local time.",
     "stopped_at": "Stop, in local time; NULL if it was never logged.",
     "started_at_utc": "Start, in UTC.",

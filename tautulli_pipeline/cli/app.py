@@ -162,7 +162,7 @@ def reset(*, server: str | None, as_json: bool) -> None:
 
 @application.command(short_help="Write a page of tables and charts.")
 @click.option("--year", type=click.IntRange(1, 9999), help="Only plays of this year.")
-@click.option("--user", metavar="NAME", help="Only plays of this person.")
+@click.option("--user", metavar="NAME", help="Only plays of this person; a name or a login.")
 @click.option(
     "--out",
     "file",

@@ -127,7 +127,9 @@ def _explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, duckdb.IOException) as error:
-        cause = getattr(error, "strerror", None) or str(error).splitlines()[0].removeprefix("IO Error: ")
+        cause = getattr(error, "strerror", None) or str(error).splitlines()[0].removeprefix(
+            "IO Error: "
+        )
         raise ConfigurationError(
             f"cannot write to {folder}: {cause}",
             hint="check that it has free space and is writable, or name another folder with --to",

@@ -98,9 +98,10 @@ class Point:
 
 
 _RANKED: Final = {
-    "shows": ('"show"', "media_type = 'episode'"),
-    "films": ("full_title || coalesce(' (' || year || ')', '')", "media_type = 'movie'"),
-    "artists": ("artist", "media_type = 'track'"),
+    "shows": ('"show"', "media = 'TV'"),
+    "films": ("full_title || coalesce(' (' || year || ')', '')", "media = 'Movies'"),
+    "artists": ("artist", "media = 'Music'"),
+    "programmes": ('coalesce("show", full_title)', "media = 'Live TV'"),
     "people": ("person", "true"),
     "platforms": ("platform", "true"),
 }
@@ -135,13 +136,20 @@ class Figures:
         ]
 
     def people(self, name: str) -> list[str]:
-        """Return the person with this name, or else those with it in another case."""
-        exact = self._rows("SELECT DISTINCT person FROM plays WHERE person = $name", name=name)
-        sql = """
-            SELECT DISTINCT person FROM plays
-            WHERE lower($name) IN (lower(person), lower(user_name)) ORDER BY person
+        """Return the person with this name, or else those with it in another case.
+
+        If nobody is shown by this name, return those who log in with it.
         """
-        return [person for (person,) in exact or self._rows(sql, name=name)]
+        for condition in (
+            "person = $name",
+            "lower(trim($name)) IN (lower(person), lower(trim(user_name)))",
+            "(server_id, user_id) IN (SELECT (server_id, user_id) FROM top_users "
+            "WHERE lower(username) = lower(trim($name)))",
+        ):
+            sql = f"SELECT DISTINCT person FROM plays WHERE {condition} ORDER BY person"
+            if found := self._rows(sql, name=name):
+                return [person for (person,) in found]
+        return []
 
     def all_people(self) -> list[str]:
         """Return everybody with plays, the most active first."""
@@ -180,7 +188,7 @@ class Figures:
         return Binge(*found[0]) if found else None
 
     def ranks(self, what: str, scope: Scope, limit: int = _SHOWN) -> list[Rank]:
-        """Return the most watched `shows`, `films`, `artists`, `people` or `platforms`."""
+        """Return the most watched of what `_RANKED` knows, such as `shows`."""
         name, condition = _RANKED[what]
         return [
             Rank(*row)

@@ -39,6 +39,7 @@ _LISTS: Final = {
     "shows": ("show", "watched", "Shows"),
     "films": ("film", "watched", "Films"),
     "artists": ("artist", "played", "Artists"),
+    "programmes": ("programme", "watched", "Live TV"),
 }
 _REASONS: Final = {
     "video_changed": "Video converted",
@@ -105,9 +106,17 @@ class Card:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page."""
+    """A part of the page.
+
+    Attributes:
+        title: its heading.
+        summary: what it is about, unless the page says so.
+        tiles: figures in large type.
+        cards: charts, lists and tables.
+    """
 
     title: str
+    summary: str
     tiles: Sequence[Tile]
     cards: Sequence[Card]
 
@@ -142,21 +151,30 @@ def _sections(figures: Figures, scope: Scope, whole: Totals, today: date) -> Ite
         so_far = " so far" if years[-1] == today.year else ""
         has_more = len(years) > 1
         limit = _SHORT_LIST if has_more else _LONG_LIST
-        yield _review(figures, year, f"{years[-1]} in review{so_far}", limit)
+        title = f"{years[-1]} in review{so_far}"
+        yield _review(figures, year, title, limit, with_summary=has_more)
         if has_more:
             yield _all_years(figures, scope, whole)
     else:
         yield _review(figures, scope, "")
     is_of_one = scope.person is not None or whole.people == 1
     habits = "When and on what" if is_of_one else "When, who and on what"
-    yield Section(habits, (), [*_habits(figures, scope, whole)])
-    yield Section("How it was streamed", (), [*_streaming(figures, scope, whole)])
+    yield Section(habits, "", (), [*_habits(figures, scope, whole)])
+    yield Section("How it was streamed", "", (), [*_streaming(figures, scope, whole)])
 
 
-def _review(figures: Figures, scope: Scope, title: str, limit: int = _LONG_LIST) -> Section:
+def _review(
+    figures: Figures,
+    scope: Scope,
+    title: str,
+    limit: int = _LONG_LIST,
+    *,
+    with_summary: bool = False,
+) -> Section:
     totals = figures.totals(scope)
+    summary = _summary(scope, totals) if with_summary else ""
     cards = [*_hours_over_time(figures, scope, totals), *_favourites(figures, scope, limit)]
-    return Section(title, [*_tiles(figures, scope, totals)], cards)
+    return Section(title, summary, [*_tiles(figures, scope, totals)], cards)
 
 
 def _all_years(figures: Figures, scope: Scope, whole: Totals) -> Section:
@@ -171,7 +189,7 @@ def _all_years(figures: Figures, scope: Scope, whole: Totals) -> Section:
         *_plays_over_time(figures, scope, whole),
         *_favourites(figures, scope),
     ]
-    return Section("All years", tiles, cards)
+    return Section("All years", "", tiles, cards)
 
 
 def _tiles(figures: Figures, scope: Scope, totals: Totals) -> Iterator[Tile]:
@@ -220,10 +238,11 @@ def _hours_over_time(figures: Figures, scope: Scope, totals: Totals) -> Iterator
         points = [replace(point, value=point.value * 60) for point in points]
     label = "minutes" if hours < 2 else "hours"  # noqa: PLR2004 - as above
     longest = duration(round(hours * 3600))
-    title = f"The busiest {unit} {_was(peak, unit)}, with {longest}."
+    caption = f"{label.capitalize()} played in each {unit}."
+    title = f"The busiest {unit} {_was(peak, unit)}, with {longest}." if peak else caption
     yield Card(
         title,
-        f"{label.capitalize()} played in each {unit}.",
+        caption if peak else "",
         chart=draw_over_time(points, unit, label, title),
         kinds=_kinds(points),
     )
@@ -234,10 +253,11 @@ def _plays_over_time(figures: Figures, scope: Scope, totals: Totals) -> Iterator
     points = figures.over_time(scope, unit, "plays")
     if _is_worth_a_chart(points, unit):
         peak, plays = _highest(points)
-        title = f"Most plays were {_when(peak, unit)}: {plays:,.0f}."
+        caption = f"Plays that started in each {unit}."
+        title = f"Most plays were {_when(peak, unit)}: {plays:,.0f}." if peak else caption
         yield Card(
             title,
-            f"Plays that started in each {unit}.",
+            caption if peak else "",
             chart=draw_over_time(points, unit, "plays", title),
             kinds=_kinds(points),
         )
@@ -248,12 +268,17 @@ def _is_worth_a_chart(points: Sequence[Point], unit: str) -> bool:
     return len(days) > 1 and len(places_of(points, unit)) >= _FEWEST_BARS
 
 
-def _highest(points: Sequence[Point]) -> tuple[date, float]:
-    """Return the time with the highest sum over all kinds, and the sum."""
+def _highest(points: Sequence[Point]) -> tuple[date | None, float]:
+    """Return the time with the highest sum over all kinds, and the sum.
+
+    The time is None if several have this sum.
+    """
     sums: dict[date, float] = {}
     for point in points:
-        sums[point.day] = sums.get(point.day, 0) + point.value
-    return max(sums.items(), key=lambda item: item[1])
+        sums[point.day] = round(sums.get(point.day, 0) + point.value, 4)
+    highest = max(sums.values())
+    first, *others = [day for day, value in sums.items() if value == highest]
+    return None if others else first, highest
 
 
 def _was(place: date, unit: str) -> str:
@@ -283,10 +308,16 @@ def _kinds(points: Sequence[Point]) -> list[str]:
 
 def _favourites(figures: Figures, scope: Scope, limit: int = _LONG_LIST) -> Iterator[Card]:
     for what, (one, verb, many) in _LISTS.items():
-        ranks = figures.ranks(what, scope, limit)
-        if len(ranks) >= _FEWEST_RANKS:
+        ranks = figures.ranks(what, scope, limit + 1)
+        if len(ranks) >= _FEWEST_RANKS and not _is_arbitrary(ranks, limit):
             leads = f"is the most {verb} {one}."
-            yield _ranked(ranks, leads, many, verb)
+            yield _ranked(ranks[:limit], leads, many, verb)
+
+
+def _is_arbitrary(ranks: Sequence[Rank], limit: int) -> bool:
+    """Whether only the alphabet decides which ones are in a list that is cut."""
+    first, last = ranks[0], ranks[-1]
+    return len(ranks) > limit and (first.seconds, first.plays) == (last.seconds, last.plays)
 
 
 def _ranked(ranks: Sequence[Rank], leads: str, what: str, verb: str = "played") -> Card:
@@ -318,7 +349,8 @@ def _time(rank: Rank) -> str:
 
 def _year_by_year(figures: Figures, scope: Scope, *, with_people: bool) -> Card:
     years = figures.by_year(scope)
-    best = max(years, key=lambda one: one.seconds)
+    most = max(one.seconds for one in years)
+    best, *others = [one.year for one in years if one.seconds == most]
     rows = [
         [
             f"{one.year}",
@@ -330,8 +362,11 @@ def _year_by_year(figures: Figures, scope: Scope, *, with_people: bool) -> Card:
         for one in years
     ]
     headings = ["Year", "Time", "Plays", *(["People"] if with_people else []), "Most played"]
-    title = f"{best.year} is the year with the most time played."
-    return Card(title, "Each year with plays.", headings=headings, rows=rows)
+    caption = "Each year with plays."
+    if others or not most:
+        return Card(caption, "", headings=headings, rows=rows)
+    title = f"{best} is the year with the most time played."
+    return Card(title, caption, headings=headings, rows=rows)
 
 
 def _habits(figures: Figures, scope: Scope, totals: Totals) -> Iterator[Card]:
@@ -340,13 +375,13 @@ def _habits(figures: Figures, scope: Scope, totals: Totals) -> Iterator[Card]:
     if totals.plays >= _FEWEST_FOR_HABITS and totals.days >= _FEWEST_BARS:
         cells = figures.heatmap(scope)
         weekday, hour, plays = cells[0]
+        caption = "Plays by day of the week and hour of their start."
         title = f"The hour with the most plays is {_WEEKDAYS[weekday]}, {hour}:00 to {hour + 1}:00."
-        yield Card(
-            title,
-            f"Plays by day of the week and hour of their start. The strongest colour stands for "
-            f"{count(plays, 'play')}.",
-            chart=draw_heatmap(cells, title),
-        )
+        if cells[1][2] == plays:
+            title, caption = caption, ""
+        if plays > 1:
+            strongest = f"The strongest colour stands for {count(plays, 'play')}."
+            yield Card(title, f"{caption} {strongest}".strip(), chart=draw_heatmap(cells, title))
     if scope.person is None:
         ranks = figures.ranks("people", scope)
         if len(ranks) >= _FEWEST_RANKS:
@@ -448,7 +483,8 @@ def _load(figures: Figures, year: int | None, unit: str) -> Iterator[Card]:
     if bandwidth and _is_worth_a_chart(bandwidth, unit):
         peak, mbps = _highest(bandwidth)
         shown = f"{mbps:,.0f}" if mbps >= 10 else f"{mbps:.1f}"  # noqa: PLR2004 - decimals matter
-        title = f"The streams needed up to {shown} Mbit/s together, {_when(peak, unit)}."
+        when = f", {_when(peak, unit)}" if peak else ""
+        title = f"The streams needed up to {shown} Mbit/s together{when}."
         chart = draw_over_time(bandwidth, unit, "Mbit/s", title)
         caption = (
             f"The highest bandwidth of all streams together in each {unit}, as Plex reserved it."

@@ -17,6 +17,7 @@ from tautulli_pipeline.reporting.figures import Figures, Scope, open_figures
 _NAMES_SHOWN: Final = 5
 _UNFIT_FOR_A_FILE: Final = re.compile(r"[\W_]+")
 _LONGEST_NAME: Final = 40
+_LONGEST_SHOWN: Final = 80
 
 
 def is_outdated(layout: DataDir) -> bool:
@@ -41,7 +42,8 @@ def write_report(
         analytics: `analytics.duckdb`.
         file: the file to write.
         year: only plays of this year; None for all of them.
-        user: only plays of the person with this name; None for everybody.
+        user: only plays of the person who is shown by this name, or logs in with it; None for
+            everybody.
         empty_allowed: without any plays, write nothing instead of raising.
 
     Returns:
@@ -76,7 +78,7 @@ def _scope(figures: Figures, year: int | None, user: str | None) -> Scope:
     person = None if user is None else _person(figures, user)
     years = figures.years(person)
     if year is not None and year not in years:
-        who = f" of {person}" if person else ""
+        who = f" of {_cut(person)}" if person else ""
         raise ConfigurationError(
             f"there are no plays{who} in {year}", hint=f"there are plays in {_spans(years)}"
         )
@@ -89,15 +91,20 @@ def _person(figures: Figures, name: str) -> str:
         return found[0]
     if found:
         raise ConfigurationError(
-            f"{name!r} is the name of several people", hint=f"name one: {', '.join(found)}"
+            f"{_cut(name)!r} is the name of several people",
+            hint=f"name one: {', '.join(map(_cut, found))}",
         )
     everybody = figures.all_people()
     similar = difflib.get_close_matches(name, everybody) or everybody[:_NAMES_SHOWN]
     raise ConfigurationError(
-        f"there are no plays of {name!r}",
-        hint=f"there are plays of {', '.join(similar)}"
+        f"there are no plays of {_cut(name)!r}",
+        hint=f"there are plays of {', '.join(map(_cut, similar))}"
         + (", ..." if len(similar) < len(everybody) else ""),
     )
+
+
+def _cut(name: str) -> str:
+    return f"{name[: _LONGEST_SHOWN - 1]}…" if len(name) > _LONGEST_SHOWN else name
 
 
 def _spans(years: list[int]) -> str:

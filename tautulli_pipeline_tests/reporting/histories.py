@@ -61,6 +61,18 @@ def track(number: int, artist: str, **cells: object) -> Play:
     )
 
 
+def live(number: int, title: str, **cells: object) -> Play:
+    return play(
+        number,
+        title=title,
+        full_title=title,
+        section_id=999_999,
+        metadata={"live": 1, "duration": 0},
+        guid=f"tv.plex.xmltv://program/{number}",
+        **cells,
+    )
+
+
 def hostile_plays() -> list[Play]:
     """Return 120 plays over two years whose titles, artists, players and users attack the page."""
     makers = (

@@ -16,6 +16,7 @@ from tautulli_pipeline_tests.reporting.histories import (
     USERS,
     data_dir_with,
     episode,
+    live,
     track,
 )
 
@@ -137,13 +138,32 @@ def test_a_database_without_plays_is_refused(tmp_path):
         ),
         (
             [track(n, "Björk", started=1_700_000_000 + n * DAY) for n in range(1, 40)],
-            ["The artist Björk", "The hour with the most plays is", "Minutes played in each day"],
+            ["The artist Björk", "Plays by day of the week and hour", "Minutes played in each day"],
             ["film.", "show.", "People", "who", "same time", "transcoded"],
         ),
         (  # no time is known
             [play(n, stopped=1_700_000_000 + 10_000 * n) for n in range(1, 5)],
             ["4 plays", "Films by plays. Film 1 (2001) 1 play"],
             ["Time played 0", "0 s", "Busiest", "<svg"],
+        ),
+        (  # as much of everything, so that nothing is the most of all
+            [play(n, started=1_680_000_000 + n * 2 * (DAY + 3600)) for n in range(1, 30)],
+            ["29 plays", "Minutes played in each", "up to 12 Mbit/s together."],
+            ["Busiest", "busiest", "most", "Films by time", "strongest colour"],
+        ),
+        (  # live TV is neither a film nor a show
+            [
+                *(live(n, "News", started=1_700_000_000 + n * DAY) for n in range(1, 9)),
+                live(9, "Football", started=1_700_000_000),
+                episode(10, "Lost", started=1_700_000_000),
+            ],
+            ["News is the most watched programme. Live TV by time watched.", "The show Lost"],
+            ["film", "Films", "show."],
+        ),
+        (  # the newest year has begun a day ago
+            [*(play(n, started=1_640_000_000 + n * 3000) for n in range(9)), play(10)],
+            ["2023 in review 1 play on 16 Nov 2023", "All years"],
+            [],
         ),
     ],
 )
@@ -154,6 +174,31 @@ def test_what_has_no_meaning_is_left_out(tmp_path, plays, shown, absent):
         assert words in text, words
     for words in absent:
         assert words not in (html if words.startswith("<") else text), words
+
+
+@pytest.mark.parametrize("name", ["other-account", " OTHER-account", f" {OTHER.lower()} "])
+def test_a_person_is_found_by_login_and_in_any_case(data_dir, name):
+    text = text_of(report_of(data_dir, user=name))
+    assert f"{OTHER} Play history 30 plays from 3 Jan 2023" in text
+
+
+def test_a_name_that_is_shown_comes_before_a_login(tmp_path):
+    users = [
+        {"user_id": 2_000_001, "username": "sam", "friendly_name": "Robin"},
+        {"user_id": 2_000_002, "username": "robin", "friendly_name": "Sam"},
+        {"user_id": 2_000_003, "username": "sam", "friendly_name": "S" * 4000},
+    ]
+    plays = [play(n, user_id=2_000_000 + n, user=users[n - 1]["username"]) for n in (1, 2, 3)]
+    (tmp_path / "two").mkdir()
+    data_dir = data_dir_with(plays, tmp_path, users)
+    assert "Robin Play history 1 play" in text_of(report_of(data_dir, user="robin"))
+    with pytest.raises(ConfigurationError) as raised:
+        report_of(data_dir, user="nobody")
+    assert len(raised.value.hint) < 200
+    plays = [play(1), play(2, user_id=2_000_003, user="mira")]
+    two = [{"user_id": user_id, "username": "mira"} for user_id in (2_000_001, 2_000_003)]
+    with pytest.raises(ConfigurationError, match="'mira' is the name of several people"):
+        report_of(data_dir_with(plays, tmp_path / "two", two), user="mira")
 
 
 def test_a_report_replaces_an_older_one_and_is_private_to_its_owner(data_dir, html, tmp_path):

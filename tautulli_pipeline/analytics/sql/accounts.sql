@@ -40,7 +40,8 @@ people AS (
         END AS person
     FROM owners
 )
-SELECT server_id, user_id, user_name, coalesce(named_people.person, people.person) AS person
+SELECT server_id, user_id, username, user_name,
+    coalesce(named_people.person, people.person) AS person
 FROM named
 JOIN people USING (user_id, scope)
 LEFT JOIN named_people USING (server_id, user_id);

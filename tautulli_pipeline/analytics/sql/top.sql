@@ -20,10 +20,10 @@ FROM plays WHERE media_type = 'track'
 GROUP BY ALL ORDER BY plays DESC, last_played_at DESC, title;
 
 CREATE TABLE top_users AS
-SELECT server_id, user_id, user_name, count(*) AS plays, count(DISTINCT watch_id) AS watches,
-    sum(seconds)::BIGINT AS seconds, count(DISTINCT person) AS users,
-    max(started_at) AS last_played_at
-FROM plays
+SELECT server_id, user_id, user_name, username, count(*) AS plays,
+    count(DISTINCT watch_id) AS watches, sum(seconds)::BIGINT AS seconds,
+    count(DISTINCT person) AS users, max(started_at) AS last_played_at
+FROM plays JOIN (SELECT server_id, user_id, username FROM accounts) USING (server_id, user_id)
 GROUP BY ALL ORDER BY plays DESC, last_played_at DESC, server_id, user_id;
 
 CREATE TABLE top_platforms AS
