@@ -92,6 +92,10 @@ class WarehouseHeldError(WarehouseError):
         return f"{self.message}; waiting for it to close the file"
 
 
+class WarehouseVersionError(WarehouseError):
+    """Another version of the pipeline has written the warehouse."""
+
+
 class WarehouseBrokenError(WarehouseError):
     """DuckDB refuses all work until the warehouse is reopened."""
 

@@ -45,12 +45,17 @@ def run_query(
         BrokenPipeError: the reader of standard output has gone away.
         ConfigurationError: the query is wrong, or standard output cannot be written.
     """
-    from tautulli_pipeline.reporting.access import current_analytics, nothing_imported
+    from tautulli_pipeline.reporting.access import (
+        current_analytics,
+        nothing_imported,
+        require_current_warehouse,
+    )
 
     if on_warehouse:
         database = settings.warehouse_path
         if not database.is_file():
             raise nothing_imported(settings.data_dir)
+        require_current_warehouse(database)
     else:
         database = current_analytics(settings, print_notice)
     try:
@@ -84,7 +89,11 @@ def run_export(
     settings: Settings, names: Sequence[str], folder: Path | None, form: str, *, as_json: bool
 ) -> None:
     """Write tables as files, and say where they are."""
-    from tautulli_pipeline.reporting.access import current_analytics, nothing_imported
+    from tautulli_pipeline.reporting.access import (
+        current_analytics,
+        nothing_imported,
+        require_current_warehouse,
+    )
     from tautulli_pipeline.reporting.exporting import ANALYTICS_TABLES, export, require_known
 
     require_known(names)
@@ -98,6 +107,7 @@ def run_export(
     if raw:
         if not settings.warehouse_path.is_file():
             raise nothing_imported(settings.data_dir)
+        require_current_warehouse(settings.warehouse_path)
         written += export(settings.warehouse_path, raw, folder, form)
     if as_json:
         files = [{"table": one.table, "file": str(one.file), "rows": one.rows} for one in written]

@@ -8,13 +8,13 @@ from typing import Final
 
 import duckdb
 
-from tautulli_pipeline.errors import WarehouseError
+from tautulli_pipeline.errors import WarehouseError, WarehouseVersionError
 from tautulli_pipeline.events import identity
 from tautulli_pipeline.events.identity import quote_literal
 from tautulli_pipeline.events.servers import ONLY_CURRENT_IDS, Servers
 from tautulli_pipeline.warehouse.decoder import LAST_LOCAL_USER
 from tautulli_pipeline.warehouse.matching import SAME_PLAY
-from tautulli_pipeline.warehouse.schema import explained
+from tautulli_pipeline.warehouse.schema import explained, require_current
 
 # The columns of each layer 3 key, in the order in which the keys are tried.
 _COLUMNS: Final = dict(
@@ -109,16 +109,28 @@ def _add_stored(
     except WarehouseError as error:
         return Comparison(str(warehouse), False, error.message)
     try:
+        _require_known_version(connection, warehouse)
         stored = " UNION ALL ".join(
             sql for name, sql in _STORED.items() if name in _tables(connection)
         )
         sql = _ADD_STORED.format(stored=stored, server=servers.sql("server_id"))
         connection.execute(sql, {"server": servers.current(server_id)})
+    except WarehouseVersionError as error:
+        return Comparison(str(warehouse), False, error.message)
     except (duckdb.CatalogException, duckdb.BinderException):
         return Comparison(str(warehouse), False, f"{warehouse} has no table playback_events")
     finally:
         connection.execute("DETACH warehouse")
     return Comparison(str(warehouse), True, "")
+
+
+def _require_known_version(connection: duckdb.DuckDBPyConnection, warehouse: Path) -> None:
+    """Refuse a warehouse of a newer version, or one whose upgrade is not finished."""
+    connection.execute("USE warehouse")
+    try:
+        require_current(connection, warehouse, or_released=True)
+    finally:
+        connection.execute("USE memory")
 
 
 def _tables(connection: duckdb.DuckDBPyConnection) -> set[str]:

@@ -13,10 +13,15 @@ import duckdb
 from tautulli_pipeline.analytics.building import build_in_process
 from tautulli_pipeline.analytics.inputs import is_current, request_for
 from tautulli_pipeline.data_dir.directory import explained_faults, make_data_dir
-from tautulli_pipeline.errors import AnalyticsError, ConfigurationError
+from tautulli_pipeline.errors import (
+    AnalyticsError,
+    ConfigurationError,
+    WarehouseError,
+    WarehouseVersionError,
+)
 from tautulli_pipeline.events.identity import quote_literal
 from tautulli_pipeline.settings import Settings
-from tautulli_pipeline.warehouse.schema import explained
+from tautulli_pipeline.warehouse.schema import explained, require_current
 
 # One thread: several of them wait for each other when they write files, and take three times as
 # long. Nothing is downloaded, and no variable of this program is taken for a table. Without a
@@ -74,6 +79,21 @@ def _ctrl_c_noticed() -> Iterator[None]:
         raise KeyboardInterrupt from error
 
 
+def require_current_warehouse(path: Path) -> None:
+    """Refuse a warehouse of another version; one that cannot be read now is not refused.
+
+    Raises:
+        WarehouseVersionError: a newer version has changed it, or it has to be upgraded first.
+    """
+    try:
+        with open_to_read(path) as connection:
+            require_current(connection, path)
+    except WarehouseVersionError:
+        raise
+    except (WarehouseError, duckdb.Error):
+        pass  # whatever reads it next reports this
+
+
 def nothing_imported(data_dir: Path) -> ConfigurationError:
     """Return the error for a data directory without plays."""
     return ConfigurationError(
@@ -89,10 +109,12 @@ def current_analytics(settings: Settings, say: Callable[[str], None]) -> Path:
 
     Raises:
         ConfigurationError: nothing has been imported yet.
+        WarehouseVersionError: the warehouse is of another version.
         AnalyticsError: there is no file, and it cannot be built.
     """
     request, file = request_for(settings), settings.layout.analytics
     if not is_current(request):
+        require_current_warehouse(request.warehouse)
         make_data_dir(settings)
         try:
             with explained_faults(settings.data_dir):

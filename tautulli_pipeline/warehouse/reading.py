@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +14,7 @@ import orjson
 
 from tautulli_pipeline.errors import ConfigurationError, WarehouseError
 from tautulli_pipeline.events.identity import quote_identifier, quote_literal
-from tautulli_pipeline.warehouse.schema import SETTINGS, explained, refuse_unknown_migrations
+from tautulli_pipeline.warehouse.schema import SETTINGS, explained, require_current
 
 _IDS_NAMED: Final = 3
 _ID_LENGTH: Final = 36
@@ -40,7 +40,7 @@ class Listing:
 
 @contextmanager
 def open_to_read(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open the warehouse at `path` read-only.
+    """Open the warehouse at `path` read-only; it may be of version 0.1.0.
 
     Raises:
         WarehouseError: another process is writing to it, or it is not a warehouse of this version.
@@ -52,9 +52,11 @@ def open_to_read(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         )
         connection.execute("USE warehouse")
         try:
-            refuse_unknown_migrations(connection, path)
+            require_current(connection, path, or_released=True)
             yield connection
         except (duckdb.CatalogException, duckdb.BinderException) as error:
+            with suppress(duckdb.Error):
+                require_current(connection, path)
             raise WarehouseError(
                 f"cannot read the warehouse {path}: it lacks a table or column "
                 "of this version of the pipeline",

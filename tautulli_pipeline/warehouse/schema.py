@@ -11,7 +11,12 @@ from typing import Any, Final
 
 import duckdb
 
-from tautulli_pipeline.errors import WarehouseBrokenError, WarehouseError, WarehouseHeldError
+from tautulli_pipeline.errors import (
+    WarehouseBrokenError,
+    WarehouseError,
+    WarehouseHeldError,
+    WarehouseVersionError,
+)
 from tautulli_pipeline.events.identity import quote_literal
 from tautulli_pipeline.warehouse.holders import held_by
 from tautulli_pipeline.warehouse.transaction import transaction
@@ -60,6 +65,13 @@ _FILE_ERRORS: Final = (
 )
 _POLL_SECONDS: Final = 0.5
 _MIGRATIONS: Final = "schema_migrations"
+# The migrations of version 0.1.0; they never change.
+_RELEASED: Final = frozenset(
+    {"0001_playback_events.sql", "0002_audit_and_ledger.sql", "0003_reviews.sql"}
+)
+_UPGRADE_HINT: Final = (
+    "run an import to upgrade it: `tautulli-pipeline import /path/to/tautulli.db`"
+)
 
 
 def _unheard(_done: int, _total: int) -> None:
@@ -243,18 +255,50 @@ def refuse_unknown_migrations(connection: duckdb.DuckDBPyConnection, path: Path)
     """Refuse a warehouse that a newer version has changed.
 
     Raises:
-        WarehouseError: there is an unknown migration; nothing was changed.
+        WarehouseVersionError: there is an unknown migration; nothing was changed.
     """
     applied, known = _applied(connection), list(migrations())
     unknown = sorted(applied - set(known))
     if not unknown and applied != set(known[: len(applied)]):
         unknown = [name for name in known if name in applied][-1:]
     if unknown:
-        raise WarehouseError(
+        raise WarehouseVersionError(
             f"cannot use the warehouse {path}: a newer or an unreleased version of the pipeline "
             f"has changed it ({unknown[0]})",
             hint="install the newest version, or set DUCKDB_PATH to another file",
         )
+
+
+def require_current(
+    connection: duckdb.DuckDBPyConnection, path: Path, *, or_released: bool = False
+) -> None:
+    """Refuse to read a warehouse that is not of this version.
+
+    Args:
+        connection: the warehouse.
+        path: its file.
+        or_released: also accept one of version 0.1.0 whose upgrade has not begun.
+
+    Raises:
+        WarehouseVersionError: a newer version has changed it, or it has to be upgraded first.
+    """
+    refuse_unknown_migrations(connection, path)
+    if not _outstanding(connection):
+        return
+    if _applied(connection) - _RELEASED:
+        raise WarehouseVersionError(
+            f"cannot read the warehouse {path}: its upgrade from version 0.1.0 is not finished",
+            hint=_UPGRADE_HINT,
+        )
+    if not or_released:
+        raise is_released(path)
+
+
+def is_released(path: Path) -> WarehouseVersionError:
+    """Return the error that a warehouse is of version 0.1.0."""
+    return WarehouseVersionError(
+        f"cannot read the warehouse {path}: it is of version 0.1.0", hint=_UPGRADE_HINT
+    )
 
 
 def _outstanding(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:

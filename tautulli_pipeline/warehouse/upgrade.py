@@ -27,6 +27,8 @@ AFTER_STEPS: Final = "0005_audit_log.sql"
 # A part of the audit log fills a row group, and is no larger than a batch of the consumer.
 PART_ROWS: Final = 4096
 _PART_BYTES: Final = 32 * 2**20
+# Decoding needs many times the memory of the payloads.
+_DECODED_BYTES: Final = 4 * 2**20
 # Only narrow columns are read of the other tables.
 _NARROW_PART_ROWS: Final = 16 * PART_ROWS
 _CLEANED_BYTES: Final = 8 * 2**20
@@ -86,11 +88,20 @@ _SIZES: Final = """
 """
 _PART: Final = """
     CREATE OR REPLACE TEMP TABLE part AS
-    SELECT *, discarded_payload ->> '$.server_id' AS discarded_server_id,
-        row_number() OVER (ORDER BY created_at, stream_sequence, id) - 1 AS position
-    FROM dedupe_audit_log WHERE rowid >= $first AND rowid < $last ORDER BY rowid
+    SELECT *, discarded_payload ->> '$.server_id' AS discarded_server_id
+    FROM dedupe_audit_log WHERE rowid >= $first AND rowid < $last
 """
-_COPY: Final = "INSERT INTO new_audit_log BY NAME SELECT * EXCLUDE (position) FROM part"
+_COPY: Final = "INSERT INTO new_audit_log BY NAME FROM part"
+_CORRECTIONS: Final = f"""
+    CREATE OR REPLACE TEMP TABLE corrections AS
+    SELECT id, row_number() OVER sorted - 1 AS position,
+        sum(size) OVER sorted // {_DECODED_BYTES} AS batch
+    FROM (
+        SELECT id, created_at, stream_sequence, strlen(discarded_payload::VARCHAR) AS size
+        FROM part WHERE {IS_CORRECTION}
+    )
+    WINDOW sorted AS (ORDER BY created_at, stream_sequence, id)
+"""
 # They do not say when their group began, so that of the play is taken.
 _SEEDS: Final = f"""
     CREATE OR REPLACE TEMP TABLE seeds AS
@@ -98,11 +109,12 @@ _SEEDS: Final = f"""
         SELECT position, stream_sequence AS sequence, discarded_subject AS subject, import_id,
             NULL::VARCHAR AS message_id, NULL::VARCHAR AS content,
             discarded_payload::VARCHAR AS body, NULL::VARCHAR AS refusal
-        FROM part WHERE {IS_CORRECTION}
+        FROM part JOIN corrections USING (id) WHERE batch = $batch
     )
     SELECT c.* REPLACE (k.group_started_at AS group_started_at), k.play_id,
         a.created_at AS revised_at, a.stream_id, k.restored_at
-    FROM ({content_query()}) c JOIN part a USING (position)
+    FROM ({content_query()}) c
+    JOIN corrections n ON n.position = c.position JOIN part a ON a.id = n.id
     JOIN known k ON k.play_id = a.matched_event_id AND k.server_id = a.discarded_server_id
         AND k.user_id = c.user_id AND k.started_at = c.started_at
 """
@@ -181,7 +193,7 @@ def upgrade_rows(
         before += size
     if total:
         on_upgraded(total, total)
-    for table in ("known", "part", "seeds", "found"):
+    for table in ("known", "part", "corrections", "seeds", "found"):
         connection.execute(f"DROP TABLE IF EXISTS temp.{table}")
 
 
@@ -257,7 +269,14 @@ class _Content(NamedTuple):
 
 
 def _seed_revisions(connection: _Connection) -> None:
-    connection.execute(_SEEDS)
+    connection.execute(_CORRECTIONS)
+    batches = connection.execute("SELECT DISTINCT batch FROM corrections ORDER BY 1").fetchall()
+    for (batch,) in batches:
+        _seed_batch(connection, batch)
+
+
+def _seed_batch(connection: _Connection, batch: int) -> None:
+    connection.execute(_SEEDS, {"batch": batch})
     kept = _newer_contents(connection)
     if kept:
         connection.register("kept", pa.Table.from_pylist(kept, schema=_KEPT))

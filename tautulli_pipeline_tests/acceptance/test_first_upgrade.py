@@ -115,6 +115,12 @@ def test_commands_that_only_look_work_before_the_upgrade(
     assert (health.exit_code, "ended unexpectedly" in health.stderr) == (1, True)
     assert run("dead-letters", "list", data_dir=data_dir).exit_code == 0
     assert run("duplicates", "list", data_dir=data_dir).exit_code == 0
+    for command in (["query", "FROM plays"], ["export", "servers"], ["report"]):
+        refused = run(*command, data_dir=data_dir)
+        assert refused.exit_code == 6
+        assert f"{before.warehouse}: it is of version 0.1.0" in refused.stderr.splitlines()[-2]
+        assert "run an import to upgrade it" in refused.stderr.splitlines()[-1]
+    assert not (data_dir / "analytics.duckdb").exists()
     names = query(data_dir, "SELECT name FROM schema_migrations ORDER BY 1")
     assert names[-1] == ("0003_reviews.sql",)
 

@@ -9,9 +9,11 @@ import shutil
 import duckdb
 import pytest
 
-from tautulli_pipeline.errors import StoppedError, WarehouseError
+from tautulli_pipeline.errors import StoppedError, WarehouseError, WarehouseVersionError
+from tautulli_pipeline.imports.comparison import compare
 from tautulli_pipeline.warehouse import schema, upgrade, upgrade_room
-from tautulli_pipeline.warehouse.schema import connect, migrations
+from tautulli_pipeline.warehouse.reading import open_to_read
+from tautulli_pipeline.warehouse.schema import connect, migrations, require_current
 from tautulli_pipeline_tests.warehouse.plays import event, rows, uuid_of
 
 RELEASED = "0003_reviews.sql"
@@ -217,6 +219,43 @@ def test_an_upgrade_that_is_interrupted_in_any_part_ends_the_same(released, monk
         break
     # Two plays in one part, then each row of the audit log and of the dead letters.
     assert shown == [(0, 9), *((done, 9) for done in range(2, 10))]
+
+
+def test_a_warehouse_whose_upgrade_is_not_finished_is_not_read(released):
+    def stopped(_done, _total):
+        raise StoppedError("stopped")
+
+    with open_to_read(released) as connection:
+        assert rows(connection, "SELECT count(*) FROM dedupe_audit_log") == [(6,)]
+        with pytest.raises(WarehouseVersionError, match="it is of version 0.1.0"):
+            require_current(connection, released)
+    with pytest.raises(StoppedError):
+        connect(released, {}, stopped)
+    with (
+        pytest.raises(WarehouseVersionError, match="upgrade from version 0.1.0 is not finished"),
+        open_to_read(released),
+    ):
+        pytest.fail("it was opened")
+    with duckdb.connect() as connection:
+        connection.execute(
+            "CREATE TABLE plays (event_id UUID, correlation_key VARCHAR, rating_key VARCHAR, "
+            "user_id INTEGER, started_at TIMESTAMP, guid VARCHAR, reason VARCHAR)"
+        )
+        _, comparison = compare(connection, released, "default")
+    assert not comparison.compared
+    assert "is not finished" in comparison.reason
+    with connect(released, {}):
+        pass
+    with open_to_read(released) as connection:
+        require_current(connection, released)
+
+
+def test_what_a_warehouse_of_version_0_1_0_lacks_is_explained(released):
+    with (
+        pytest.raises(WarehouseVersionError, match="it is of version 0.1.0"),
+        open_to_read(released) as connection,
+    ):
+        rows(connection, "FROM playback_revisions")
 
 
 def test_a_part_of_the_audit_log_has_a_limited_size(released, monkeypatch):
