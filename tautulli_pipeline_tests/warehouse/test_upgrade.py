@@ -227,12 +227,12 @@ def test_a_warehouse_whose_upgrade_is_not_finished_is_not_read(released):
 
     with open_to_read(released) as connection:
         assert rows(connection, "SELECT count(*) FROM dedupe_audit_log") == [(6,)]
-        with pytest.raises(WarehouseVersionError, match="it is of version 0.1.0"):
+        with pytest.raises(WarehouseVersionError, match=r"it is of version 0\.1\.0"):
             require_current(connection, released)
     with pytest.raises(StoppedError):
         connect(released, {}, stopped)
     with (
-        pytest.raises(WarehouseVersionError, match="upgrade from version 0.1.0 is not finished"),
+        pytest.raises(WarehouseVersionError, match=r"upgrade from version 0\.1\.0 is not finished"),
         open_to_read(released),
     ):
         pytest.fail("it was opened")
@@ -252,7 +252,7 @@ def test_a_warehouse_whose_upgrade_is_not_finished_is_not_read(released):
 
 def test_what_a_warehouse_of_version_0_1_0_lacks_is_explained(released):
     with (
-        pytest.raises(WarehouseVersionError, match="it is of version 0.1.0"),
+        pytest.raises(WarehouseVersionError, match=r"it is of version 0\.1\.0"),
         open_to_read(released) as connection,
     ):
         rows(connection, "FROM playback_revisions")
