@@ -52,7 +52,7 @@ class ExternalServer:
     def start(self) -> None:
         binary = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or "nats-server"
         self._process = subprocess.Popen([binary, "-c", self._file], stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         while True:
             try:
                 with socket.create_connection(("127.0.0.1", self.port), timeout=1):

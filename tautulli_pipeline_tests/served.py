@@ -217,4 +217,4 @@ def serving(data_dir: Path, database: Path, **variables: object) -> Iterator[Ser
             raise
         finally:
             process.send_signal(signal.SIGINT)
-            sys.stderr.write(process.communicate(timeout=30)[1])
+            sys.stderr.write(process.communicate(timeout=120)[1])

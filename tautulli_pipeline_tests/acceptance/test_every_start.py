@@ -301,7 +301,7 @@ def test_stop_before_the_copy_leaves_nothing(begin: Callable[..., Started], serv
         began_at = time.monotonic()
         started.stop()
         assert started.ended().status == STOPPED
-        assert time.monotonic() - began_at < 15
+        assert time.monotonic() - began_at < 60
     assert ImportLog(served.data_dir).read() is None
     assert not list(served.data_dir.glob("snapshots/*"))
 

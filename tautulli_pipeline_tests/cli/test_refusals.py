@@ -64,7 +64,7 @@ def test_an_unreachable_stream_is_reported_within_seconds(data_dir: Path) -> Non
         data_dir=data_dir,
         NATS_URL="nats://127.0.0.1:1",
     )
-    assert time.monotonic() - began_at < 20
+    assert time.monotonic() - began_at < 60
     assert outcome.exit_code == 5
     assert "nats://127.0.0.1:1" in outcome.stderr
     assert len(outcome.stderr.splitlines()) == 2

@@ -217,7 +217,7 @@ def test_a_consumer_without_a_batch_is_ended_immediately():
     with consumer("cat > /dev/null; sleep 600") as (client, _):
         began_at = time.monotonic()
         assert client.finish(SINCE) is None
-        assert time.monotonic() - began_at < 5
+        assert time.monotonic() - began_at < 30
         assert has_ended(client)
 
 
@@ -269,7 +269,7 @@ def test_an_interrupt_kills_the_consumer_without_waiting_for_its_batch():
         began_at = time.monotonic()
         with pytest.raises(KeyboardInterrupt), client.ended_after_failure():
             raise KeyboardInterrupt
-        assert time.monotonic() - began_at < 5
+        assert time.monotonic() - began_at < 30
         assert has_ended(client)
 
 
@@ -286,7 +286,7 @@ def test_an_interrupt_that_python_ignores_kills_the_consumer_as_well():
         began_at = time.monotonic()
         with pytest.raises(StoppedError), client.ended_after_failure():
             interrupted_twice_in_a_deallocation(received.stop)
-        assert time.monotonic() - began_at < 5
+        assert time.monotonic() - began_at < 30
         assert has_ended(client)
 
 
@@ -299,7 +299,7 @@ def test_a_second_signal_ends_the_wait_for_a_batch():
         began_at = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             client.finish(None)
-        assert time.monotonic() - began_at < 5
+        assert time.monotonic() - began_at < 30
         assert has_ended(client)
         again.join()
 

@@ -328,7 +328,7 @@ def test_validate_uses_the_default_limit_if_no_stream_answers_in_time(
             monkeypatch.setenv("NATS_URL", f"nats://127.0.0.1:{silent.getsockname()[1]}")
             began = time.monotonic()
             findings = findings_of(path)
-            assert 2 < time.monotonic() - began < 10
+            assert 2 < time.monotonic() - began < 60
         assert findings.default_because.endswith("did not answer within 2 s")
     assert findings.limit == DEFAULT_MESSAGE_LIMIT
     assert findings.largest_event().startswith("8,388,346 bytes, the default, because ")

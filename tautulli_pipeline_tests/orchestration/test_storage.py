@@ -81,7 +81,7 @@ def test_an_open_instance_is_told_of_each_event_that_another_one_writes(tmp_path
         )
         for number in range(3):
             writer.report_engine_event(f"event {number}", run)
-            wait_until(lambda number=number: len(told) > number, seconds=5)
+            wait_until(lambda number=number: len(told) > number)
         assert told == ["event 0", "event 1", "event 2"]
 
 

@@ -30,7 +30,7 @@ from tautulli_pipeline_tests.recovery.conftest import published
 ROWS = 6000
 PARTITIONS = 31
 RESUMABLE = {"error": "the import was stopped", "hint": "import again to resume it"}
-SOON_SECONDS = 15
+SOON_SECONDS = 60
 IN_A_TERMINAL = """
 import fcntl, os, sys, termios
 os.setsid()

@@ -86,7 +86,7 @@ def test_an_exclusively_locked_database_is_rejected_with_the_process(how, databa
             take_snapshot(database, tmp_path / "data", patience_seconds=0.3),
         ):
             pass
-        assert 0.3 <= time.monotonic() - began_at < 3
+        assert 0.3 <= time.monotonic() - began_at < 30
         assert content_of(database.parent) == before
     words = f"process {process.pid} ({name}) has locked it"
     assert caught.value.message == f"cannot read {str(database)!r}: {words}"
@@ -218,4 +218,4 @@ def test_without_patience_a_lock_fails_immediately(database):
     await_unlocked(database, 0)
     with locking(database, "LOCK_EX", PENDING), pytest.raises(SourceError, match="has locked it"):
         await_unlocked(database, 0)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30

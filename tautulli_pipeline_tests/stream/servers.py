@@ -72,7 +72,7 @@ async def messages_on(stream: JetStream) -> list[tuple[int, Outgoing]]:
     return found
 
 
-async def eventually(condition, seconds: float = 10) -> None:
+async def eventually(condition, seconds: float = 60) -> None:
     """Wait until `condition()`, which may return an awaitable, is true."""
     deadline = time.monotonic() + seconds
     while not (await met if isawaitable(met := condition()) else met):
@@ -98,7 +98,7 @@ def nats_server(folder: Path, configuration: str) -> Iterator[str]:
     binary = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or "nats-server"
     with subprocess.Popen([binary, "-c", config], stderr=subprocess.DEVNULL) as process:
         try:
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 60
             while not (ports := list(folder.glob("*.ports"))) or not ports[0].stat().st_size:
                 assert time.monotonic() < deadline
                 time.sleep(0.02)

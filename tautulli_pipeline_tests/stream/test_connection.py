@@ -157,7 +157,7 @@ def test_a_stream_recreated_with_the_same_name_is_another_stream(address):
 
 
 def faults_of(*addresses):
-    """Return the error message of each attempt, which must fail within seconds."""
+    """Return the error message of each attempt, which must come long before the patience ends."""
 
     async def attempt(address):
         async with prepared(address):
@@ -169,7 +169,7 @@ def faults_of(*addresses):
 
     began = time.monotonic()
     faults = asyncio.run(attempt_all())
-    assert time.monotonic() - began < 6.5
+    assert time.monotonic() - began < 60
     for fault, address in zip(faults, addresses, strict=True):
         assert isinstance(fault, StreamError)
         assert "\n" not in fault.message

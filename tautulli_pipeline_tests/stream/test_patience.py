@@ -87,7 +87,7 @@ def test_the_last_error_is_raised_after_the_timeout():
     began = time.monotonic()
     with pytest.raises(StreamError, match="JetStream is not enabled on the server"):
         retry(request, lambda _: None, replace(NOWHERE, patience_seconds=0.05))
-    assert 0.05 <= time.monotonic() - began < 5
+    assert 0.05 <= time.monotonic() - began < 30
     assert len(faults) < 9_999
 
 

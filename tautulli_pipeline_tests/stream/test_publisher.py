@@ -245,7 +245,7 @@ def test_publishing_to_a_full_stream_waits_and_loses_nothing(address, limit):
 
 
 def publish_error(address, messages, *, settings=None, on_wait=lambda _: None):
-    """Return the error message of publishing, which must fail within four seconds."""
+    """Return the error message of publishing, which must fail long before the patience ends."""
 
     async def attempt():
         async with connect(address, on_wait=on_wait) as stream:
@@ -257,7 +257,7 @@ def publish_error(address, messages, *, settings=None, on_wait=lambda _: None):
     began = time.monotonic()
     with pytest.raises(StreamError) as caught:
         asyncio.run(attempt())
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 30
     assert "\n" not in caught.value.message
     assert address.stream in caught.value.message
     assert caught.value.hint

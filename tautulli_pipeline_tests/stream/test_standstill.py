@@ -12,10 +12,12 @@ from tautulli_pipeline.stream.publisher import open_publisher
 from tautulli_pipeline_tests.stream.servers import outgoing
 
 
-async def publish_into_a_full_stream(address, during, *, consume=True, **settings):
+async def publish_into_a_full_stream(
+    address, during, *, consume=True, patience_seconds=60, **settings
+):
     """Publish four times the stream's capacity; return the error and the wait reasons."""
     waits = []
-    patient = replace(address, patience_seconds=9)
+    patient = replace(address, patience_seconds=patience_seconds)
     async with connect(patient, on_wait=waits.append) as stream:
         config = StreamConfig(
             name=address.stream,
@@ -47,7 +49,7 @@ async def nothing(_stream):
 def test_a_stream_full_of_consumed_messages_is_an_error(address):
     began = time.monotonic()
     fault, waits = asyncio.run(publish_into_a_full_stream(address, nothing))
-    assert 5 < time.monotonic() - began < 9
+    assert 5 < time.monotonic() - began < 50
     assert fault.message == (
         f"stream {address.stream} is full (max_msgs 10) and keeps consumed messages "
         "(limits retention)"
@@ -58,7 +60,9 @@ def test_a_stream_full_of_consumed_messages_is_an_error(address):
 
 def test_a_stream_full_of_messages_for_other_consumers_is_waited_for_and_reported(address):
     fault, waits = asyncio.run(
-        publish_into_a_full_stream(address, nothing, retention=RetentionPolicy.INTEREST)
+        publish_into_a_full_stream(
+            address, nothing, patience_seconds=9, retention=RetentionPolicy.INTEREST
+        )
     )
     reason = "the stream is full of messages that other consumers have not acked"
     assert waits[-1] == f"{reason}; waiting"
@@ -80,7 +84,7 @@ def test_a_deleted_or_recreated_stream_is_not_waited_for(address, recreate):
 
     began = time.monotonic()
     fault, _ = asyncio.run(publish_into_a_full_stream(address, delete, consume=False))
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 50
     what = "was deleted and recreated" if recreate else "was deleted"
     assert messages == [f"stream {address.stream} {what} while the import ran"]
     # The publisher may check between the deletion and the recreation.
