@@ -113,7 +113,7 @@ class ProgressView:
             self._bar.stop_task(self._task)
 
     def show(self, record: ImportRecord) -> None:
-        """Show how much of an import is published and stored."""
+        """Show how much of an import is stored; before that, how much is published."""
         total, stored = record.total_records, record.outcomes.processed
         if not total:
             return
@@ -124,8 +124,7 @@ class ProgressView:
             figures += f"  {summary['records_per_second']:,.0f} plays/s  ETA {time_left(summary)}"
         else:
             figures = f"published {published:,} of {total:,}"
-        # Both halves count, so that the bar moves before the first plays are stored.
-        self._update((published + stored) / 2, total, figures)
+        self._update(stored, total, figures)
 
     def show_copied(self, done: int, total: int) -> None:
         """Show how many bytes of the source are copied; in messages if there is no terminal."""

@@ -131,8 +131,8 @@ def print_summary(record: ImportRecord, warehouse: Path) -> None:
 
 
 def print_where_to_look(found: Collection[Outcomes]) -> None:
-    """Print how to list duplicates and rejected plays, if there are any."""
-    if any(one.duplicates_cache or one.duplicates_database for one in found):
+    """Print how to list duplicates and rejected plays, if there are any; repeats have no row."""
+    if any(one.logged for one in found):
         print_line("list the duplicates with `tautulli-pipeline duplicates list`")
     if any(one.rejected for one in found):
         print_line("list the rejected plays with `tautulli-pipeline dead-letters list`")

@@ -48,6 +48,7 @@ class Outcomes:
 
     Attributes:
         revised: the duplicates among them that brought newer content.
+        logged: the duplicates among them that have a row in the audit log.
     """
 
     published: int = 0
@@ -58,6 +59,7 @@ class Outcomes:
     rejected: int = 0
     errors: int = 0
     revised: int = 0
+    logged: int = 0
 
     @property
     def processed(self) -> int:

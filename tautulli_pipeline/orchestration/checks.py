@@ -121,9 +121,10 @@ def consumer_position_matches(warehouse: dg.ResourceParam[Warehouse]) -> dg.Asse
         severity=dg.AssetCheckSeverity.ERROR if lost else dg.AssetCheckSeverity.WARN,
         metadata={
             "stream": position.stream_id,
-            "stored_position": stored,
-            "acked_position": position.acked_sequence,
-            "last_position": position.last_sequence,
+            # As text: Dagster plots numbers, and these say nothing about amounts.
+            "stored_position": str(stored),
+            "acked_position": str(position.acked_sequence),
+            "last_position": str(position.last_sequence),
             "undelivered": position.undelivered,
             "unacked": position.unacked,
         },

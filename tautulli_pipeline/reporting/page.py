@@ -239,7 +239,7 @@ def _hours_over_time(figures: Figures, scope: Scope, totals: Totals) -> Iterator
     label = "minutes" if hours < 2 else "hours"  # noqa: PLR2004 - as above
     longest = duration(round(hours * 3600))
     caption = f"{label.capitalize()} played in each {unit}."
-    title = f"The busiest {unit} {_was(peak, unit)}, with {longest}." if peak else caption
+    title = f"Most was played {_when(peak, unit)}: {longest}." if peak else caption
     yield Card(
         title,
         caption if peak else "",
@@ -279,16 +279,6 @@ def _highest(points: Sequence[Point]) -> tuple[date | None, float]:
     highest = max(sums.values())
     first, *others = [day for day, value in sums.items() if value == highest]
     return None if others else first, highest
-
-
-def _was(place: date, unit: str) -> str:
-    words = {
-        "day": f"was {date_of(place)}",
-        "week": f"began on {date_of(place)}",
-        "month": f"was {place:%B %Y}",
-        "year": f"was {place.year}",
-    }
-    return words[unit]
 
 
 def _when(place: date, unit: str) -> str:

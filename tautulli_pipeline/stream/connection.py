@@ -21,6 +21,8 @@ from tautulli_pipeline.stream.patience import unless
 _log = logging.getLogger(__name__)
 
 _CONNECT_TIMEOUT_SECONDS: Final = 5.0
+# The embedded server was there, so if it was killed since, another one is being started.
+_EMBEDDED_TIMEOUT_SECONDS: Final = 20.0
 _CLOSE_TIMEOUT_SECONDS: Final = 3.0
 # The client drops an unresponsive server after three unanswered pings.
 _PING_SECONDS: Final = 5
@@ -51,6 +53,7 @@ async def connect(
     async def lost() -> None:
         if not client.is_closed:
             _log.warning("lost the connection to %s", address.shown_url)
+            stream.end_waits()
 
     async def regained() -> None:
         _log.warning("connected to %s again", address.shown_url)
@@ -79,7 +82,8 @@ async def connect(
     )
     try:
         # Unlimited reconnects also make the first attempt unlimited, so it needs a timeout.
-        await unless(refused, connecting, timeout_seconds=_CONNECT_TIMEOUT_SECONDS)
+        timeout = _EMBEDDED_TIMEOUT_SECONDS if address.private else _CONNECT_TIMEOUT_SECONDS
+        await unless(refused, connecting, timeout_seconds=timeout)
     except (NatsError, OSError, ValueError) as error:
         await client.close()
         cause = refusal(errors) or str(error) or _cause(errors)

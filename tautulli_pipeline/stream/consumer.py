@@ -21,6 +21,7 @@ _NO_RESPONDERS: Final = b"503"
 _DELETED: Final = b"Consumer Deleted"
 _TOO_LARGE: Final = b"Message Size Exceeds MaxBytes"
 _PAUSE_SECONDS: Final = 0.25
+_FLUSH_SECONDS: Final = 5
 
 
 class Delivered(NamedTuple):
@@ -135,7 +136,8 @@ class DurableConsumer:
         async def acknowledge() -> None:
             for message in messages:
                 await self._client.publish(message.reply, _ACK)
-            await self._client.flush()
+            # A server that was lost in between never answers.
+            await self._client.flush(_FLUSH_SECONDS)
 
         await self._stream.retry("acknowledge messages of", acknowledge)
 

@@ -118,7 +118,9 @@ class Guardian:
 
     def _restart(self) -> None:
         self._withdraw()
-        if self._port is None or not self._restarts.allow_another():
+        # A server that was killed has no fault of its own, even if it was still starting.
+        is_faulty = self._port is None and self._server.returncode >= 0
+        if is_faulty or not self._restarts.allow_another():
             code, cause = self._server.returncode, _last_errors(self._server.pid)
             sys.exit(f"nats-server exited with code {code}: {cause}")
         _log.warning("nats-server exited with code %s; restarting it", self._server.returncode)

@@ -49,6 +49,7 @@ class JetStream:
         identity: the id of the stream found or created by `prepare`, see `stream_id`.
         limits: the limits of that stream.
         message_limit: the largest message that it takes.
+        unanswered: set once what is asked now will not be answered; another event follows.
         on_wait: called with the reason for each wait; may raise to abort it.
     """
 
@@ -63,12 +64,17 @@ class JetStream:
         self.limits = Limits()
         self.message_limit = DEFAULT_MESSAGE_LIMIT
         self.context: JetStreamContext = client.jetstream(timeout=_REQUEST_TIMEOUT_SECONDS)
-        self._refused = asyncio.Event()
+        self.unanswered = asyncio.Event()
 
     def deny(self, message: str) -> None:
         """Record a permission error; the server does not answer denied requests."""
         self.denied = message.removeprefix("nats: ")
-        self._refused.set()
+        self.end_waits()
+
+    def end_waits(self) -> None:
+        """End all waits for answers, because what was asked so far is never answered."""
+        self.unanswered.set()
+        self.unanswered = asyncio.Event()
 
     async def prepare(self) -> str:
         """Find or create the stream and its durable consumer; return the id of the stream.
@@ -81,8 +87,8 @@ class JetStream:
                 used.
         """
         try:
-            info = await unless(self._refused, self._find_or_create_stream())
-            consumer = await unless(self._refused, self.find_or_create_consumer())
+            info = await self.ask(self._find_or_create_stream)
+            consumer = await self.ask(self.find_or_create_consumer)
         except (NatsError, TimeoutError) as error:
             raise self.request_error("prepare", error) from error
         check_consumer(consumer, info.config, int(info.state.last_seq))
@@ -90,6 +96,28 @@ class JetStream:
         self.message_limit = message_limit(self.client.max_payload, info.config)
         self.identity = stream_id(info)
         return self.identity
+
+    async def ask(self, request: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Send a request, and again if the server was lost meanwhile.
+
+        A server of others that is there but does not answer has no JetStream.
+        """
+        deadline = time.monotonic() + self.address.patience_seconds
+        while True:
+            reconnects = self.client.stats["reconnects"]
+            try:
+                if self.denied:
+                    raise TimeoutError
+                return await unless(self.unanswered, request())
+            except TRANSIENT:
+                was_connected = (
+                    self.client.is_connected and self.client.stats["reconnects"] == reconnects
+                )
+                is_final = self.denied or (was_connected and not self.address.private)
+                if is_final or time.monotonic() > deadline:
+                    raise
+            self.on_wait(UNREACHABLE)
+            await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _find_or_create_stream(self) -> StreamInfo:
         try:
@@ -153,7 +181,7 @@ class JetStream:
         deadline = time.monotonic() + self.address.patience_seconds
         while True:
             try:
-                return await request()
+                return await unless(self.unanswered, request())
             except (NatsError, OSError) as error:
                 if not isinstance(error, TRANSIENT) or time.monotonic() > deadline:
                     raise self.request_error(operation, error) from error

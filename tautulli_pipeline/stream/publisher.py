@@ -17,7 +17,7 @@ from nats.errors import Error as NatsError
 
 from tautulli_pipeline.errors import StreamError
 from tautulli_pipeline.stream.jetstream import JetStream
-from tautulli_pipeline.stream.patience import UNREACHABLE
+from tautulli_pipeline.stream.patience import UNREACHABLE, unless
 from tautulli_pipeline.stream.standstill import Standstill
 from tautulli_pipeline.stream.wire import Frame, Payload, header_block, publish_frame
 
@@ -213,7 +213,11 @@ class Publisher:
             return False
         state.answered.clear()
         try:
-            await asyncio.wait_for(state.answered.wait(), _ACK_TIMEOUT_SECONDS)
+            await unless(
+                self._stream.unanswered,
+                state.answered.wait(),
+                timeout_seconds=_ACK_TIMEOUT_SECONDS,
+            )
         except TimeoutError:
             return False
         return True

@@ -30,6 +30,7 @@ _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.02
 _WATCH_SECONDS = 0.5
 _MAX_QUICK_STARTS = 20
+_MAX_SILENT_STARTS = 5
 _MIN_FREE_BYTES = 32 * 1024 * 1024
 
 
@@ -165,17 +166,19 @@ def _guarded(directory: Path, binary: str, users: IO[str]) -> Iterator[None]:
 
 
 def _join_or_start(directory: Path, binary: str, deadline: float) -> ServerAddress:
-    started = False
+    starts = 0
     while time.monotonic() < deadline:
         address = running_server(directory.parent)
         if address is not None:
             return address
         with open_private(directory / guardian.GUARDIAN_LOCK) as lock:
             if try_lock(lock, fcntl.LOCK_EX):
-                if started:
-                    raise _failure(directory, _last_lines(directory))
+                output = _last_lines(directory) if starts else ""
+                # A guardian that was killed says nothing.
+                if output or starts == _MAX_SILENT_STARTS:
+                    raise _failure(directory, output or "it exited without output")
                 _start_guardian(directory, binary, lock)
-                started = True
+                starts += 1
         time.sleep(_POLL_SECONDS)
     raise _failure(directory, "it did not accept connections in time")
 
@@ -212,7 +215,7 @@ def _locate(binary: str) -> str:
 
 def _last_lines(directory: Path) -> str:
     lines = (directory / guardian.GUARDIAN_LOG).read_text(errors="replace").splitlines()
-    return "; ".join(lines[-3:]) or "it exited without output"
+    return "; ".join(lines[-3:])
 
 
 def _failure(directory: Path, cause: str, hint: str = "") -> StreamError:

@@ -203,8 +203,8 @@ def read_position(address: StreamAddress) -> ConsumerPosition | None:
 
 async def _position(stream: JetStream) -> ConsumerPosition | None:
     try:
-        info = await stream.context.stream_info(stream.address.stream)
-        consumer = await stream.consumer_info()
+        info = await stream.ask(lambda: stream.context.stream_info(stream.address.stream))
+        consumer = await stream.ask(stream.consumer_info)
     except NotFoundError:
         return None
     except (NatsError, TimeoutError) as error:

@@ -25,14 +25,15 @@ Unsettled = dict[tuple[str, str], list[int]]
 
 _COUNTS: Final = (
     *("duplicates_stream", "duplicates_cache", "duplicates_database"),
-    *("published", "imported", "rejected", "errors", "revised"),
+    *("published", "imported", "rejected", "errors", "revised", "logged"),
 )
 
 # A table without a primary key can hold the same row twice. Only one of them is imported.
 # A row without an audit row is a repeat if its content is known.
 _OUTCOMES = """
     CREATE OR REPLACE TEMP TABLE row_outcomes AS
-    SELECT r.*, v.source_row_id IS NOT NULL AS is_revision, CASE
+    SELECT r.*, v.source_row_id IS NOT NULL AS is_revision,
+        a.dedupe_layer IS NOT NULL AS is_logged, CASE
         WHEN r.outcome = 'rejected' THEN 'rejected'
         WHEN r.outcome = 'unreadable' THEN 'errors'
         WHEN r.content_hash IS NOT NULL AND h.content_hash IS NULL THEN NULL
@@ -118,6 +119,7 @@ _WRITE_LINES = """
         count(*) FILTER (final = 'rejected') AS rejected,
         count(*) FILTER (final = 'errors') AS errors,
         count(*) FILTER (is_revision) AS revised,
+        count(*) FILTER (is_logged) AS logged,
         any_value(published_at) AS published_at, $now AS settled_at
     FROM row_outcomes
     GROUP BY import_id, partition_key

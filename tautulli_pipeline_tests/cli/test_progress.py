@@ -70,11 +70,11 @@ def test_a_bar_shows_what_is_stored_and_the_time_left():
     assert "stored 10,005 of 40,000  2,501 plays/s  ETA 0:12" in shown
 
 
-def test_the_bar_moves_before_the_first_plays_are_stored():
+def test_before_the_first_plays_are_stored_the_bar_is_empty_and_shows_what_is_published():
     begun = replace(RECORD, outcomes=Outcomes(), sent_records=20_000)
     shown = shown_in(Terminal(), lambda view: view.show(begun))
     assert "reading the database" in shown
-    assert " 25% " in shown
+    assert " 0% " in shown
     assert "published 20,000 of 40,000" in shown
 
 
@@ -171,7 +171,7 @@ def test_each_server_has_a_line_that_stays_with_its_result():
     assert last[-3:] == [
         "home 100% imported 40,000 plays",
         "barn 0% failed",
-        "cabin 25% ╸ published 20,000 of 40,000",
+        "cabin 0% published 20,000 of 40,000",
     ]
     assert all(len(line) <= 80 for line in re.split(r"[\r\n]+", shown))
 

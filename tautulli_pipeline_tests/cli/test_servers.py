@@ -144,7 +144,7 @@ def test_an_import_says_of_each_server_what_became_of_it(three, monkeypatch):
     made = {
         "home": {
             "total_records": 45,
-            "outcomes": Outcomes(imported=40, duplicates_database=3, rejected=2),
+            "outcomes": Outcomes(imported=40, duplicates_database=3, rejected=2, logged=1),
         },
         "cabin": {"unchanged": 7},
     }

@@ -24,7 +24,9 @@ RECORD = ImportRecord(
     process_id=1,
     total_records=12_345,
     elapsed_seconds=10.0,
-    outcomes=Outcomes(imported=12_000, duplicates_stream=300, duplicates_cache=30, rejected=15),
+    outcomes=Outcomes(
+        imported=12_000, duplicates_stream=300, duplicates_cache=30, rejected=15, logged=30
+    ),
 )
 WAREHOUSE = Path("/data/playback.duckdb")
 TABLE = "the plays are in the table playback_events of /data/playback.duckdb"
@@ -53,6 +55,11 @@ def test_a_summary_says_what_happened_and_lists_outcomes_that_are_not_zero(capsy
         "list the rejected plays with `tautulli-pipeline dead-letters list`",
         TABLE,
     ]
+
+
+def test_a_summary_of_exact_repeats_does_not_point_to_the_audit_log(capsys):
+    print_summary(replace(RECORD, outcomes=Outcomes(duplicates_database=12_345)), WAREHOUSE)
+    assert not [line for line in lines_of(capsys) if "duplicates list" in line]
 
 
 def test_a_summary_of_an_import_without_surprises_has_no_counts(capsys):

@@ -87,7 +87,11 @@ class DirectImports:
             self.writer.name(Names(server_id, newest, names.users, names.libraries))
         if server_id not in self.known:
             self.known.append(server_id)
-        return {name: count for name, count in ledger.totals(import_id).items() if count}
+        return {
+            name: count
+            for name, count in ledger.totals(import_id).items()
+            if count and name != "logged"
+        }
 
     def publish(self, messages: Any) -> Future[PubAcks]:
         """Accept messages as the stream does, and pass them to the writer unless they are lost."""

@@ -136,10 +136,10 @@ class Rounds:
             return connection.execute(sql).fetchall()
 
     def totals(self, import_id: str) -> dict[str, int]:
-        """Return the nonzero totals of the ledger."""
+        """Return the nonzero outcomes in the ledger."""
         with self.opened() as connection:
             totals = Ledger(connection).totals(import_id)
-        return {name: count for name, count in totals.items() if count}
+        return {name: count for name, count in totals.items() if count and name != "logged"}
 
     def mapped(self) -> list[dict[str, Any]]:
         """Return the event of each valid row, mapped directly from the source."""

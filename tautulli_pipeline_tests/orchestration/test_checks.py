@@ -89,7 +89,7 @@ def test_checks_run_after_consuming_and_list_offending_rows(imported_dir: Path) 
     assert [row["source_row_id"] for row in backward[2]["rows"]] == ["5"]
     assert {passed for passed, _, _ in found.values()} == {True}
     position = found["consumer_position_matches"][2]
-    assert (position["stored_position"], position["acked_position"]) == (5, 5)
+    assert (position["stored_position"], position["acked_position"]) == ("5", "5")
     assert position["unacked"] == 0
 
     with duckdb.connect(imported_dir / "playback.duckdb") as connection:

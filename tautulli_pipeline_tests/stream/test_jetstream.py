@@ -81,11 +81,11 @@ def test_a_missing_answer_is_explained_by_the_permission_error():
 def test_a_denied_request_fails_immediately():
     async def check():
         stream = unconnected()
-        assert await unless(stream._refused, asyncio.sleep(0, "answer")) == "answer"
+        assert await unless(stream.unanswered, asyncio.sleep(0, "answer")) == "answer"
         asyncio.get_running_loop().call_later(0.02, stream.deny, "nats: no")
         began = time.monotonic()
         with pytest.raises(TimeoutError):
-            await unless(stream._refused, asyncio.sleep(60))
+            await unless(stream.unanswered, asyncio.sleep(60))
         assert time.monotonic() - began < 30
 
     asyncio.run(check())

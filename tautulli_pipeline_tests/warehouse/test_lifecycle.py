@@ -294,6 +294,7 @@ class Lifecycle(RuleBasedStateMachine):
             assert ledger.settle([entry], self.now()) == {}
             totals = ledger.totals(import_id)
             published, revised = totals.pop("published"), totals.pop("revised")
+            assert totals.pop("logged") <= len(receipt)
             assert revised <= totals["duplicates_database"]
             assert sum(totals.values()) == len(receipt)
             assert published == sum(row["outcome"] == PUBLISHED for row in receipt)
