@@ -317,7 +317,7 @@ class Import:
             self.say(f"{lost:,} events were lost on the stream; publishing them again")
         self.running.complete()
         # Those of other imports are settled as well, but the last of each server may be resumed.
-        remove_receipts(self.settings.layout, keep=resumable_imports(self.settings.layout))
+        remove_receipts(self.settings.layout, keep=resumable_imports(self.settings))
 
     def _name_only(self, history: PartitionHistory) -> None:
         """Store new names, if no other program holds the warehouse."""

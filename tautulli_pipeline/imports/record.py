@@ -251,10 +251,14 @@ def unwritable(data_dir: Path, error: OSError) -> ConfigurationError:
     )
 
 
-def resumable_imports(layout: DataDir) -> set[str]:
-    """Return the ids of the last imports that can be resumed, of all servers."""
+def resumable_imports(settings: Settings) -> set[str]:
+    """Return the ids of the last imports that can be resumed, of all servers.
+
+    A server that is removed from the configuration file may come back.
+    """
     found = set()
-    for file in layout.import_records():
+    followed = {file for one in settings.each_server for file in log_of(one).followed()}
+    for file in {*settings.layout.import_records()} - followed:
         with suppress(OSError, ValidationError):
             record = _STORED.validate_json(file.read_bytes())
             if record.resumable:
@@ -300,6 +304,11 @@ class ImportLog:
             with suppress(OSError, ValidationError):
                 if _STORED.validate_json(path.read_bytes()).server_id in self._ids:
                     yield path
+
+    def followed(self) -> Iterator[Path]:
+        """Yield the records that are kept elsewhere and that another import has followed."""
+        if self._own_file.exists():
+            yield from self._elsewhere()
 
     @property
     def is_running(self) -> bool:

@@ -13,8 +13,16 @@ from pathlib import Path
 import orjson
 import pytest
 
+from tautulli_pipeline.configuration import parse_configuration
 from tautulli_pipeline.errors import ImportRunningError
-from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Outcomes, Status
+from tautulli_pipeline.imports.record import (
+    ImportLog,
+    ImportRecord,
+    Outcomes,
+    Status,
+    resumable_imports,
+)
+from tautulli_pipeline.settings import Settings
 
 HOLDER = """
 import sys
@@ -412,3 +420,19 @@ def test_a_new_import_is_pending(log):
     assert log.read() == begun
     assert begun.status is Status.PENDING
     assert (begun.pending, begun.ended_at) == (0, None)
+
+
+def test_an_import_that_another_one_has_followed_is_not_resumable(tmp_path):
+    """Its receipts would be kept for ever."""
+    text = '[[servers]]\nid = "home"\nsource = "a.db"\nreplaces = ["default"]\n'
+    settings = Settings(pipeline_data_dir=tmp_path)
+    ImportLog(tmp_path).write(record(Status.FAILED, import_id="without-the-file"))
+    ImportLog(tmp_path, "barn").write(
+        record(Status.STOPPED, import_id="of-a-removed-server", server_id="barn")
+    )
+    assert resumable_imports(settings) == {"without-the-file", "of-a-removed-server"}
+    settings = settings.configured(parse_configuration(text, tmp_path / "pipeline.toml"))
+    # It is still the last import of this server.
+    assert resumable_imports(settings) == {"without-the-file", "of-a-removed-server"}
+    ImportLog(tmp_path, "home").write(record(Status.COMPLETED, server_id="home"))
+    assert resumable_imports(settings) == {"of-a-removed-server"}
