@@ -244,11 +244,14 @@ def _shared_state(settings: Settings) -> str | None:
     not as the last one left it.
     """
     layout, warehouse = settings.layout, KnownWarehouse(settings)
-    if not warehouse.is_untouched or any(layout.receipts.glob("*/*")):
+    if not warehouse.is_untouched:
         return None
+    # Those of an import that can be resumed are kept, and concern its own server only.
+    receipts = sorted(f"{path.parent.name}/{path.name}" for path in layout.receipts.glob("*/*"))
     history = observe(layout.history_index).name_at(layout.history_index)
     file = settings.warehouse_path.stat()
-    return _digest(history, f"{file.st_dev} {file.st_ino} {file.st_size} {file.st_mtime_ns}")
+    state = f"{file.st_dev} {file.st_ino} {file.st_size} {file.st_mtime_ns}"
+    return _digest(history, state, *receipts)
 
 
 def _digest(*parts: str) -> str:

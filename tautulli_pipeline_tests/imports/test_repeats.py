@@ -189,6 +189,16 @@ def test_an_import_after_such_a_change_restores_nothing_of_others(house, change)
     assert house.known <= {"cabin"}
 
 
+def test_receipts_that_an_import_leaves_to_a_server_that_is_away_concern_no_other(house):
+    log = log_of(house.of("cabin"))
+    log.write(log.read().ended(Status.FAILED))
+    leave_receipt(house)
+    assert house.known == set()
+    for server in ("home", "barn"):
+        house.import_from(server)
+    assert house.known == {"home", "barn"}
+
+
 def test_a_stream_that_was_used_is_asked_and_an_import_that_drained_it_has_asked(house):
     house.use_stream()
     assert house.known == set()
