@@ -52,9 +52,9 @@ def _completed_at(settings: Settings, max_age_hours: float | None) -> datetime:
     completed_at = record.completed_at if record else None
     if completed_at is None:
         first = "; the first one is running" if record else ""
-        place = "" if settings.server else f" into {settings.data_dir}"
+        which = "no import" if settings.server else f"no import into {settings.data_dir}"
         raise PipelineError(
-            f"no import{place} has completed yet{first}",
+            f"{which} has completed yet{first}",
             hint="start one with `tautulli-pipeline import`, or wait for it",
         )
     age = datetime.now(UTC) - completed_at
