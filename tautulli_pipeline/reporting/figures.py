@@ -170,13 +170,13 @@ class Figures:
             """)[0]
         )
 
-    def busiest_day(self, scope: Scope) -> tuple[date, int]:
-        """Return the day with the most watched time, and its seconds."""
-        day, seconds = self._rows(f"""
+    def busiest_day(self, scope: Scope) -> tuple[date, int] | None:
+        """Return the day with the most watched time, and its seconds; None if several have it."""
+        (day, seconds), *others = self._rows(f"""
             SELECT "day", sum(watched_seconds)::BIGINT AS seconds FROM plays
-            WHERE {_where(scope)} GROUP BY "day" ORDER BY seconds DESC, "day" LIMIT 1
-        """)[0]
-        return day, seconds
+            WHERE {_where(scope)} GROUP BY "day" ORDER BY seconds DESC, "day" LIMIT 2
+        """)
+        return None if others and others[0][1] == seconds else (day, seconds)
 
     def longest_binge(self, scope: Scope) -> Binge | None:
         """Return the binge with the most episodes, if there is any."""

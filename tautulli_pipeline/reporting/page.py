@@ -201,8 +201,9 @@ def _tiles(figures: Figures, scope: Scope, totals: Totals) -> Iterator[Tile]:
     yield from _people_tile(scope, totals)
     if totals.titles > 1:
         yield Tile("Different titles", f"{totals.titles:,}")
-    if totals.days >= _FEWEST_BARS and totals.seconds:
-        day, seconds = figures.busiest_day(scope)
+    busiest = figures.busiest_day(scope)
+    if totals.days >= _FEWEST_BARS and busiest:
+        day, seconds = busiest
         yield Tile(
             "Busiest day", f"{day.day} {day:%b}", f"{_WEEKDAYS[_weekday(day)]}, {duration(seconds)}"
         )
