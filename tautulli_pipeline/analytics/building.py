@@ -112,7 +112,8 @@ class Builder:
         """End it, also in the middle of a build; the old file stays then."""
         if self._process is not None:
             self._process.kill()
-            with self._process:  # closes its pipes, and waits for it
+            # Closes its pipes, and waits for it. A request that it did not read cannot be flushed.
+            with suppress(BrokenPipeError), self._process:
                 pass
 
 

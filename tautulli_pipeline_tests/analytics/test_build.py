@@ -293,3 +293,15 @@ def test_a_builder_that_is_not_asked_builds_nothing(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, input=b"", capture_output=True, check=True)
     assert (done.stdout, done.stderr) == (b"", b"")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_builder_that_is_killed_before_it_is_asked_fails_the_build_alone(folder, monkeypatch):
+    """Its pipe cannot be flushed then; that must not be taken for a closed standard output."""
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with open_builder() as builder:
+        builder.load()
+        assert builder._process is not None
+        builder._process.wait()
+        builder.begin(request_for(folder))
+        with pytest.raises(AnalyticsError, match="its process ended unexpectedly"):
+            builder.built()
