@@ -48,27 +48,27 @@ HAVING count(*) > 1;
 -- Databases from before Tautulli numbered groups, and those whose upgrade failed, have no numbers.
 -- Its upgrade makes a group of the plays of an item that follow each other in the history of a user.
 CREATE TEMP TABLE unnumbered_groups AS
-WITH concerned AS (
-    SELECT DISTINCT server_id, user_id
+WITH told AS NOT MATERIALIZED (
+    SELECT id, server_id, user_id, source_row_id, rating_key, started_at,
+        group_started_at IS NULL AND coalesce(reference_id, 0) = 0 AS is_unnumbered
     FROM newest_plays
-    WHERE group_started_at IS NULL AND coalesce(reference_id, 0) = 0
-        AND source = 'tautulli-import'
-),
-ordered AS (
-    SELECT id, server_id, user_id, source_row_id, started_at,
-        coalesce(reference_id, 0) = 0 AND group_started_at IS NULL AS is_unnumbered,
-        rating_key IS DISTINCT FROM lag(rating_key) OVER (
-            PARTITION BY server_id, user_id ORDER BY source_row_id
-        ) AS begins
-    FROM newest_plays SEMI JOIN concerned USING (server_id, user_id)
     WHERE source = 'tautulli-import'
 ),
-numbered AS (
-    SELECT *, count(*) FILTER (begins OR NOT is_unnumbered) OVER (
-            PARTITION BY server_id, user_id ORDER BY source_row_id
-        ) AS run
-    FROM ordered
+concerned AS (
+    SELECT DISTINCT server_id, user_id FROM told WHERE is_unnumbered
+),
+begun AS (
+    SELECT *, CASE
+            WHEN rating_key IS DISTINCT FROM lag(rating_key) OVER history
+                OR NOT coalesce(lag(is_unnumbered) OVER history, false)
+            THEN started_at
+        END AS run_started_at
+    FROM told SEMI JOIN concerned USING (server_id, user_id)
+    WINDOW history AS (PARTITION BY server_id, user_id ORDER BY source_row_id)
 )
-SELECT id, min(started_at) OVER (PARTITION BY server_id, user_id, run) AS run_started_at
-FROM numbered
-WHERE is_unnumbered;
+SELECT id, last_value(run_started_at IGNORE NULLS) OVER (
+        PARTITION BY server_id, user_id ORDER BY source_row_id
+        ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+    ) AS run_started_at
+FROM begun
+QUALIFY is_unnumbered;
