@@ -89,6 +89,29 @@ def connect(
         WarehouseError: another process has the file open, it cannot be created, or its disk has
             no room for an upgrade.
     """
+    connection = _attached(path, config)
+    while _is_outdated(connection):
+        # Each migration of stored rows has the memory of a connection to itself.
+        with connection, explained(path, "upgrade"):
+            if AFTER_STEPS in _outstanding(connection):
+                require_room(connection, path)
+            _apply_next(connection, on_upgraded)
+            checkpoint(connection)
+        connection = _attached(path, config)
+    try:
+        with explained(path, "open"):
+            migrate(connection)
+            if _has_large_plays(connection):
+                _keep_row_groups(connection)
+            # The log left by a crash must not mix with new transactions: see `WriteAheadLog`.
+            checkpoint(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _attached(path: Path, config: Mapping[str, Any]) -> duckdb.DuckDBPyConnection:
     # By default, DuckDB would spill to the current directory.
     spill = {"temp_directory": f"{path}.tmp"}
     log = _WITHOUT_LOG if "?" in str(path.resolve()) else {}
@@ -102,15 +125,6 @@ def connect(
             _refuse_foreign_tables(connection, path)
             if "memory_limit" in config:
                 connection.execute("SET VARIABLE has_configured_limit = true")
-            if AFTER_STEPS in _outstanding_of_old(connection):
-                require_room(connection, path)
-        with explained(path, "upgrade"):
-            migrate(connection, on_upgraded)
-        with explained(path, "open"):
-            if _has_large_plays(connection):
-                _keep_row_groups(connection)
-            # The log left by a crash must not mix with new transactions: see `WriteAheadLog`.
-            checkpoint(connection)
     except BaseException:
         connection.close()
         raise
@@ -310,10 +324,10 @@ def _outstanding(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     return {name: sql for name, sql in migrations().items() if name not in applied}
 
 
-def _outstanding_of_old(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
-    """Return the migrations that a warehouse of an earlier version lacks."""
-    is_new = _MIGRATIONS not in {name for (name,) in connection.execute("SHOW TABLES").fetchall()}
-    return {} if is_new else _outstanding(connection)
+def _is_outdated(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether an earlier version has written the warehouse."""
+    tables = {name for (name,) in connection.execute("SHOW TABLES").fetchall()}
+    return _MIGRATIONS in tables and bool(_applied(connection) and _outstanding(connection))
 
 
 def _applied(connection: duckdb.DuckDBPyConnection) -> set[str]:
@@ -334,24 +348,34 @@ def explained(path: Path, operation: str) -> Iterator[None]:
         raise _warehouse_error(path, operation, str(error)) from error
 
 
-def migrate(connection: duckdb.DuckDBPyConnection, on_upgraded: OnUpgraded = _unheard) -> None:
+def migrate(connection: duckdb.DuckDBPyConnection) -> None:
     """Apply outstanding migrations, each in its own transaction that also records it."""
     connection.execute(
         "CREATE TABLE IF NOT EXISTS schema_migrations "
         "(name VARCHAR PRIMARY KEY, applied_at TIMESTAMP NOT NULL)"
     )
-    is_upgrade = bool(_applied(connection))
-    for name, sql in _outstanding(connection).items():
-        if is_upgrade:
-            checkpoint(connection)
-        if name == AFTER_STEPS:
-            upgrade_rows(connection, checkpoint=checkpoint, on_upgraded=on_upgraded)
-        set_memory_limit(connection, -_UNCOUNTED_BYTES)
-        with transaction(connection):
-            connection.execute(sql)
-            connection.execute(
-                "INSERT INTO schema_migrations VALUES (?, epoch_ms(epoch_ms(now())))", [name]
-            )
+    for _ in _outstanding(connection):
+        _apply_next(connection)
+
+
+def _apply_next(connection: duckdb.DuckDBPyConnection, on_upgraded: OnUpgraded = _unheard) -> None:
+    """Apply the first outstanding migration, and what has to be done before it."""
+    name, sql = next(iter(_outstanding(connection).items()))
+    if name == AFTER_STEPS:
+        set_memory_limit(connection, table="dedupe_audit_log")
+        upgrade_rows(connection, checkpoint=_end_part, on_upgraded=on_upgraded)
+    set_memory_limit(connection, -_UNCOUNTED_BYTES)
+    with transaction(connection):
+        connection.execute(sql)
+        connection.execute(
+            "INSERT INTO schema_migrations VALUES (?, epoch_ms(epoch_ms(now())))", [name]
+        )
+
+
+def _end_part(connection: duckdb.DuckDBPyConnection) -> None:
+    """Write a part of the upgrade into the file; the only index that grows is that of the copy."""
+    checkpoint(connection)
+    set_memory_limit(connection, table="dedupe_audit_log")
 
 
 def migrations() -> dict[str, str]:
@@ -360,15 +384,18 @@ def migrations() -> dict[str, str]:
     return {script.name: script.read_text() for script in scripts}
 
 
-def set_memory_limit(connection: duckdb.DuckDBPyConnection, spare_bytes: int = 0) -> None:
-    """Set a memory limit under which the indexes can grow by `HEADROOM_ROWS` rows.
+def set_memory_limit(
+    connection: duckdb.DuckDBPyConnection, spare_bytes: int = 0, table: str = "playback_events"
+) -> None:
+    """Set a memory limit under which the indexes of a table can grow by `HEADROOM_ROWS` rows.
 
     If a transaction fails because of a low limit, keys without rows stay in the indexes.
     `spare_bytes` are added to the limit. A configured limit is kept.
     """
     ((found, is_configured),) = connection.execute(
         "SELECT sum(estimated_size), getvariable('has_configured_limit') "
-        "FROM duckdb_tables() WHERE table_name = 'playback_events'"
+        "FROM duckdb_tables() WHERE table_name = ?",
+        [table],
     ).fetchall()
     if not is_configured:
         rows = int(found or 0) + HEADROOM_ROWS
