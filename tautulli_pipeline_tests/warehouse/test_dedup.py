@@ -16,6 +16,7 @@ TABLE_KEYS = {
     "event_id": "event_id",
     "correlation_key": "correlation_key",
     "rating_key_user_started": "play",
+    "guid_user_started": "same_item",
 }
 
 
@@ -27,6 +28,7 @@ def play(sequence, **keys):
         session=f"session-{sequence}",
         cross_source_key=f"cross-{sequence}",
         play=f"play-{sequence}",
+        same_item=f"item-{sequence}",
         source="tautulli-import",
         sequence=sequence,
     )
@@ -117,7 +119,7 @@ def test_the_stronger_of_two_matching_keys_is_the_reason(stored, in_batch, reaso
     assert (judged[1].reason, judged[1].event_id) == (reason, matched)
 
 
-@pytest.mark.parametrize("key", ["session", "play"])
+@pytest.mark.parametrize("key", ["session", "play", "same_item"])
 def test_a_missing_key_matches_nothing(key):
     plays = [play(n, **{key: None}) for n in (1, 2)]
     assert judge([*plays], {}, cache_of(0)) == {}
@@ -146,6 +148,7 @@ PLAYS = st.builds(
     session=st.none() | names("session", 5),
     cross_source_key=names("cross", 5),
     play=st.none() | names("play", 5),
+    same_item=st.none() | names("item", 5),
     source=st.sampled_from(["plex", "emby"]),
     sequence=st.integers(1, 12),
 )
