@@ -19,7 +19,7 @@ from tautulli_pipeline.stream.limits import DEFAULT_MESSAGE_LIMIT, MessageLimit
 # query keeps the last batch that took it in memory until the query ends.
 _BATCHES_PER_QUERY: Final = 16
 # The rows of a query arrive in pieces of many batches. A piece takes memory in several places.
-_QUERY_BYTES: Final = 16 * 2**20
+_QUERY_BYTES: Final = 4 * 2**20
 
 
 class Mapper:

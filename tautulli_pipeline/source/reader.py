@@ -44,7 +44,7 @@ _ALIASES: Final = dict(zip(HISTORY_TABLES, ("h", "m", "i"), strict=True))
 # much larger than one part is not searched.
 _SMALL_FILE_BYTES: Final = 64 * 2**20
 _LARGE_PLAY_BYTES: Final = 2**14
-_PART_BYTES: Final = 16 * 2**20
+_PART_BYTES: Final = 4 * 2**20
 NAME_CHARACTERS: Final = 1024
 # SQLite limits the depth of an expression.
 _TERMS: Final = 50
