@@ -17,6 +17,7 @@ from tautulli_pipeline.source.opening import open_source
 from tautulli_pipeline.source.reader import IdRange, open_reader
 from tautulli_pipeline.warehouse.dead_letters import open_origins
 from tautulli_pipeline.warehouse.ledger import Ledger, LedgerEntry
+from tautulli_pipeline.warehouse.schema import connect
 from tautulli_pipeline_tests.cases import Play, make_database, play
 from tautulli_pipeline_tests.warehouse.plays import (
     batch,
@@ -29,6 +30,7 @@ from tautulli_pipeline_tests.warehouse.plays import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import pyarrow as pa
@@ -272,8 +274,15 @@ def test_many_letters_are_replayed_in_portions(
     assert [row_id for (row_id,) in found] == [1, 2, 3, 50, 51]
 
 
-def test_a_record_with_cut_cells_is_replayed_only_from_the_source(databases: Databases) -> None:
-    summary = "x" * 100_000
+@pytest.fixture
+def stored(tmp_path: Path) -> Iterator[Databases]:
+    """The same with a warehouse in a file, which large plays need."""
+    with connect(tmp_path / "playback.duckdb", {}) as warehouse:
+        yield Databases(tmp_path, warehouse)
+
+
+def test_a_record_with_cut_cells_is_replayed_only_from_the_source(stored: Databases) -> None:
+    databases, summary = stored, "x" * 100_000
     databases.reject(databases.make(play(1, title="", summary=summary)))
     fixed = databases.make(play(1, summary=summary))
     (unchanged,) = databases.replay()
