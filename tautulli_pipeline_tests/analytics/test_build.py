@@ -305,3 +305,17 @@ def test_a_builder_that_is_killed_before_it_is_asked_fails_the_build_alone(folde
         builder.begin(request_for(folder))
         with pytest.raises(AnalyticsError, match="its process ended unexpectedly"):
             builder.built()
+
+
+def test_a_builder_loads_once_before_it_is_asked(folder: Path) -> None:
+    add_play(folder)
+    with open_builder() as builder:
+        builder.load()
+        loading = builder._process
+        builder.begin(request_for(folder))
+        assert builder._process is loading
+        built_now = builder.built()
+    assert built_now.rows
+    assert built_now.rows["plays"] == 3
+    assert loading
+    assert loading.returncode is not None

@@ -409,6 +409,7 @@ def refused(tmp_path):
                 ImportRequest(source, "default"),
                 None,
                 show=not_called,
+                on_readable=not_called,
                 say=not_called,
                 stop=stop,
                 began_at=0.0,
@@ -431,6 +432,26 @@ def test_a_missing_source_leaves_no_trace(refused, tmp_path):
     with refused(SourceError, tmp_path / "none.db") as fault:
         assert "it does not exist" in fault.message
     assert not (tmp_path / "data").exists()
+
+
+def test_the_caller_hears_of_a_readable_source_before_the_stream_starts(tmp_path, database):
+    def hear():
+        assert not (tmp_path / "data" / "nats").exists()
+        raise LookupError("heard")
+
+    with (
+        pytest.raises(LookupError, match="heard"),
+        open_import(
+            Settings(pipeline_data_dir=tmp_path / "data"),
+            ImportRequest(database, "default"),
+            None,
+            on_readable=hear,
+            say=not_called,
+            stop=Stop("the import was stopped"),
+            began_at=0.0,
+        ),
+    ):
+        pass
 
 
 def test_a_stop_before_the_copy_leaves_no_trace(refused, tmp_path, database):
