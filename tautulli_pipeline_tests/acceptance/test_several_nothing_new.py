@@ -198,7 +198,7 @@ def test_a_broken_server_keeps_neither_the_short_way_nor_the_statistics_from_the
     "change",
     [
         pytest.param("a deleted row", marks=pytest.mark.slow),
-        "wiped partitions",
+        pytest.param("wiped partitions", marks=pytest.mark.slow),
         pytest.param("a reset", marks=pytest.mark.slow),
     ],
 )
@@ -244,6 +244,7 @@ def test_fresh_covers_every_play(data_dir: Path) -> None:
     assert again.at == []
 
 
+@pytest.mark.slow
 def test_an_import_killed_at_the_second_server_is_resumed_there(data_dir: Path) -> None:
     before = dict(query(data_dir, COUNTS))
     for server in IDS[1:]:
