@@ -273,7 +273,10 @@ def run_dry_runs(chosen: Sequence[Settings], wanted: Wanted, *, as_json: bool) -
             return as_record(findings, settings.server, time.monotonic() - began_at)
 
         attempts.run(settings, attempt)
-        if isinstance(attempts.failures.get(settings.server), StoppedError):
+        failure = attempts.failures.get(settings.server)
+        if failure and not as_json:
+            print_line(f"{settings.server}: {attempts.in_short(settings)}")
+        if isinstance(failure, StoppedError):
             break
     facts = together([one | {"warehouse": compared.get(one["id"])} for one in attempts.summaries()])
     attempts.raise_first(facts)

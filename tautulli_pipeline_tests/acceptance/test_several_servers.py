@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -222,3 +223,45 @@ def test_a_new_data_directory_notes_why_a_server_could_not_be_imported(tmp_path:
     assert noted == ["import.lock", "servers/home/import.json"]
     status = run("status", data_dir=data_dir, **config).stdout
     assert status.startswith(f"home: failed: cannot read '{tmp_path}/home.db': it does not exist;")
+
+
+def lists(data_dir: Path, **servers: str) -> None:
+    """Write a file that lists these servers; the sources are followed by other keys."""
+    (data_dir / "pipeline.toml").write_text(
+        "".join(f'[[servers]]\nid = "{one}"\nsource = {rest}\n' for one, rest in servers.items())
+    )
+
+
+@pytest.mark.slow
+def test_ids_that_come_go_and_change_lose_and_double_nothing(data_dir: Path) -> None:
+    data_dir.mkdir()
+    home, cabin = '"../home.db"', '"../cabin.db"'
+    for server, plays in (("home", HOME), ("cabin", CABIN)):
+        write(data_dir.with_name(f"{server}.db"), plays)
+    lists(data_dir, home=home, cabin=cabin)
+    assert imported(data_dir=data_dir)["imported"] == 5
+
+    # The id has changed: with and without its earlier one.
+    lists(data_dir, house=home, cabin=cabin)
+    refused = run("import", "--json", data_dir=data_dir)
+    assert (refused.exit_code, refused.json["published"]) == (2, 0)
+    assert 'add replaces = ["home"] to house' in refused.json["hint"]
+    assert of_each(refused.json, "status") == {"house": "failed", "cabin": "completed"}
+    lists(data_dir, house=f'{home}\nreplaces = ["home"]', cabin=cabin)
+    renamed = imported(data_dir=data_dir)
+    assert (renamed["published"], renamed["unchanged"]) == (0, 5)
+
+    # One is removed, and added again with a new play.
+    lists(data_dir, house=f'{home}\nreplaces = ["home"]')
+    assert imported(data_dir=data_dir)["unchanged"] == 3
+    write(data_dir.with_name("cabin.db"), [*CABIN, play(3, user_id=5, title="Heat", started=9)])
+    lists(data_dir, house=f'{home}\nreplaces = ["home"]', cabin=cabin)
+    assert of_each(imported(data_dir=data_dir), "imported") == {"house": 0, "cabin": 1}
+
+    # The same history under two ids.
+    shutil.copy(data_dir.with_name("home.db"), data_dir.with_name("copy.db"))
+    lists(data_dir, house=f'{home}\nreplaces = ["home"]', cabin=cabin, copy='"../copy.db"')
+    twice = run("import", "--json", data_dir=data_dir)
+    assert (twice.exit_code, twice.json["published"]) == (2, 0)
+    assert "check the sources of house and copy" in twice.json["hint"]
+    assert query(data_dir, PLAYS) == [("cabin", 3), ("home", 3)]
