@@ -20,7 +20,7 @@ from rich.text import Text
 from tautulli_pipeline.cli.lines import print_line, print_notice
 from tautulli_pipeline.cli.reporting import print_json
 from tautulli_pipeline.errors import ConfigurationError
-from tautulli_pipeline.printable import json_for, without_controls
+from tautulli_pipeline.printable import json_for, lines_without_controls, without_controls
 from tautulli_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -72,13 +72,14 @@ def run_query(
 def _print_answer(database: Path, sql: str, *, as_csv: bool, as_json: bool) -> None:
     from tautulli_pipeline.reporting.querying import answer, copy_as_csv
 
-    if as_csv and copy_as_csv(database, sql, sys.stdout.buffer):
+    # A terminal would obey codes in names and titles.
+    if as_csv and not sys.stdout.isatty() and copy_as_csv(database, sql, sys.stdout.buffer):
         return
     with answer(database, sql) as found:
         if as_json:
             _print_json(found)
         elif as_csv:
-            writer = csv.writer(sys.stdout, lineterminator="\n")
+            writer = csv.writer(_EscapingForTerminal(), lineterminator="\n")
             writer.writerow(found.columns)
             writer.writerows(map(_in_csv, row) for row in chain.from_iterable(found.batches))
         else:
@@ -142,6 +143,13 @@ def _in_json(value: Any) -> Any:  # noqa: ANN401 - any value of DuckDB
     if isinstance(value, Decimal):
         return float(value)
     return value.hex() if isinstance(value, bytes) else str(value)
+
+
+class _EscapingForTerminal:
+    """Standard output, without codes that a terminal obeys if it is one."""
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(lines_without_controls(text) if sys.stdout.isatty() else text)
 
 
 def _in_csv(value: Any) -> Any:  # noqa: ANN401 - any value of DuckDB

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
-from typing import Any, BinaryIO, Final
+from typing import IO, Any, BinaryIO, Final
 
 import duckdb
 
@@ -73,46 +73,49 @@ def copy_as_csv(database: Path, sql: str, file: BinaryIO) -> bool:
         WarehouseError: another program writes the database.
         OSError: `file` cannot be written, or its reader has gone away.
     """
-    with _piped(file) as pipe, open_to_read(database, locked=True, output=pipe) as connection:
-        with _explained():
-            _require_reading(connection, sql)
-            selected = _in_csv(connection, sql)
-            if selected is not None:
-                connection.execute(
-                    f"COPY ({selected}) TO {quote_literal(pipe)} (FORMAT csv, HEADER)"
-                )
-        return selected is not None
-
-
-@contextmanager
-def _piped(file: BinaryIO) -> Iterator[str]:
-    """Yield the path of a pipe; what is written to it is copied to `file`."""
     source, target = os.pipe()
-    faults: list[OSError] = []
+    pipe = f"/dev/fd/{target}"
+    with (
+        os.fdopen(source, "rb", buffering=0) as reading,
+        os.fdopen(target, "wb", buffering=0) as writing,
+        open_to_read(database, locked=True, output=pipe) as connection,
+        _explained(),
+    ):
+        _require_reading(connection, sql)
+        selected = _in_csv(connection, sql)
+        if selected is not None:
+            copying = f"COPY ({selected}) TO {quote_literal(pipe)} (FORMAT csv, HEADER)"
+            _run_beside(connection, copying, writing, lambda: _pass_on(reading, file))
+    return selected is not None
 
-    def copy() -> None:
-        try:
-            with os.fdopen(source, "rb", buffering=0) as reading:
-                while chunk := reading.read(_CHUNK_BYTES):
-                    file.write(chunk)
-                file.flush()
-        except OSError as fault:
-            faults.append(fault)  # the writer fails too, because nobody reads the pipe any more
 
-    copying = Thread(target=copy, daemon=True)
-    copying.start()
-    failure: PipelineError | None = None
-    # Ctrl-C does not wait for the thread, which may wait for the reader of `file`.
-    with os.fdopen(target, "wb", buffering=0):
+def _pass_on(reading: IO[bytes], file: BinaryIO) -> None:
+    with reading:  # a writer is not left waiting
+        while chunk := reading.read(_CHUNK_BYTES):
+            file.write(chunk)
+    file.flush()
+
+
+def _run_beside(
+    connection: duckdb.DuckDBPyConnection, sql: str, writing: IO[bytes], pass_on: Callable[[], None]
+) -> None:
+    """Run a statement that writes to a pipe, and pass on what it writes.
+
+    It runs in a thread, because Ctrl-C does not reach it while it waits for a reader.
+    """
+
+    def run() -> None:
+        with writing:
+            connection.execute(sql)
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run)
         try:
-            yield f"/dev/fd/{target}"
-        except PipelineError as error:
-            failure = error
-    copying.join()
-    if faults:
-        raise faults[0]
-    if failure is not None:
-        raise failure
+            pass_on()
+        except BaseException:
+            connection.interrupt()
+            raise
+        running.result()
 
 
 def _in_csv(connection: duckdb.DuckDBPyConnection, sql: str) -> str | None:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import signal
+import sys
 import threading
 from datetime import datetime
 from pathlib import Path
@@ -124,6 +125,12 @@ def test_a_full_disk_ends_a_query_in_one_line(settings, monkeypatch):
         os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
 
 
+def test_csv_on_a_terminal_obeys_no_codes(settings, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    out = asked(settings, "SELECT title FROM plays WHERE row_id = 2", capsys, as_csv=True).out
+    assert out == 'title\n"a\\x1b[31m\\u202e""q"", \'x\'\n[red]b[/red]"\n'
+
+
 def test_a_password_in_the_environment_is_not_shown(settings, capsys, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://me:secret@proxy")
     out = asked(settings, "FROM duckdb_settings()", capsys, as_json=True).out
@@ -219,6 +226,21 @@ def test_ctrl_c_ends_a_query(settings, capsys):
             asked(settings, "SELECT sum(a * b) FROM range(10000000) x(a), range(9999) y(b)", capsys)
     finally:
         timer.join()
+
+
+def test_ctrl_c_ends_a_query_whose_reader_does_not_read(settings, monkeypatch):
+    reading, writing = os.pipe()
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    with os.fdopen(writing, "w") as output:
+        monkeypatch.setattr("sys.stdout", output)
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            run_query(
+                settings, "FROM range(1000000)", on_warehouse=False, as_csv=True, as_json=False
+            )
+        timer.join()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+    os.close(reading)
 
 
 def test_a_query_of_the_warehouse_sees_its_tables(settings, capsys):
