@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import date, time
 from decimal import Decimal
 from itertools import chain
 from pathlib import Path
@@ -130,18 +132,26 @@ def _print_json(found: Answer) -> None:
         separator = "\n"
         for row in chain.from_iterable(found.batches):
             fields = dict(zip(found.columns, row, strict=True))
-            text = orjson.dumps(fields, _in_json, _JSON).decode()
-            file.write(separator + json_for(sys.stdout, text))
+            file.write(separator + json_for(sys.stdout, _to_json(fields)))
             separator = ",\n"
         file.write("\n]}\n")
         file.seek(0)
         shutil.copyfileobj(file, sys.stdout)
 
 
+def _to_json(value: Any) -> str:  # noqa: ANN401 - any value of DuckDB
+    try:
+        return orjson.dumps(value, _in_json, _JSON).decode()
+    except TypeError:  # an integer of more than 64 bits, or a time of day with a zone
+        return json.dumps(value, default=_in_json, ensure_ascii=False, separators=(",", ":"))
+
+
 def _in_json(value: Any) -> Any:  # noqa: ANN401 - any value of DuckDB
     """Return what JSON has no type for as a number or as text."""
     if isinstance(value, Decimal):
         return float(value)
+    if isinstance(value, date | time):
+        return value.isoformat()
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
@@ -156,7 +166,7 @@ def _in_csv(value: Any) -> Any:  # noqa: ANN401 - any value of DuckDB
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | dict | tuple):
-        return orjson.dumps(value, _in_json, _JSON).decode()
+        return _to_json(value)
     return value.hex() if isinstance(value, bytes) else value
 
 
@@ -203,7 +213,7 @@ def _text(value: Any) -> Text:  # noqa: ANN401 - any value of DuckDB
     if isinstance(value, float):
         return Text(f"{value:.10g}")
     if isinstance(value, list | dict | tuple):
-        value = orjson.dumps(value, _in_json, _JSON).decode()
+        value = _to_json(value)
     # EXPLAIN draws its plan in lines.
     text = "\n".join(map(without_controls, str(value).split("\n")))
     cut = len(text) > _CHARACTERS_SHOWN and not text.startswith("┌")

@@ -79,6 +79,16 @@ def test_a_query_prints_csv(settings, capsys):
     assert [row for (row,) in csv.reader(io.StringIO(titles, newline=""))][2] == HOSTILE
 
 
+def test_values_that_json_libraries_refuse_are_printed(settings, capsys):
+    sql = f"SELECT {2**100}::HUGEINT AS a, [{2**90}::HUGEINT] AS b, true AS c"
+    printed = json.loads(asked(settings, sql, capsys, as_json=True).out)
+    assert printed["rows"] == [{"a": 2**100, "b": [2**90], "c": True}]
+    sql = "SELECT '12:00:00+02'::TIMETZ AS a, TIMESTAMP '2024-01-02 03:04:05' AS b"
+    printed = json.loads(asked(settings, sql, capsys, as_json=True).out)
+    assert printed["rows"] == [{"a": "12:00:00+02:00", "b": "2024-01-02T03:04:05"}]
+    assert f"[{2**90}]" in asked(settings, f"SELECT [{2**90}::HUGEINT] AS a", capsys).out
+
+
 @pytest.mark.parametrize(
     ("sql", "lines"),
     [
