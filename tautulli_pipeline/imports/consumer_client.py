@@ -174,9 +174,11 @@ class ConsumerClient:
         """Wait for its last batch, unless a second signal asks to end immediately."""
         deadline = time.monotonic() + _END_TIMEOUT_SECONDS
         while not self._stop.is_urgent and time.monotonic() < deadline:
-            self._listener.join(_POLL_SECONDS)  # its output ends when it ends
+            self._listener.join(_POLL_SECONDS)  # its output ends a moment before it does
             if not self._listener.is_alive():
-                return
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(_POLL_SECONDS)
+                    return
 
     @contextmanager
     def ended_after_failure(self) -> Iterator[None]:
