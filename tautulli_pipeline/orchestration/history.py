@@ -64,7 +64,8 @@ class DagsterHistory:
         self._elsewhere = elsewhere
         self._log_event = log_event or instance.report_runless_asset_event
         self.published: set[Partition] = set()
-        self._finished: dict[str, list[Finished]] = {}
+        # None until it is read. The object that records may not be the one that was planned with.
+        self._finished: dict[str, list[Finished]] | None = None
         self._carried: dict[str, str] = {}
 
     def grid(self) -> Grid | None:
@@ -91,16 +92,25 @@ class DagsterHistory:
             earlier: places that count as this one.
         """
         moved = dict.fromkeys(earlier, place)
-        versions = self._data_versions(self._names.stream_key)
-        self._finished = {key: _parse_all(text, moved) for key, text in versions.items()}
+        self._finished = self._read_finished(moved)
         if place is not None:
             self._carry_over(place, moved)
         found = {}
-        for key, publications in self._finished.items():
+        for key, publications in self._publications().items():
             to_place = (one for one in publications if place in {None, one.place})
             if (first := next(to_place, None)) is not None:
                 found[key] = first
         return found
+
+    def _read_finished(self, moved: Mapping[str, str | None]) -> dict[str, list[Finished]]:
+        versions = self._data_versions(self._names.stream_key)
+        return {key: _parse_all(text, moved) for key, text in versions.items()}
+
+    def _publications(self) -> dict[str, list[Finished]]:
+        """Return the publications of each partition to every place, the latest first."""
+        if self._finished is None:
+            self._finished = self._read_finished({})
+        return self._finished
 
     def _carry_over(self, place: str, moved: Mapping[str, str | None]) -> None:
         """Add the partitions of this place that are only recorded under other names."""
@@ -108,9 +118,9 @@ class DagsterHistory:
             contents = self._data_versions(names.history_key)
             for key, text in self._data_versions(names.stream_key).items():
                 known = [one for one in _parse_all(text, moved) if one.place == place]
-                own = self._finished.get(key, [])
+                own = self._publications().get(key, [])
                 if known and all(one.place != place for one in own):
-                    self._finished[key] = [*known, *own]
+                    self._publications()[key] = [*known, *own]
                     self._carried[key] = contents.get(key, known[0].content)
 
     def _recorded_elsewhere(self) -> list[Names]:
@@ -156,7 +166,7 @@ class DagsterHistory:
             self._record(self._instance.report_runless_asset_event, key, self._carried.pop(key))
 
     def _is_of_another(self, key: str, place: str) -> bool:
-        publications = self._finished.get(key, [])
+        publications = self._publications().get(key, [])
         return bool(publications) and all(one.place != place for one in publications)
 
     def _delete(self, keys: Iterable[str]) -> None:
@@ -177,9 +187,9 @@ class DagsterHistory:
 
     def record(self, receipt: Receipt, content: PartitionContent, finished: Finished) -> None:
         """Record a published partition of both assets."""
-        known = self._finished.get(content.key, [])
+        known = self._publications().get(content.key, [])
         others = [one for one in known if one.place != finished.place][: _MOST_PLACES - 1]
-        self._finished[content.key] = [finished, *others]
+        self._publications()[content.key] = [finished, *others]
         # A partition that is published again, because events were lost, counts once.
         self.published.add(content.partition)
         self._record(
@@ -200,7 +210,10 @@ class DagsterHistory:
     ) -> None:
         versions = {
             self._names.history_key: (digest, of_history),
-            self._names.stream_key: (_SEPARATOR.join(map(str, self._finished[key])), of_stream),
+            self._names.stream_key: (
+                _SEPARATOR.join(map(str, self._publications()[key])),
+                of_stream,
+            ),
         }
         for asset, (version, metadata) in versions.items():
             log_event(

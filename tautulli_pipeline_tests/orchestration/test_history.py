@@ -142,6 +142,17 @@ def test_a_recorded_partition_is_finished_and_counts_its_outcomes(instance):
     assert (facts["first_id"], facts["last_id"]) == (11, 12)
 
 
+def test_a_publication_to_one_server_keeps_those_to_others(instance):
+    """A run records with another object than the one that the import was planned with."""
+    content = PartitionContent(Grid(10).partition_of(1), 10, "digest")
+    for server in ("a", "b"):
+        done = Finished(f"import-{server}", f"{server}:digest")
+        DagsterHistory(instance).record(receipt_of(content), content, done)
+    for server in ("a", "b"):
+        found = DagsterHistory(instance).finished(server)
+        assert [one.import_id for one in found.values()] == [f"import-{server}"]
+
+
 def test_a_history_counts_only_the_partitions_it_recorded(instance):
     recording, other = DagsterHistory(instance), DagsterHistory(instance)
     recording.record(receipt_of(CONTENT), CONTENT, FINISHED)
