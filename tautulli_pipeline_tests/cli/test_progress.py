@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tautulli_pipeline.cli import progress as progress_module
-from tautulli_pipeline.cli.progress import open_progress, time_left
+from tautulli_pipeline.cli.progress import open_progress, showing_upgrade, time_left
 from tautulli_pipeline.imports.record import ImportRecord, Outcomes, Status
 
 RECORD = replace(
@@ -187,3 +187,18 @@ def test_messages_about_a_server_begin_with_its_name_where_there_is_no_terminal(
         "home: the stream is away",
         "cabin: the stream is away",
     ]
+
+
+def test_the_upgrade_of_the_warehouse_is_shown_from_its_first_part_on():
+    terminal, elsewhere, unneeded = Terminal(), io.StringIO(), io.StringIO()
+    for stream in (terminal, elsewhere):
+        with showing_upgrade(stream) as show:
+            for done in (0, 500, 1000):
+                show(done, 1000)
+    with showing_upgrade(unneeded):
+        pass
+    for stream in (terminal, elsewhere):
+        assert "the warehouse of version 0.1.0 is being upgraded" in stream.getvalue()
+    assert "upgraded 1,000 of 1,000 rows" in terminal.getvalue()
+    assert "%" not in elsewhere.getvalue()
+    assert unneeded.getvalue() == ""
