@@ -294,6 +294,7 @@ def test_an_import_reports_and_waits_for_a_server_that_is_away(
     assert_whole(served)
 
 
+@pytest.mark.slow
 def test_stop_before_the_copy_leaves_nothing(begin: Callable[..., Started], served: Served) -> None:
     with locked(served.database):  # the import waits some seconds for the lock
         started = begin()

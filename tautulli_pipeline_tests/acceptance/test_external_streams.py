@@ -193,10 +193,11 @@ def test_ctrl_c_stops_an_import_that_waits_for_its_server(
 @pytest.mark.parametrize(
     ("settings", "shown"),
     [
-        ({"max_msgs": 150}, "max_msgs 150"),
-        ({"max_bytes": 400_000}, "max_bytes 400000"),
+        pytest.param({"max_msgs": 150}, "max_msgs 150", id="max_msgs"),
+        pytest.param(
+            {"max_bytes": 400_000}, "max_bytes 400000", id="max_bytes", marks=pytest.mark.slow
+        ),
     ],
-    ids=["max_msgs", "max_bytes"],
 )
 def test_a_small_stream_that_drops_old_messages_loses_nothing(
     settings: dict[str, int], shown: str, few: Path, data_dir: Path, server: ExternalServer

@@ -132,6 +132,7 @@ def test_a_repeat_with_nothing_new_does_not_touch_the_warehouse(
         assert run("health", data_dir=data_dir).exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_repeat_with_nothing_new_ignores_what_a_notebook_wrote(
     source: Path, data_dir: Path
 ) -> None:

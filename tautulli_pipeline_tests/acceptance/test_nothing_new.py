@@ -184,7 +184,7 @@ def slow(change: Callable[[Path], object], covered: int) -> Any:
         slow(lambda folder: edit(folder / "tautulli.db", "UPDATE users SET email = 'a'"), 0),
         (lambda folder: edit(folder / "tautulli.db", "UPDATE session_history SET stopped = 9"), 25),
         slow(touch, 0),
-        (delete_a_row, 0),
+        slow(delete_a_row, 0),
         (wipe_partitions, PLAYS),
         (lambda folder: run("reset", data_dir=folder / "data"), PLAYS),
         pytest.param(

@@ -11,7 +11,7 @@ import pytest
 
 from tautulli_pipeline.demo.database import make_demo_database
 from tautulli_pipeline_tests.acceptance.conftest import Import, import_each
-from tautulli_pipeline_tests.command import outcomes, query
+from tautulli_pipeline_tests.command import imported, outcomes, query
 from tautulli_pipeline_tests.eras import (
     make_era_database,
     make_half_migrated_database,
@@ -33,12 +33,11 @@ FILLED_IN = {"section_id", "transcode_decision"}
 @pytest.fixture(scope="module")
 def databases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("eras")
-    paths = {name: folder / f"{name}.db" for name in (*ERAS, "damaged")}
+    paths = {name: folder / f"{name}.db" for name in ERAS}
     for tag in ("v1.0", "v1.3.0", "v2.0.0-beta"):
         make_era_database(paths[tag], tag, ROWS)
     make_one_jump_database(paths["one_jump"], ROWS)
     make_half_migrated_database(paths["half_migrated"], ["session_history_metadata"], ROWS)
-    make_demo_database(paths["damaged"], 45, damaged_rows=5)
     return paths
 
 
@@ -83,19 +82,18 @@ def test_every_cell_of_every_era_is_imported(
     assert [[as_text(value) for value in row] for row in stored] == expected
 
 
-def test_invalid_rows_become_dead_letters(
-    databases: dict[str, Path], imports: dict[str, Import]
-) -> None:
-    damaged = imports["damaged"]
+def test_invalid_rows_become_dead_letters(tmp_path: Path) -> None:
+    make_demo_database(database := tmp_path / "tautulli.db", 45, damaged_rows=5)
+    summary = imported(database, data_dir=tmp_path / "data")
     counts = {"total_records": 50, "processed": 50, "imported": 46, "rejected": 4}
-    assert outcomes(damaged.summary) == counts
+    assert outcomes(summary) == counts
     letters = query(
-        damaged.data_dir,
+        tmp_path / "data",
         "SELECT source_row_id, reason, origin, record::VARCHAR FROM dead_letters ORDER BY 1",
     )
     reasons = ["missing start", "missing user_id", "missing title", "missing title"]
     assert [letter[1:3] for letter in letters] == [(r, "session_history") for r in reasons]
-    history = {row["id"]: row for row in source_rows(databases["damaged"])}
+    history = {row["id"]: row for row in source_rows(database)}
     for row_id, _, _, record in letters:
         kept = json.loads(record)["session_history"]
         cells = {name: history[row_id][name] for name in kept}

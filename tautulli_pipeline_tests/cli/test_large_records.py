@@ -123,7 +123,10 @@ def test_the_beginning_of_a_message_is_not_replayed(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("as_json", [(), ("--json",)], ids=["text", "json"])
+@pytest.mark.parametrize(
+    "as_json",
+    [pytest.param((), id="text", marks=pytest.mark.slow), pytest.param(("--json",), id="json")],
+)
 def test_names_and_titles_cannot_control_the_terminal(
     tmp_path: Path, as_json: tuple[str, ...]
 ) -> None:
