@@ -30,6 +30,7 @@ from tautulli_pipeline.analytics.summary import Summary, summarize, write_summar
 from tautulli_pipeline.data_dir.consumer_lock import consumer_lock
 from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.data_dir.logs import log_to
+from tautulli_pipeline.errors import in_one_line
 from tautulli_pipeline.events.identity import global_guid, quote_literal
 from tautulli_pipeline.warehouse.schema import (
     SETTINGS,
@@ -45,12 +46,13 @@ _SQL: Final = Path(__file__).with_name("sql")
 _SETTINGS: Final[dict[str, Any]] = {
     **SETTINGS,
     "threads": 2,
-    "memory_limit": "256MB",
     "preserve_insertion_order": False,
     # Each join is written with its small side on the right. DuckDB's estimates are wrong by
     # factors here, and it would then keep a million wide rows in memory.
     "disabled_optimizers": "join_order,build_side_probe_side",
 }
+# The first is enough for a million plays, but not for a longer history or very long titles.
+_MEMORY_LIMITS: Final = ("256MB", "1GB", "4GB")
 # DuckDB looks for the log in another folder if a path holds `?`. With these settings, there is
 # none, but a build takes half as long again.
 _WITHOUT_LOG: Final[dict[str, Any]] = {
@@ -78,16 +80,28 @@ def build(request: Request) -> Built:
     with consumer_lock(layout, request.warehouse), log_to(layout.log("analytics")):
         _remove_leftovers(layout)
         _migrate_if_needed(request)
-        rows = _build_if_changed(request)
+        rows = _build_in_memory(request)
         built = Built(rows, round(time.monotonic() - began_at, 3))
         if rows is not None:
             _log.info("built the analytics of %d plays in %s s", rows["plays"], built.seconds)
     return built
 
 
-def _build_if_changed(request: Request) -> dict[str, int] | None:
+def _build_in_memory(request: Request) -> dict[str, int] | None:
+    """Build with as little memory as is enough."""
+    *limits, most = _MEMORY_LIMITS
+    for limit in limits:
+        try:
+            return _build_if_changed(request, limit)
+        except duckdb.OutOfMemoryException as error:
+            _log.info("the analytics need more than %s of memory: %s", limit, in_one_line(error))
+            _remove_leftovers(request.layout)
+    return _build_if_changed(request, most)
+
+
+def _build_if_changed(request: Request, memory_limit: str) -> dict[str, int] | None:
     layout, warehouse = request.layout, state_of(request.warehouse)
-    with _opened(request) as connection:
+    with _opened(request, memory_limit) as connection:
         found = Inputs(
             settings=digest_of_settings(request),
             warehouse=warehouse,
@@ -107,11 +121,13 @@ def _build_if_changed(request: Request) -> dict[str, int] | None:
 
 
 @contextmanager
-def _opened(request: Request) -> Iterator[duckdb.DuckDBPyConnection]:
+def _opened(
+    request: Request, memory_limit: str = _MEMORY_LIMITS[0]
+) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open the warehouse to read, with a connection that other files can be attached to."""
-    spill = {"temp_directory": f"{request.layout.analytics}.tmp"}
+    memory = {"temp_directory": f"{request.layout.analytics}.tmp", "memory_limit": memory_limit}
     log = _WITHOUT_LOG if "?" in str(request.data_dir) else {}
-    with duckdb.connect(config={**_SETTINGS, **spill, **log}) as connection:
+    with duckdb.connect(config={**_SETTINGS, **memory, **log}) as connection:
         path = quote_literal(str(request.warehouse))
         with explained(request.warehouse, "read"):
             connection.execute(f"ATTACH {path} AS warehouse (TYPE duckdb, READ_ONLY)")

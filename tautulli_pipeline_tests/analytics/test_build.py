@@ -227,6 +227,19 @@ def test_a_failed_build_leaves_the_old_file_and_the_next_one_makes_up_for_it(fol
     assert not list(folder.glob("analytics.duckdb.*"))
 
 
+def test_a_build_that_needs_more_memory_gets_it(folder, monkeypatch):
+    add_play(folder)
+    with monkeypatch.context() as patched:
+        patched.setattr("tautulli_pipeline.analytics.build._MEMORY_LIMITS", ("4MB", "5MB"))
+        with pytest.raises(duckdb.OutOfMemoryException):
+            build(request_for(folder))
+    assert count(folder) == 2
+    monkeypatch.setattr("tautulli_pipeline.analytics.build._MEMORY_LIMITS", ("4MB", "256MB"))
+    assert build(request_for(folder)).rows is not None
+    assert count(folder) == 3
+    assert not list(folder.glob("analytics.duckdb.*"))
+
+
 @pytest.mark.parametrize("moment", ["streams_by.sql", "about.sql"])
 def test_a_build_that_is_killed_leaves_the_old_file_whole(folder, moment):
     add_play(folder)
