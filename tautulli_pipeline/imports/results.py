@@ -12,7 +12,9 @@ def headline(record: ImportRecord) -> str:
     if record.status is Status.COMPLETED:
         if outcomes.imported:
             speed = f"{record.summary()['records_per_second']:,.0f} plays/s"
-            return f"imported {_plays(outcomes.imported)} from {record.source} in {after} ({speed})"
+            return f"{in_short(record)} from {record.source} in {after} ({speed})"
+        if outcomes.revised:
+            return f"{in_short(record)} of {record.source} in {after}; there are no new ones"
         if record.total_records:
             return f"no new plays among {_plays(record.total_records)} of {record.source} ({after})"
         if record.unchanged:
@@ -26,8 +28,11 @@ def headline(record: ImportRecord) -> str:
 
 def in_short(record: ImportRecord) -> str:
     """Return a few words about a completed import."""
-    if record.outcomes.imported:
-        return f"imported {_plays(record.outcomes.imported)}"
+    imported, corrected = record.outcomes.imported, record.outcomes.revised
+    if imported:
+        return f"imported {_plays(imported)}" + (f", corrected {corrected:,}" if corrected else "")
+    if corrected:
+        return f"corrected {_plays(corrected)}"
     return "no new plays" if record.total_records else "nothing new"
 
 

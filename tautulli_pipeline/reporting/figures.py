@@ -97,6 +97,7 @@ class Point:
     value: float
 
 
+_MOST_YEARS: Final = 50
 _RANKED: Final = {
     "shows": ('"show"', "media = 'TV'"),
     "films": ("full_title || coalesce(' (' || year || ')', '')", "media = 'Movies'"),
@@ -297,7 +298,10 @@ class Figures:
         """)
 
     def _points(self, sql: str) -> list[Point]:
-        return [Point(*row) for row in self._rows(sql)]
+        points = [Point(*row) for row in self._rows(sql)]
+        # A clock that was wrong once must not stretch a chart over centuries.
+        newest = max((point.day.year for point in points), default=0)
+        return [point for point in points if point.day.year > newest - _MOST_YEARS]
 
     def _rows(self, sql: str, **parameters: object) -> list[Any]:
         return self._connection.execute(sql, parameters).fetchall()

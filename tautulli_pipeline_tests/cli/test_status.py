@@ -89,6 +89,14 @@ def test_a_summary_includes_plays_outside_the_import(capsys):
             "no new plays among 5 plays of /media/tautulli.db (10.0 s)",
         ),
         (
+            {"total_records": 5, "outcomes": Outcomes(duplicates_database=5, revised=1)},
+            "corrected 1 play of /media/tautulli.db in 10.0 s; there are no new ones",
+        ),
+        (
+            {"total_records": 9, "outcomes": Outcomes(imported=4, duplicates_cache=5, revised=2)},
+            "imported 4 plays, corrected 2 from /media/tautulli.db in 10.0 s (1 plays/s)",
+        ),
+        (
             {"total_records": 0, "outcomes": NOTHING, "unchanged": 300},
             "nothing new: 300 plays of /media/tautulli.db are unchanged",
         ),

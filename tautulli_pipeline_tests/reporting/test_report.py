@@ -176,6 +176,14 @@ def test_what_has_no_meaning_is_left_out(tmp_path, plays, shown, absent):
         assert words not in (html if words.startswith("<") else text), words
 
 
+def test_a_clock_that_was_wrong_once_does_not_stretch_the_chart(tmp_path):
+    plays = [play(n, started=1_600_000_000 + n * 40 * DAY) for n in range(1, 30)]
+    html = report_of(data_dir_with([*plays, play(30, started=-62_000_000_000)], tmp_path, USERS))
+    assert "30 plays" in text_of(html)
+    assert "Plays that started in each year." in text_of(html)
+    assert len(html) < 100_000
+
+
 @pytest.mark.parametrize("name", ["other-account", " OTHER-account", f" {OTHER.lower()} "])
 def test_a_person_is_found_by_login_and_in_any_case(data_dir, name):
     text = text_of(report_of(data_dir, user=name))
