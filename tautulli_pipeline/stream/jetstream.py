@@ -49,7 +49,7 @@ class JetStream:
         identity: the id of the stream found or created by `prepare`, see `stream_id`.
         limits: the limits of that stream.
         message_limit: the largest message that it takes.
-        unanswered: set once what is asked now will not be answered; another event follows.
+        unanswered: set when requests sent so far will get no answer; then replaced by a new event.
         on_wait: called with the reason for each wait; may raise to abort it.
     """
 

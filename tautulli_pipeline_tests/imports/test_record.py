@@ -423,7 +423,7 @@ def test_a_new_import_is_pending(log):
 
 
 def test_an_import_that_another_one_has_followed_is_not_resumable(tmp_path):
-    """Its receipts would be kept for ever."""
+    """Otherwise, its receipts would never be deleted."""
     text = '[[servers]]\nid = "home"\nsource = "a.db"\nreplaces = ["default"]\n'
     settings = Settings(pipeline_data_dir=tmp_path)
     ImportLog(tmp_path).write(record(Status.FAILED, import_id="without-the-file"))
