@@ -105,6 +105,28 @@ def outcomes(summary: dict[str, Any]) -> dict[str, int]:
     return {name: count for name, count in flat.items() if count}
 
 
+def short_run(*arguments: object, data_dir: Path) -> tuple[set[str], float]:
+    """Run a command in a process; return which large libraries it loaded, and its CPU seconds."""
+    program = (
+        "import json, sys, time\n"
+        "from tautulli_pipeline.cli.app import application\n"
+        "from tautulli_pipeline.cli.faults import run_reporting_faults\n"
+        "assert run_reporting_faults(application, sys.argv[1:]) == 0\n"
+        "print(json.dumps([[*sys.modules], time.process_time()]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        env=environment(data_dir),
+        cwd=data_dir.parent,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    modules, seconds = json.loads(done.stdout.splitlines()[-1])
+    large = {"dagster", "duckdb", "nats", "pyarrow", "pandas", "numpy", "sqlalchemy"}
+    return large.intersection(modules), seconds
+
+
 def query(data_dir: Path, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
     """Query the warehouse and return the rows."""
     with duckdb.connect(data_dir / "playback.duckdb", read_only=True) as connection:

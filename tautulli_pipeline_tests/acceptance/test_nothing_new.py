@@ -6,8 +6,6 @@ import asyncio
 import json
 import shutil
 import sqlite3
-import subprocess
-import sys
 import time
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -24,7 +22,7 @@ from tautulli_pipeline.orchestration.instance import open_instance
 from tautulli_pipeline.orchestration.names import ONLY
 from tautulli_pipeline.stream.server import embedded_server
 from tautulli_pipeline_tests.cases import make_database, play
-from tautulli_pipeline_tests.command import environment, imported, nothing_runs, query, run
+from tautulli_pipeline_tests.command import imported, nothing_runs, query, run, short_run
 from tautulli_pipeline_tests.external_server import external_server
 
 if TYPE_CHECKING:
@@ -90,24 +88,10 @@ def test_a_repeat_takes_the_short_way_with_the_same_result(folder):
 
 def test_the_short_way_loads_neither_dagster_nor_duckdb_nor_nats(folder):
     assert is_short(folder)
-    heavy = {"dagster", "duckdb", "nats", "pyarrow", "pandas", "numpy", "sqlalchemy"}
-    program = (
-        "import sys; from tautulli_pipeline.cli.app import application\n"
-        "from tautulli_pipeline.cli.faults import run_reporting_faults\n"
-        "assert run_reporting_faults(application, sys.argv[1:]) == 0\n"
-        f"print(sorted({heavy} & sys.modules.keys()))"
-    )
     with looked(folder / "data") as found:
-        done = subprocess.run(
-            [sys.executable, "-c", program, "import", folder / "tautulli.db"],
-            env=environment(folder / "data"),
-            cwd=folder,
-            check=True,
-            capture_output=True,
-            text=True,
-        )
+        loaded, _ = short_run("import", folder / "tautulli.db", data_dir=folder / "data")
     assert not found[0]
-    assert done.stdout.splitlines()[-1] == "[]"
+    assert loaded == set()
 
 
 def test_status_and_health_show_that_a_repeat_found_nothing_new(folder):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import subprocess
-import sys
 import time
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -22,11 +20,11 @@ from tautulli_pipeline.orchestration.instance import open_instance
 from tautulli_pipeline.orchestration.names import Names
 from tautulli_pipeline_tests.cases import insert_rows, make_database, play
 from tautulli_pipeline_tests.command import (
-    environment,
     imported,
     nothing_runs,
     query,
     run,
+    short_run,
     start,
     wait_until,
 )
@@ -139,22 +137,9 @@ def test_a_repeat_takes_the_short_way_with_the_same_result(data_dir: Path) -> No
 
 
 def test_the_short_way_loads_neither_dagster_nor_duckdb_nor_nats(data_dir: Path) -> None:
-    heavy = {"dagster", "duckdb", "nats", "pyarrow", "pandas", "numpy", "sqlalchemy"}
-    program = (
-        "import sys, time; from tautulli_pipeline.cli.app import application\n"
-        "from tautulli_pipeline.cli.faults import run_reporting_faults\n"
-        "assert run_reporting_faults(application, sys.argv[1:]) == 0\n"
-        f"print(sorted({heavy} & sys.modules.keys()), time.process_time() < 1.5)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, "import"],
-        env=environment(data_dir),
-        cwd=data_dir.parent,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout.splitlines()[-1] == "[] True"
+    loaded, seconds = short_run("import", data_dir=data_dir)
+    assert loaded == set()
+    assert seconds < 1.5
 
 
 def test_only_servers_with_new_plays_are_imported_and_the_statistics_are_built_once(
