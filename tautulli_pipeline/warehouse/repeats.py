@@ -64,8 +64,10 @@ _VERSIONS: Final = f"""
 """
 _LOGGED: Final = """
     SELECT matched_event_id::VARCHAR, {server} AS server, discarded_event_id::VARCHAR,
-        content_hash, created_at, stream_sequence
-    FROM dedupe_audit_log WHERE matched_event_id IN (SELECT unnest($plays::UUID[]))
+        content_hash, created_at, stream_sequence, coalesce(from_older_file, false)
+    FROM dedupe_audit_log
+    WHERE matched_event_id IN (SELECT unnest($plays::UUID[]))
+        AND content_hash IS NOT NULL  -- it is NULL in rows of version 0.1.0
     ORDER BY created_at, stream_sequence
 """
 _INSERT_REVISIONS: Final = f"""
@@ -81,8 +83,9 @@ _INSERT_AUDIT: Final = f"""
         i.source AS discarded_source, i.server_id AS discarded_server_id,
         i.subject AS discarded_subject, d.event_id::UUID AS matched_event_id,
         d.source AS matched_source, a.matched_server_id, d.layer AS dedupe_layer,
-        d.reason AS dedupe_reason, a.content_differs, a.content_hash, i.source_row_id,
-        i.import_id, $stream AS stream_id, i.sequence AS stream_sequence, $now AS created_at
+        d.reason AS dedupe_reason, a.content_differs, a.content_hash, a.from_older_file,
+        i.source_row_id, i.import_id, $stream AS stream_id, i.sequence AS stream_sequence,
+        $now AS created_at
     FROM auditing a JOIN discarded d USING (position) JOIN incoming i USING (position)
     JOIN messages m USING (position)
 """
@@ -160,6 +163,22 @@ class _Version(NamedTuple):
         return self.compared == repeat.compared and same_group and same_number
 
 
+class _Logged(NamedTuple):
+    """A row of the audit log about a play."""
+
+    server: str
+    event_id: str
+    content_hash: int
+    at: datetime
+    stream_sequence: int
+    from_older_file: bool
+
+    @property
+    def spoke_at(self) -> tuple[datetime, int]:
+        """As of a version."""
+        return self.at, self.stream_sequence
+
+
 @dataclass
 class _Play:
     """What is stored about a play.
@@ -168,30 +187,30 @@ class _Play:
         versions: the first version and the revisions, in order.
         logged: servers and hashes of the contents in the audit log.
         reported: event ids and hashes of the contents in the audit log.
-        said: by event id, the hash of the content that was last logged, and when.
+        said: by server and event id, the content that was last logged; what an older file said
+            does not count.
     """
 
     versions: list[_Version] = field(default_factory=list)
     logged: set[tuple[str, int]] = field(default_factory=set)
     reported: set[tuple[str, int]] = field(default_factory=set)
-    said: dict[str, tuple[tuple[datetime, int], int]] = field(default_factory=dict)
+    said: dict[tuple[str, str], _Logged] = field(default_factory=dict)
 
-    def log(
-        self, server: str, event_id: str, content_hash: int, spoke_at: tuple[datetime, int]
-    ) -> None:
+    def log(self, row: _Logged) -> None:
         """Remember a row of the audit log."""
-        self.logged.add((server, content_hash))
-        self.reported.add((event_id, content_hash))
-        self.said[event_id] = (spoke_at, content_hash)
+        self.logged.add((row.server, row.content_hash))
+        self.reported.add((row.event_id, row.content_hash))
+        if not row.from_older_file:
+            self.said[row.server, row.event_id] = row
 
     def has_said(self, repeat: _Repeat) -> bool:
         """Whether this is what the same row has said last, while another row spoke."""
         if self.versions[-1].event_id == repeat.event_id:
             return False
         own = next((v for v in reversed(self.versions) if v.event_id == repeat.event_id), None)
-        logged = self.said.get(repeat.event_id)
-        if logged is not None and (own is None or logged[0] > own.spoke_at):
-            return logged[1] == repeat.content_hash
+        logged = self.said.get((repeat.server, repeat.event_id))
+        if logged is not None and (own is None or logged.spoke_at > own.spoke_at):
+            return logged.content_hash == repeat.content_hash
         return own is not None and own.has_content_of(repeat)
 
     def has_logged(self, repeat: _Repeat) -> bool:
@@ -260,9 +279,8 @@ class Repeats:
         for version in found:
             self._plays[version.play_id].versions.append(version)
         logged = _LOGGED.format(server=self.servers.sql("discarded_server_id"))
-        for play_id, server, event_id, content_hash, *at in self._rows(logged, plays=plays):
-            if content_hash is not None:  # as in rows of version 0.1.0
-                self._plays[play_id].log(server, event_id, content_hash, (at[0], at[1]))
+        for play_id, *row in self._rows(logged, plays=plays):
+            self._plays[play_id].log(_Logged(*row))
 
     def _versions(self, nearby: str) -> str:
         return _VERSIONS.format(nearby=nearby)
@@ -309,8 +327,6 @@ class Repeats:
         # Only other producers give one id to different plays.
         is_same_play = (repeat.user_id, repeat.started_at) == (newest.user_id, newest.started_at)
         is_entitled = repeat.source in {identity.SOURCE, newest.source}
-        start = repeat.newest_start
-        is_of_older_file = start is not None and start < self.newest.get(server, 0)
         is_redelivered = (
             newest.stream_id == self.stream_id and newest.stream_sequence >= repeat.sequence
         )
@@ -318,8 +334,13 @@ class Repeats:
             repeat.server == server
             and is_same_play
             and is_entitled
-            and not (is_of_older_file or is_redelivered)
+            and not (self._is_from_older_file(repeat) or is_redelivered)
         )
+
+    def _is_from_older_file(self, repeat: _Repeat) -> bool:
+        """Whether a newer file of the same server has spoken before."""
+        start = repeat.newest_start
+        return start is not None and start < self.newest.get(repeat.server, 0)
 
     def _is_highest(self, repeat: _Repeat, newest: _Version) -> bool:
         """Whether no row with a higher id is the same play, as far as this import has shown."""
@@ -352,15 +373,23 @@ class Repeats:
         self._filling.append(filled._asdict())
 
     def _log(self, repeat: _Repeat, play: _Play) -> None:
-        spoke_at = (self.now, repeat.sequence)
-        play.log(repeat.server, repeat.event_id, repeat.content_hash, spoke_at)
+        row = _Logged(
+            repeat.server,
+            repeat.event_id,
+            repeat.content_hash,
+            self.now,
+            repeat.sequence,
+            self._is_from_older_file(repeat),
+        )
+        play.log(row)
         first = play.versions[0]
         self._auditing.append(
             {
                 "position": repeat.position,
                 "matched_server_id": first.server_id,
                 "content_differs": not first.has_content_of(repeat),
-                "content_hash": repeat.content_hash,
+                "content_hash": row.content_hash,
+                "from_older_file": row.from_older_file,
             }
         )
 
@@ -407,6 +436,7 @@ _AUDITING: Final = pa.schema(
         ("matched_server_id", pa.string()),
         ("content_differs", pa.bool_()),
         ("content_hash", pa.uint64()),
+        ("from_older_file", pa.bool_()),
     ]
 )
 _FILLING: Final = pa.schema(

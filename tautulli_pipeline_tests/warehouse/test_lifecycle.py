@@ -57,7 +57,7 @@ BACKUP, CURRENT = 1_600_000_000, 1_700_000_000
 def produced_by(source, number, **fields):
     """Return a producer's event for a play; each producer uses a different id."""
     item, user, second = PLAYS[number]
-    offset = {OWN: 0, "plex": 100, "jellyfin": 200}[source]
+    offset = {OWN: 0, "plex": 1_000_000, "jellyfin": 2_000_000}[source]
     given = {
         "event_id": uuid_of(offset + number),
         "source": source,
@@ -90,7 +90,7 @@ class File:
         self.server = server
         self.titles = dict.fromkeys(range(len(PLAYS)), "A")
         self.renumbered = self.rebuilt = 0
-        self.published = None
+        self.published = {}
 
     def event(self, number, title=None):
         row_id = number + 1 + 20 * self.renumbered
@@ -167,14 +167,14 @@ class Lifecycle(RuleBasedStateMachine):
         import_id = f"import-{len(self.receipts) + 1}"
         file, newest_start = self.files[server], BACKUP if backup else CURRENT
         events = {number: file.event(number, backup) for number in sorted(numbers)}
-        state = (backup, file.renumbered, file.rebuilt, *file.titles.values())
-        has_changed = file.published not in {None, state}
-        file.published = state
         receipt = []
-        for content in events.values():
+        for number, content in events.items():
             found = content_hash(content)
             message_id = f"{content['event_id']}:{server}"
-            message_id += f":{found}:{import_id}" if has_changed else ""
+            # Each row is a partition of its own.
+            if file.published.setdefault(number, found) != found:
+                message_id += f":{found}:{import_id}"
+            file.published[number] = found
             receipt.append(
                 {
                     "source_row_id": content["source_row_id"],
