@@ -201,13 +201,15 @@ class Import:
             Destination(server_id, warehouse_id, stream_id)
             for server_id in dict.fromkeys((self.request.server_id, *self.settings.own_ids))
         )
+        finished = history.finished(place.place, [one.place for one in earlier])
         self._plan = make_plan(
             self.contents,
-            history.finished(place.place, [one.place for one in earlier]),
+            finished,
             place,
             record.import_id,
             fresh=record.fresh,
             chosen=self._chosen,
+            begun=self.running.half_published(finished),
         )
         if self._plan.work and self.source.may_have_changed:
             # What is published must be what was planned.

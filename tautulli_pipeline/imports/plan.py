@@ -122,6 +122,7 @@ def make_plan(
     *,
     fresh: bool,
     chosen: Container[str] | None = None,
+    begun: Container[str] = (),
 ) -> Plan:
     """Compare the partitions of the source with the finished ones.
 
@@ -132,6 +133,8 @@ def make_plan(
         import_id: this import; it also covers what it finished in an earlier attempt.
         fresh: cover every partition, including those that another import finished.
         chosen: publish exactly these partitions, finished or not.
+        begun: partitions of which a part may have been published since they were finished, so
+            that they are due whatever they contain now.
     """
     found, versions, work = {}, {}, []
     covered, current = set(), set()
@@ -140,7 +143,7 @@ def make_plan(
         found[key] = content
         versions[key] = destination.version(content)
         last = finished.get(key)
-        is_current = last is not None and last.version == versions[key]
+        is_current = last is not None and last.version == versions[key] and key not in begun
         is_own = last is not None and last.import_id == import_id
         is_outstanding = not is_current or (fresh and not is_own)
         is_due = is_outstanding if chosen is None else key in chosen

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from tautulli_pipeline.errors import StoppedError, in_one_line
 from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Outcomes, Status
 
 if TYPE_CHECKING:
-    from tautulli_pipeline.imports.plan import Plan
+    from tautulli_pipeline.imports.plan import Finished, Plan
     from tautulli_pipeline.imports.receipts import Receipt
 
 _log = logging.getLogger(__name__)
@@ -65,6 +65,15 @@ class RunningImport:
         if self._record.ended_at is not None:
             return self._record
         return replace(self._record, elapsed_seconds=time.monotonic() - self._began_at)
+
+    def half_published(self, finished: Mapping[str, Finished]) -> set[str]:
+        """Return the finished partitions that the last import began again and did not finish."""
+        last, record = self._last, self._record
+        if last is None or not last.resumable or last.server_id not in {"", record.server_id}:
+            return set()
+        known = {last.import_id, record.import_id}
+        begun = finished.keys() & set(last.covered)
+        return {key for key in begun if finished[key].import_id not in known}
 
     def cover(self, plan: Plan) -> None:
         """Record what the import covers."""

@@ -24,7 +24,8 @@ from tautulli_pipeline.warehouse.matching import SAME_PLAY
 _NAME: Final = "concat($stream, ':', i.sequence)"
 _ID: Final = f"CAST({identity.uuid_of_name(_NAME)} AS UUID)"
 
-# The newest content of a play has the same bytes, and its hash is stored.
+# The newest content of a play has the same bytes, and its hash is stored. After other content of
+# the same play in this batch, it is no longer the newest.
 _INEXACT: Final = """
     SELECT d.position FROM discarded d JOIN incoming i USING (position)
     JOIN messages m USING (position)
@@ -35,10 +36,11 @@ _INEXACT: Final = """
         SELECT id, max_by({{'bytes': payload_hash, 'content': content_hash}}, revision) AS newest
         FROM playback_revisions WHERE id IN (SELECT event_id::UUID FROM discarded) GROUP BY id
     ) v ON v.id = d.event_id::UUID
-    WHERE NOT coalesce(
+    QUALIFY bool_or(NOT coalesce(
         hash(m.body) = CASE WHEN v.id IS NULL THEN t.payload_hash ELSE v.newest.bytes END
         AND (i.content_hash IS NULL OR i.content_hash =
             CASE WHEN v.id IS NULL THEN t.content_hash ELSE v.newest.content END), false)
+    ) OVER (PARTITION BY d.event_id ORDER BY d.position)
 """
 _REPEATS: Final = f"""
     SELECT d.position, d.layer, d.reason, d.event_id AS play_id, i.id AS event_id,
@@ -250,7 +252,7 @@ class Repeats:
     _filling: list[dict[str, Any]] = field(default_factory=list)
 
     def inexact(self, duplicates: Mapping[int, Match]) -> list[int]:
-        """Return the positions of those that are not exactly the newest content of their play."""
+        """Return the positions of those that may not equal the newest content of their play."""
         rows = [{"position": position, **match._asdict()} for position, match in duplicates.items()]
         self.connection.register("discarded", pa.Table.from_pylist(rows))
         sql = _INEXACT.format(nearby=self.nearby)

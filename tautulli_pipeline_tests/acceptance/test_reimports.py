@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 
+from tautulli_pipeline.imports.receipts import ReceiptFolder
 from tautulli_pipeline.stream.server import embedded_server
 from tautulli_pipeline_tests.cases import DEFAULT_STARTED_AT, Play, make_database, play
-from tautulli_pipeline_tests.command import imported, nothing_runs, outcomes, query
+from tautulli_pipeline_tests.command import imported, nothing_runs, outcomes, query, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,3 +122,22 @@ def test_duplicates_on_the_stream_are_published_again_if_the_table_lacks_them(
         again = imported(database, data_dir=data_dir)
         assert outcomes(again) == {"total_records": 25, "processed": 25, "imported": 25}
         assert query(data_dir, CONTENT) == before
+
+
+def test_an_edit_that_was_half_published_and_taken_back_does_not_stay(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = write(data_dir, PLAYS)
+    imported(database, "--batch-size", 10, data_dir=data_dir)
+    write(data_dir, PLAYS | {5: play(5, title="Edited")})
+    with monkeypatch.context() as patch:
+        # As if it were killed after the events of a partition and before its record.
+        patch.setattr(ReceiptFolder, "write", Mock(side_effect=OSError(28, "the disk is full")))
+        assert run("import", database, data_dir=data_dir).exit_code == 2
+
+    write(data_dir, PLAYS)
+    again = imported(database, data_dir=data_dir)
+    assert outcomes(again)["unchanged"] == 15
+    newest = "SELECT title FROM playback_revisions WHERE source_row_id = 5 ORDER BY revision"
+    assert query(data_dir, newest) == [("Edited",), ("Film 5",)]
+    assert outcomes(imported(database, data_dir=data_dir)) == {"unchanged": 25}

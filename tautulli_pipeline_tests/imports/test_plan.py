@@ -28,8 +28,10 @@ def finished_by(import_id, *contents, destination=HERE):
     return {c.key: Finished(import_id, destination.version(c)) for c in contents}
 
 
-def plan_of(finished, *, destination=HERE, contents=CONTENTS, fresh=False, chosen=None):
-    return make_plan(contents, finished, destination, "now", fresh=fresh, chosen=chosen)
+def plan_of(finished, *, destination=HERE, contents=CONTENTS, fresh=False, chosen=None, begun=()):
+    return make_plan(
+        contents, finished, destination, "now", fresh=fresh, chosen=chosen, begun=begun
+    )
 
 
 def work(*contents, changed=()):
@@ -222,3 +224,10 @@ def test_lost_rows_of_partitions_that_are_not_due_are_published_again_too():
 
 def test_nothing_is_published_again_if_nothing_is_lost():
     assert plan_of({}).again({}) == ()
+
+
+def test_a_partition_that_was_begun_again_is_due_although_its_content_is_the_finished_one():
+    finished = finished_by("before", *CONTENTS)
+    plan = plan_of(finished, begun={SECOND.key})
+    assert plan.work == work(SECOND, changed=[SECOND])
+    assert counts(plan) == (SECOND.rows, FIRST.rows + THIRD.rows, 0)

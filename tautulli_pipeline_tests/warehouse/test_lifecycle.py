@@ -193,6 +193,17 @@ class Lifecycle(RuleBasedStateMachine):
     def edit(self, server, numbers, title):
         self.files[server].titles |= dict.fromkeys(numbers, title)
 
+    @rule(
+        server=st.sampled_from(SERVERS),
+        number=st.integers(0, len(PLAYS) - 1),
+        titles=st.lists(st.sampled_from(TITLES), min_size=2, max_size=3),
+    )
+    def publish_edits(self, server, number, titles):
+        """Publish a row after each of several edits, so that one batch may have all of them."""
+        for title in titles:
+            self.edit(server, {number}, title)
+            self.publish_an_import({number}, server, None)
+
     @rule(server=st.sampled_from(SERVERS))
     def merge(self, server):
         """Renumber all rows, as a merge of databases in Tautulli does."""
@@ -331,7 +342,8 @@ class Lifecycle(RuleBasedStateMachine):
         )
         spoken = {}
         for content, import_id, header in self.stream[: self.committed]:
-            if import_id is not None and int(header.split()[1]) == CURRENT:
+            is_of_backup = import_id is not None and int(header.split()[1]) == BACKUP
+            if content["source"] == OWN and not is_of_backup:
                 spoken[content["server_id"], _play(content)] = content["title"]
         restored = {_play(self.contents[event_id]) for event_id in self.restored}
         for server, item, user, second, first, sequence, newest in found:
