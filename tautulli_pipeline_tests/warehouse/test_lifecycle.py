@@ -342,9 +342,11 @@ class Lifecycle(RuleBasedStateMachine):
         )
         spoken = {}
         for content, import_id, header in self.stream[: self.committed]:
-            is_of_backup = import_id is not None and int(header.split()[1]) == BACKUP
-            if content["source"] == OWN and not is_of_backup:
-                spoken[content["server_id"], _play(content)] = content["title"]
+            play = content["server_id"], _play(content)
+            if import_id is not None and int(header.split()[1]) == CURRENT:
+                spoken[play] = content["title"]
+            elif import_id is None and content["source"] == OWN:
+                spoken.pop(play, None)  # it speaks too, but a backup may speak after it
         restored = {_play(self.contents[event_id]) for event_id in self.restored}
         for server, item, user, second, first, sequence, newest in found:
             play = play_of(server, item.rstrip("x"), user, second)
