@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings as hypothesis_settings
 
-# Other processes of the suite can delay any example.
-hypothesis_settings.register_profile("suite", deadline=None)
+# Other processes of the suite can delay any example. Every run tries the same examples, so that a
+# test fails only if something has changed; `--hypothesis-profile=random` tries others.
+hypothesis_settings.register_profile("suite", deadline=None, derandomize=True)
+hypothesis_settings.register_profile("random", deadline=None)
 hypothesis_settings.load_profile("suite")
 
 if TYPE_CHECKING:
