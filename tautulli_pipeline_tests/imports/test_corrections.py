@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from contextlib import closing
 
@@ -165,6 +166,17 @@ def test_a_renumbered_play_is_logged_once(imports, path):
     assert imports.query(AUDIT) == once
     assert imports.query(COUNT) == [(5,)]
     assert imports.query("SELECT count(*) FROM playback_revisions") == [(0,)]
+
+
+def test_a_correction_arrives_that_an_older_file_has_said_before(imports, path, tmp_path):
+    imports.run(path)
+    right = "UPDATE session_history_metadata SET title = 'Right' WHERE id = 102"
+    renumbered(path, 100, right)
+    backup = shutil.copy(path, tmp_path / "backup.db")
+    edit(backup, "DELETE FROM session_history WHERE id = 105")
+    assert "revised" not in imports.run(backup)
+    assert imports.run(path)["revised"] == 1
+    assert imports.newest("title")[1] == "Right"
 
 
 def test_a_correction_after_renumberings_finds_its_play(imports, path):

@@ -197,3 +197,12 @@ def test_a_message_twice_in_a_batch_counts_once(warehouse):
 def test_an_empty_batch_writes_nothing(warehouse):
     write(writer(warehouse))
     assert sequences(warehouse) == audit(warehouse) == rows(warehouse, "FROM dead_letters") == []
+
+
+def test_content_that_returns_within_a_batch_is_the_newest_again(emptied_warehouse):
+    first, *later = (event(1, title=title) for title in ("A", "B", "A"))
+    under_test = writer(emptied_warehouse)
+    write(under_test, first)
+    write(under_test, *later, first=2)
+    revisions = "SELECT title, stream_sequence FROM playback_revisions ORDER BY revision"
+    assert rows(emptied_warehouse, revisions) == [("B", 2), ("A", 3)]
