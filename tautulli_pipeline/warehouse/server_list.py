@@ -102,15 +102,13 @@ class ServerList:
     def note(self, events: pa.Table, now: datetime) -> None:
         """Add the servers of a batch, and the newest start that their files name."""
         found = pc.unique(events["server_id"]).to_pylist()
-        if set(found) <= self._known and not self._is_newer(events):
+        known = min((self.newest.get(self.servers.current(one), 0) for one in found), default=0)
+        newest = pc.max(events["newest_start"]).as_py() or 0
+        if set(found) <= self._known and newest <= known:
             return
         sums = events.group_by("server_id").aggregate([("newest_start", "max")])
-        for server_id, newest in zip(*(c.to_pylist() for c in sums.columns), strict=True):
-            self._add(server_id, newest or 0, now)
-
-    def _is_newer(self, events: pa.Table) -> bool:
-        newest = pc.max(events["newest_start"]).as_py()
-        return newest is not None and newest > min(self.newest.values(), default=0)
+        for server_id, start in zip(*(c.to_pylist() for c in sums.columns), strict=True):
+            self._add(server_id, start or 0, now)
 
     def _add(self, server_id: str, newest: int, now: datetime) -> None:
         if self._raise(server_id, newest) or server_id not in self._known:

@@ -206,3 +206,20 @@ def test_content_that_returns_within_a_batch_is_the_newest_again(emptied_warehou
     write(under_test, *later, first=2)
     revisions = "SELECT title, stream_sequence FROM playback_revisions ORDER BY revision"
     assert rows(emptied_warehouse, revisions) == [("B", 2), ("A", 3)]
+
+
+def test_the_newest_start_of_each_server_is_noted_whoever_named_it_first(emptied_warehouse):
+    def imported(sequence, number, server_id, newest_start):
+        content = event(number, source="tautulli-import", server_id=server_id)
+        row = message(sequence, content, import_id=f"import-{sequence}")
+        return batch([(*row, ("content", f"{number} {newest_start}"))])
+
+    under_test = writer(emptied_warehouse)
+    under_test.write(imported(1, 1, "other", 1_700_000_000))
+    under_test.write(batch([message(2, event(2, server_id="default"))]))
+    under_test.write(imported(3, 3, "default", 1_600_000_000))
+    newest = "SELECT server_id, epoch(newest_started_at)::BIGINT FROM servers ORDER BY ALL"
+    assert rows(emptied_warehouse, newest) == [
+        ("default", 1_600_000_000),
+        ("other", 1_700_000_000),
+    ]
