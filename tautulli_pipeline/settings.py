@@ -270,16 +270,21 @@ def load_settings() -> Settings:
     return settings.configured(found[1]) if found else settings
 
 
-def load_standing_settings(say: Callable[[str], None] = _log.warning) -> Settings:
+def load_standing_settings(
+    say: Callable[[str], None] = _log.warning,
+    require: Callable[[Settings], None] = lambda _settings: None,
+) -> Settings:
     """Read them for a process that keeps running: a bad file leaves the last good one in force.
 
     Args:
         say: receives why the file is not usable.
+        require: raises if nothing may be written to the data directory, such as a copy of the file.
 
     Raises:
         ConfigurationError: a variable has an invalid value, or the file has never been usable.
     """
     settings = _read_environment()
+    require(settings)
     kept = settings.layout.last_configuration
     try:
         found = _read_file(settings)

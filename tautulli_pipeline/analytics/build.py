@@ -32,11 +32,11 @@ from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.data_dir.logs import log_to
 from tautulli_pipeline.errors import in_one_line
 from tautulli_pipeline.events.identity import global_guid, quote_literal
+from tautulli_pipeline.warehouse.migration_files import migration_names
 from tautulli_pipeline.warehouse.schema import (
     SETTINGS,
     STORAGE_VERSION,
     explained,
-    migrations,
     open_warehouse,
 )
 
@@ -139,7 +139,7 @@ def _migrate_if_needed(request: Request) -> None:
     with _opened(request) as connection:
         sql = "SELECT name FROM warehouse.schema_migrations"
         applied = {name for (name,) in connection.execute(sql).fetchall()}
-    if migrations().keys() - applied:
+    if {*migration_names()} - applied:
         with open_warehouse(request.warehouse):
             pass
 

@@ -256,9 +256,10 @@ def up(*, port: int, host: str) -> None:
     Ctrl-C stops all of them. Unfinished work can be resumed.
     """
     from tautulli_pipeline.cli.lines import print_notice
+    from tautulli_pipeline.imports.known_warehouse import require_known_version
     from tautulli_pipeline.imports.stopping import Stop
 
-    settings = tidied(load_standing_settings(print_notice))
+    settings = tidied(load_standing_settings(print_notice, require_known_version))
     stop = Stop("stopped; unfinished work can be resumed")
     with stop.heard():
         from tautulli_pipeline.serving.up import Serving

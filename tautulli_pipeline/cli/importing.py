@@ -20,6 +20,7 @@ from tautulli_pipeline.cli.reporting import print_json, report_unreadable
 from tautulli_pipeline.cli.status import print_found, print_summary
 from tautulli_pipeline.errors import AnalyticsError
 from tautulli_pipeline.imports.import_lock import ImportLock
+from tautulli_pipeline.imports.known_warehouse import require_known_version
 from tautulli_pipeline.imports.record import ImportRecord, log_of
 from tautulli_pipeline.imports.repeats import repeated
 from tautulli_pipeline.imports.sources import servers_of
@@ -67,6 +68,7 @@ def run_import(
     """
     began_at = time.monotonic()
     chosen = servers_of(settings, server, wanted.source)
+    require_known_version(settings)
     if settings.has_servers:
         from tautulli_pipeline.cli.servers import run_dry_runs, run_imports
 
@@ -207,6 +209,7 @@ def run_demo(settings: Settings, rows: int, *, as_json: bool) -> None:
     from tautulli_pipeline.demo.database import make_demo_database
 
     require_no_other_import(settings)
+    require_known_version(settings)
     make_data_dir(settings)
     path = settings.data_dir / f"demo-{rows}.db"
     if not path.exists():

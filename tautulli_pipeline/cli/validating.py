@@ -15,6 +15,7 @@ from tautulli_pipeline.cli.progress import open_progress
 from tautulli_pipeline.cli.reporting import print_counts, print_json, report_unreadable
 from tautulli_pipeline.cli.tables import print_fields
 from tautulli_pipeline.errors import ConfigurationError
+from tautulli_pipeline.imports.known_warehouse import require_known_version
 from tautulli_pipeline.imports.record import ImportRecord, Outcomes, Status
 from tautulli_pipeline.imports.sources import servers_of
 from tautulli_pipeline.imports.stopping import Stop
@@ -36,6 +37,7 @@ def run_validate(
         ids = ", ".join(one.server for one in chosen)
         raise ConfigurationError("no server given", hint=f"name one of {ids} with --server")
     settings = chosen[0]
+    require_known_version(settings)
     findings = find(settings, database_path(settings, database))
     if as_json:
         print_json(findings.facts())

@@ -12,6 +12,7 @@ from tautulli_pipeline.data_dir.consumer_lock import consumer_lock
 from tautulli_pipeline.data_dir.directory import explained_faults, make_data_dir
 from tautulli_pipeline.errors import WarehouseError
 from tautulli_pipeline.events.columns import HISTORY
+from tautulli_pipeline.imports.known_warehouse import require_known_version
 from tautulli_pipeline.imports.record import log_of
 from tautulli_pipeline.imports.replay import Tried, replay
 from tautulli_pipeline.imports.sources import configured_source
@@ -110,6 +111,7 @@ def open_for_curation(
     path = settings.warehouse_path
     if not path.exists() and given:
         raise no_such(kind, given[0])
+    require_known_version(settings)
     with ExitStack() as stack:
         stack.enter_context(explained_faults(settings.data_dir))
         make_data_dir(settings)

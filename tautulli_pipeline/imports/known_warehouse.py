@@ -14,7 +14,9 @@ from typing import Final
 from pydantic import TypeAdapter, ValidationError
 
 from tautulli_pipeline.data_dir.files import write_atomically
+from tautulli_pipeline.imports.import_lock import ImportLock
 from tautulli_pipeline.settings import Settings
+from tautulli_pipeline.warehouse.migration_files import migration_names
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class _Memory:
             since another import opened it.
         servers: the servers whose plays were imported, the first one first.
         names: a digest of the names that were stored last, by server.
+        migrations: those of the version that opened it.
     """
 
     warehouse_id: str
@@ -34,6 +37,7 @@ class _Memory:
     left_as: tuple[int, int] | None = None
     servers: tuple[str, ...] = ()
     names: dict[str, str] = field(default_factory=dict)
+    migrations: tuple[str, ...] = ()
 
 
 _STORED: Final = TypeAdapter(_Memory)
@@ -45,6 +49,7 @@ class KnownWarehouse:
     Attributes:
         warehouse_id: the id; None if it is not known, or if there is another file now.
         is_untouched: whether nothing was written to the file since an import left it complete.
+        is_of_this_version: whether that import had the same migrations.
         exists: whether there is a file.
         servers: the servers whose plays are known to be in it, the first one first.
         names: a digest of the names that were stored last, by server.
@@ -61,6 +66,8 @@ class KnownWarehouse:
         self.servers = known.servers if known and same else ()
         self.names = dict(known.names) if known and same else {}
         self.is_untouched = bool(known and found and same and known.left_as == _state(found))
+        same_version = known is not None and known.migrations == migration_names()
+        self.is_of_this_version = self.is_untouched and same_version
 
     def opened(self, warehouse_id: str, servers: Sequence[str]) -> None:
         """Remember the id and the servers that the consumer found in the file."""
@@ -94,6 +101,7 @@ class KnownWarehouse:
                 left_as,
                 self.servers,
                 self.names,
+                migration_names(),
             )
             with suppress(OSError):  # the next import opens the warehouse first
                 write_atomically(self._memory, _STORED.dump_json(memory))
@@ -107,6 +115,24 @@ class KnownWarehouse:
         with suppress(OSError):
             return self._path.stat()
         return None
+
+
+def require_known_version(settings: Settings) -> None:
+    """Refuse a data directory that a newer version has used, before anything is written to it.
+
+    If another program holds the warehouse, whatever opens it next refuses it. While an import
+    runs, its consumer has looked, and must not find the file open.
+
+    Raises:
+        WarehouseVersionError: a newer or an unreleased version has changed the warehouse.
+    """
+    known = KnownWarehouse(settings)
+    if not known.exists or known.is_of_this_version or ImportLock(settings.data_dir).is_held():
+        return
+    # Only now, because DuckDB takes a tenth of a second to load.
+    from tautulli_pipeline.warehouse.reading import refuse_newer
+
+    refuse_newer(settings.warehouse_path)
 
 
 def _state(found: os.stat_result) -> tuple[int, int]:

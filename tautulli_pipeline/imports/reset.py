@@ -11,6 +11,7 @@ from typing import Final
 from tautulli_pipeline.data_dir.consumer_lock import consumer_lock
 from tautulli_pipeline.data_dir.directory import explained_faults
 from tautulli_pipeline.errors import ConfigurationError, ImportRunningError, WarehouseError
+from tautulli_pipeline.imports.known_warehouse import require_known_version
 from tautulli_pipeline.imports.record import ImportLog, ImportRecord, log_of
 from tautulli_pipeline.settings import Settings
 
@@ -43,6 +44,7 @@ def reset_progress(settings: Settings, forget_partitions: Callable[[], int]) -> 
     Raises:
         ImportRunningError: an import or a consumer is running.
         ConfigurationError: the data directory is not writable.
+        WarehouseVersionError: a newer version has used the data directory.
     """
     data_dir, layout = settings.data_dir, settings.layout
     logs = [log_of(settings)]
@@ -54,6 +56,7 @@ def reset_progress(settings: Settings, forget_partitions: Callable[[], int]) -> 
     saved = (layout.run_history, layout.receipts, layout.import_record, layout.server_folders)
     if not any(path.exists() for path in saved):
         return None
+    require_known_version(settings)
     with explained_faults(data_dir), log.exclusive(None), _no_consumer(settings, log):
         partitions = forget_partitions()
         found = [last for one in logs if (last := _last_import(one)) is not None]

@@ -25,6 +25,7 @@ from tautulli_pipeline.imports.connections import open_as_consumer
 from tautulli_pipeline.imports.consumer_client import spawned_consumer
 from tautulli_pipeline.imports.consuming import consume_backlog, gave_way, reopening
 from tautulli_pipeline.imports.coordinator import Import, ImportRequest, each_once, open_import
+from tautulli_pipeline.imports.known_warehouse import require_known_version
 from tautulli_pipeline.imports.sources import resolve_source
 from tautulli_pipeline.imports.stopping import Stop, import_stop
 from tautulli_pipeline.orchestration.history import last_materialized_at
@@ -54,6 +55,7 @@ def import_by_settings(
     stop = import_stop()
     with ExitStack() as stack:
         stack.enter_context(fault_as_failure())
+        require_known_version(settings)
         stack.enter_context(stop.heard())
         fail_orphaned_runs(context.instance, Names(settings.server).job)
         request = ImportRequest(

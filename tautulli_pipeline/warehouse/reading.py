@@ -14,7 +14,12 @@ import orjson
 
 from tautulli_pipeline.errors import ConfigurationError, WarehouseError
 from tautulli_pipeline.events.identity import quote_identifier, quote_literal
-from tautulli_pipeline.warehouse.schema import SETTINGS, explained, require_current
+from tautulli_pipeline.warehouse.schema import (
+    SETTINGS,
+    explained,
+    refuse_unknown_migrations,
+    require_current,
+)
 
 _IDS_NAMED: Final = 3
 _ID_LENGTH: Final = 36
@@ -62,6 +67,23 @@ def open_to_read(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
                 "of this version of the pipeline",
                 hint="run an import to update it, or set DUCKDB_PATH to another file",
             ) from error
+
+
+def refuse_newer(path: Path) -> None:
+    """Refuse a warehouse that a newer version has changed; write nothing, not even beside it.
+
+    One that cannot be read now is not refused: whatever opens it next reports this.
+
+    Raises:
+        WarehouseVersionError: a newer or an unreleased version has changed it.
+    """
+    config = {**SETTINGS, "temp_directory": ""}
+    with suppress(duckdb.Error), duckdb.connect(config=config) as connection:
+        connection.execute(
+            f"ATTACH {quote_literal(str(path))} AS warehouse (TYPE duckdb, READ_ONLY)"
+        )
+        connection.execute("USE warehouse")
+        refuse_unknown_migrations(connection, path)
 
 
 def fetch_dicts(

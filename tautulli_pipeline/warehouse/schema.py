@@ -19,6 +19,7 @@ from tautulli_pipeline.errors import (
 )
 from tautulli_pipeline.events.identity import quote_literal
 from tautulli_pipeline.warehouse.holders import held_by
+from tautulli_pipeline.warehouse.migration_files import migrations
 from tautulli_pipeline.warehouse.transaction import transaction
 from tautulli_pipeline.warehouse.upgrade import (
     AFTER_STEPS,
@@ -376,12 +377,6 @@ def _end_part(connection: duckdb.DuckDBPyConnection) -> None:
     """Write a part of the upgrade into the file; the only index that grows is that of the copy."""
     checkpoint(connection)
     set_memory_limit(connection, table="dedupe_audit_log")
-
-
-def migrations() -> dict[str, str]:
-    """Return the SQL of each migration by name, in order."""
-    scripts = sorted(Path(__file__).with_name("migrations").glob("*.sql"))
-    return {script.name: script.read_text() for script in scripts}
 
 
 def set_memory_limit(

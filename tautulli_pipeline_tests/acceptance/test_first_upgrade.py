@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -199,16 +200,64 @@ def test_an_upgrade_that_is_killed_is_taken_up(
         assert {row_id: {n: new[row_id][n] for n in row} for row_id, row in old.items()} == old
 
 
-@pytest.mark.parametrize("name", ["0099_later.sql", "0004_draft.sql"])
-def test_a_newer_or_unreleased_warehouse_is_refused_in_one_line(
-    released: Released, name: str
-) -> None:
+@pytest.fixture(scope="module", params=["0099_later.sql", "0004_draft.sql"])
+def newer(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Released, str]:
+    """Return a data directory that another version has used, and the migration that it added."""
+    released = unpack(tmp_path_factory.mktemp("newer"))
     with duckdb.connect(str(released.warehouse)) as connection:
-        connection.execute("INSERT INTO schema_migrations VALUES (?, now()::TIMESTAMP)", [name])
-    for command in (["import", released.database], ["duplicates", "list"]):
-        refused = run(*command, data_dir=released.data_dir)
-        assert refused.exit_code == 6, refused
-        assert (
-            f"a newer or an unreleased version of the pipeline has changed it ({name})"
-            in (refused.stderr.splitlines()[-2])
-        )
+        sql = "INSERT INTO schema_migrations VALUES (?, now()::TIMESTAMP)"
+        connection.execute(sql, [request.param])
+    (released.data_dir.parent / "demo").mkdir()
+    (released.data_dir.parent / "demo" / "demo-data").symlink_to(released.data_dir)
+    # Every command removes copies of the source that killed processes left.
+    assert run("status", data_dir=released.data_dir).exit_code == 0
+    return released, request.param
+
+
+def state_of(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Return the mode, size and time of the last change of each file and folder."""
+    found = {str(path): path.lstat() for path in (folder, *folder.rglob("*"))}
+    return {name: (one.st_mode, one.st_size, one.st_mtime_ns) for name, one in found.items()}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("import {db}", "import {db} --dry-run", "import {db} --fresh --json", "validate {db}"),
+        *("reset", "up --port 1", "demo", "query 'FROM plays'", "query --warehouse 'SELECT 1'"),
+        *("report", "export", "export users", "duplicates list", "duplicates show 1"),
+        *("duplicates restore 1", "duplicates confirm 1", "dead-letters list"),
+        *("dead-letters show 1", "dead-letters replay"),
+    ],
+)
+@pytest.mark.parametrize("servers", [False, True])
+def test_a_newer_or_unreleased_warehouse_is_refused_in_one_line(
+    newer: tuple[Released, str], command: str, *, servers: bool
+) -> None:
+    (data_dir, database), name = newer
+    listed = data_dir / "pipeline.toml"
+    if servers:
+        listed.write_text(f'[[servers]]\nid = "home"\nsource = "{database}"\n')
+    before = state_of(data_dir)
+    arguments = shlex.split(command.format(db=f"{database} --server home" if servers else database))
+    # `demo` has a data directory of its own in there.
+    used = data_dir.parent / "demo" if command == "demo" else data_dir
+    refused = run(*arguments, data_dir=used)
+    assert refused.exit_code == 6, refused
+    told = f"a newer or an unreleased version of the pipeline has changed it ({name})"
+    assert told in refused.stderr.splitlines()[-2]
+    assert len(refused.stderr.splitlines()) == 2
+    assert state_of(data_dir) == before
+    listed.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("command", ["status", "health", "stop"])
+def test_commands_that_do_not_open_a_newer_warehouse_write_nothing(
+    newer: tuple[Released, str], command: str
+) -> None:
+    data_dir = newer[0].data_dir
+    before = state_of(data_dir)
+    assert run(command, data_dir=data_dir).exit_code in {0, 1}
+    assert state_of(data_dir) == before

@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 
+import duckdb
 import pytest
 
-from tautulli_pipeline.imports.known_warehouse import KnownWarehouse
+from tautulli_pipeline.errors import WarehouseVersionError
+from tautulli_pipeline.imports import known_warehouse
+from tautulli_pipeline.imports.import_lock import ImportLock
+from tautulli_pipeline.imports.known_warehouse import KnownWarehouse, require_known_version
+from tautulli_pipeline.warehouse.migration_files import migration_names
 
 
 @pytest.fixture
@@ -85,3 +90,31 @@ def test_a_damaged_memory_is_no_memory(settings, file, content):
     assert facts(settings) == (None, False)
     complete(settings)
     assert facts(settings) == ("w-1", True)
+
+
+def test_a_file_that_another_version_left_is_not_of_this_version(settings, file, monkeypatch):
+    complete(settings)
+    assert KnownWarehouse(settings).is_of_this_version
+    for others in ((), ("0001_playback_events.sql",), (*migration_names(), "0099_later.sql")):
+        with monkeypatch.context() as patched:
+            patched.setattr(known_warehouse, "migration_names", lambda others=others: others)
+            complete(settings)
+        assert not KnownWarehouse(settings).is_of_this_version
+        assert KnownWarehouse(settings).is_untouched
+
+
+def test_a_warehouse_that_a_running_import_may_have_open_is_not_looked_at(settings):
+    settings.data_dir.mkdir(exist_ok=True)
+    with duckdb.connect(settings.warehouse_path) as connection:
+        connection.execute("CREATE TABLE schema_migrations (name VARCHAR, applied_at TIMESTAMP)")
+        connection.execute("INSERT INTO schema_migrations VALUES ('0099_later.sql', now())")
+    with ImportLock(settings.data_dir).kept():
+        require_known_version(settings)
+    with pytest.raises(WarehouseVersionError, match="0099_later"):
+        require_known_version(settings)
+
+
+def test_a_file_that_cannot_be_read_is_left_to_whatever_opens_it(settings, file):
+    require_known_version(settings)
+    file.unlink()
+    require_known_version(settings)

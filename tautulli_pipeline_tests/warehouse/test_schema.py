@@ -9,7 +9,8 @@ import pytest
 
 from tautulli_pipeline.errors import WarehouseError
 from tautulli_pipeline.warehouse import schema
-from tautulli_pipeline.warehouse.schema import connect, migrations, warehouse_id
+from tautulli_pipeline.warehouse.migration_files import migrations
+from tautulli_pipeline.warehouse.schema import connect, warehouse_id
 
 HOLDER = """
 import sys, duckdb

@@ -12,8 +12,9 @@ import pytest
 from tautulli_pipeline.errors import StoppedError, WarehouseError, WarehouseVersionError
 from tautulli_pipeline.imports.comparison import compare
 from tautulli_pipeline.warehouse import schema, upgrade, upgrade_room
+from tautulli_pipeline.warehouse.migration_files import migrations
 from tautulli_pipeline.warehouse.reading import open_to_read
-from tautulli_pipeline.warehouse.schema import connect, migrations, require_current
+from tautulli_pipeline.warehouse.schema import connect, require_current
 from tautulli_pipeline_tests.warehouse.plays import event, rows, uuid_of
 
 RELEASED = "0003_reviews.sql"
