@@ -29,6 +29,7 @@ from tautulli_pipeline.configuration import (
     parse_configuration,
     read_configuration,
 )
+from tautulli_pipeline.data_dir.files import write_atomically
 from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.events.servers import Servers
@@ -298,8 +299,7 @@ def load_standing_settings(
     with suppress(OSError):  # there is no data directory yet, or it cannot be written
         text = found[0] if found else ""
         if text != (kept.read_text(encoding="utf-8") if kept.exists() else ""):
-            kept.write_text(text, encoding="utf-8")
-            kept.chmod(0o600)
+            write_atomically(kept, text.encode())
     return settings.configured(found[1]) if found else settings
 
 

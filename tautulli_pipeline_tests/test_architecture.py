@@ -121,6 +121,7 @@ def test_settings_import_only_the_values_that_they_hold():
     names = imported(ast.walk(tree_of(PACKAGE / "settings.py")))
     ours = {name for name in names if name.startswith(f"{PACKAGE.name}.")}
     allowed = {
+        "data_dir.files": ["write_atomically"],
         "data_dir.layout": ["DataDir"],
         "errors": ["ConfigurationError"],
         "events.servers": ["Servers"],

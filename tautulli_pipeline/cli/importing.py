@@ -206,6 +206,7 @@ def warn_of(unbuilt: AnalyticsError | None) -> None:
 def run_demo(settings: Settings, rows: int, *, as_json: bool) -> None:
     """Create a sample database of `rows` plays and import it."""
     from tautulli_pipeline.data_dir.directory import explained_faults, make_data_dir
+    from tautulli_pipeline.data_dir.files import replacing
     from tautulli_pipeline.demo.database import make_demo_database
 
     require_no_other_import(settings)
@@ -214,11 +215,8 @@ def run_demo(settings: Settings, rows: int, *, as_json: bool) -> None:
     path = settings.data_dir / f"demo-{rows}.db"
     if not path.exists():
         print_notice(f"creating {path} with {rows:,} plays")
-        unfinished = path.with_suffix(".new")
-        unfinished.unlink(missing_ok=True)
-        with explained_faults(settings.data_dir):
+        with explained_faults(settings.data_dir), replacing(path) as unfinished:
             make_demo_database(unfinished, rows)
-        unfinished.replace(path)
     environment = f"PIPELINE_DATA_DIR={shlex.quote(os.path.relpath(settings.data_dir))} "
     run_import(settings, Wanted(path), as_json=as_json, environment=environment)
     if not as_json:

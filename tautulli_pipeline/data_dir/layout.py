@@ -26,16 +26,9 @@ class _BelowServer(_Below):
 
 # Names that are not constant, or that only DuckDB and Dagster use.
 _OTHERS = (
-    *("log", "schedules", "storage", ".telemetry", "up.json.new"),
-    *(
-        "import.*.stop",
-        "import.json.new",
-        "survey.json.new",
-        "repeats.json.new",
-        "playback.duckdb.*",
-        "demo-*.db",
-    ),
-    *("analytics.duckdb.*", "analytics.json.new", "summary.json.new", "report*.html*"),
+    *("log", "schedules", "storage", ".telemetry", "*.json.*new", "pipeline.last.toml.*new"),
+    *("import.*.stop", "import.claim.*new", "playback.duckdb.*", "demo-*.db*"),
+    *("analytics.duckdb.*", "report*.html*"),
 )
 
 
