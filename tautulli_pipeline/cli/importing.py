@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from tautulli_pipeline.cli.lines import print_line, print_notice
+from tautulli_pipeline.cli.lines import print_line, print_notice, program
 from tautulli_pipeline.cli.options import database_path
 from tautulli_pipeline.cli.progress import ProgressView, open_progress
 from tautulli_pipeline.cli.reporting import print_json, report_unreadable
@@ -220,7 +220,7 @@ def run_demo(settings: Settings, rows: int, *, as_json: bool) -> None:
     environment = f"PIPELINE_DATA_DIR={shlex.quote(os.path.relpath(settings.data_dir))} "
     run_import(settings, Wanted(path), as_json=as_json, environment=environment)
     if not as_json:
-        print_line("import your own plays with `tautulli-pipeline import /path/to/tautulli.db`")
+        print_line(f"import your own plays with `{program()} import /path/to/tautulli.db`")
 
 
 def require_no_other_import(settings: Settings) -> None:

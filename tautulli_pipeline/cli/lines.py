@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import sys
 import textwrap
-from typing import TextIO
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, TextIO
 
 import click
 from rich.console import Console
 
 from tautulli_pipeline.printable import without_controls
+
+_PROGRAM: Final = "tautulli-pipeline"
 
 
 def wrap_for(stream: TextIO, text: str, indent: str = "", hanging: str = "") -> str:
@@ -45,3 +51,29 @@ def print_line(text: str, hanging: str = "") -> None:
 def print_notice(text: str) -> None:
     """Print a message on standard error."""
     click.echo(wrap_for(sys.stderr, text), err=True)
+
+
+def print_commands(commands: Mapping[str, str]) -> None:
+    """Print commands by what they are for.
+
+    They are never broken, so that they can be copied. If one is too wide for the terminal, each
+    of them has a line of its own.
+    """
+    width = max(map(len, commands))
+    lines = [f"{purpose:<{width}}  {command}" for purpose, command in commands.items()]
+    console = Console(highlight=False)
+    if max(map(len, lines)) > console.width:
+        lines = [f"{purpose}:\n  {command}" for purpose, command in commands.items()]
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False, emoji=False)
+
+
+def program() -> str:
+    """Return what to type to start this program: its name, or its path if a shell needs it."""
+    started = Path(sys.argv[0])
+    if started.name != _PROGRAM:
+        return _PROGRAM
+    found = shutil.which(_PROGRAM)
+    if found and started.exists() and started.samefile(found):
+        return _PROGRAM
+    return shlex.quote(sys.argv[0])

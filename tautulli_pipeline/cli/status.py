@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from tautulli_pipeline.analytics.summary import read_summary
-from tautulli_pipeline.cli.lines import print_line
+from tautulli_pipeline.cli.lines import print_commands, print_line, program
 from tautulli_pipeline.cli.progress import time_left
 from tautulli_pipeline.cli.reporting import print_counts, print_json
 from tautulli_pipeline.cli.tables import print_fields
@@ -57,9 +57,9 @@ def print_found(layout: DataDir, environment: str = "") -> None:
     """
     summary = read_summary(layout)
     if summary is not None:
-        command = f"{environment}tautulli-pipeline"
+        command = f"{environment}{program()}"
         print_line(summary.sentence)
-        print_fields(
+        print_commands(
             {
                 "charts": f"{command} report --open",
                 "Dagster's UI": f"{command} up",
@@ -133,9 +133,9 @@ def print_summary(record: ImportRecord, warehouse: Path) -> None:
 def print_where_to_look(found: Collection[Outcomes]) -> None:
     """Print how to list duplicates and rejected plays, if there are any; repeats have no row."""
     if any(one.logged for one in found):
-        print_line("list the duplicates with `tautulli-pipeline duplicates list`")
+        print_line(f"list the duplicates with `{program()} duplicates list`")
     if any(one.rejected for one in found):
-        print_line("list the rejected plays with `tautulli-pipeline dead-letters list`")
+        print_line(f"list the rejected plays with `{program()} dead-letters list`")
 
 
 def _downloaded_at(settings: Settings, record: ImportRecord) -> datetime | None:

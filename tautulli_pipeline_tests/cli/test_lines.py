@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import io
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tautulli_pipeline.cli.lines import print_line, print_notice, wrap_for
+from tautulli_pipeline.cli.lines import (
+    print_commands,
+    print_line,
+    print_notice,
+    program,
+    wrap_for,
+)
 
 MESSAGE = (
     "cannot read all of /media/tautulli.db: 12 rows of session_history, id 5-16 "
@@ -99,3 +106,39 @@ def test_both_streams_are_wrapped_if_they_are_terminals(monkeypatch):
             monkeypatch.setattr(sys, name, stream)
             write(MESSAGE)
             assert stream.getvalue() == f"{wrap_for(stream, MESSAGE)}\n"
+
+
+def _install(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    script = folder / "tautulli-pipeline"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    return script
+
+
+def test_a_program_on_the_path_is_named_by_its_name(monkeypatch, tmp_path):
+    script, links = _install(tmp_path / "tool"), tmp_path / "bin"
+    links.mkdir()
+    (links / script.name).symlink_to(script)
+    monkeypatch.setenv("PATH", str(links))
+    for started in (script, links / script.name, tmp_path / "tautulli_pipeline" / "__main__.py"):
+        monkeypatch.setattr(sys, "argv", [str(started)])
+        assert program() == "tautulli-pipeline"
+
+
+def test_a_program_of_a_checkout_is_named_as_it_was_started(monkeypatch, tmp_path):
+    _install(tmp_path / "a b" / "bin")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["a b/bin/tautulli-pipeline"])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert program() == "'a b/bin/tautulli-pipeline'"
+    monkeypatch.setenv("PATH", str(_install(tmp_path / "other").parent))
+    assert program() == "'a b/bin/tautulli-pipeline'"
+
+
+def test_commands_are_never_broken(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "20")
+    print_commands({"UI": "pipeline up", "charts": "pipeline"})
+    assert capsys.readouterr().out == "UI      pipeline up\ncharts  pipeline\n"
+    print_commands({"UI": "pipeline up", "charts": "pipeline report --open"})
+    assert capsys.readouterr().out == "UI:\n  pipeline up\ncharts:\n  pipeline report --open\n"
