@@ -240,7 +240,7 @@ def _hours_over_time(figures: Figures, scope: Scope, totals: Totals) -> Iterator
     label = "minutes" if hours < 2 else "hours"  # noqa: PLR2004 - as above
     longest = duration(round(hours * 3600))
     caption = f"{label.capitalize()} played in each {unit}."
-    title = f"Most was played {_when(peak, unit)}: {longest}." if peak else caption
+    title = f"{_named_time(peak, unit)} has the most time played: {longest}." if peak else caption
     yield Card(
         title,
         caption if peak else "",
@@ -255,7 +255,7 @@ def _plays_over_time(figures: Figures, scope: Scope, totals: Totals) -> Iterator
     if _is_worth_a_chart(points, unit):
         peak, plays = _highest(points)
         caption = f"Plays that started in each {unit}."
-        title = f"Most plays were {_when(peak, unit)}: {plays:,.0f}." if peak else caption
+        title = f"{_named_time(peak, unit)} has the most plays: {plays:,.0f}." if peak else caption
         yield Card(
             title,
             caption if peak else "",
@@ -280,6 +280,17 @@ def _highest(points: Sequence[Point]) -> tuple[date | None, float]:
     highest = max(sums.values())
     first, *others = [day for day, value in sums.items() if value == highest]
     return None if others else first, highest
+
+
+def _named_time(place: date, unit: str) -> str:
+    """Return a day, week, month or year as the subject of a sentence."""
+    words = {
+        "day": date_of(place),
+        "week": f"The week from {date_of(place)}",
+        "month": f"{place:%B %Y}",
+        "year": f"{place.year}",
+    }
+    return words[unit]
 
 
 def _when(place: date, unit: str) -> str:

@@ -243,3 +243,10 @@ def test_every_chart_has_a_sentence_for_those_who_cannot_see_it(html):
     described = re.findall(r'<svg role="img" aria-label="([^"]+)"', html)
     assert len(described) >= 4
     assert {unescape(words) for words in described} <= set(headings(html))
+
+
+def test_charts_say_when_the_most_was_played(html):
+    assert {
+        "4 Jan 2023 has the most time played: 26 h.",
+        "The week from 2 Jan 2023 has the most plays: 30.",
+    } <= set(headings(html))
