@@ -79,8 +79,6 @@ def run_reset(settings: Settings, *, as_json: bool, server: str | None = None) -
     elif forgotten is None:
         print_line(f"nothing to reset{of_server} in {settings.data_dir}")
     else:
-        print_line(
-            f"deleted the progress{of_server} saved in {settings.data_dir} "
-            f"({forgotten.partitions:,} ranges)"
-        )
+        ranges = "1 range" if forgotten.partitions == 1 else f"{forgotten.partitions:,} ranges"
+        print_line(f"deleted the progress{of_server} saved in {settings.data_dir} ({ranges})")
         print_line(f"the table is kept; the next import reads every play{of_server} again")

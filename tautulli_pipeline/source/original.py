@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
+from typing import Final
 
 from tautulli_pipeline.errors import SourceChangedError
 from tautulli_pipeline.source.faults import read_faults, refused, spelled_out, unreadable
@@ -24,6 +26,8 @@ _CHUNK_BYTES = 1 << 20
 _COARSE_TICK_NS = 3_000_000_000
 _FINE_TICK_NS = 500_000_000
 _SECOND_NS = 1_000_000_000
+# What people write for the address of a running Tautulli, such as `nas:8181`.
+_HOST_AND_PORT: Final = re.compile(r"[\w.-]+:\d+")
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,10 @@ def locate(source: Path) -> Path:
         return source.resolve()
     except FileNotFoundError:
         state = "it is a broken link" if source.is_symlink() else "it does not exist"
-        raise refused(source, state, "check the path of the Tautulli database") from None
+        hint = "check the path of the Tautulli database"
+        if _HOST_AND_PORT.fullmatch(source.name):
+            hint += f"; for a running Tautulli, write http://{source.name}"
+        raise refused(source, state, hint) from None
     except OSError as error:
         raise unreadable(source, error) from error
 

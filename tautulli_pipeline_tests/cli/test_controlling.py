@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tautulli_pipeline.cli import controlling
 from tautulli_pipeline.cli.controlling import run_reset, run_stop
 from tautulli_pipeline.errors import ConfigurationError
 from tautulli_pipeline.imports.import_lock import ImportLock
@@ -20,6 +21,7 @@ from tautulli_pipeline.imports.record import (
     Outcomes,
     Status,
 )
+from tautulli_pipeline.imports.reset import Forgotten
 
 RECORD = replace(
     ImportRecord.begin(Path("/media/tautulli.db"), "default", fresh=False),
@@ -155,6 +157,14 @@ def test_reset_without_progress_reports_nothing_to_reset(settings, capsys, tmp_p
     facts = json.loads(capsys.readouterr().out)
     assert facts.pop("forgotten") == {"import_id": None, "partitions": 0, "receipts": 0}
     assert facts == PENDING_SUMMARY
+
+
+def test_reset_counts_the_ranges_in_words(settings, capsys, monkeypatch):
+    for number, words in ((1, "(1 range)"), (1_234, "(1,234 ranges)")):
+        removed = Forgotten("import-1", number, 0)
+        monkeypatch.setattr(controlling, "reset_progress", lambda *_, removed=removed: removed)
+        run_reset(settings, as_json=False)
+        assert words in capsys.readouterr().out
 
 
 def test_reset_deletes_the_progress_and_keeps_the_table(settings, capsys):

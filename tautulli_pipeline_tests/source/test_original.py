@@ -211,3 +211,20 @@ def test_bytes_read_again_must_match_the_copied_bytes(plain_file):
         file.write(b"D")
     with pytest.raises(SourceChangedError, match=r"^it changed within one clock tick$"):
         require_digest(plain_file, 8000, digest)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("tautulli.db", "check the path of the Tautulli database"),
+        (
+            "nas.local:8181",
+            "check the path of the Tautulli database; "
+            "for a running Tautulli, write http://nas.local:8181",
+        ),
+    ],
+)
+def test_a_missing_file_named_like_an_address_is_told_how_to_write_one(tmp_path, name, hint):
+    with pytest.raises(SourceError, match="it does not exist") as raised:
+        locate(tmp_path / name)
+    assert raised.value.hint == hint
