@@ -147,7 +147,7 @@ def read_configuration(file: Path) -> tuple[str, Configuration]:
 
 def _unusable(file: Path, problem: str) -> ConfigurationError:
     return ConfigurationError(
-        f"{file} is not usable: {problem}", hint="correct it; the README describes every key"
+        f"{file} is not usable: {problem}", hint="correct it; docs/servers.md describes every key"
     )
 
 

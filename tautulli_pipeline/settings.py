@@ -157,7 +157,7 @@ class Settings(BaseModel):
         if server_id not in ids:
             raise ConfigurationError(
                 f"there is no server {server_id}",
-                hint=f"configured {'are' if len(ids) > 1 else 'is'} {', '.join(ids)}",
+                hint=f"known ids: {', '.join(ids)}",
             )
         return (each[ids.index(server_id)],)
 

@@ -49,7 +49,8 @@ def servers_of(
     if not owners:
         ids = ", ".join(one.server for one in chosen)
         raise ConfigurationError(
-            f"it is not clear which server {source} is of", hint=f"name one of {ids} as the server"
+            f"it is not clear which server {source} belongs to",
+            hint=f"name one of {ids} as the server",
         )
     return (owners[0],)
 

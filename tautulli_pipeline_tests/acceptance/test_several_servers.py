@@ -105,7 +105,7 @@ def test_one_server_is_imported_reset_or_refused_by_its_id(known: Path) -> None:
     assert of_each(one, "imported") == {"cabin": 2}
     unknown = run("import", "--server", "barn", data_dir=known)
     assert (unknown.exit_code, "there is no server barn" in unknown.stderr) == (2, True)
-    assert "configured are home, cabin" in unknown.stderr
+    assert "known ids: home, cabin" in unknown.stderr
     unclear = run("import", known.with_name("other.db"), data_dir=known)
     assert (unclear.exit_code, "not clear which server" in unclear.stderr) == (2, True)
     stopped = run("stop", "--server", "cabin", "--json", data_dir=known).json

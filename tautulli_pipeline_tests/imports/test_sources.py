@@ -40,6 +40,6 @@ def test_a_source_is_recognized_however_it_is_spelled(settings, tmp_path, monkey
 def test_another_source_needs_the_name_of_its_server(settings, given):
     with pytest.raises(ConfigurationError) as caught:
         servers_of(settings, None, given)
-    assert caught.value.message == f"it is not clear which server {given} is of"
+    assert caught.value.message == f"it is not clear which server {given} belongs to"
     assert caught.value.hint == "name one of home, cabin as the server"
     assert [one.server for one in servers_of(settings, "cabin", given)] == ["cabin"]
