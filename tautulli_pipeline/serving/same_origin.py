@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
-from starlette.responses import PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from tautulli_pipeline.serving.paths import LOGIN
+from tautulli_pipeline.serving.paths import API, LOGIN
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 LOOPBACK_NAMES: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 POLICY_VIOLATION: Final = 1008  # RFC 6455, 7.4.1
+_FOREIGN_PAGE: Final = "this address does not answer the pages of other sites"
+_NO_PAGE: Final = "send the request from a program, or from a page of this address"
 
 
 class SameOrigin:
@@ -61,40 +63,48 @@ class SameOrigin:
 
         await self._app(scope, receive, send_protected)
 
-    def _foreign(self, connection: HTTPConnection) -> PlainTextResponse | None:
+    def _foreign(self, connection: HTTPConnection) -> Response | None:
         """Return a refusal if the host is not ours, or the request comes from another site."""
         headers = connection.headers
         host = _only(headers.getlist("host"))
         if _host_name(host) not in self._hosts:
             names = ", ".join(sorted(self._hosts))
-            return _refuse(403, f"this address answers only requests for the hosts {names}")
+            why = f"this address answers only requests for the hosts {names}"
+            return _refuse(connection, 403, why, "add the name to PIPELINE_ALLOWED_HOSTS")
         for origin in headers.getlist("origin"):
             if origin.lower() not in {f"http://{host}", f"https://{host}"}:
-                return _refuse(403, "this address does not answer the pages of other sites")
+                return _refuse(connection, 403, _FOREIGN_PAGE, _NO_PAGE)
         if headers.get("sec-fetch-site", "none") not in {"same-origin", "none"} and not (
             connection.scope.get("method") == "GET"
             and headers.get("sec-fetch-mode") == "navigate"
             and headers.get("sec-fetch-dest") == "document"  # a link, not a frame
         ):
-            return _refuse(403, "this address does not answer the pages of other sites")
+            return _refuse(connection, 403, _FOREIGN_PAGE, _NO_PAGE)
         return None
 
 
-def _unsafe(connection: HTTPConnection) -> PlainTextResponse | None:
+def _unsafe(connection: HTTPConnection) -> Response | None:
     """Return a refusal if a foreign page could send this request without permission."""
     method = connection.scope["method"]
     if method in _READING:
         if connection.url.path == "/graphql" and "query" in connection.query_params:
-            return _refuse(405, "GraphQL requests must use POST", Allow="POST")
+            why = "GraphQL requests must use POST"
+            return _refuse(connection, 405, why, "send it as POST", Allow="POST")
         return None
     kind = connection.headers.get("content-type", "").partition(";")[0].strip().lower()
     is_login = connection.url.path == LOGIN and kind == "application/x-www-form-urlencoded"
     if kind != "application/json" and not is_login:
-        return _refuse(415, "requests that change something must have the content type JSON")
+        why = "requests that change something must have the content type JSON"
+        return _refuse(connection, 415, why, "send the header Content-Type: application/json")
     return None
 
 
-def _refuse(status: int, why: str, **headers: str) -> PlainTextResponse:
+def _refuse(
+    connection: HTTPConnection, status: int, why: str, hint: str, **headers: str
+) -> Response:
+    """Return an error as JSON for programs, and as text for people."""
+    if connection.scope["path"].startswith(f"{API}/"):
+        return JSONResponse({"error": why, "hint": hint}, status, headers)
     return PlainTextResponse(f"{why}\n", status_code=status, headers=headers)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from http.client import HTTPConnection
 from typing import TYPE_CHECKING, NamedTuple
@@ -134,6 +135,24 @@ def test_a_foreign_origin_is_refused(port, origin, method):
         403,
         "this address does not answer the pages of other sites\n",
     )
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "hint"),
+    [
+        ([], 415, "send the header Content-Type: application/json"),
+        ([("Host", "[::1")], 403, "add the name to PIPELINE_ALLOWED_HOSTS"),
+        (
+            [("Origin", "null")],
+            403,
+            "send the request from a program, or from a page of this address",
+        ),
+    ],
+)
+def test_a_program_gets_a_refusal_as_json(port, headers, status, hint):
+    answer = ask(port, "DELETE", "/api/v1/import", headers)
+    fault = json.loads(answer.text)
+    assert (answer.status, list(fault), fault["hint"]) == (status, ["error", "hint"], hint)
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
