@@ -71,12 +71,15 @@ class Ready:
         servers: the servers whose plays were imported, the first one first.
         sampled: the number of event ids in the sample.
         holders: how many of them are stored, by current server id.
+        newest: the newest start of a play in the files imported so far, in Unix seconds, by
+            current server id.
     """
 
     warehouse_id: str
     servers: list[str] = field(default_factory=list)
     sampled: int = 0
     holders: dict[str, int] = field(default_factory=dict)
+    newest: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

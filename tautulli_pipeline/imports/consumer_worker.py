@@ -44,7 +44,12 @@ from tautulli_pipeline.settings import Settings, load_standing_settings
 from tautulli_pipeline.warehouse.arrivals import Arrivals, arrivals_since
 from tautulli_pipeline.warehouse.caution import Caution
 from tautulli_pipeline.warehouse.schema import warehouse_id
-from tautulli_pipeline.warehouse.server_list import Names, holders_of, known_servers
+from tautulli_pipeline.warehouse.server_list import (
+    Names,
+    holders_of,
+    known_servers,
+    newest_starts,
+)
 
 
 @dataclass
@@ -111,7 +116,9 @@ class _Import:
             self.is_ready = True
             known, sample = known_servers(connection), self.begin.sample
             holders = holders_of(connection, sample, servers) if sample else {}
-            send(self.replies, Ready(warehouse_id(connection), known, len(sample), holders))
+            newest = newest_starts(connection, servers)
+            found = Ready(warehouse_id(connection), known, len(sample), holders, newest)
+            send(self.replies, found)
 
     def report(self, consumption: Consumption) -> None:
         if self.names is not None:

@@ -210,6 +210,7 @@ class Import:
             fresh=record.fresh,
             chosen=self._chosen,
             begun=self.running.half_published(finished),
+            is_older=self._newest_start < self.warehouse.newest.get(self._current_id, 0),
         )
         if self._plan.work and self.source.may_have_changed:
             # What is published must be what was planned.
@@ -233,7 +234,7 @@ class Import:
             warehouse_id = ready.warehouse_id
             listed = [server.id for server in self.settings.configuration.servers]
             require_new_plays(ready, self.request.server_id, self.settings.servers, listed)
-            self.warehouse.opened(warehouse_id, ready.servers)
+            self.warehouse.opened(warehouse_id, ready.servers, ready.newest)
             self._is_confirmed = True
             if warehouse_id != self._planned_for:
                 return self._make_plan(history, warehouse_id)
@@ -335,6 +336,10 @@ class Import:
         return known != f"{self.source.names_digest}:{self._newest_start}"
 
     @property
+    def _current_id(self) -> str:
+        return self.settings.servers.current(self.request.server_id)
+
+    @property
     def _newest_start(self) -> int:
         starts = [content.started[1] for content in self.contents or () if content.started]
         return max(starts, default=0)
@@ -351,6 +356,7 @@ class Import:
         self, work: tuple[PartitionWork, ...], plan: Plan, history: PartitionHistory
     ) -> None:
         folder = ReceiptFolder(self.settings.layout.receipts / self.record.import_id)
+        self.warehouse.speaks(self._current_id, self._newest_start)
         with self.source.naming_damage(), ExitStack() as stack:
             with self.stop.interruptible():
                 reader = stack.enter_context(self.source.open_reader())

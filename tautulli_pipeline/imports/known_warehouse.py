@@ -6,9 +6,10 @@ A file is recognized by its device and inode. The consumer confirms the id when 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
@@ -29,6 +30,7 @@ class _Memory:
         servers: the servers whose plays were imported, the first one first.
         names: a digest of the names that were stored last, by server.
         migrations: those of the version that opened it.
+        newest: the newest start of a play in the files imported so far, by server.
     """
 
     warehouse_id: str
@@ -38,6 +40,7 @@ class _Memory:
     servers: tuple[str, ...] = ()
     names: dict[str, str] = field(default_factory=dict)
     migrations: tuple[str, ...] = ()
+    newest: dict[str, int] = field(default_factory=dict)
 
 
 _STORED: Final = TypeAdapter(_Memory)
@@ -53,6 +56,8 @@ class KnownWarehouse:
         exists: whether there is a file.
         servers: the servers whose plays are known to be in it, the first one first.
         names: a digest of the names that were stored last, by server.
+        newest: the newest start of a play in the files imported so far, in Unix seconds, by
+            current server id.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -65,14 +70,23 @@ class KnownWarehouse:
         self.exists = found is not None
         self.servers = known.servers if known and same else ()
         self.names = dict(known.names) if known and same else {}
+        self.newest = dict(known.newest) if known and same else {}
         self.is_untouched = bool(known and found and same and known.left_as == _state(found))
         same_version = known is not None and known.migrations == migration_names()
         self.is_of_this_version = self.is_untouched and same_version
 
-    def opened(self, warehouse_id: str, servers: Sequence[str]) -> None:
-        """Remember the id and the servers that the consumer found in the file."""
+    def opened(
+        self,
+        warehouse_id: str,
+        servers: Sequence[str],
+        newest: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        """Remember the id, the servers and their newest starts, as the consumer found them."""
         if warehouse_id != self.warehouse_id:
-            self.names = {}
+            self.names, self.newest = {}, {}
+        self.newest |= {
+            server: max(at, self.newest.get(server, 0)) for server, at in newest.items()
+        }
         self.warehouse_id, self._is_open = warehouse_id, True
         self.servers = tuple(servers)
         self._remember(is_complete=False)
@@ -82,6 +96,12 @@ class KnownWarehouse:
         self.names[server_id] = digest
         if server_id not in self.servers:
             self.servers = (*self.servers, server_id)
+
+    def speaks(self, server_id: str, newest: int) -> None:
+        """Remember the newest start in a file before something of it is published."""
+        if newest > self.newest.get(server_id, 0):
+            self.newest[server_id] = newest
+            self._remember(is_complete=False)
 
     @contextmanager
     def left_complete(self) -> Iterator[None]:
@@ -102,6 +122,7 @@ class KnownWarehouse:
                 self.servers,
                 self.names,
                 migration_names(),
+                self.newest,
             )
             with suppress(OSError):  # the next import opens the warehouse first
                 write_atomically(self._memory, _STORED.dump_json(memory))

@@ -5,10 +5,15 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from tautulli_pipeline.imports.messages import PartitionWork
 from tautulli_pipeline.source.survey import PartitionContent
+
+# Ends the version of a partition that was published from an older file than the one that spoke
+# last, so that what it says about stored plays did not count.
+_OLDER: Final = "-older"
 
 
 @dataclass(frozen=True)
@@ -17,7 +22,8 @@ class Finished:
 
     Attributes:
         import_id: the import that published it.
-        version: identifies its destination and the content of its rows.
+        version: identifies its destination, the content of its rows, and whether it came from an
+            older file.
     """
 
     import_id: str
@@ -31,7 +37,11 @@ class Finished:
     @property
     def content(self) -> str:
         """The digest of its rows."""
-        return self.version.rpartition(":")[2]
+        return self.version.rpartition(":")[2].removesuffix(_OLDER)
+
+    def moved_to(self, place: str) -> Finished:
+        """Return the same publication to another place."""
+        return replace(self, version=f"{place}:{self.version.rpartition(':')[2]}")
 
     def __str__(self) -> str:
         """Return the text that is stored in the record of the partition."""
@@ -123,8 +133,12 @@ def make_plan(
     fresh: bool,
     chosen: Container[str] | None = None,
     begun: Container[str] = (),
+    is_older: bool = False,
 ) -> Plan:
     """Compare the partitions of the source with the finished ones.
+
+    What an older file says about stored plays does not count. So what is published from it is due
+    once more when the file is the newest again, for example after the next play.
 
     Args:
         contents: the partitions of the source, in key order.
@@ -135,15 +149,18 @@ def make_plan(
         chosen: publish exactly these partitions, finished or not.
         begun: partitions of which a part may have been published since they were finished, so
             that they are due whatever they contain now.
+        is_older: whether a file with a newer play was imported before.
     """
     found, versions, work = {}, {}, []
     covered, current = set(), set()
     for content in contents:
         key = content.key
         found[key] = content
-        versions[key] = destination.version(content)
-        last = finished.get(key)
-        is_current = last is not None and last.version == versions[key] and key not in begun
+        version, last = destination.version(content), finished.get(key)
+        if is_older and not (last is not None and last.version == version):
+            version += _OLDER
+        versions[key] = version
+        is_current = last is not None and last.version == version and key not in begun
         is_own = last is not None and last.import_id == import_id
         is_outstanding = not is_current or (fresh and not is_own)
         is_due = is_outstanding if chosen is None else key in chosen

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import takewhile
 from typing import Any, Final
@@ -243,10 +242,7 @@ def _may_be_known(settings: Settings) -> bool:
 def _parse_all(text: str, moved: Mapping[str, str | None]) -> list[Finished]:
     """Parse the publications of a partition; those to an earlier place are to the current one."""
     found = [Finished.parse(one) for one in text.split(_SEPARATOR) if ":" in one]
-    return [
-        replace(one, version=f"{new}:{one.content}") if (new := moved.get(one.place)) else one
-        for one in found
-    ]
+    return [one.moved_to(new) if (new := moved.get(one.place)) else one for one in found]
 
 
 def _grid_of(key: str) -> Grid | None:

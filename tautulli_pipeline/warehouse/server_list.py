@@ -58,6 +58,13 @@ def known_servers(connection: duckdb.DuckDBPyConnection) -> list[str]:
     return [server_id for (server_id,) in connection.execute(_IMPORTED).fetchall()]
 
 
+def newest_starts(connection: duckdb.DuckDBPyConnection, servers: Servers) -> dict[str, int]:
+    """Return the newest start in the files imported so far, in Unix seconds, by current id."""
+    sql = f"SELECT {servers.sql('server_id')}, max(epoch(newest_started_at))::BIGINT FROM servers"
+    rows = connection.execute(f"{sql} WHERE newest_started_at IS NOT NULL GROUP BY 1").fetchall()
+    return dict(rows)
+
+
 def holders_of(
     connection: duckdb.DuckDBPyConnection, event_ids: Sequence[str], servers: Servers
 ) -> dict[str, int]:

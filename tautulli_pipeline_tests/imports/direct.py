@@ -44,6 +44,7 @@ class DirectImports:
     message_ids: dict[str, int] = field(default_factory=dict)
     finished: dict[tuple[str, str], Finished] = field(default_factory=dict)
     known: list[str] = field(default_factory=list)
+    newest_starts: dict[str, int] = field(default_factory=dict)
     published: int = 0
     lost: set[int] = field(default_factory=set)
     _sequence: int = 0
@@ -67,8 +68,10 @@ class DirectImports:
             contents = source.survey(Grid(100), 100)
             place = Destination(server_id, "warehouse", STREAM)
             last = {key: one for (at, key), one in self.finished.items() if at == place.place}
-            plan = make_plan(contents, last, place, import_id, fresh=fresh)
             newest = max(content.started[1] for content in contents if content.started)
+            is_older = newest < self.newest_starts.get(server_id, 0)
+            plan = make_plan(contents, last, place, import_id, fresh=fresh, is_older=is_older)
+            self.newest_starts[server_id] = max(newest, self.newest_starts.get(server_id, 0))
             first = next(iter(self.known), server_id)
             sender = Sender(import_id, server_id, newest, shares_ids=first != server_id)
             reader = stack.enter_context(source.open_reader())

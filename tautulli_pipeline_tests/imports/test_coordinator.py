@@ -321,6 +321,19 @@ def test_a_remembered_warehouse_is_published_for_before_it_can_be_opened(remembe
     assert sorted(path.name for path in remembering.receipts.path.iterdir()) == KEYS
 
 
+def test_a_file_is_older_than_one_with_a_newer_play_that_was_imported_before(remembering):
+    opened, newest = remembering.opened, PLAYS[-1].history["started"]
+    assert opened.prepare(remembering.history).versions == opened.prepare(History()).versions
+    opened.publish(remembering.history)
+    assert KnownWarehouse(remembering.settings).newest == {"default": newest}
+    versions = {finished.version for _, _, finished in remembering.history.recorded}
+    opened._plan = None
+    opened.warehouse.newest["default"] = newest + 1
+    older = opened.prepare(remembering.history).versions.values()
+    assert {version.removesuffix("-older") for version in older} == versions
+    assert versions.isdisjoint(older)
+
+
 def test_a_warehouse_that_is_not_remembered_is_waited_for_first(harness):
     harness.consumer.held = HELD
     with pytest.raises(WarehouseHeldError):

@@ -9,11 +9,12 @@ from contextlib import closing
 import pytest
 
 from tautulli_pipeline.events.servers import Servers
-from tautulli_pipeline_tests.cases import make_database, play
+from tautulli_pipeline_tests.cases import insert_rows, make_database, play
 from tautulli_pipeline_tests.imports.direct import DirectImports
 from tautulli_pipeline_tests.warehouse.plays import memory_warehouse
 
 AUDIT = "SELECT dedupe_reason, content_differs, count(*) FROM dedupe_audit_log GROUP BY ALL"
+TABLES = ("session_history", "session_history_metadata", "session_history_media_info")
 COUNT = "SELECT count(*) FROM playback_events"
 
 
@@ -137,6 +138,23 @@ def test_an_older_file_overrides_nothing(imports, path, tmp_path):
     imports.forget_message_ids()
     imports.run(backup, fresh=True)
     assert imports.query(AUDIT) == once
+
+
+def test_a_correction_counts_when_the_file_is_no_longer_older(imports, path, tmp_path):
+    """Without its newest play, a file is older than it was, until Tautulli records another one."""
+    imports.run(path)
+    edit(path, "DELETE FROM session_history WHERE id = 5")
+    retitle(path, "Right")
+    assert "revised" not in imports.run(path)
+    assert imports.run(path) == {}
+    assert imports.newest("title")[1] == "Film 2"
+    with closing(sqlite3.connect(path)) as connection:
+        for table, row in zip(TABLES, vars(play(106)).values(), strict=True):
+            insert_rows(connection, table, [row])
+        connection.commit()
+    assert imports.run(path)["revised"] == 1
+    assert imports.newest("title") == ["Film 1", "Right", "Film 3", "Film 4", "Film 5", "Film 106"]
+    assert imports.run(path) == {}
 
 
 def renumbered(path, shift, *edits):

@@ -28,10 +28,8 @@ def finished_by(import_id, *contents, destination=HERE):
     return {c.key: Finished(import_id, destination.version(c)) for c in contents}
 
 
-def plan_of(finished, *, destination=HERE, contents=CONTENTS, fresh=False, chosen=None, begun=()):
-    return make_plan(
-        contents, finished, destination, "now", fresh=fresh, chosen=chosen, begun=begun
-    )
+def plan_of(finished, *, destination=HERE, contents=CONTENTS, fresh=False, **options):
+    return make_plan(contents, finished, destination, "now", fresh=fresh, **options)
 
 
 def work(*contents, changed=()):
@@ -109,6 +107,18 @@ def test_versions_differ_if_any_part_of_the_destination_differs():
     moved = (Destination("a", "bc", "d"), Destination("ab", "c", "d"), Destination("a", "b", "cd"))
     assert len({destination.version(FIRST) for destination in moved}) == 3
     assert HERE.version(FIRST) == HERE.version(replace(FIRST, partition=OTHER))
+
+
+def test_what_an_older_file_has_changed_is_due_again_when_the_file_is_the_newest():
+    finished = finished_by("before", FIRST, stale(SECOND), stale(THIRD))
+    older = plan_of(finished, is_older=True)
+    assert older.work == work(SECOND, THIRD, changed=[SECOND, THIRD])
+    finished |= {c.key: Finished("older", older.versions[c.key]) for c in (SECOND, THIRD)}
+    assert plan_of(finished, is_older=True).work == ()
+    assert plan_of(finished).work == work(SECOND, THIRD, changed=[SECOND, THIRD])
+    moved = finished[SECOND.key].moved_to("elsewhere")
+    assert (moved.place, moved.content) == ("elsewhere", SECOND.digest)
+    assert moved.version != Finished("older", f"elsewhere:{SECOND.digest}").version
 
 
 def test_partitions_gone_from_the_source_are_not_covered():
