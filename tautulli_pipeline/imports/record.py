@@ -91,6 +91,8 @@ class ImportRecord:
         refused: why a later attempt could not begin.
         status_before: the status of the attempt before this one; None if it is the first.
         last_completed_at: when an import last completed, this one or an earlier one, in UTC.
+        begun: by server, the partitions that earlier imports began and no later one has finished,
+            each with the import that began it last.
     """
 
     import_id: str
@@ -119,6 +121,7 @@ class ImportRecord:
     refused: str | None = None
     status_before: Status | None = None
     last_completed_at: datetime | None = None
+    begun: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @classmethod
     def begin(
@@ -153,8 +156,25 @@ class ImportRecord:
         failed = last.refused or last.status in RUNNING
         status = Status.FAILED if failed else last.status
         return replace(
-            self, status_before=status, last_completed_at=last.completed_at, refused=None
+            self,
+            status_before=status,
+            last_completed_at=last.completed_at,
+            refused=None,
+            begun=last._begun_by_now(last.server_id or self.server_id),
         )
+
+    def _begun_by_now(self, server_id: str) -> dict[str, dict[str, str]]:
+        if not (self.resumable and self.covered):
+            return self.begun
+        own = dict.fromkeys(self.covered, self.import_id)
+        return self.begun | {server_id: self.begun.get(server_id, {}) | own}
+
+    def finishing(self, partition_key: str) -> ImportRecord:
+        """Return the record of an import that has finished a partition."""
+        begun = dict(self.begun.get(self.server_id, {}))
+        if begun.pop(partition_key, None) is None:
+            return self
+        return replace(self, begun=self.begun | {self.server_id: begun})
 
     @property
     def completed_at(self) -> datetime | None:

@@ -67,13 +67,14 @@ class RunningImport:
         return replace(self._record, elapsed_seconds=time.monotonic() - self._began_at)
 
     def half_published(self, finished: Mapping[str, Finished]) -> set[str]:
-        """Return the finished partitions that the last import began again and did not finish."""
-        last, record = self._last, self._record
-        if last is None or not last.resumable or last.server_id not in {"", record.server_id}:
-            return set()
-        known = {last.import_id, record.import_id}
-        begun = finished.keys() & set(last.covered)
-        return {key for key in begun if finished[key].import_id not in known}
+        """Return the finished partitions that a later import began again and did not finish."""
+        record = self._record
+        begun = record.begun.get(record.server_id, {})
+        return {
+            key
+            for key in finished.keys() & begun.keys()
+            if finished[key].import_id not in {begun[key], record.import_id}
+        }
 
     def cover(self, plan: Plan) -> None:
         """Record what the import covers."""
@@ -105,7 +106,11 @@ class RunningImport:
         ids = receipt.rows["source_row_id"].drop_null()
         last = ids[-1].as_py() if len(ids) else self._record.last_processed_id
         sent = self._record.sent_records + receipt.rows.num_rows
-        self._change(lambda now: replace(now, last_processed_id=last, sent_records=sent))
+        self._change(
+            lambda now: replace(
+                now.finishing(receipt.partition_key), last_processed_id=last, sent_records=sent
+            )
+        )
 
     def complete(self) -> None:
         """Record that every row is settled; if there was nothing to do, keep the last import."""

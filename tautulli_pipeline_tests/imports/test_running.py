@@ -15,6 +15,7 @@ import pytest
 
 from tautulli_pipeline.errors import StoppedError, StreamError
 from tautulli_pipeline.imports import running as running_module
+from tautulli_pipeline.imports.plan import Finished
 from tautulli_pipeline.imports.receipts import ROWS, Receipt
 from tautulli_pipeline.imports.record import ImportLog, ImportRecord, Outcomes, Status
 from tautulli_pipeline.imports.running import RunningImport
@@ -322,3 +323,38 @@ def test_a_failed_import_records_why(start, log, error, stored):
     assert log.read().error == stored
     resumed = start(log.read())
     assert resumed.record.error is None
+
+
+@pytest.mark.parametrize("between", [{}, {"server": "cabin"}, {"source": "backup.db"}])
+@pytest.mark.parametrize("fails_early", [False, True])
+def test_what_an_import_began_is_remembered_until_another_one_has_finished_it(
+    log, tmp_path, between, fails_early
+):
+    """Whatever other imports are in between, of the same source or of another one."""
+
+    def begin(server="default", source="tautulli.db", covered=None):
+        record = log.continue_or_begin(tmp_path / source, server, fresh=bool(between))
+        begun = RunningImport(
+            log, record, unreadable=(), began_at=0.0, observe=lambda _record: None
+        )
+        if covered is not None:
+            begun.cover(plan_of(4, covered=covered))
+        return begun
+
+    def fail(running):
+        with pytest.raises(StreamError), running.until_ended():
+            raise StreamError("the stream is unreachable")
+
+    finished = {key: Finished("long-before", "place:digest") for key in ("first", "second")}
+    first = begin(covered=finished)
+    assert first.half_published(finished) == set()
+    finished["first"] = Finished(first.record.import_id, "place:digest")
+    fail(first)
+    other = begin(**between, covered=None if fails_early else ())
+    fail(other) if fails_early else other.complete()
+    again = begin(covered=("second",))
+    assert again.half_published(finished) == {"second"}
+    again.published(replace(receipt_of(7), partition_key="second"))
+    finished["second"] = Finished(again.record.import_id, "place:digest")
+    again.complete()
+    assert begin().half_published(finished) == set()
