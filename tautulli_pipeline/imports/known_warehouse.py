@@ -116,13 +116,13 @@ class KnownWarehouse:
             left_as = _state(found) if is_complete else None
             memory = _Memory(
                 self.warehouse_id,
-                found.st_dev,
-                found.st_ino,
-                left_as,
-                self.servers,
-                self.names,
-                migration_names(),
-                self.newest,
+                device=found.st_dev,
+                inode=found.st_ino,
+                left_as=left_as,
+                servers=self.servers,
+                names=self.names,
+                migrations=migration_names(),
+                newest=self.newest,
             )
             with suppress(OSError):  # the next import opens the warehouse first
                 write_atomically(self._memory, _STORED.dump_json(memory))

@@ -141,3 +141,20 @@ def test_an_edit_that_was_half_published_and_taken_back_does_not_stay(
     newest = "SELECT title FROM playback_revisions WHERE source_row_id = 5 ORDER BY revision"
     assert query(data_dir, newest) == [("Edited",), ("Film 5",)]
     assert outcomes(imported(database, data_dir=data_dir)) == {"unchanged": 25}
+
+
+def test_a_correction_that_came_with_a_deleted_play_arrives_with_the_next_one(
+    data_dir: Path,
+) -> None:
+    right = {5: play(5, title="Right")}
+    database = write(data_dir, PLAYS)
+    imported(database, "--batch-size", 10, data_dir=data_dir)
+    write(data_dir, {row_id: PLAYS[row_id] for row_id in range(1, 25)} | right)
+    assert imported(database, data_dir=data_dir)["revised"] == 0
+    assert outcomes(imported(database, data_dir=data_dir)) == {"unchanged": 24}
+
+    write(data_dir, PLAYS | right | {35: play(35)})
+    again = imported(database, data_dir=data_dir)
+    assert (again["revised"], outcomes(again)["unchanged"]) == (1, 10)
+    assert query(data_dir, "SELECT title FROM playback_revisions") == [("Right",)]
+    assert outcomes(imported(database, data_dir=data_dir)) == {"unchanged": 26}
