@@ -124,6 +124,7 @@ def test_duplicates_on_the_stream_are_published_again_if_the_table_lacks_them(
         assert query(data_dir, CONTENT) == before
 
 
+@pytest.mark.slow
 def test_an_edit_that_was_half_published_and_taken_back_does_not_stay(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +144,7 @@ def test_an_edit_that_was_half_published_and_taken_back_does_not_stay(
     assert outcomes(imported(database, data_dir=data_dir)) == {"unchanged": 25}
 
 
+@pytest.mark.slow
 def test_a_correction_that_came_with_a_deleted_play_arrives_with_the_next_one(
     data_dir: Path,
 ) -> None:
