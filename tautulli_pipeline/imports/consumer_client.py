@@ -73,6 +73,7 @@ class ConsumerClient:
         on_wait: receives what the consumer is waiting for; called from another thread.
         on_held: receives who holds the warehouse, at each attempt to open it; like `on_wait`.
         on_upgraded: receives how many rows of the warehouse are upgraded, and all; like `on_wait`.
+        on_ready: called once the warehouse and the stream are open; like `on_wait`.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class ConsumerClient:
         on_wait: Callable[[str], None],
         on_held: Callable[[str], None],
         on_upgraded: OnUpgraded = lambda _done, _total: None,
+        on_ready: Callable[[], None] = lambda: None,
     ) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -95,6 +97,7 @@ class ConsumerClient:
         self._on_wait = on_wait
         self._on_held = on_held
         self._on_upgraded = on_upgraded
+        self._on_ready = on_ready
         self._replies: queue.Queue[Order | Reply] = queue.Queue()
         self._failed: Failed | None = None
         self._held: WarehouseHeldError | None = None
@@ -251,13 +254,18 @@ class ConsumerClient:
             elif isinstance(reply, Upgrading):
                 self._on_upgraded(reply.done, reply.total)
             elif isinstance(reply, Held):
-                if self._held is None:
-                    self._held_since = time.monotonic()
-                self._held = held = WarehouseHeldError(reply.message, hint=reply.hint)
-                self._times_held += 1
-                self._on_held(held.waiting)
+                self._note_holder(reply)
             elif isinstance(reply, Failed):
                 failed = reply
             else:
+                if isinstance(reply, Ready):
+                    self._on_ready()
                 self._replies.put(reply)
         self._failed = failed
+
+    def _note_holder(self, reply: Held) -> None:
+        if self._held is None:
+            self._held_since = time.monotonic()
+        self._held = held = WarehouseHeldError(reply.message, hint=reply.hint)
+        self._times_held += 1
+        self._on_held(held.waiting)

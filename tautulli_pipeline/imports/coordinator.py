@@ -439,8 +439,7 @@ def open_import(
         claim = stack.enter_context(log.exclusive(name_of(request.source)))
         stack.enter_context(stop.shared(log.lock, claim))
         completion = stack.enter_context(remembered(settings, request.source, request.server_id))
-        noting = log.noting_failure(name_of(request.source), request.server_id)
-        with noting, stop.interruptible():
+        with log.noting_failure(name_of(request.source), request.server_id), stop.interruptible():
             source = stack.enter_context(
                 open_with_survey_cache(
                     request.source,
@@ -473,6 +472,7 @@ def open_import(
                 name(words)
 
         def upgraded(done: int, total: int) -> None:
+            running.upgrading()
             say(UPGRADING)
             on_upgraded(done, total)
 
@@ -483,6 +483,7 @@ def open_import(
             on_wait=say,
             on_held=name_holder,
             on_upgraded=upgraded,
+            on_ready=running.ready,
         )
         stack.callback(consumer.finish, None)
         stack.enter_context(consumer.ended_after_failure())

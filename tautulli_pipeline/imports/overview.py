@@ -19,7 +19,8 @@ _STATUSES: Final = (
 )
 _SUMS: Final = (
     *("total_records", "unchanged", "pending", "revised", "processed", "published", "imported"),
-    *("rejected", "errors", "elapsed_seconds", "estimated_remaining_seconds"),
+    *("rejected", "errors", "elapsed_seconds", "upgrade_seconds"),
+    "estimated_remaining_seconds",
 )
 _DUPLICATES: Final = ("stream", "cache", "database")
 _FIRST: Final = "start_time"
@@ -62,6 +63,7 @@ def together(servers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     found = {one["status"] for one in servers}
     status = next((one.value for one in _STATUSES if one in found), Status.PENDING.value)
     total, processed, elapsed = sums["total_records"], sums["processed"], sums["elapsed_seconds"]
+    import_seconds = elapsed - sums["upgrade_seconds"]
     progress_of_nothing = 100.0 if status == Status.COMPLETED else 0.0
     errors = [one["error"] for one in servers if one["error"]]
     starts = [one[_FIRST] for one in servers if one[_FIRST]]
@@ -75,9 +77,10 @@ def together(servers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "progress": 1000 * processed // total / 10 if total else progress_of_nothing,
         "duplicates": duplicates,
         "unreadable": [damage for one in servers for damage in one["unreadable"]],
-        "records_per_second": round(processed / elapsed, 1) if elapsed else 0.0,
+        "records_per_second": round(processed / import_seconds, 1) if import_seconds > 0 else 0.0,
         "start_time": min(starts, default=None),
         "elapsed_seconds": round(elapsed, 3),
+        "upgrade_seconds": round(sums["upgrade_seconds"], 3),
         "last_processed_id": max((one["last_processed_id"] for one in servers), default=0),
         **({"error": errors[0]} if errors else {}),
         "servers": list(servers),

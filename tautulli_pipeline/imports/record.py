@@ -82,6 +82,7 @@ class ImportRecord:
         pending: rows that are neither covered nor finished.
         covered: keys of the partitions it covers.
         elapsed_seconds: the time that the user waited, over all attempts.
+        upgrade_seconds: how much of it an upgrade of the warehouse took.
         ended_at: when its last attempt ended, in UTC.
         unreadable: the unreadable parts of the source, as `Damage.facts` returns them.
         server_id: the Plex server in keys and rows; '' in records of version 0.1.0.
@@ -107,6 +108,7 @@ class ImportRecord:
     covered: tuple[str, ...] = ()
     last_processed_id: int = 0
     elapsed_seconds: float = 0.0
+    upgrade_seconds: float = 0.0
     dry_run: bool = False
     # Version 0.1.0 stored them as `fates`.
     outcomes: Annotated[Outcomes, Field(validation_alias=AliasChoices("outcomes", "fates"))] = (
@@ -208,7 +210,8 @@ class ImportRecord:
     def summary(self) -> dict[str, Any]:
         """Return the figures that users see."""
         outcomes, total = self.outcomes, self.total_records
-        rate = outcomes.processed / self.elapsed_seconds if self.elapsed_seconds else 0.0
+        import_seconds = self.elapsed_seconds - self.upgrade_seconds
+        rate = outcomes.processed / import_seconds if import_seconds > 0 else 0.0
         left = total - outcomes.processed if self.status in RUNNING else 0
         progress_of_nothing = 100.0 if self.status is Status.COMPLETED else 0.0
         return {
@@ -236,6 +239,7 @@ class ImportRecord:
             "unreadable": list(self.unreadable),
             "records_per_second": round(rate, 1),
             "elapsed_seconds": round(self.elapsed_seconds, 3),
+            "upgrade_seconds": round(self.upgrade_seconds, 3),
             "estimated_remaining_seconds": round(left / rate, 1) if rate else 0.0,
             "start_time": _in_json(self.started_at),
             "end_time": _in_json(self.ended_at),

@@ -46,6 +46,7 @@ class RunningImport:
         self._changing = threading.Lock()
         # As if all attempts had followed each other without a break.
         self._began_at = began_at - record.elapsed_seconds
+        self._upgrading_since: float | None = None
         self._last = log.read()
         self._record = replace(
             record,
@@ -64,7 +65,23 @@ class RunningImport:
         """The current record."""
         if self._record.ended_at is not None:
             return self._record
-        return replace(self._record, elapsed_seconds=time.monotonic() - self._began_at)
+        now = time.monotonic()
+        upgraded = now - self._upgrading_since if self._upgrading_since is not None else 0.0
+        return replace(
+            self._record,
+            elapsed_seconds=now - self._began_at,
+            upgrade_seconds=self._record.upgrade_seconds + upgraded,
+        )
+
+    def upgrading(self) -> None:
+        """Count the time from now on as that of an upgrade of the warehouse."""
+        if self._upgrading_since is None:
+            self._upgrading_since = time.monotonic()
+
+    def ready(self) -> None:
+        """Count the time from now on as that of the import again: the warehouse is open."""
+        with self._changing:
+            self._record, self._upgrading_since = self.record, None
 
     def half_published(self, finished: Mapping[str, Finished]) -> set[str]:
         """Return the finished partitions that a later import began again and did not finish."""

@@ -137,6 +137,7 @@ class Progress(BaseModel):
     errors: int
     records_per_second: float
     elapsed_seconds: float
+    upgrade_seconds: float
     estimated_remaining_seconds: float
     start_time: str | None
     end_time: str | None

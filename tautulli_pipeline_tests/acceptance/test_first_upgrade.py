@@ -132,6 +132,7 @@ def test_the_killed_import_is_resumed(resumed: tuple[Released, dict[str, Any]]) 
     assert summary["import_id"] == before["import_id"]
     assert summary["status"] == "completed"
     assert summary["imported"] == LATER_PLAYS
+    assert 0 < summary["upgrade_seconds"] < summary["elapsed_seconds"]
     # Version 0.1.0 did not look at every cell, so every partition is imported again once.
     assert summary["processed"] == summary["total_records"] == PLAYS + LATER_PLAYS
     assert not list(released.data_dir.glob("receipts/*/*"))

@@ -142,6 +142,33 @@ def test_elapsed_time_counts_the_wait_of_the_user_over_all_attempts(start, log, 
     assert second.record.elapsed_seconds == log.read().elapsed_seconds == 12
 
 
+def test_the_time_of_an_upgrade_does_not_count_for_the_rate(start, log, clock):
+    first = start(began_at=98.0)
+    first.ready()  # there was no upgrade
+    first.upgrading()
+    clock[0] += 60
+    first.upgrading()
+    clock[0] += 30
+    assert first.record.upgrade_seconds == 90
+    first.ready()
+    first.cover(plan_of(100))
+    clock[0] += 3
+    first.settled(Outcomes(imported=50))
+    assert (log.read().elapsed_seconds, log.read().upgrade_seconds) == (95, 90)
+    summary = log.read().summary()
+    assert summary["records_per_second"] == 10
+    assert summary["estimated_remaining_seconds"] == 5
+    # Another attempt, which goes on with an upgrade, is stopped during it.
+    second = start(log.read(), began_at=clock[0])
+    second.upgrading()
+    clock[0] += 7
+    with pytest.raises(StoppedError), second.until_ended():
+        raise StoppedError("stopped")
+    clock[0] += 5
+    assert (log.read().elapsed_seconds, log.read().upgrade_seconds) == (102, 97)
+    assert second.record == log.read()
+
+
 def test_a_resumed_import_continues_its_record(start, log, clock):
     before = start(unreadable=(DAMAGE,))
     before.cover(plan_of(7, 3, 2))
