@@ -32,6 +32,7 @@ from tautulli_pipeline.data_dir.layout import DataDir
 from tautulli_pipeline.data_dir.logs import log_to
 from tautulli_pipeline.errors import in_one_line
 from tautulli_pipeline.events.identity import global_guid, quote_literal
+from tautulli_pipeline.warehouse.memory_faults import is_out_of_memory
 from tautulli_pipeline.warehouse.migration_files import migration_names
 from tautulli_pipeline.warehouse.schema import (
     SETTINGS,
@@ -93,7 +94,9 @@ def _build_in_memory(request: Request) -> dict[str, int] | None:
     for limit in limits:
         try:
             return _build_if_changed(request, limit)
-        except duckdb.OutOfMemoryException as error:
+        except duckdb.Error as error:
+            if not is_out_of_memory(error):
+                raise
             _log.info("the analytics need more than %s of memory: %s", limit, in_one_line(error))
             _remove_leftovers(request.layout)
     return _build_if_changed(request, most)

@@ -9,6 +9,7 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 
+from tautulli_pipeline.warehouse.memory_faults import is_out_of_memory
 from tautulli_pipeline.warehouse.schema import ROWS_PER_TRANSACTION
 from tautulli_pipeline.warehouse.screening import refuse
 from tautulli_pipeline.warehouse.transaction import FailedCommitError
@@ -66,7 +67,7 @@ def is_broken(connection: duckdb.DuckDBPyConnection, error: Exception) -> bool:
 
 
 def _fault(error: Exception) -> str:
-    if "Out of Memory" in str(error):
+    if is_out_of_memory(error):
         return "message does not fit in memory"
     cause = str(error).partition("\n")[0][:200]
     return f"message cannot be stored: {type(error).__name__}: {cause}"

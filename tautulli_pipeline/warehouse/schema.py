@@ -19,6 +19,7 @@ from tautulli_pipeline.errors import (
 )
 from tautulli_pipeline.events.identity import quote_literal
 from tautulli_pipeline.warehouse.holders import held_by
+from tautulli_pipeline.warehouse.memory_faults import is_out_of_memory
 from tautulli_pipeline.warehouse.migration_files import migrations
 from tautulli_pipeline.warehouse.transaction import transaction
 from tautulli_pipeline.warehouse.upgrade import (
@@ -433,6 +434,12 @@ def _warehouse_error(path: Path, operation: str, cause: str) -> WarehouseError:
     if held := held_by(path, operation, cause):
         return held
     hint = "set DUCKDB_PATH to a DuckDB file, or to a new file in a folder you can write to"
+    if is_out_of_memory(cause):
+        return WarehouseError(
+            f"cannot {operation} the warehouse {path}: out of memory: {_first_cause(cause)}",
+            hint="close other programs, or raise the memory limit of the container, and run the "
+            "command again",
+        )
     if operation in {"write", "upgrade"}:
         hint = "check that its folder is writable and has free space, then import again to resume"
     return WarehouseError(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 
+from tautulli_pipeline.analytics import build as build_module
 from tautulli_pipeline.analytics.build import build
 from tautulli_pipeline.analytics.building import build_in_process, open_builder
 from tautulli_pipeline.analytics.catalog import TABLES
@@ -238,6 +239,25 @@ def test_a_build_that_needs_more_memory_gets_it(folder, monkeypatch):
     assert build(request_for(folder)).rows is not None
     assert count(folder) == 3
     assert not list(folder.glob("analytics.duckdb.*"))
+
+
+def test_a_checkpoint_that_needs_more_memory_gets_it(folder, monkeypatch):
+    """DuckDB raises an `IOException` if a checkpoint runs out of memory."""
+    add_play(folder)
+    faults = [duckdb.IOException("IO Error: Could not write: No space left on device")]
+
+    def create(*arguments):
+        if faults:
+            raise faults.pop()
+        return created(*arguments)
+
+    created = build_module._create_tables
+    monkeypatch.setattr(build_module, "_create_tables", create)
+    with pytest.raises(duckdb.IOException, match="No space left"):
+        build(request_for(folder))
+    faults.append(duckdb.IOException("IO Error: Checkpoint failed: could not allocate block"))
+    assert build(request_for(folder)).rows is not None
+    assert count(folder) == 3
 
 
 @pytest.mark.parametrize("moment", ["streams_by.sql", "about.sql"])

@@ -211,7 +211,6 @@ def test_nothing_is_spilled_to_the_current_directory(path, monkeypatch, tmp_path
     [
         ("IO Error: Cannot open file", "Cannot open file"),
         ("IO Error: one\nmore of it", "one"),
-        ("TransactionContext Error: Failed to commit: Out of Memory Error: too much", "too much"),
         (
             'FATAL Error: Failed: database has been invalidated. Original error: "IO Error: full"',
             "full",
@@ -228,6 +227,58 @@ def test_the_message_has_the_first_cause_without_duckdbs_error_types(path, text,
             raise duckdb.IOException(text)
         assert caught.value.message == f"cannot {operation} the warehouse {path}: {cause}"
         assert caught.value.hint.startswith(hint)
+
+
+@pytest.mark.parametrize("operation", ["open", "read", "write", "upgrade"])
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (duckdb.OutOfMemoryException, "Out of Memory Error: too much"),
+        (duckdb.TransactionException, "Failed to commit: Out of Memory Error: too much"),
+        (
+            duckdb.IOException,
+            'IO Error: Checkpoint failed for database "w". The database has been invalidated. '
+            "Original error: could not allocate block of size 256.0 KiB (19.0/19.0 MiB used)",
+        ),
+    ],
+)
+def test_a_lack_of_memory_gets_its_own_hint(path, operation, error, text):
+    with (
+        pytest.raises(WarehouseError, match=": out of memory: ") as caught,
+        schema.explained(path, operation),
+    ):
+        raise error(f"{text}\nUnused blocks cannot be offloaded to disk.")
+    assert caught.value.hint.startswith("close other programs")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Out of Memory Error: failed to offload data block of size 256.0 KiB (1/1 KiB used)",
+        "IO Error: Could not write file: No space left on device\nIncrease the memory limit",
+        "IO Error: Cannot open file\nOut of Memory",
+    ],
+)
+def test_a_full_disk_is_no_lack_of_memory(path, text):
+    with pytest.raises(WarehouseError) as caught, schema.explained(path, "write"):
+        raise duckdb.IOException(text)
+    assert caught.value.hint.startswith("check that its folder is writable and has free space")
+
+
+def test_a_checkpoint_that_runs_out_of_memory_says_so(path):
+    """DuckDB raises no `OutOfMemoryException` for it."""
+
+    path.parent.mkdir()
+    with duckdb.connect(path, config=schema.SETTINGS) as connection:
+        connection.execute("CREATE TABLE keys (id UUID PRIMARY KEY)")
+        connection.execute("INSERT INTO keys SELECT uuid() FROM range(3000)")
+        connection.execute("SET memory_limit = '2MB'")
+        with (
+            pytest.raises(WarehouseError, match=r": out of memory: .*could not al") as caught,
+            schema.explained(path, "write"),
+        ):
+            connection.execute("CHECKPOINT")
+    assert not isinstance(caught.value.__cause__, duckdb.OutOfMemoryException)
 
 
 def test_an_error_unrelated_to_the_file_is_passed_on(path):
@@ -272,7 +323,7 @@ def test_an_error_while_writing_closes_the_file(path):
         with schema.open_warehouse(path):
             raise duckdb.OutOfMemoryException("Out of Memory Error: failed to allocate")
 
-    with pytest.raises(WarehouseError, match=r"cannot write the warehouse .*: failed to allocate"):
+    with pytest.raises(WarehouseError, match=r"write the warehouse .*: out of memory: failed to "):
         work()
     with schema.open_warehouse(path) as connection:
         assert connection.sql("FROM playback_events").fetchall() == []
