@@ -30,7 +30,7 @@ from tautulli_pipeline.imports.known_warehouse import KnownWarehouse
 from tautulli_pipeline.imports.record import ImportRecord, log_of
 from tautulli_pipeline.imports.running import RunningImport
 from tautulli_pipeline.settings import Settings
-from tautulli_pipeline.source.address import Source, name_of
+from tautulli_pipeline.source.address import Source, Tautulli, name_of
 from tautulli_pipeline.source.original import observe
 from tautulli_pipeline.stream.server import idle_state
 
@@ -157,11 +157,18 @@ def repeated(
 
     Raises:
         ImportRunningError: another import is running.
+        SourceError: a Tautulli does not answer; to ask it again would take as long.
     """
-    known = _find_valid(settings, source, server_id)
+    log = log_of(settings, lock)
+    try:
+        known = _find_valid(settings, source, server_id)
+    except PipelineError:
+        name = name_of(source)
+        noting = log.noting_failure(name, server_id)
+        with data_directory(settings, say), log.exclusive(name), noting:
+            raise
     if known is None:
         return None
-    log = log_of(settings, lock)
     with data_directory(settings, say), log.exclusive(name_of(source)):
         last = log.read()
         if last is None or last.resumable:
@@ -183,14 +190,22 @@ def repeated(
 def _find_valid(settings: Settings, source: Source, server_id: str) -> _Known | None:
     """Return what is known of a server if nothing has changed.
 
-    If the source or the stream fails, the import reports it.
+    If a file or the stream fails, the import reports it.
+
+    Raises:
+        PipelineError: a running Tautulli does not answer.
     """
     memory = _valid(settings)
     known = memory.servers.get(settings.server) if memory else None
     if memory is None or known is None:
         return None
-    with suppress(PipelineError):
+    try:
         is_same = known.state == _own_state(settings, source, server_id)
+    except PipelineError:
+        if isinstance(source, Tautulli):
+            raise
+        return None
+    with suppress(PipelineError):
         return known if is_same and _is_idle(settings, memory) else None
     return None
 

@@ -12,12 +12,16 @@ import orjson
 import pytest
 
 from tautulli_pipeline.configuration import parse_configuration
+from tautulli_pipeline.errors import SourceError
 from tautulli_pipeline.imports import repeats
 from tautulli_pipeline.imports.fingerprints import SURVEY_VERSION, fingerprint
 from tautulli_pipeline.imports.known_warehouse import KnownWarehouse
 from tautulli_pipeline.imports.record import ImportRecord, Status, log_of
 from tautulli_pipeline.imports.repeats import remembered, repeated, still_remembered
 from tautulli_pipeline.settings import Settings
+from tautulli_pipeline.source import tautulli_api
+from tautulli_pipeline.source.address import Address, Tautulli, name_of
+from tautulli_pipeline.source.tautulli_api import Newest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +80,7 @@ class House:
         """Do to the files what an import of this server does."""
         settings, path = self.of(server), self.source(server)
         log = log_of(settings)
-        with log.exclusive(path), remembered(settings, path, server) as completion:
+        with log.exclusive(name_of(path)), remembered(settings, path, server) as completion:
             settings.layout.make_folder()
             survey = [SURVEY_VERSION, fingerprint(path), None, {}]
             settings.layout.survey.write_bytes(orjson.dumps(survey))
@@ -88,7 +92,7 @@ class House:
                     known.opened(warehouse, IDS)
                     self.write_to(settings.warehouse_path)
                     self.record_in_dagster()
-            record = ImportRecord.begin(path, server, fresh=False)
+            record = ImportRecord.begin(name_of(path), server, fresh=False)
             record = replace(record, total_records=ROWS).ended(Status.COMPLETED)
             log.write(record)
             if drains:
@@ -233,6 +237,32 @@ def test_an_import_that_dies_leaves_no_wrong_answer(house, is_stored):
     assert house.known == set()
     house.import_from("home")
     assert house.known == ({"home"} if is_stored else {"home", "barn"})
+
+
+def test_a_tautulli_that_does_not_answer_is_asked_once_and_known_again_later(house, monkeypatch):
+    asked, is_away = [], []
+
+    def look(tautulli):
+        asked.append(str(tautulli))
+        if is_away:
+            raise SourceError("it does not answer")
+        return Newest(ROWS, ROWS)
+
+    monkeypatch.setattr(tautulli_api, "look", look)
+    tautulli = Tautulli(Address("http://nas"), "key")
+    monkeypatch.setattr(House, "source", lambda _house, _server: tautulli)
+    house.import_from("home")
+    assert house.finds_nothing_new("home")
+    is_away.append(True)
+    for _night in range(2):
+        asked.clear()
+        with pytest.raises(SourceError, match="does not answer"):
+            house.finds_nothing_new("home")
+        assert asked == ["http://nas"]
+        assert log_of(house.of("home")).read().refused == "it does not answer"
+    is_away.clear()
+    assert house.finds_nothing_new("home")
+    assert log_of(house.of("home")).read().refused is None
 
 
 def test_the_record_of_a_server_must_be_complete(house):
