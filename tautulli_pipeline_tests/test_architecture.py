@@ -50,7 +50,7 @@ DRIVERS = {
     "dagster": {"orchestration", "serving", "definitions.py"},
     "dagster_duckdb": {"orchestration"},
     "dagster_shared": set(),
-    "sqlite3": {"source", "demo"},
+    "sqlite3": {"source", "demo", "imports"},
     "fastapi": {"serving"},
     "pandas": {"analytics"},
     "matplotlib": {"analytics", "reporting"},

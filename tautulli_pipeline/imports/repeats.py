@@ -29,6 +29,7 @@ from tautulli_pipeline.imports.import_lock import ImportLock
 from tautulli_pipeline.imports.known_warehouse import KnownWarehouse
 from tautulli_pipeline.imports.record import ImportRecord, log_of
 from tautulli_pipeline.imports.running import RunningImport
+from tautulli_pipeline.imports.wiped_assets import wiped_assets
 from tautulli_pipeline.settings import Settings
 from tautulli_pipeline.source.address import Source, Tautulli, name_of
 from tautulli_pipeline.source.original import observe
@@ -103,13 +104,15 @@ class Completion:
 def remembered(settings: Settings, source: Source, server_id: str) -> Iterator[Completion]:
     """Yield a `Completion` to fill in, and remember it with the state of everything.
 
-    What is known of other servers is kept if it is still true. Enter this while holding the lock
+    What is known of other servers is kept if it is still true. If somebody has wiped an asset in
+    Dagster meanwhile, nothing is remembered. Enter this while holding the lock
     of the import, and before the stream is opened.
     """
     layout, completion, others = settings.layout, Completion(), _valid_of_others(settings)
+    wiped = wiped_assets(layout.history_index)  # reading may change the times of its log
     _store(layout, others)
     yield completion
-    if completion.stream_id is None:
+    if completion.stream_id is None or wiped_assets(layout.history_index) != wiped:
         return
     unused = idle_state(settings.data_dir) if settings.nats_url is None else None
     warehouse_id = KnownWarehouse(settings).warehouse_id or ""
@@ -128,8 +131,9 @@ def still_remembered(settings: Settings) -> Iterator[None]:
     Enter this while holding the lock of imports.
     """
     memory = _valid(settings)
+    wiped = wiped_assets(settings.layout.history_index)
     yield
-    if memory is not None:
+    if memory is not None and wiped_assets(settings.layout.history_index) == wiped:
         _store(settings.layout, replace(memory, shared=_shared_state(settings) or ""))
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -263,6 +265,29 @@ def test_a_tautulli_that_does_not_answer_is_asked_once_and_known_again_later(hou
     is_away.clear()
     assert house.finds_nothing_new("home")
     assert log_of(house.of("home")).read().refused is None
+
+
+def wipe(house, details="wiped at 3"):
+    """Store that an asset was wiped, as Dagster does."""
+    file = house.settings.layout.history_index
+    file.unlink(missing_ok=True)
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("CREATE TABLE asset_keys (asset_key TEXT, asset_details TEXT)")
+        connection.execute('INSERT INTO asset_keys VALUES (\'["cabin", "x"]\', ?)', [details])
+    house.write_to(file.with_name("index.db-journal"))
+
+
+def test_an_asset_that_is_wiped_during_an_import_or_a_build_ends_all_knowledge(house):
+    for server in IDS:
+        house.import_from(server)
+    house.import_from("home", meanwhile=lambda: wipe(house))
+    assert house.known == set()
+    for server in IDS:  # it was wiped before
+        house.import_from(server)
+    assert house.known == {*IDS}
+    with still_remembered(house.settings):
+        wipe(house, "wiped at 4")
+    assert house.known == set()
 
 
 def test_the_record_of_a_server_must_be_complete(house):
