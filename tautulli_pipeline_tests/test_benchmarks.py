@@ -2,11 +2,13 @@
 
 import sqlite3
 from contextlib import closing
+from importlib.metadata import version
 
 import pytest
 
 from benchmarks import worker
 from benchmarks.databases import append_rows
+from benchmarks.machine import versions
 from benchmarks.measurements import Measurements, ProcessUse, Recording, Run, RunKind, StageProfile
 from benchmarks.report import render, table
 from benchmarks.targets import LARGE, SMALL, judge
@@ -55,6 +57,10 @@ def test_unmeasured_parts_have_no_heading():
     assert "##" not in text
     assert "Machine: cores 2." in text
     assert "Versions: python 3.11." in text
+
+
+def test_results_name_the_version_that_was_measured():
+    assert versions()["tautulli-pipeline"] == version("tautulli-pipeline")
 
 
 def test_stages_are_shown_per_thousand_rows_and_as_shares():
