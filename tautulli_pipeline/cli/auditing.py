@@ -157,6 +157,9 @@ def show_duplicate(*, given: str, as_json: bool) -> None:
         print_json(facts)
         return
     payload, differences = facts.pop("payload"), facts.pop("differences")
+    if differences is not None:
+        # It is noted on arrival, and version 0.1.0 also compared row numbers.
+        del facts["content_differs"]
     print_fields(facts)
     print_line("")
     if differences is None:
@@ -168,7 +171,7 @@ def show_duplicate(*, given: str, as_json: bool) -> None:
             ([name, both["discarded"], both["stored"]] for name, both in differences.items()),
         )
     else:
-        print_line("it is identical to the row it matched")
+        print_line("it has the same content as the row it matched")
 
 
 @duplicate_commands.command(short_help="Add discarded duplicates to the table.")

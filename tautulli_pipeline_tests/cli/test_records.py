@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from click.testing import CliRunner
 
+from tautulli_pipeline.cli import auditing
+from tautulli_pipeline.warehouse import duplicates
 from tautulli_pipeline_tests.cases import make_database, play
 from tautulli_pipeline_tests.cli.test_terminal import in_a_terminal
 from tautulli_pipeline_tests.command import imported, nothing_runs, query, run
@@ -264,3 +267,30 @@ def test_dead_letters_are_replayed_from_the_configured_or_a_given_database(
     ]
     again = imported(database, data_dir=imported_dir)
     assert (again["imported"], again["duplicates"]["database"], again["rejected"]) == (0, 9, 0)
+
+
+@pytest.mark.parametrize(
+    ("differences", "words"),
+    [
+        ({}, "id x it has the same content as the row it matched"),
+        (
+            {"title": {"discarded": "A", "stored": "B"}},
+            "id x field discarded in the table title A B",
+        ),
+        (
+            None,
+            "id x content_differs yes the row it matched is not in the table; "
+            "payload of the duplicate: title A",
+        ),
+    ],
+)
+def test_show_says_once_whether_the_content_differs(
+    monkeypatch: pytest.MonkeyPatch, differences: dict[str, Any] | None, words: str
+) -> None:
+    facts = {"id": "x", "content_differs": True, "payload": {"title": "A"}}
+    monkeypatch.setattr(auditing, "_open_existing", lambda *_: nullcontext())
+    monkeypatch.setattr(
+        duplicates, "show_duplicate", lambda *_: facts | {"differences": differences}
+    )
+    shown = CliRunner().invoke(auditing.show_duplicate, ["x"], catch_exceptions=False)
+    assert " ".join(shown.output.split()) == words
