@@ -11,7 +11,8 @@ from tautulli_pipeline.events import identity
 # Ids of more than ten digits, and ids below 1, share the partition `other`.
 _LAST_GRID_ID: Final = 9_999_999_999
 
-# Ledger lines whose outcomes do not add up to their rows, or that the tables contradict.
+# Ledger lines whose outcomes do not add up to their rows, or that the tables contradict. There may
+# be more plays: of rows that were deleted or renumbered while the import was interrupted.
 UNBALANCED_PARTITIONS: Final = f"""
     WITH lines AS (
         SELECT *, imported + duplicates_stream + duplicates_cache + duplicates_database
@@ -46,7 +47,7 @@ UNBALANCED_PARTITIONS: Final = f"""
     LEFT JOIN stored s ON s.import_id = l.import_id AND s.first_id IS NOT DISTINCT FROM l.first_id
     LEFT JOIN letters d ON d.import_id = l.import_id AND d.partition_key = l.partition_key
     WHERE total_records <> settled OR processed <> settled
-        OR (imported <> coalesce(plays, 0) AND (grid_width IS NOT NULL OR l.first_id IS NULL))
+        OR (imported > coalesce(plays, 0) AND (grid_width IS NOT NULL OR l.first_id IS NULL))
         OR (rejected > coalesce(letters, 0) AND l.first_id IS NOT NULL)
     ORDER BY l.import_id, l.partition_key
 """

@@ -413,11 +413,9 @@ class Repeats:
 
 
 def _is_above(repeat: _Repeat, newest: _Version) -> bool:
-    """Whether a lower row of the same import spoke before it."""
+    """Whether a lower row spoke before it."""
     return (
-        repeat.import_id is not None
-        and newest.import_id == repeat.import_id
-        and None not in {repeat.source_row_id, newest.source_row_id}
+        None not in {repeat.source_row_id, newest.source_row_id}
         and repeat.source_row_id > newest.source_row_id  # type: ignore[operator]  # not None
     )
 

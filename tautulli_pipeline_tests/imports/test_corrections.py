@@ -216,6 +216,20 @@ def test_a_correction_after_renumberings_finds_its_play(imports, path):
     assert imports.newest("title")[1] == "Right"
 
 
+def test_a_file_speaks_again_after_a_backup_with_other_row_numbers(imports, path, tmp_path):
+    imports.run(path)
+    backup = shutil.copyfile(path, tmp_path / "backup.db")
+    retitle(path, "Right")
+    imports.run(path)
+    renumbered(path, 10)
+    imports.run(path)
+    assert imports.run(backup)["revised"] == 1  # its newest play is as new
+    assert imports.newest("title")[1] == "Film 2"
+    for expected in ({"published": 5, "duplicates_database": 5, "revised": 1}, {}):
+        assert imports.run(path) == expected
+        assert imports.newest("title")[1] == "Right"
+
+
 def test_the_row_with_the_highest_id_speaks(imports, tmp_path):
     path = tmp_path / "twice.db"
     same = {"started": 1_700_000_000, "rating_key": 1}

@@ -306,6 +306,8 @@ class Lifecycle(RuleBasedStateMachine):
             totals = ledger.totals(import_id)
             published, revised = totals.pop("published"), totals.pop("revised")
             assert totals.pop("logged") <= len(receipt)
+            stored = "SELECT count(*) FROM playback_events WHERE restored_at IS NULL AND import_id"
+            assert rows(self.warehouse, f"{stored} = '{import_id}'") == [(totals["imported"],)]
             assert revised <= totals["duplicates_database"]
             assert sum(totals.values()) == len(receipt)
             assert published == sum(row["outcome"] == PUBLISHED for row in receipt)
