@@ -205,8 +205,9 @@ def warn_of(unbuilt: AnalyticsError | None) -> None:
 
 def run_demo(settings: Settings, rows: int, *, as_json: bool) -> None:
     """Create a sample database of `rows` plays and import it."""
+    from tempfile import TemporaryDirectory
+
     from tautulli_pipeline.data_dir.directory import explained_faults, make_data_dir
-    from tautulli_pipeline.data_dir.files import replacing
     from tautulli_pipeline.demo.database import make_demo_database
 
     require_no_other_import(settings)
@@ -215,8 +216,14 @@ def run_demo(settings: Settings, rows: int, *, as_json: bool) -> None:
     path = settings.data_dir / f"demo-{rows}.db"
     if not path.exists():
         print_notice(f"creating {path} with {rows:,} plays")
-        with explained_faults(settings.data_dir), replacing(path) as unfinished:
+        # A folder of its own, because another process may make the same database.
+        with (
+            explained_faults(settings.data_dir),
+            TemporaryDirectory(prefix="demo-", dir=settings.data_dir) as folder,
+        ):
+            unfinished = Path(folder, path.name)
             make_demo_database(unfinished, rows)
+            unfinished.replace(path)
     environment = f"PIPELINE_DATA_DIR={shlex.quote(os.path.relpath(settings.data_dir))} "
     run_import(settings, Wanted(path), as_json=as_json, environment=environment)
     if not as_json:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import sqlite3
 from contextlib import ExitStack, closing
 from importlib.resources import files
@@ -42,11 +40,9 @@ def make_demo_database(
     Memory use does not grow with `rows`.
 
     Raises:
-        FileExistsError: `path` exists and is not empty; it is not changed.
+        FileExistsError: `path` exists; it is not changed.
     """
-    path.touch()
-    if path.stat().st_size:
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    path.touch(exist_ok=False)
     total = rows + damaged_rows
     with ExitStack() as undo:
         undo.callback(path.unlink)

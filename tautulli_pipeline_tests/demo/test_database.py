@@ -6,7 +6,6 @@ from itertools import pairwise
 
 import pytest
 
-from tautulli_pipeline.data_dir.files import replacing
 from tautulli_pipeline.demo.database import make_demo_database
 
 ROWS = 3000
@@ -195,11 +194,3 @@ def test_no_other_files_are_left(tmp_path):
     with pytest.raises(OverflowError):
         make_demo_database(tmp_path / "late.db", 10, started_at=2**63)
     assert [path.name for path in tmp_path.iterdir()] == ["tautulli.db"]
-
-
-def test_an_empty_file_becomes_the_database(tmp_path):
-    with replacing(tmp_path / "demo.db") as unfinished:
-        make_demo_database(unfinished, 2)
-    make_demo_database(tmp_path / "same.db", 2)
-    assert (tmp_path / "demo.db").read_bytes() == (tmp_path / "same.db").read_bytes()
-    assert len([*tmp_path.iterdir()]) == 2
