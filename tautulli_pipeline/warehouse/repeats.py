@@ -221,12 +221,6 @@ class _Play:
             return (repeat.server, repeat.content_hash) in self.logged
         return (repeat.event_id, repeat.content_hash) in self.reported
 
-    def holds(self, repeat: _Repeat) -> bool:
-        """Whether a version or the audit log has this content, for a repeat by its event id."""
-        return (repeat.server, repeat.content_hash) in self.logged or any(
-            repeat.content_hash == version.content_hash for version in self.versions
-        )
-
 
 @dataclass
 class Repeats:
@@ -302,19 +296,29 @@ class Repeats:
         is_revision = not is_same and self._speaks(repeat, play, newest)
         if is_revision:
             self._revise(repeat, play, newest)
-        elif is_known and not play.holds(repeat):
+        elif is_known and not self._holds(repeat, play):
             equal = next((v for v in (newest, play.versions[0]) if v.has_content_of(repeat)), None)
-            if equal is not None:
+            if equal is not None and self._is_of_server(repeat, equal):
                 self._fill(repeat, equal)
                 return
         if is_known:
-            is_logged = is_revision or play.holds(repeat)
+            is_logged = is_revision or self._holds(repeat, play)
         else:
             # Only the cache knows the other keys, so a message that is delivered again after a
             # restart is recognized by its row in the audit log.
             is_logged = repeat.reason in SAME_PLAY and play.has_logged(repeat)
         if not is_logged:
             self._log(repeat, play)
+
+    def _holds(self, repeat: _Repeat, play: _Play) -> bool:
+        """Whether a version of this server or the audit log has this content."""
+        return (repeat.server, repeat.content_hash) in play.logged or any(
+            repeat.content_hash == version.content_hash and self._is_of_server(repeat, version)
+            for version in play.versions
+        )
+
+    def _is_of_server(self, repeat: _Repeat, version: _Version) -> bool:
+        return repeat.server == self.servers.current(version.server_id)
 
     def _speaks(self, repeat: _Repeat, play: _Play, newest: _Version) -> bool:
         """Whether other content than the newest replaces it."""
@@ -325,7 +329,6 @@ class Repeats:
         )
 
     def _may_speak(self, repeat: _Repeat, newest: _Version) -> bool:
-        server = self.servers.current(newest.server_id)
         # Only other producers give one id to different plays.
         is_same_play = (repeat.user_id, repeat.started_at) == (newest.user_id, newest.started_at)
         is_entitled = repeat.source in {identity.SOURCE, newest.source}
@@ -333,7 +336,7 @@ class Repeats:
             newest.stream_id == self.stream_id and newest.stream_sequence >= repeat.sequence
         )
         return (
-            repeat.server == server
+            self._is_of_server(repeat, newest)
             and is_same_play
             and is_entitled
             and not (self._is_from_older_file(repeat) or is_redelivered)

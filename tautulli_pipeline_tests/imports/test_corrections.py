@@ -316,6 +316,22 @@ def test_a_guid_is_the_same_play_on_two_servers_for_users_of_both(
     assert imports.query("SELECT count(*) FROM playback_revisions") == [(0,)]
 
 
+def test_content_of_another_server_that_becomes_the_same_is_logged(imports, path, tmp_path):
+    """Otherwise its row would count as lost, and be published again for ever."""
+    other = shutil.copyfile(path, tmp_path / "other.db")
+    renumbered(other, 50)
+    for file in (path, other):
+        edit(file, "UPDATE session_history SET user_id = 2000001")
+    imports.run(path, "a")
+    retitle(other, "Other", 52)
+    imports.run(other, "b")
+    retitle(other, "Film 2", 52)
+    assert imports.run(other, "b") == {"published": 5, "duplicates_database": 5}
+    assert ("event_id", False, 1) in imports.query(AUDIT)
+    assert imports.newest("title")[1] == "Film 2"
+    assert imports.query("SELECT DISTINCT server_id FROM playback_events") == [("a",)]
+
+
 def test_two_servers_in_turn_publish_nothing_from_the_second_night_on(imports, path, tmp_path):
     other = tmp_path / "other.db"
     make_database(other, plays=[play(n, started=1_600_000_000 + n) for n in range(1, 6)])
