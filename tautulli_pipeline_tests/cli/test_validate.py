@@ -85,6 +85,7 @@ def test_a_dry_run_prints_the_summary_of_an_import_that_published_nothing(run, d
         "rejected": 4,
         "errors": 0,
         "unreadable": [],
+        "upgrade_seconds": 0.0,
         "estimated_remaining_seconds": 0.0,
         "last_processed_id": 7,
     }
