@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
@@ -75,12 +74,7 @@ class KnownWarehouse:
         same_version = known is not None and known.migrations == migration_names()
         self.is_of_this_version = self.is_untouched and same_version
 
-    def opened(
-        self,
-        warehouse_id: str,
-        servers: Sequence[str],
-        newest: Mapping[str, int] = MappingProxyType({}),
-    ) -> None:
+    def opened(self, warehouse_id: str, servers: Sequence[str], newest: Mapping[str, int]) -> None:
         """Remember the id, the servers and their newest starts, as the consumer found them."""
         if warehouse_id != self.warehouse_id:
             self.names, self.newest = {}, {}

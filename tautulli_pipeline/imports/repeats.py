@@ -105,8 +105,8 @@ def remembered(settings: Settings, source: Source, server_id: str) -> Iterator[C
     """Yield a `Completion` to fill in, and remember it with the state of everything.
 
     What is known of other servers is kept if it is still true. If somebody has wiped an asset in
-    Dagster meanwhile, nothing is remembered. Enter this while holding the lock
-    of the import, and before the stream is opened.
+    Dagster meanwhile, nothing is remembered. Enter this while holding the lock of the import, and
+    before the stream is opened.
     """
     layout, completion, others = settings.layout, Completion(), _valid_of_others(settings)
     wiped = wiped_assets(layout.history_index)  # reading may change the times of its log

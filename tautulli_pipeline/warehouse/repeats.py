@@ -294,15 +294,16 @@ class Repeats:
         is_same = newest.has_content_of(repeat)
         is_known = repeat.reason == "event_id"
         is_revision = not is_same and self._speaks(repeat, play, newest)
+        is_held = is_known and self._holds(repeat, play)
         if is_revision:
             self._revise(repeat, play, newest)
-        elif is_known and not self._holds(repeat, play):
+        elif is_known and not is_held:
             equal = next((v for v in (newest, play.versions[0]) if v.has_content_of(repeat)), None)
             if equal is not None and self._is_of_server(repeat, equal):
                 self._fill(repeat, equal)
                 return
         if is_known:
-            is_logged = is_revision or self._holds(repeat, play)
+            is_logged = is_revision or is_held
         else:
             # Only the cache knows the other keys, so a message that is delivered again after a
             # restart is recognized by its row in the audit log.

@@ -297,7 +297,7 @@ def remembering(harness):
     known = KnownWarehouse(harness.settings)
     known.named("default", f"{harness.opened.source.names_digest}:{PLAYS[-1].history['started']}")
     known.warehouse_id = "warehouse-1"
-    known.opened("warehouse-1", ["default"])
+    known.opened("warehouse-1", ["default"], {})
     harness.opened.warehouse = KnownWarehouse(harness.settings)
     return harness
 

@@ -317,7 +317,7 @@ def test_a_guid_is_the_same_play_on_two_servers_for_users_of_both(
 
 
 def test_content_of_another_server_that_becomes_the_same_is_logged(imports, path, tmp_path):
-    """Otherwise its row would count as lost, and be published again for ever."""
+    """Otherwise its row would count as lost, and every import would publish it again."""
     other = shutil.copyfile(path, tmp_path / "other.db")
     renumbered(other, 50)
     for file in (path, other):

@@ -25,7 +25,7 @@ def complete(settings, warehouse_id="w-1"):
     """Remember the warehouse as an import does that completes."""
     known = KnownWarehouse(settings)
     with known.left_complete():
-        known.opened(warehouse_id, [])
+        known.opened(warehouse_id, [], {})
 
 
 def facts(settings):
@@ -63,7 +63,7 @@ def test_a_file_that_was_written_since_is_to_be_confirmed(settings, file):
 def test_an_import_that_fails_leaves_it_to_be_confirmed(settings, file, error):
     complete(settings)
     known = KnownWarehouse(settings)
-    known.opened("w-1", [])
+    known.opened("w-1", [], {})
     with pytest.raises(error), known.left_complete():
         raise error
     assert facts(settings) == ("w-1", False)

@@ -91,7 +91,7 @@ class House:
             with known.left_complete():
                 meanwhile()
                 if is_stored:
-                    known.opened(warehouse, IDS)
+                    known.opened(warehouse, IDS, {})
                     self.write_to(settings.warehouse_path)
                     self.record_in_dagster()
             record = ImportRecord.begin(name_of(path), server, fresh=False)
@@ -230,7 +230,7 @@ def test_an_import_that_went_elsewhere_or_left_events_restores_nothing_of_others
 def test_an_import_that_dies_leaves_no_wrong_answer(house, is_stored):
     def die():
         if is_stored:
-            KnownWarehouse(house.of("cabin")).opened("warehouse", IDS)
+            KnownWarehouse(house.of("cabin")).opened("warehouse", IDS, {})
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

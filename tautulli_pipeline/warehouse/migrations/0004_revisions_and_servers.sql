@@ -80,7 +80,6 @@ CREATE TABLE new_audit_log (
     ),
     content_differs BOOLEAN,
     content_hash UBIGINT,
-    from_older_file BOOLEAN,
     status VARCHAR NOT NULL DEFAULT 'auto_dedupe' CHECK (
         status IN ('auto_dedupe', 'user_confirmed', 'user_restored')
     ),

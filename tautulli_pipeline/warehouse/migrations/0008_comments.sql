@@ -582,8 +582,6 @@ COMMENT ON COLUMN dedupe_audit_log.dedupe_reason IS 'The key that both share.';
 COMMENT ON COLUMN dedupe_audit_log.content_differs IS 'Whether the contents differ.';
 COMMENT ON COLUMN dedupe_audit_log.content_hash IS
     'Hash of the content, without names and row numbers.';
-COMMENT ON COLUMN dedupe_audit_log.from_older_file IS
-    'Whether a newer file of the same server had been imported before.';
 COMMENT ON COLUMN dedupe_audit_log.status IS 'auto_dedupe, user_confirmed or user_restored.';
 COMMENT ON COLUMN dedupe_audit_log.source_row_id IS 'The row''s id in Tautulli''s history.';
 COMMENT ON COLUMN dedupe_audit_log.import_id IS 'The import; empty for other producers.';
